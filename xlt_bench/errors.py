@@ -1,0 +1,22 @@
+"""The one exception that the command line turns into one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: the message says what, where, and the mend, in one line."""
+
+
+def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
+    """An InputError that names the unknown value, the nearest choice and all choices.
+
+    >>> str(unknown("language", "sv-SE", ["sv", "sw"]))
+    "unknown language 'sv-SE': did you mean 'sv'? (choices: sv, sw)"
+    """
+    choices = list(choices)
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"unknown {kind} {value!r}: {hint}(choices: {', '.join(choices)})")
