@@ -1,0 +1,87 @@
+"""WMT23 translation, 16 directions with English (sections 4.1, 4.2 and D.2 of the paper).
+
+System      Translate the following sentences from English to German.
+User        Police arrest 15 after violent protest outside UK refugee hotel.
+Assistant   <the translation>
+
+cs-en, is-en and en-is do not exist in WMT23: they are ALMA's tests (WMT22, WMT21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xlt_bench.benchmarks.base import Counts, Item, Metric, flag, lm_eval_dataset, share
+from xlt_bench.data import wmt23
+from xlt_bench.data.root import data_root
+from xlt_bench.languages import language
+from xlt_bench.metrics import translation
+
+VERSION = 1
+PRIMARY = "bleu"
+MAX_NEW_TOKENS = 512
+
+# The authors' name for Chinese in prompts; every other language goes by its name in the table.
+PROMPT_NAMES = {"zh": "mandarin Chinese"}
+
+bleu = Metric(translation.bleu)
+bleu_13a = Metric(translation.bleu)
+chrf = Metric(translation.chrf)
+empty = Metric(share, higher_is_better=False)
+copied_source = Metric(share, higher_is_better=False)
+wrong_language = Metric(share, higher_is_better=False)
+
+METRICS: Mapping[str, Metric] = {
+    "bleu": bleu,
+    "bleu_13a": bleu_13a,
+    "chrf": chrf,
+    "empty": empty,
+    "copied_source": copied_source,
+    "wrong_language": wrong_language,
+}
+
+
+def system_prompt(source: str, target: str) -> str:
+    """The system prompt of a direction between two language codes."""
+    names = [PROMPT_NAMES.get(code, language(code).name) for code in (source, target)]
+    return f"Translate the following sentences from {names[0]} to {names[1]}."
+
+
+def load(root: Path, unit: str, split: str = "test") -> list[Item]:
+    """The segments of a direction, in file order; there is no split but `test`."""
+    system = system_prompt(*unit.split("-"))
+    return [
+        Item(
+            id=segment.id,
+            unit=unit,
+            system=system,
+            user=segment.source,
+            target=segment.reference,
+            gold=segment.reference,
+        )
+        for segment in wmt23.test_segments(root, unit)
+    ]
+
+
+def score(item: Item, hypothesis: str) -> dict[str, Counts]:
+    """Counts of one hypothesis: n-gram statistics, and empty, copied or wrong-language output."""
+    target = item.unit.split("-")[1]
+    hypothesis = hypothesis.strip()
+    return {
+        **translation.segment_statistics(hypothesis, item.gold, target),
+        "empty": flag(not hypothesis),
+        "copied_source": flag(translation.is_copy(hypothesis, item.user, item.gold)),
+        "wrong_language": flag(translation.is_wrong_language(hypothesis, target)),
+    }
+
+
+def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
+    """`custom_dataset` of lm-eval; `data_dir` may come from `--metadata`."""
+    return lm_eval_dataset(load(data_root(data_dir), unit))
+
+
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Counts]:
+    """`process_results` of lm-eval."""
+    return score(Item(**doc), results[0])
