@@ -73,8 +73,7 @@ def _first_copies(rows: Tensor) -> Tensor | None:
     seen: dict[bytes, int] = {}
     found = False
     for i in suspects:
-        key = (rows[i] + 0.0).cpu().numpy().tobytes()  # + 0.0 makes -0.0 equal to 0.0
-        earlier = seen.setdefault(key, i)
+        earlier = seen.setdefault(rows[i].cpu().numpy().tobytes(), i)
         found |= earlier != i
         first[i] = earlier
     return first if found else None

@@ -1,0 +1,32 @@
+# Two commands, each doing its own set-up in .venv: `make demo MODEL=...` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+MODEL ?=
+ADAPTER ?=
+
+.PHONY: demo test test-slow lint clean
+
+# torch comes first and by its pinned version: a resolver left alone takes a CUDA build (GBs).
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.done
+	@test -n "$(MODEL)" || { echo "make demo needs a model folder or hub name: make demo MODEL=DIR [ADAPTER=DIR]"; exit 2; }
+	$(VENV)/bin/xlt-bench evaluate --model "$(MODEL)" $(if $(ADAPTER),--adapter "$(ADAPTER)") --limit 10 --output runs/demo
+
+test: $(VENV)/.done lint
+	$(VENV)/bin/pytest -m "not slow"
+
+test-slow: $(VENV)/.done
+	$(VENV)/bin/pytest -m slow
+
+lint: $(VENV)/.done
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV)
