@@ -1,23 +1,21 @@
 """What the text benchmarks share: an item, a metric, and the functions that lm-eval's YAML names.
 
-A benchmark is a module with `VERSION`, `PRIMARY`, `MAX_NEW_TOKENS`, `METRICS`, `load`, `score`.
-`load` gives items, `score` turns one item and one hypothesis into counts, and a metric turns the
-summed counts of many items into a score: the same three calls serve evaluation, plain lm-eval,
-re-scoring and the bootstrap.
+A benchmark is a module with `VERSION`, `PRIMARY`, `MAX_NEW_TOKENS`, `METRICS`, `load`, `count`.
+`load` gives items, `count` turns items and hypotheses into additive counts, and a metric turns
+summed counts into a score: the same three calls serve evaluation, plain lm-eval, re-scoring and
+the bootstrap.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Counts = tuple[float, ...]
-Array = npt.NDArray[np.float64]
+from xlt_bench.metrics.significance import Counts, Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,46 +34,16 @@ class Item:
     target: str
     gold: str
 
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The chat that a model answers, without the answer."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.user}]
-
 
 class Metric:
-    """A score of summed per-item counts; called with a list of them, as lm-eval's aggregation.
+    """A score of summed counts; called with many items' counts, it is lm-eval's aggregation."""
 
-    `score` maps sums of shape (..., k) to scores of shape (...).
-    """
-
-    def __init__(
-        self, score: Callable[[Array], Array], *, higher_is_better: bool = True
-    ) -> None:
+    def __init__(self, score: Score, *, higher_is_better: bool = True) -> None:
         self.score = score
         self.higher_is_better = higher_is_better
 
-    def __call__(self, counts: Sequence[Counts]) -> float:
+    def __call__(self, counts: Sequence[Sequence[float]]) -> float:
         return float(self.score(np.asarray(counts, dtype=np.float64).sum(axis=0)))
-
-
-def share(sums: Array) -> Array:
-    """Percent of items with a property, from sums (..., 2) of (has it, 1)."""
-    return 100 * sums[..., 0] / sums[..., 1]
-
-
-def flag(value: bool) -> Counts:
-    """One item's counts for `share`."""
-    return (float(value), 1.0)
-
-
-def f1(sums: Array) -> Array:
-    """Micro F1 in percent from sums (..., 3) of (in both, predicted, gold); 0 where undefined.
-
-    As seqeval's `f1_score` with its default `zero_division`.
-    """
-    both = sums[..., 1] + sums[..., 2]
-    return 200 * sums[..., 0] / np.where(both > 0, both, 1)
 
 
 class Benchmark(Protocol):
@@ -89,8 +57,13 @@ class Benchmark(Protocol):
     def load(self, root: Path, unit: str, split: Any = ...) -> list[Item]:
         """The items of one unit and split, in file order."""
 
-    def score(self, item: Item, hypothesis: str) -> dict[str, Counts]:
-        """Counts of one answer, one entry a metric."""
+    def count(self, items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
+        """Counts (n, k) of n answers for each metric."""
+
+
+def flags(values: Sequence[bool]) -> Counts:
+    """Counts (n, 2) of (has it, 1), for `significance.percent`."""
+    return np.array([(int(value), 1) for value in values], dtype=np.int64).reshape(-1, 2)
 
 
 def lm_eval_dataset(items: Sequence[Item]) -> dict[str, Any]:
@@ -98,3 +71,11 @@ def lm_eval_dataset(items: Sequence[Item]) -> dict[str, Any]:
     from datasets import Dataset
 
     return {"test": Dataset.from_list([dataclasses.asdict(item) for item in items])}
+
+
+def lm_eval_counts(
+    benchmark: Benchmark, doc: dict[str, Any], results: Sequence[str]
+) -> dict[str, list[float]]:
+    """`process_results` of an lm-eval task: the counts of one answer, one row a metric."""
+    counts = benchmark.count([Item(**doc)], [results[0]])
+    return {name: matrix[0].tolist() for name, matrix in counts.items()}

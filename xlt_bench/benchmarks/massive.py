@@ -9,15 +9,20 @@ A third of the answers are `None`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.benchmarks.base import Counts, Item, Metric, f1, flag, lm_eval_dataset, share
+import numpy as np
+
+from xlt_bench.benchmarks.base import Item, Metric, flags, lm_eval_counts, lm_eval_dataset
 from xlt_bench.data import massive
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import language
 from xlt_bench.metrics import slots
+from xlt_bench.metrics.entities import f1
+from xlt_bench.metrics.significance import Counts, percent
 
 VERSION = 1
 PRIMARY = "slot_f1"
@@ -50,10 +55,10 @@ SLOT_TYPES = frozenset(
 # Named here because lm-eval's YAML refers to them one by one.
 slot_f1 = Metric(f1)
 slot_f1_midalign = Metric(f1)
-exact_match = Metric(share)
-ill_formed = Metric(share, higher_is_better=False)
-unknown_slot = Metric(share, higher_is_better=False)
-not_in_utterance = Metric(share, higher_is_better=False)
+exact_match = Metric(percent)
+ill_formed = Metric(percent, higher_is_better=False)
+unknown_slot = Metric(percent, higher_is_better=False)
+not_in_utterance = Metric(percent, higher_is_better=False)
 
 METRICS: Mapping[str, Metric] = {
     "slot_f1": slot_f1,
@@ -83,16 +88,19 @@ def load(root: Path, unit: str, split: massive.Split = "test") -> list[Item]:
     ]
 
 
-def score(item: Item, hypothesis: str) -> dict[str, Counts]:
-    """Counts of one answer: spans of both scorers, exact match, and the kinds of failure."""
-    result = slots.score_item(item.gold, hypothesis, item.unit in BY_CHARACTER, SLOT_TYPES)
+def count(items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
+    """Span counts of both scorers, exact match, and the kinds of failure."""
+    results = [
+        slots.score_item(item.gold, hypothesis, item.unit in BY_CHARACTER, SLOT_TYPES)
+        for item, hypothesis in zip(items, hypotheses, strict=True)
+    ]
     return {
-        "slot_f1": result.counts,
-        "slot_f1_midalign": result.counts_midalign,
-        "exact_match": flag(result.exact),
-        "ill_formed": flag(result.ill_formed),
-        "unknown_slot": flag(result.unknown_slot),
-        "not_in_utterance": flag(result.not_in_utterance),
+        "slot_f1": np.array([result.counts for result in results]).reshape(-1, 3),
+        "slot_f1_midalign": np.array([r.counts_midalign for r in results]).reshape(-1, 3),
+        "exact_match": flags([result.exact for result in results]),
+        "ill_formed": flags([result.ill_formed for result in results]),
+        "unknown_slot": flags([result.unknown_slot for result in results]),
+        "not_in_utterance": flags([result.not_in_utterance for result in results]),
     }
 
 
@@ -101,6 +109,6 @@ def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
     return lm_eval_dataset(load(data_root(data_dir), unit))
 
 
-def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Counts]:
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, list[float]]:
     """`process_results` of lm-eval."""
-    return score(Item(**doc), results[0])
+    return lm_eval_counts(sys.modules[__name__], doc, results)  # type: ignore[arg-type]

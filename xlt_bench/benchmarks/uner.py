@@ -10,21 +10,25 @@ Assistant   {"Results": [{"TypeName": "LOC", "Text": "Iguazu", "Start": 22, "End
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.benchmarks.base import Counts, Item, Metric, f1, flag, lm_eval_dataset, share
+import numpy as np
+
+from xlt_bench.benchmarks.base import Item, Metric, flags, lm_eval_counts, lm_eval_dataset
 from xlt_bench.data import uner
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
 from xlt_bench.languages import language
 from xlt_bench.metrics import entities
+from xlt_bench.metrics.significance import Counts, percent
 
 VERSION = 1
 PRIMARY = "entity_f1"
-# The longest gold answer of the eight test sets has about 2,400 characters.
+# The longest gold answer of the eight test sets has 1,204 characters.
 MAX_NEW_TOKENS = 1024
 
 PROMPT = """\
@@ -58,9 +62,9 @@ EXAMPLES = {
     "zh": "batch-0004-0026",
 }
 
-entity_f1 = Metric(f1)
-entity_f1_text = Metric(f1)
-invalid_json = Metric(share, higher_is_better=False)
+entity_f1 = Metric(entities.f1)
+entity_f1_text = Metric(entities.f1)
+invalid_json = Metric(percent, higher_is_better=False)
 
 METRICS: Mapping[str, Metric] = {
     "entity_f1": entity_f1,
@@ -105,14 +109,15 @@ def load(root: Path, unit: str, split: uner.Split = "test") -> list[Item]:
     ]
 
 
-def score(item: Item, hypothesis: str) -> dict[str, Counts]:
-    """Counts of one answer: F1 by offsets and by text, and whether it is valid JSON."""
-    gold, _ = entities.parse_entities(item.gold)
-    predicted, valid = entities.parse_entities(hypothesis)
+def count(items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
+    """Entity counts by offsets and by text, and which answers are not valid JSON."""
+    gold = [entities.parse_entities(item.gold)[0] for item in items]
+    answers = [entities.parse_entities(hypothesis) for hypothesis in hypotheses]
+    pairs = list(zip(gold, [found for found, _ in answers], strict=True))
     return {
-        "entity_f1": entities.entity_counts(gold, predicted, entities.by_offsets),
-        "entity_f1_text": entities.entity_counts(gold, predicted, entities.by_text),
-        "invalid_json": flag(not valid),
+        "entity_f1": np.array([entities.entity_counts(g, p, "span") for g, p in pairs]),
+        "entity_f1_text": np.array([entities.entity_counts(g, p, "text") for g, p in pairs]),
+        "invalid_json": flags([not valid for _, valid in answers]),
     }
 
 
@@ -121,6 +126,6 @@ def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
     return lm_eval_dataset(load(data_root(data_dir), unit))
 
 
-def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Counts]:
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, list[float]]:
     """`process_results` of lm-eval."""
-    return score(Item(**doc), results[0])
+    return lm_eval_counts(sys.modules[__name__], doc, results)  # type: ignore[arg-type]

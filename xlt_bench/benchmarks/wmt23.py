@@ -9,15 +9,17 @@ cs-en, is-en and en-is do not exist in WMT23: they are ALMA's tests (WMT22, WMT2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.benchmarks.base import Counts, Item, Metric, flag, lm_eval_dataset, share
+from xlt_bench.benchmarks.base import Item, Metric, flags, lm_eval_counts, lm_eval_dataset
 from xlt_bench.data import wmt23
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import language
 from xlt_bench.metrics import translation
+from xlt_bench.metrics.significance import Counts, percent
 
 VERSION = 1
 PRIMARY = "bleu"
@@ -29,9 +31,9 @@ PROMPT_NAMES = {"zh": "mandarin Chinese"}
 bleu = Metric(translation.bleu)
 bleu_13a = Metric(translation.bleu)
 chrf = Metric(translation.chrf)
-empty = Metric(share, higher_is_better=False)
-copied_source = Metric(share, higher_is_better=False)
-wrong_language = Metric(share, higher_is_better=False)
+empty = Metric(percent, higher_is_better=False)
+copied_source = Metric(percent, higher_is_better=False)
+wrong_language = Metric(percent, higher_is_better=False)
 
 METRICS: Mapping[str, Metric] = {
     "bleu": bleu,
@@ -65,16 +67,21 @@ def load(root: Path, unit: str, split: str = "test") -> list[Item]:
     ]
 
 
-def score(item: Item, hypothesis: str) -> dict[str, Counts]:
-    """Counts of one hypothesis: n-gram statistics, and empty, copied or wrong-language output."""
-    target = item.unit.split("-")[1]
-    hypothesis = hypothesis.strip()
-    return {
-        **translation.segment_statistics(hypothesis, item.gold, target),
-        "empty": flag(not hypothesis),
-        "copied_source": flag(translation.is_copy(hypothesis, item.user, item.gold)),
-        "wrong_language": flag(translation.is_wrong_language(hypothesis, target)),
+def count(items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
+    """n-gram counts of each score of the direction, and empty, copied or wrong-language output.
+
+    All items must be of one direction, since its target language chooses the tokenizer.
+    """
+    (target,) = {item.unit.split("-")[1] for item in items}
+    references = [item.gold for item in items]
+    counts: dict[str, Counts] = {
+        metric: translation.segment_counts(metric, target, hypotheses, references)
+        for metric in translation.metrics_of(target)
     }
+    faults = translation.faults(hypotheses, [item.user for item in items], references, target)
+    for column, name in enumerate(translation.FAULTS):
+        counts[name] = flags(faults[:, column].tolist())
+    return counts
 
 
 def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
@@ -82,6 +89,6 @@ def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
     return lm_eval_dataset(load(data_root(data_dir), unit))
 
 
-def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Counts]:
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, list[float]]:
     """`process_results` of lm-eval."""
-    return score(Item(**doc), results[0])
+    return lm_eval_counts(sys.modules[__name__], doc, results)  # type: ignore[arg-type]

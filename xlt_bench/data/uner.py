@@ -1,0 +1,113 @@
+"""Universal NER v1 (Mayhew et al., 2024): uner/UNER_<treebank>/<prefix>-ud-<split>.iob2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from xlt_bench.data.root import read_lines
+from xlt_bench.errors import InputError
+
+Split = Literal["train", "validation", "test"]
+_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
+_PREFIXES = {
+    "Chinese-GSD": "zh_gsd",
+    "Chinese-GSDSIMP": "zh_gsdsimp",
+    "Croatian-SET": "hr_set",
+    "Danish-DDT": "da_ddt",
+    "English-EWT": "en_ewt",
+    "Portuguese-Bosque": "pt_bosque",
+    "Serbian-SET": "sr_set",
+    "Slovak-SNK": "sk_snk",
+    "Swedish-Talbanken": "sv_talbanken",
+}
+# OTH (hr, sr) and annotators' stray B-O are outside, as in the official loader.
+_TYPES = frozenset({"PER", "ORG", "LOC"})
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A named entity: its type, its text and the half-open range of characters it takes."""
+
+    type: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence as its `# text` comment has it, with its entities in order."""
+
+    id: str
+    text: str
+    entities: tuple[Entity, ...]
+
+
+def load(root: Path, treebank: str, split: Split) -> list[Sentence]:
+    """The sentences of a treebank (`Danish-DDT`), in file order. Raises InputError."""
+    path = _path(root, treebank, split)
+    return [_sentence(block, path) for block in _blocks(read_lines(path, "uner"))]
+
+
+def _path(root: Path, treebank: str, split: Split) -> Path:
+    folder = root / "uner" / f"UNER_{treebank}"
+    path = folder / f"{_PREFIXES[treebank]}-ud-{_SPLITS[split]}.iob2"
+    early = folder / "en_ewt-ud-train.PRERELEASE-20221202.iob2"
+    # The released English train file is the one to use; its pre-release differs in 17 entities.
+    if treebank == "English-EWT" and split == "train" and not path.exists() and early.exists():
+        return early
+    return path
+
+
+def _blocks(lines: list[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    for line in [*lines, ""]:
+        if line:
+            block.append(line)
+        elif block:
+            yield block
+            block = []
+
+
+def _sentence(block: list[str], path: Path) -> Sentence:
+    comments = dict(
+        line[1:].strip().split(" = ", 1) for line in block if line[0] == "#" and " = " in line
+    )
+    try:
+        sentence_id, text = comments["sent_id"], comments["text"]
+        rows = [line.split("\t") for line in block if line[0] != "#"]
+        places = _places([row[1] for row in rows], text)
+        tags = [row[2] for row in rows]
+    except (KeyError, IndexError, ValueError):
+        raise InputError(
+            f"{path}: the sentence at {block[0]!r} is not in UNER's IOB2 form; get it with: "
+            "xlt-bench data fetch uner"
+        ) from None
+    return Sentence(sentence_id, text, tuple(_entities(tags, places, text)))
+
+
+def _places(forms: list[str], text: str) -> list[tuple[int, int]]:
+    """Where each form stands in the text: left to right, since there is no SpaceAfter."""
+    places, end = [], 0
+    for form in forms:
+        start = text.index(form, end)
+        end = start + len(form)
+        places.append((start, end))
+    return places
+
+
+def _entities(tags: list[str], places: list[tuple[int, int]], text: str) -> Iterator[Entity]:
+    """Entities of IOB2 tags; an I- that continues nothing starts an entity, as in seqeval."""
+    kind, start, end = "", 0, 0
+    for tag, place in [*zip(tags, places, strict=True), ("O", (0, 0))]:
+        prefix, _, new = tag.partition("-")
+        new = new if new in _TYPES else ""
+        if kind and prefix == "I" and new == kind:
+            end = place[1]
+            continue
+        if kind:
+            yield Entity(kind, text[start:end], start, end)
+        kind, (start, end) = new, place
