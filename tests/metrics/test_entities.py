@@ -6,6 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 
+from xlt_bench.data import uner
 from xlt_bench.languages import LANGUAGES
 from xlt_bench.metrics.entities import entity_counts, f1, parse_entities, render_entities
 
@@ -171,7 +172,6 @@ def test_f1_is_that_of_seqeval(sentences):
 @pytest.mark.parametrize("treebank", [row.uner_treebank for row in LANGUAGES.values() if row.uner])
 @pytest.mark.parametrize("key", ["span", "text"])
 def test_gold_answers_score_100(data_dir, treebank, key):
-    uner = pytest.importorskip("xlt_bench.data.uner")
     counts = []
     for sentence in uner.load(data_dir, treebank, "test"):
         gold = [(e.type, e.text, e.start, e.end) for e in sentence.entities]

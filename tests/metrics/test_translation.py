@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
+from xlt_bench.data import wmt23
 from xlt_bench.languages import LANGUAGES, directions
 from xlt_bench.metrics.significance import interval, percent
 from xlt_bench.metrics.translation import (
@@ -194,8 +195,6 @@ def test_language_model_is_loaded_only_where_needed():
 
 @pytest.fixture(scope="module")
 def wmt(data_dir):
-    wmt23 = pytest.importorskip("xlt_bench.data.wmt23")
-
     def read(direction):
         rows = wmt23.test_segments(data_dir, direction)
         return [row.source for row in rows], [row.reference for row in rows]

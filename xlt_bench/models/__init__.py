@@ -1,0 +1,1 @@
+"""Models, adapters and chat templates, and the lm-eval LM that runs them."""

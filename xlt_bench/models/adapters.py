@@ -1,0 +1,151 @@
+"""PEFT adapters: found, checked against the base before any work, and shown to have an effect."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from xlt_bench.errors import InputError
+
+_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """A local adapter folder whose configuration and weights have been read."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    sha256: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """`name@revision` of the hub as its two parts; a local folder keeps its whole name."""
+    if Path(name).exists() or "@" not in name:
+        return name, None
+    base, _, revision = name.rpartition("@")
+    return base, revision
+
+
+def find_adapter(name: str) -> AdapterFiles:
+    """The adapter at a local folder or `hub-name[@revision]`. Raises InputError in one line."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _download(name)
+    config_path, weights = folder / "adapter_config.json", folder / _WEIGHTS
+    if not config_path.is_file():
+        raise InputError(f"adapter {name}: no adapter_config.json there; is it a PEFT adapter?")
+    if not weights.is_file():
+        if (folder / "adapter_model.bin").is_file():
+            raise InputError(
+                f"adapter {name}: only pickled weights (adapter_model.bin), which are not loaded; "
+                "save it again with save_pretrained(..., safe_serialization=True)"
+            )
+        raise InputError(f"adapter {name}: no {_WEIGHTS} there")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        with safe_open(weights, framework="pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (ValueError, OSError, SafetensorError) as error:
+        raise InputError(f"adapter {name} cannot be read: {error}") from None
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return AdapterFiles(name, folder, config, digest, shapes)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repo, revision = split_revision(name)
+    patterns = ["adapter_config.json", _WEIGHTS, "README.md"]
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub client has many, and none carries more than its text
+        line = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"no adapter {name}: not a folder here, and the hub says: {line}"
+        ) from None
+
+
+def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
+    """Raise InputError, in one line, if the adapter does not fit the (meta or real) base model."""
+    kind = adapter.config.get("peft_type")
+    task = adapter.config.get("task_type")
+    if not isinstance(kind, str):
+        raise InputError(f"adapter {adapter.name}: adapter_config.json has no peft_type")
+    if task not in (None, "CAUSAL_LM"):
+        raise InputError(f"adapter {adapter.name} is for {task}, not for CAUSAL_LM")
+    if kind != "LORA":
+        return
+    linear = {
+        name: module.weight.shape
+        for name, module in model.named_modules()
+        if getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    }
+    trained_on = adapter.config.get("base_model_name_or_path")
+    for key, shape in adapter.shapes.items():
+        path, dot, rest = key.removeprefix("base_model.model.").partition(".lora_")
+        if not dot or rest.split(".")[0] not in ("A", "B"):
+            continue
+        if path not in linear:
+            raise InputError(
+                f"adapter {adapter.name} does not fit {model_name}: the model has no module {path} "
+                f"(the adapter was trained on {trained_on})"
+            )
+        out_features, in_features = linear[path]
+        wanted, got = (in_features, shape[1]) if rest[0] == "A" else (out_features, shape[0])
+        if wanted != got:
+            raise InputError(
+                f"adapter {adapter.name} does not fit {model_name}: {path} has size {wanted}, the "
+                f"adapter's lora_{rest[0]} {got} (it was trained on {trained_on})"
+            )
+
+
+def alignment_languages(adapter: AdapterFiles) -> list[str]:
+    """The languages that the adapter was aligned on, as its card's metadata states them.
+
+    Key `alignment_languages` of the YAML head of README.md; empty where there is none.
+    """
+    import yaml
+
+    card = adapter.folder / "README.md"
+    if not card.is_file():
+        return []
+    parts = card.read_text(encoding="utf-8").split("---", 2)
+    try:
+        head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except yaml.YAMLError as error:
+        line = str(error).split("\n")[0]
+        raise InputError(f"adapter {adapter.name}: README.md has a broken head: {line}") from None
+    languages = (head or {}).get("alignment_languages") or []
+    return [str(code) for code in languages]
+
+
+def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
+    """The Frobenius norm of what the adapter adds to the weights, per kind of module (q_proj, ...).
+
+    For LoRA ||scale B A||, from the factors' Gram matrices, without building the product; for other
+    kinds of adapter the norm of their own parameters.
+    """
+    squares: defaultdict[str, float] = defaultdict(float)
+    for name, module in peft_model.named_modules():
+        factors = getattr(module, "lora_A", None)
+        if factors is None or adapter_name not in factors:
+            continue
+        a = factors[adapter_name].weight.detach().double()
+        b = module.lora_B[adapter_name].weight.detach().double()
+        gram = ((b.T @ b) * (a @ a.T)).sum().item()
+        squares[name.rsplit(".", 1)[-1]] += module.scaling[adapter_name] ** 2 * gram
+    if not squares:
+        for name, parameter in peft_model.named_parameters():
+            if f".{adapter_name}" in name:
+                squares["parameters"] += parameter.detach().double().pow(2).sum().item()
+    return {kind: math.sqrt(max(square, 0.0)) for kind, square in sorted(squares.items())}

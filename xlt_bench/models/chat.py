@@ -1,0 +1,66 @@
+"""Chat templates: the tokenizer's own, one that ships with the package, or a file.
+
+plain             for base models without a template: "Input: ...", then "Output:"
+llama3-midalign   what the Llama 3 adapters of the paper's authors were trained with: a line break
+                  after each end-of-turn token and no BOS in the text (the tokenizer adds one)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from xlt_bench.errors import unknown
+
+_FOLDER = Path(__file__).with_name("templates")
+NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
+
+
+def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
+    """Give the tokenizer its chat template; returns the template's name and sha256.
+
+    `choice` is a name, a file, or None: the tokenizer's own, or `plain` where it has none.
+    Raises InputError for an unknown name.
+    """
+    if choice is None:
+        choice = "tokenizer" if tokenizer.chat_template else "plain"
+    if choice != "tokenizer":
+        path = _FOLDER / f"{choice}.jinja" if choice in NAMED else Path(choice)
+        if not path.is_file():
+            raise unknown("chat template", choice, ["tokenizer", *NAMED, "a file"])
+        tokenizer.chat_template = path.read_text(encoding="utf-8")
+    template = tokenizer.chat_template
+    text = template if isinstance(template, str) else str(sorted(template.items()))
+    return choice, hashlib.sha256(text.encode()).hexdigest()
+
+
+def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+    """The prompt of a chat. A template that refuses the system role gets it before the user's turn.
+
+    lm-eval's own wrapper drops the system message in that case, and with it the task.
+    """
+    import jinja2
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except jinja2.exceptions.TemplateError:
+        if messages[0]["role"] != "system":
+            raise
+        system, user, *rest = messages
+        merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+        return str(tokenizer.apply_chat_template([merged, *rest], tokenize=False, **options))
+
+
+def encode_prompt(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a rendered prompt, with at most one BOS.
+
+    Where the template writes a BOS and the tokenizer adds another, one is taken away.
+    """
+    ids: list[int] = list(tokenizer(text)["input_ids"])
+    if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
+        ids = ids[1:]
+    # An EOS that a tokenizer puts behind everything would end the conversation before the answer.
+    if ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
+        ids = ids[:-1]
+    return ids

@@ -1,0 +1,89 @@
+"""Base models and tokenizers: local folders or hub names, safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.models.adapters import split_revision
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base model; `sha256` is of the local weight files' names and bytes, if local."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    revision: str | None
+    sha256: str | None
+
+
+def choose_device(device: str | None) -> str:
+    """The device asked for, else CUDA where there is one, else the CPU."""
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).split("\n")[0]
+        raise InputError(f"device {device!r} cannot be used: {line}") from None
+    return device
+
+
+def meta_model(name: str) -> Any:
+    """The model's modules without weights, to check adapters against before anything is loaded."""
+    repo, revision = split_revision(name)
+    try:
+        config = AutoConfig.from_pretrained(repo, revision=revision or "main")
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # transformers raises many kinds, all meaning "no such model"
+        line = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"model {name} cannot be loaded (a folder of save_pretrained or a hub name): {line}"
+        ) from None
+
+
+def load_base(name: str, dtype: str, device: str) -> Base:
+    """The model in eval mode on its device, and its tokenizer. Raises InputError in one line."""
+    if dtype != "auto" and dtype not in DTYPES:
+        raise unknown("dtype", dtype, ["auto", *DTYPES])
+    repo, revision = split_revision(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main")
+        model = AutoModelForCausalLM.from_pretrained(
+            repo,
+            revision=revision or "main",
+            dtype=DTYPES.get(dtype, "auto"),
+            use_safetensors=True,
+        )
+    except Exception as error:  # as in meta_model
+        line = str(error).strip().split("\n")[0]
+        raise InputError(f"model {name} cannot be loaded: {line}") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = model.to(device).eval()
+    commit = getattr(model.config, "_commit_hash", None) or revision
+    return Base(name, model, tokenizer, commit, _weights_digest(Path(repo)))
+
+
+def _weights_digest(folder: Path) -> str | None:
+    """sha256 over the names and bytes of a local model's safetensors files; None for a hub name."""
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
