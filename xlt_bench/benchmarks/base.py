@@ -34,6 +34,12 @@ class Item:
     target: str
     gold: str
 
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The chat that a model answers, without the answer."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.user}]
+
 
 class Metric:
     """A score of summed counts; called with many items' counts, it is lm-eval's aggregation."""
@@ -43,6 +49,7 @@ class Metric:
         self.higher_is_better = higher_is_better
 
     def __call__(self, counts: Sequence[Sequence[float]]) -> float:
+        """The score of all items together."""
         return float(self.score(np.asarray(counts, dtype=np.float64).sum(axis=0)))
 
 

@@ -24,9 +24,9 @@ def data_root(data_dir: str | Path | None = None) -> Path:
 
 
 def read_lines(path: Path, dataset: str) -> list[str]:
-    """The lines of a UTF-8 file, plain or with `.gz` appended, without their line ends.
+    r"""The lines of a UTF-8 file, plain or with `.gz` appended, without their line ends.
 
-    Lines end at `\\n` alone: U+2028 and its like occur within sentences. Raises InputError for a
+    Lines end at `\n` alone: U+2028 and its like occur within sentences. Raises InputError for a
     missing, unreadable, truncated or wrongly encoded file.
     """
     packed = path.with_name(path.name + ".gz")

@@ -131,9 +131,7 @@ def place(
     return labels, lost
 
 
-def place_everywhere(
-    tokens: Sequence[str], slots: Sequence[Slot], by_character: bool
-) -> list[str]:
+def place_everywhere(tokens: Sequence[str], slots: Sequence[Slot], by_character: bool) -> list[str]:
     """Labels of the tokens as the scoring script of the paper's authors sets them.
 
     Every place where a value occurs is marked, whatever its case; later slots overwrite earlier

@@ -1,0 +1,262 @@
+"""The command line: parses, calls, prints. `xlt-bench --help` imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from xlt_bench.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+errors = Console(stderr=True, soft_wrap=True)
+
+DataDir = Annotated[
+    str | None,
+    typer.Option(help="Data folder; else $XLT_BENCH_DATA, else the user's cache."),
+]
+
+
+def main() -> None:
+    """Run the command line; what the user got wrong is one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        _fail(str(error))
+    except OSError as error:
+        # Disk full, no permission, a folder that vanished: the system names the file.
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}; what is finished is kept, run it again after")
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here", markup=False)
+        raise SystemExit(130) from None
+
+
+def _fail(message: str) -> None:
+    errors.print("error: " + " ".join(message.split()), markup=False, highlight=False)
+    raise SystemExit(2)
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Folder or hub name[@revision] of the base model.")],
+    output: Annotated[Path, typer.Option(help="Run folder; an unfinished one is gone on with.")],
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder or hub name[@revision]; repeat for several, none: bare model."),
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option(help="Of massive, wmt23, uner, retrieval.")
+    ] = "massive,wmt23,uner,retrieval",
+    languages: Annotated[
+        str | None, typer.Option(help="Codes such as de,sw; else all of each task.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First N items of each language.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Retrieval layers such as 8,16; else the even ones.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
+    chat_template: Annotated[
+        str | None,
+        typer.Option(help="tokenizer, plain, llama3-midalign or a Jinja file."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Evaluate adapters on a base model: slot filling, translation, entities, retrieval."""
+    _quiet()
+    try:
+        numbers = [int(part) for part in _listed(layers)]
+    except ValueError:
+        raise InputError(f"--layers must be numbers such as 8,16, not {layers!r}") from None
+    from xlt_bench.evaluate import Options
+    from xlt_bench.evaluate import evaluate as run_all
+
+    options = Options(
+        model=model,
+        output=output,
+        adapters=adapter or [],
+        tasks=_listed(tasks),
+        languages=_listed(languages),
+        limit=limit,
+        layers=numbers,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        chat_template=chat_template,
+        data_dir=data_dir,
+    )
+    for run, record in run_all(options, _track):
+        for note in record.notes:
+            errors.print(note, markup=False, style="bold red" if "WARNING" in note else "")
+        _print_scores(
+            record.results,
+            f"{record.model.name} + {record.adapter.name}" if record.adapter else record.model.name,
+        )
+        console.print(f"record: {run / 'record.json'}", markup=False)
+
+
+@app.command()
+def score(
+    run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Re-compute all scores of a run from its predictions; exits 1 if the record differs."""
+    from pydantic import ValidationError
+
+    from xlt_bench.data.root import data_root
+    from xlt_bench.record import Record
+    from xlt_bench.scoring import score_run
+
+    path = run / "record.json"
+    try:
+        record = Record.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    aligned = record.adapter.alignment_languages if record and record.adapter else []
+    scores = score_run(run, data_root(data_dir), aligned)
+    text = scores.model_dump_json(indent=1)
+    if as_json:
+        print(text)
+    else:
+        _print_scores(scores, str(run))
+    if record and record.results.model_dump_json(indent=1) != text:
+        errors.print(f"{path} states other scores than its predictions give", markup=False)
+        raise SystemExit(1)
+
+
+@app.command()
+def languages() -> None:
+    """List the languages: codes, script, resource level, and their setting in each task."""
+    from xlt_bench.languages import LANGUAGES
+
+    table = Table(
+        "code",
+        "name",
+        "FLORES",
+        "MASSIVE",
+        "script",
+        "resource",
+        "massive",
+        "wmt23",
+        "uner",
+        "retrieval",
+    )
+    for row in LANGUAGES.values():
+        table.add_row(
+            row.code, row.name, row.flores, row.massive_locale or "", row.script, row.resource,
+            row.massive or "", row.wmt23 or "", row.uner or "", "yes" if row.retrieval else "",
+        )  # fmt: skip
+    console.print(table)
+
+
+@app.command()
+def stubs(
+    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 if a file drifted.")] = False,
+    path: Annotated[
+        bool, typer.Option(help="Print the folder for lm_eval --include_path.")
+    ] = False,
+) -> None:
+    """Write lm-eval's task files from the language table."""
+    _quiet()
+    from xlt_bench import stubs as module
+
+    folder = module.tasks_dir()
+    if path:
+        print(folder)
+    elif not check:
+        module.write(folder)
+    elif names := module.drifted(folder):
+        errors.print(f"not as `xlt-bench stubs` writes them: {', '.join(names)}", markup=False)
+        raise SystemExit(1)
+
+
+def _quiet() -> None:
+    """Libraries' own bars and advice off: the progress line is ours."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import logging
+
+    logging.disable(logging.WARNING)
+
+
+@contextmanager
+def _track(name: str, total: int) -> Iterator[Any]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:>20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+_SHOWN = {
+    "massive": ("slot_f1", "slot_f1_midalign", "exact_match", "ill_formed", "cut_off"),
+    "wmt23": ("bleu", "bleu_13a", "chrf", "empty", "copied_source", "wrong_language"),
+    "uner": ("entity_f1", "entity_f1_text", "invalid_json", "cut_off"),
+    "flores": ("retrieval_accuracy",),
+}
+
+
+def _print_scores(scores: Any, title: str) -> None:
+    """A table a task: a row a unit by setting, then the means over exactly the units shown."""
+    for task, metrics in _SHOWN.items():
+        cells = {(row.unit, row.metric): row for row in scores.scores if row.task == task}
+        if not cells:
+            continue
+        table = Table("", "setting", *metrics, title=f"{task}: {title}", title_justify="left")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        units = list(dict.fromkeys(row.unit for row in cells.values()))
+        order = {"supervised": 0, "transfer": 1, None: 2}
+        for unit in sorted(units, key=lambda u: order[cells[u, metrics[0]].setting]):
+            first = cells[unit, metrics[0]]
+            setting = (first.setting or "") + (" (aligned)" if first.aligned else "")
+            table.add_row(unit, setting, *[_cell(cells.get((unit, m))) for m in metrics])
+        table.add_section()
+        means = {(row.split, row.metric): row for row in scores.means if row.task == task}
+        for split in ("supervised", "aligned", "transfer", "all"):
+            rows = [means.get((split, metric)) for metric in metrics]
+            if rows[0] is not None:
+                missing = f", missing: {' '.join(rows[0].missing)}" if rows[0].missing else ""
+                label = f"mean of {len(rows[0].units)}{missing}"
+                table.add_row(split, label, *[_cell(row) for row in rows], style="bold")
+        console.print(table)
+    if scores.layers:
+        table = Table(
+            "layer", "retrieval accuracy", title="retrieval by layer", title_justify="left"
+        )
+        for row in scores.layers:
+            table.add_row(str(row.layer), _cell(row))
+        console.print(table)
+
+
+def _cell(row: Any) -> str:
+    return "" if row is None else f"{row.value:.1f} [dim]{row.low:.1f}–{row.high:.1f}[/dim]"

@@ -1,0 +1,133 @@
+"""The typed result of an evaluation: RUN/plan.json when it starts, RUN/record.json when it ends."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from xlt_bench.languages import Family, Setting
+
+SCHEMA_VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plan(_Strict):
+    """What a run evaluates: two commands with equal plans continue each other."""
+
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    model_revision: str | None
+    model_sha256: str | None
+    adapter: str | None
+    adapter_sha256: str | None
+    dtype: str
+    template: str
+    template_sha256: str
+    limit: int | None
+    layers: list[int]
+    units: dict[Family, list[str]]
+    task_versions: dict[Family, int]
+
+
+class Score(_Strict):
+    """A metric of one unit (language or direction), with its 95 % bootstrap interval."""
+
+    task: Family
+    unit: str
+    setting: Setting | None
+    aligned: bool
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Mean(_Strict):
+    """The unweighted mean of a metric over exactly `units`; `missing` were not evaluated."""
+
+    task: Family
+    split: Literal["all", "supervised", "transfer", "aligned"]
+    metric: str
+    value: float
+    low: float
+    high: float
+    units: list[str]
+    missing: list[str]
+
+
+class LayerAccuracy(_Strict):
+    """Retrieval at one layer: the mean over all ordered pairs."""
+
+    layer: int
+    value: float
+    low: float
+    high: float
+
+
+class Scores(_Strict):
+    """Everything that predictions and references determine."""
+
+    scores: list[Score]
+    means: list[Mean]
+    layers: list[LayerAccuracy]
+
+
+class AdapterRecord(_Strict):
+    """Which adapter ran, and the proof that it took effect."""
+
+    name: str
+    sha256: str
+    peft_type: str
+    base_model: str | None
+    alignment_languages: list[str]
+    change_norms: dict[str, float]
+    probe_prompts: int
+    probe_differing: int
+
+
+class ModelRecord(_Strict):
+    """The base model as it ran."""
+
+    name: str
+    revision: str | None
+    sha256: str | None
+    architecture: str
+    parameters: int
+    layers: int
+    dtype: str
+
+
+class Fertility(_Strict):
+    """Tokens the tokenizer spends on a language's FLORES dev sentences."""
+
+    tokens_per_character: float
+    tokens_per_word: float | None
+
+
+class Record(_Strict):
+    """A whole run."""
+
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    command: str
+    model: ModelRecord
+    adapter: AdapterRecord | None
+    template: str
+    template_sha256: str
+    bos_per_prompt: list[int]
+    truncated_prompts: int
+    plan: Plan
+    data_digests: dict[str, str]
+    notes: list[str]
+    signatures: dict[str, str]
+    versions: dict[str, str]
+    hardware: dict[str, str]
+    seconds: dict[str, float]
+    batch_sizes: dict[str, str]
+    fertility: dict[str, Fertility]
+    results: Scores

@@ -1,0 +1,159 @@
+"""The run folder: what lies where, whole files or none, one line an answer.
+
+RUN/plan.json                        what is evaluated
+RUN/predictions/<task>/<unit>.jsonl.zst   {"id": ..., "hypothesis": ..., "cut_off": ...} a line
+RUN/retrieval/layer-16.parquet       source, target, accuracy, neighbours (one index a sentence)
+RUN/progress/<task>_<unit>.json      seconds and batch size of what is finished
+RUN/record.json                      the result
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+from pydantic import ValidationError
+
+from xlt_bench.errors import InputError
+from xlt_bench.record import Plan
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer as stored."""
+
+    id: str
+    hypothesis: str
+    cut_off: bool
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside, flushed to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).chmod(0o644)
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, indented, non-ASCII as it is."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def predictions_path(run: Path, task: str, unit: str) -> Path:
+    """Where the answers of a unit lie."""
+    return run / "predictions" / task / f"{unit}.jsonl.zst"
+
+
+def layer_path(run: Path, layer: int) -> Path:
+    """Where a layer's retrieval answers lie."""
+    return run / "retrieval" / f"layer-{layer:03d}.parquet"
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Store answers, one JSON line each."""
+    lines = [
+        json.dumps({"id": p.id, "hypothesis": p.hypothesis, "cut_off": p.cut_off}) + "\n"
+        for p in predictions
+    ]
+    write_bytes(path, zstandard.ZstdCompressor(level=9).compress("".join(lines).encode()))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The answers of a unit. Raises InputError for a damaged file, naming it."""
+    try:
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            text = stream.read().decode("utf-8")
+        rows = [json.loads(line) for line in text.split("\n") if line]
+        return [Prediction(row["id"], row["hypothesis"], row["cut_off"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); delete it and run the same evaluate command again"
+        ) from None
+
+
+Table = Mapping[tuple[str, str], Sequence[int]]
+
+
+def write_layer(path: Path, table: Table) -> None:
+    """Store a layer's answers: for each ordered pair the index that each sentence retrieved."""
+    rows = [
+        {
+            "source": source,
+            "target": target,
+            "accuracy": 100 * sum(i == j for i, j in enumerate(found)) / len(found),
+            "neighbours": list(found),
+        }
+        for (source, target), found in table.items()
+    ]
+    schema = pa.schema(
+        [
+            ("source", pa.string()),
+            ("target", pa.string()),
+            ("accuracy", pa.float64()),
+            ("neighbours", pa.list_(pa.int16())),
+        ]
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
+    """A layer's answers. Raises InputError for a damaged file, naming it."""
+    try:
+        rows = pq.read_table(path).to_pylist()
+        return {(row["source"], row["target"]): row["neighbours"] for row in rows}
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); delete it and run the same evaluate command again"
+        ) from None
+
+
+def read_plan(run: Path) -> Plan:
+    """The plan of a run. Raises InputError where the folder is none."""
+    try:
+        return Plan.model_validate_json((run / "plan.json").read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{run} is no run: it has no plan.json") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{run / 'plan.json'}: {where}: {first['msg']}") from None
+
+
+def open_run(run: Path, plan: Plan) -> None:
+    """Start a run folder, or check that an existing one was started with the same plan."""
+    if not (run / "plan.json").exists():
+        if run.exists() and any(run.iterdir()):
+            raise InputError(f"{run} is not empty and no run; choose another --output")
+        write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
+        return
+    old, new = read_plan(run).model_dump(), plan.model_dump()
+    for key, value in new.items():
+        if old[key] != value:
+            raise InputError(
+                f"{run} was started with another {key.replace('_', ' ')}: {_short(old[key])} "
+                f"there, {_short(value)} now; choose another --output"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."
