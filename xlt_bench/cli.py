@@ -101,10 +101,8 @@ def evaluate(
     for run, record in run_all(options, _track):
         for note in record.notes:
             errors.print(note, markup=False, style="bold red" if "WARNING" in note else "")
-        _print_scores(
-            record.results,
-            f"{record.model.name} + {record.adapter.name}" if record.adapter else record.model.name,
-        )
+        title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
+        _print_scores(record.results, title)
         console.print(f"record: {run / 'record.json'}", markup=False)
 
 
@@ -144,18 +142,8 @@ def languages() -> None:
     """List the languages: codes, script, resource level, and their setting in each task."""
     from xlt_bench.languages import LANGUAGES
 
-    table = Table(
-        "code",
-        "name",
-        "FLORES",
-        "MASSIVE",
-        "script",
-        "resource",
-        "massive",
-        "wmt23",
-        "uner",
-        "retrieval",
-    )
+    columns = "code name FLORES MASSIVE script resource massive wmt23 uner retrieval"
+    table = Table(*columns.split())
     for row in LANGUAGES.values():
         table.add_row(
             row.code, row.name, row.flores, row.massive_locale or "", row.script, row.resource,
@@ -245,10 +233,13 @@ def _print_scores(scores: Any, title: str) -> None:
         for split in ("supervised", "aligned", "transfer", "all"):
             rows = [means.get((split, metric)) for metric in metrics]
             if rows[0] is not None:
-                missing = f", missing: {' '.join(rows[0].missing)}" if rows[0].missing else ""
+                missing = f", {len(rows[0].missing)} missing" if rows[0].missing else ""
                 label = f"mean of {len(rows[0].units)}{missing}"
                 table.add_row(split, label, *[_cell(row) for row in rows], style="bold")
         console.print(table)
+        whole = [row for (split, _), row in means.items() if split == "all"]
+        if whole and whole[0].missing:
+            console.print(f"missing, and in no mean: {' '.join(whole[0].missing)}", markup=False)
     if scores.layers:
         table = Table(
             "layer", "retrieval accuracy", title="retrieval by layer", title_justify="left"

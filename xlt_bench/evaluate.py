@@ -44,7 +44,12 @@ from xlt_bench.runs import (
 )
 from xlt_bench.scoring import score_run
 
-TASK_NAMES: dict[str, Family] = {**{name: name for name in TEXT}, "retrieval": "flores"}  # type: ignore[dict-item]
+TASK_NAMES: dict[str, Family] = {
+    "massive": "massive",
+    "wmt23": "wmt23",
+    "uner": "uner",
+    "retrieval": "flores",
+}
 
 # What the bare model and the adapter both answer, to see that the adapter does something.
 PROBE = (
@@ -141,7 +146,8 @@ def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, 
     model, names = _with_adapters(base, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
     layers = _layers(options.layers, lm.n_layers) if "flores" in chosen else []
-    for adapter in adapters or [None]:
+    systems: list[AdapterFiles | None] = [*adapters] or [None]
+    for adapter in systems:
         run = _run_folder(options, adapter, len(adapters))
         plan = Plan(
             model=base.name,
@@ -182,7 +188,7 @@ def _layers(asked: Sequence[int], n_layers: int) -> list[int]:
 def load_items(
     root: Path, chosen: dict[Family, list[str]], limit: int | None
 ) -> dict[tuple[Family, str], list[Item]]:
-    """All items of the run, so that a missing or broken file stops it before the model is loaded."""
+    """All items of the run: a missing or broken file stops it before the model is loaded."""
     items: dict[tuple[Family, str], list[Item]] = {}
     for task, names in chosen.items():
         for name in names:

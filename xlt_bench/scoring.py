@@ -63,12 +63,9 @@ def _text_counts(
         answers = read_predictions(path)
         wanted, got = [item.id for item in items], [answer.id for answer in answers]
         if wanted != got:
+            pairs = zip(wanted, got, strict=False)
             odd = next(
-                (
-                    f"item {a} expected, {b} found"
-                    for a, b in zip(wanted, got, strict=False)
-                    if a != b
-                ),
+                (f"item {a} expected, {b} found" for a, b in pairs if a != b),
                 f"{len(wanted)} items expected, {len(got)} found",
             )
             raise InputError(f"{path} does not belong to {task} {unit}: {odd}")

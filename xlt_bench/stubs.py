@@ -57,7 +57,7 @@ def write(folder: Path) -> None:
 
 
 def drifted(folder: Path) -> list[str]:
-    """The files below the folder that are missing, superfluous or not as `write` would leave them."""
+    """The files below the folder that are missing, superfluous or not as `write` leaves them."""
     files = render()
     there = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.yaml")}
     changed = {

@@ -111,4 +111,4 @@ def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, list[float]]:
     """`process_results` of lm-eval."""
-    return lm_eval_counts(sys.modules[__name__], doc, results)  # type: ignore[arg-type]
+    return lm_eval_counts(sys.modules[__name__], doc, results)

@@ -48,6 +48,7 @@ class XltLM(HFLM):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.batch_size_per_gpu: int | str
         self.truncated_prompts = 0
         self.bos_counts: set[int] = set()
 
@@ -222,7 +223,7 @@ class XltLM(HFLM):  # type: ignore[misc]
     def hidden_states(self, requests: list[Instance]) -> list[dict[str, float]]:
         """lm-eval's retrieval requests: for each direction its accuracy per layer.
 
-        An argument is JSON: {"source": ..., "target": ..., "layers": [...] | null, "data_dir": ...}.
+        An argument is JSON with source, target, layers (or null: the even ones) and data_dir.
         States are computed once a language and never leave this method.
         """
         asked = [json.loads(request.args[0]) for request in requests]

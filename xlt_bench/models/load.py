@@ -45,7 +45,7 @@ def meta_model(name: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(repo, revision=revision or "main")
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except Exception as error:  # transformers raises many kinds, all meaning "no such model"
         line = str(error).strip().split("\n")[0]
         raise InputError(
@@ -71,7 +71,7 @@ def load_base(name: str, dtype: str, device: str) -> Base:
         raise InputError(f"model {name} cannot be loaded: {line}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval()
+    model = model.to(device).eval()  # type: ignore[arg-type]
     commit = getattr(model.config, "_commit_hash", None) or revision
     return Base(name, model, tokenizer, commit, _weights_digest(Path(repo)))
 
