@@ -138,8 +138,8 @@ def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, 
     items = load_items(root, chosen, options.limit)
     adapters = [find_adapter(name) for name in options.adapters]
     skeleton = meta_model(options.model)
-    for adapter in adapters:
-        check_adapter(adapter, skeleton, options.model)
+    for found in adapters:
+        check_adapter(found, skeleton, options.model)
     device = choose_device(options.device)
     base = load_base(options.model, options.dtype, device)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)

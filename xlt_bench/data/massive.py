@@ -10,7 +10,8 @@ from xlt_bench.data.root import read_json, read_lines
 from xlt_bench.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-_PARTITIONS = {"train": "train", "validation": "dev", "test": "test"}
+# The publisher's word is partition, and its "dev" is our validation.
+_SPLITS: dict[str, Split] = {"train": "train", "dev": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,21 @@ class Utterance:
 
 def load(root: Path, locale: str, split: Split) -> list[Utterance]:
     """The utterances of a locale and split, in file order. Raises InputError for a bad file."""
+    return [row for row in load_all(root, locale) if row.split == split]
+
+
+def load_all(root: Path, locale: str) -> list[Utterance]:
+    """The utterances of a locale, all splits (16,521), in file order. Raises InputError."""
     path = root / "massive" / "1.1" / "data" / f"{locale}.jsonl"
     rows = []
     for number, line in enumerate(read_lines(path, "massive"), start=1):
         row = read_json(line, path, number, "massive")
         try:
-            if row["partition"] == _PARTITIONS[split]:
-                rows.append(Utterance(row["id"], locale, split, row["utt"], row["annot_utt"]))
+            split = _SPLITS[row["partition"]]
+            rows.append(Utterance(row["id"], locale, split, row["utt"], row["annot_utt"]))
         except (KeyError, TypeError):
             raise InputError(
-                f"{path} line {number} is no MASSIVE 1.1 row; get it with: "
+                f"{path} line {number} is no MASSIVE 1.1 row; delete it, then: "
                 "xlt-bench data fetch massive"
             ) from None
     return rows

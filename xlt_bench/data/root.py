@@ -17,6 +17,10 @@ import pooch
 from xlt_bench.errors import InputError
 
 
+class MissingFileError(InputError):
+    """A file of a data set is not there, neither plain nor with `.gz` appended."""
+
+
 def data_root(data_dir: str | Path | None = None) -> Path:
     """The data folder: the argument, else $XLT_BENCH_DATA, else the user's cache."""
     chosen = data_dir or os.environ.get("XLT_BENCH_DATA")
@@ -30,7 +34,7 @@ def read_lines(path: Path, dataset: str) -> list[str]:
     missing, unreadable, truncated or wrongly encoded file.
     """
     packed = path.with_name(path.name + ".gz")
-    mend = f"get it with: xlt-bench data fetch {dataset}"
+    fetch = f"xlt-bench data fetch {dataset}"
     try:
         if path.exists() or not packed.exists():
             raw = path.read_bytes()
@@ -38,11 +42,13 @@ def read_lines(path: Path, dataset: str) -> list[str]:
             path, raw = packed, gzip.decompress(packed.read_bytes())
         text = raw.decode("utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; {mend}") from None
+        raise MissingFileError(f"{path} is missing; get it with: {fetch}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} is truncated or corrupt ({error}); {mend}") from None
+        raise InputError(f"{path} is truncated or corrupt ({error}); get it with: {fetch}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}); {mend}") from None
+        raise InputError(
+            f"{path} is not UTF-8 (byte {error.start}); delete it, then: {fetch}"
+        ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     return text.removesuffix("\n").split("\n") if text else []
@@ -54,7 +60,7 @@ def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise InputError(
-            f"{path} line {line} is not JSON ({error}); get it with: xlt-bench data fetch {dataset}"
+            f"{path} line {line} is not JSON ({error}); delete it, then: xlt-bench data fetch {dataset}"
         ) from None
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from xlt_bench.data.root import read_lines
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, unknown
 
 Split = Literal["train", "validation", "test"]
-_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
-_PREFIXES = {
+SPLITS = {"train": "train", "validation": "dev", "test": "test"}
+# The start of a treebank's file names.
+TREEBANKS = {
     "Chinese-GSD": "zh_gsd",
     "Chinese-GSDSIMP": "zh_gsdsimp",
     "Croatian-SET": "hr_set",
@@ -23,6 +24,8 @@ _PREFIXES = {
     "Slovak-SNK": "sk_snk",
     "Swedish-Talbanken": "sv_talbanken",
 }
+# English train as the repository's first commit has it, where the release is not at hand.
+PRERELEASE = "en_ewt-ud-train.PRERELEASE-20221202.iob2"
 # OTH (hr, sr) and annotators' stray B-O are outside, as in the official loader.
 _TYPES = frozenset({"PER", "ORG", "LOC"})
 
@@ -53,13 +56,20 @@ def load(root: Path, treebank: str, split: Split) -> list[Sentence]:
 
 
 def _path(root: Path, treebank: str, split: Split) -> Path:
+    if treebank not in TREEBANKS:
+        raise unknown("treebank", treebank, TREEBANKS)
     folder = root / "uner" / f"UNER_{treebank}"
-    path = folder / f"{_PREFIXES[treebank]}-ud-{_SPLITS[split]}.iob2"
-    early = folder / "en_ewt-ud-train.PRERELEASE-20221202.iob2"
-    # The released English train file is the one to use; its pre-release differs in 17 entities.
-    if treebank == "English-EWT" and split == "train" and not path.exists() and early.exists():
+    path = folder / f"{TREEBANKS[treebank]}-ud-{SPLITS[split]}.iob2"
+    early = folder / PRERELEASE
+    # The released English train file is the one to use. The pre-release has 17 entities fewer in
+    # all; in dev and test, where both are at hand, their entities agree to an F1 of 0.99 and 0.96.
+    if treebank == "English-EWT" and split == "train" and not _exists(path) and _exists(early):
         return early
     return path
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.with_name(path.name + ".gz").exists()
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
@@ -83,8 +93,8 @@ def _sentence(block: list[str], path: Path) -> Sentence:
         tags = [row[2] for row in rows]
     except (KeyError, IndexError, ValueError):
         raise InputError(
-            f"{path}: the sentence at {block[0]!r} is not in UNER's IOB2 form; get it with: "
-            "xlt-bench data fetch uner"
+            f"{path}: the sentence at {block[0]!r} is not in UNER's IOB2 form; delete it, "
+            "then: xlt-bench data fetch uner"
         ) from None
     return Sentence(sentence_id, text, tuple(_entities(tags, places, text)))
 
