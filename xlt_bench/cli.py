@@ -81,8 +81,12 @@ def evaluate(
         numbers = [int(part) for part in _listed(layers)]
     except ValueError:
         raise InputError(f"--layers must be numbers such as 8,16, not {layers!r}") from None
+    from transformers.utils import logging as hf_logging
+
     from xlt_bench.evaluate import Options
     from xlt_bench.evaluate import evaluate as run_all
+
+    hf_logging.disable_progress_bar()
 
     options = Options(
         model=model,
@@ -194,6 +198,10 @@ def _track(name: str, total: int) -> Iterator[Any]:
         TimeRemainingColumn,
     )
 
+    if not errors.is_terminal:  # a log file: one line a finished unit
+        yield lambda _done: None
+        errors.print(f"{name}: {total} done", markup=False, highlight=False)
+        return
     columns = (
         TextColumn("{task.description:>20}"),
         BarColumn(),

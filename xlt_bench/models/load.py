@@ -42,6 +42,8 @@ def choose_device(device: str | None) -> str:
 def meta_model(name: str) -> Any:
     """The model's modules without weights, to check adapters against before anything is loaded."""
     repo, revision = split_revision(name)
+    if not Path(repo).is_dir() and (repo.count("/") > 1 or repo[:1] in "./~"):
+        raise InputError(f"model {name}: there is no such folder, and no hub name looks like that")
     try:
         config = AutoConfig.from_pretrained(repo, revision=revision or "main")
         with torch.device("meta"):

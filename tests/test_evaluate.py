@@ -1,0 +1,268 @@
+"""The main job on a tiny random model: results, resuming after SIGKILL, and every refusal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xlt_bench import cli
+from xlt_bench.benchmarks import TEXT
+from xlt_bench.record import Record
+from xlt_bench.runs import read_predictions
+
+
+def arguments(model, root, output, *more):
+    return [
+        "evaluate", "--model", str(model), "--output", str(output), "--data-dir", str(root),
+        "--tasks", "massive,wmt23,uner,retrieval", "--languages", "de,en,sw,da", "--device", "cpu",
+        "--dtype", "float32", *map(str, more),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def root(made_up_root, monkeypatch):
+    """The made-up data under a table of languages that has no more than it."""
+    for benchmark in TEXT.values():
+        monkeypatch.setattr(benchmark, "MAX_NEW_TOKENS", 6)
+    from xlt_bench import evaluate
+
+    chosen = {
+        "massive": ["de", "sw"],
+        "wmt23": ["de-en", "en-de"],
+        "uner": ["da"],
+        "flores": ["de", "en", "sw"],
+    }
+    monkeypatch.setattr(evaluate, "plan_units", lambda options: chosen)
+    return made_up_root
+
+
+def run_cli(monkeypatch, capsys, argv):
+    monkeypatch.setattr(sys, "argv", ["xlt-bench", *argv])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    captured = capsys.readouterr()
+    return stopped.value.code, captured.out, captured.err
+
+
+def test_a_run_records_everything_and_score_repeats_it(
+    root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    argv = arguments(tiny_model, root, run, "--adapter", tiny_adapter)
+    code, out, _ = run_cli(monkeypatch, capsys, argv)
+    assert code == 0
+    record = Record.model_validate_json((run / "record.json").read_bytes())
+    assert record.adapter is not None
+    assert record.adapter.alignment_languages == ["sw"]
+    assert record.adapter.probe_differing > 0
+    assert set(record.adapter.change_norms) == {"q_proj", "up_proj"}
+    assert record.bos_per_prompt == [0]
+    aligned = {(row.task, row.unit) for row in record.results.scores if row.aligned}
+    assert aligned == {("massive", "sw"), ("flores", "sw")}
+    transfer = next(
+        mean for mean in record.results.means if (mean.task, mean.split) == ("massive", "transfer")
+    )
+    assert transfer.units == ["de", "sw"]
+    assert "af" in transfer.missing
+    assert [layer.layer for layer in record.results.layers] == [2, 4]
+    assert not (run / "retrieval" / "states").exists()
+    code, out, _ = run_cli(
+        monkeypatch, capsys, ["score", str(run), "--json", "--data-dir", str(root)]
+    )
+    assert code == 0
+    assert out == record.results.model_dump_json(indent=1) + "\n"
+
+
+def test_a_forged_score_and_a_swapped_item_are_seen(
+    root, tiny_model, tmp_path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    path = run / "record.json"
+    record = json.loads(path.read_text())
+    record["results"]["scores"][0]["value"] = 99.0
+    path.write_text(json.dumps(record))
+    code, _, err = run_cli(monkeypatch, capsys, ["score", str(run), "--data-dir", str(root)])
+    assert code == 1
+    assert "states other scores" in err
+    from xlt_bench.runs import predictions_path, write_predictions
+
+    answers = read_predictions(predictions_path(run, "uner", "da"))
+    write_predictions(predictions_path(run, "uner", "da"), [answers[1], answers[0], *answers[2:]])
+    code, _, err = run_cli(monkeypatch, capsys, ["score", str(run), "--data-dir", str(root)])
+    assert code == 2
+    assert "item test-0 expected, test-1 found" in err
+
+
+def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, monkeypatch, capsys):
+    answers = []
+    for size in (1, 7, 32):
+        run = tmp_path / str(size)
+        run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--batch-size", size))
+        files = sorted((run / "predictions").glob("*/*.zst"))
+        assert len(files) == 5
+        answers.append([read_predictions(path) for path in files])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, monkeypatch, capsys):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
+    model.save_pretrained(tmp_path / "zero")
+    argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", tmp_path / "zero")
+    _, _, err = run_cli(monkeypatch, capsys, argv)
+    assert "changes no weight" in err
+    assert "bare model's answer to all" in err
+
+
+def test_another_command_on_the_same_run_is_refused(
+    root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--limit", 2))
+    code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--limit", 3))
+    assert code == 2
+    assert "started with another limit: 2 there, 3 now" in err
+
+
+def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys):
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "adapter_config.json").write_text("{}")
+    torch.save({}, pickled / "adapter_model.bin")
+    other = tmp_path / "other"
+    config = LlamaConfig.from_pretrained(tiny_model)
+    config.hidden_size = 64
+    AutoModelForCausalLM.from_config(config).save_pretrained(other)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("")
+    cases = {
+        "no such model": (["--model", tmp_path / "none"], "there is no such folder"),
+        "other base": (["--model", other, "--adapter", tiny_adapter], "does not fit"),
+        "pickle": (["--adapter", pickled], "only pickled weights"),
+        "no adapter": (["--adapter", full], "no adapter_config.json"),
+        "template": (["--chat-template", "lama3"], "did you mean 'llama3-midalign'"),
+        "dtype": (["--dtype", "float8"], "unknown dtype"),
+        "limit": (["--limit", "0"], "--limit must be at least 1"),
+        "layers": (["--layers", "9"], "layers 1 to 4"),
+        "not a run": (["--output", full], "is not empty and no run"),
+    }
+    capsys.readouterr()  # the bars of save_pretrained above
+    for name, (more, message) in cases.items():
+        argv = arguments(tiny_model, root, tmp_path / f"run {name}", *more)
+        code, _, err = run_cli(monkeypatch, capsys, argv)
+        assert (code, message in err, "Traceback" in err) == (2, True, False), (name, err)
+        assert err.count("\n") == 1, name
+
+
+def test_unknown_names_and_broken_data_are_one_line(
+    made_up_root, tiny_model, tmp_path, monkeypatch, capsys
+):
+    import shutil
+
+    broken = tmp_path / "data"
+    shutil.copytree(made_up_root, broken)
+    packed = broken / "massive" / "1.1" / "data" / "sw-KE.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:40])
+    (broken / "massive" / "1.1" / "data" / "de-DE.jsonl.gz").unlink()
+    cases = {
+        "task": (["--tasks", "masive"], "did you mean 'massive'"),
+        "language": (["--languages", "sv-SE,xx"], "unknown language 'xx'"),
+        "truncated": (["--tasks", "massive", "--languages", "sw"], "truncated or corrupt"),
+        "missing": (["--tasks", "massive", "--languages", "de"], "xlt-bench data fetch massive"),
+    }
+    for name, (more, message) in cases.items():
+        argv = arguments(tiny_model, broken, tmp_path / f"run {name}", *more)
+        code, _, err = run_cli(monkeypatch, capsys, argv)
+        assert (code, message in err) == (2, True), (name, err)
+        assert err.count("\n") == 1, name
+
+
+SCRIPT = """
+import sys
+from xlt_bench import cli, evaluate
+from xlt_bench.benchmarks import TEXT
+for benchmark in TEXT.values():
+    benchmark.MAX_NEW_TOKENS = 6
+chosen = {"massive": ["de", "sw"], "wmt23": ["de-en", "en-de"], "uner": ["da"]}
+chosen["flores"] = ["de", "en", "sw"]
+evaluate.plan_units = lambda options: chosen
+cli.main()
+"""
+
+
+def test_killed_in_each_family_and_resumed_ends_the_same(made_up_root, tiny_model, tmp_path):
+    def start(run):
+        argv = arguments(tiny_model, made_up_root, run)
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *argv],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    first_of_each_family = [
+        "predictions/massive/de.jsonl.zst",
+        "predictions/wmt23/de-en.jsonl.zst",
+        "predictions/uner/da.jsonl.zst",
+        "retrieval/states/de.safetensors",
+    ]
+    kills = 0
+    for name in first_of_each_family:
+        process = start(killed)
+        while process.poll() is None and not (killed / name).exists():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 3  # the last stage may end before the signal arrives
+    assert start(killed).wait() == 0
+    for path in [*whole.glob("predictions/*/*"), *whole.glob("retrieval/*.parquet")]:
+        assert (killed / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    results = [json.loads((run / "record.json").read_text())["results"] for run in (whole, killed)]
+    assert results[0] == results[1]
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys; sys.argv = ['xlt-bench', '--help']\n"
+        "from xlt_bench import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_is_one_line_and_nothing_half_written(
+    root, tiny_model, tmp_path, monkeypatch, capsys
+):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small])
+    if mounted.returncode:
+        pytest.skip("no permission to mount a tmpfs here")
+    try:
+        argv = arguments(tiny_model, root, small / "run")
+        code, _, err = run_cli(monkeypatch, capsys, argv)
+        assert code == 2
+        assert "No space left" in err
+        assert [line[:5] for line in err.splitlines() if " done" not in line] == ["error"]
+        left = [path for path in Path(small).rglob("*") if path.is_file()]
+        assert not [path for path in left if path.name.startswith(".")]
+    finally:
+        subprocess.run(["umount", small], check=True)
