@@ -15,6 +15,8 @@ from rich.table import Table
 from xlt_bench.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data = typer.Typer(no_args_is_help=True, help="The data sets: fetch and check.")
+app.add_typer(data, name="data")
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -86,7 +88,7 @@ def evaluate(
     from xlt_bench.evaluate import Options
     from xlt_bench.evaluate import evaluate as run_all
 
-    hf_logging.disable_progress_bar()
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     options = Options(
         model=model,
@@ -138,6 +140,46 @@ def score(
         _print_scores(scores, str(run))
     if record and record.results.model_dump_json(indent=1) != text:
         errors.print(f"{path} states other scores than its predictions give", markup=False)
+        raise SystemExit(1)
+
+
+@data.command("fetch")
+def data_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; none: all.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Download the publishers' files; what is there is kept, a broken download goes on."""
+    from xlt_bench.data.fetch import fetch, progress_bar
+    from xlt_bench.data.root import data_root
+
+    root = data_root(data_dir)
+    with progress_bar() as progress:
+        rows = fetch(names or [], root, progress)
+    for row in rows:
+        console.print(f"{row.name}: {row.downloaded} downloaded, {row.present} were there")
+    console.print(f"data folder: {root}", markup=False)
+
+
+@data.command("check")
+def data_check(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; none: all.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare the data folder with the pinned contents; exits 1 if anything is not as pinned."""
+    from xlt_bench.data.check import check
+    from xlt_bench.data.root import data_root
+
+    rows = check(data_root(data_dir), names)
+    table = Table("data set", "state", "units", "rows", "digest", "pinned", "licence")
+    for row in rows:
+        units = f"{row.units} of {row.units_expected}"
+        cells = (row.name, row.state, units, f"{row.rows:,}", row.digest, row.pinned, row.licence)
+        table.add_row(*cells)
+    console.print(table)
+    for row in rows:
+        if row.detail:
+            console.print(f"{row.name}: {row.detail}", markup=False, highlight=False)
+    if not all(row.ok for row in rows):
         raise SystemExit(1)
 
 

@@ -44,7 +44,9 @@ def read_lines(path: Path, dataset: str) -> list[str]:
     except FileNotFoundError:
         raise MissingFileError(f"{path} is missing; get it with: {fetch}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} is truncated or corrupt ({error}); get it with: {fetch}") from None
+        raise InputError(
+            f"{path} is truncated or corrupt ({error}); get it with: {fetch}"
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 (byte {error.start}); delete it, then: {fetch}"
@@ -60,7 +62,8 @@ def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise InputError(
-            f"{path} line {line} is not JSON ({error}); delete it, then: xlt-bench data fetch {dataset}"
+            f"{path} line {line} is not JSON ({error}); delete it, then: "
+            f"xlt-bench data fetch {dataset}"
         ) from None
 
 

@@ -72,14 +72,12 @@ def load_laser(root: Path, code: str) -> list[tuple[str, str]]:
     return read_pairs(root / foreign, root / english, "tatoeba")
 
 
-def load_challenge(
-    root: Path, code: str, labels: Set[str] | None = None
-) -> list[tuple[str, str]]:
+def load_challenge(root: Path, code: str, labels: Set[str] | None = None) -> list[tuple[str, str]]:
     """The (foreign, English) pairs of a language in the Tatoeba Challenge, in file order.
 
-    `labels` are the varieties to keep; None keeps the language table's own: Modern Standard Arabic,
+    `labels` are the varieties to keep; None keeps the table's own: Modern Standard Arabic,
     simplified Mandarin, Serbian in both scripts, Croatian, Javanese in Latin script. All of a
-    folder: `set(challenge_labels(root, code))`. Raises InputError, also for a label that no row has.
+    folder: `set(challenge_labels(root, code))`. Raises InputError for a label that no row has, too.
     """
     foreign, english, _ = challenge_files(code)
     pairs = read_pairs(root / foreign, root / english, "tatoeba")

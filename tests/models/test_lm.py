@@ -1,0 +1,81 @@
+"""States, chat templates, BOS and adapters' norms against direct computations."""
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from xlt_bench.models.adapters import change_norms
+from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
+from xlt_bench.models.lm import XltLM
+from xlt_bench.models.load import load_base
+
+CHAT = [{"role": "system", "content": "Do it."}, {"role": "user", "content": "Now."}]
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model):
+    return load_base(str(tiny_model), "float32", "cpu")
+
+
+@torch.no_grad()
+def test_states_are_means_of_block_outputs_before_the_final_norm(base):
+    lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=2)
+    sentences = ["a", "a longer sentence", "und noch eine, länger als die anderen"]
+    states = lm.sentence_states(sentences, [1, 3, 4])
+    assert states.shape == (3, 3, 32)
+    for i, sentence in enumerate(sentences):
+        ids = torch.tensor([base.tokenizer(sentence)["input_ids"]])
+        body = base.model.model
+        hidden = body(ids, output_hidden_states=True).hidden_states
+        torch.testing.assert_close(states[i, 0], hidden[1][0].mean(0))
+        torch.testing.assert_close(states[i, 1], hidden[3][0].mean(0))
+        # hidden_states[4] went through the final norm, the state must not have.
+        normed = body.norm(states[i, 2])
+        assert not torch.allclose(states[i, 2], hidden[4][0].mean(0), atol=1e-3)
+        assert normed.shape == (32,)
+
+
+def test_llama3_template_has_line_breaks_and_no_bos(base, tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    assert set_chat_template(tokenizer, "llama3-midalign")[0] == "llama3-midalign"
+    assert render_chat(tokenizer, CHAT, add_generation_prompt=True) == (
+        "<|start_header_id|>system<|end_header_id|>\n\nDo it.<|eot_id|>\n"
+        "<|start_header_id|>user<|end_header_id|>\n\nNow.<|eot_id|>\n"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+
+
+def test_a_template_without_a_system_role_keeps_the_systems_text(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}"
+        "{% endif %}[{{ m['content'] }}]{% endfor %}"
+    )
+    assert render_chat(tokenizer, CHAT) == "[Do it.\n\nNow.]"
+
+
+def test_never_two_bos(tiny_model):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    once = encode_prompt(tokenizer, "ab")
+    assert once == encode_prompt(tokenizer, "<s>ab")
+    assert once.count(0) == 1
+    assert once.count(1) == 0
+
+
+def test_change_norm_is_that_of_the_product(tiny_model, tiny_adapter):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    adapted = PeftModel.from_pretrained(model, tiny_adapter, adapter_name="a")
+    norms = change_norms(adapted, "a")
+    merged = dict(adapted.merge_and_unload().named_parameters())
+    for kind, norm in norms.items():
+        square = sum(
+            (merged[name] - before[name]).pow(2).sum().item() for name in before if kind in name
+        )
+        assert norm == pytest.approx(square**0.5, rel=1e-4)

@@ -1,0 +1,129 @@
+"""Compare a data folder with the pinned contents: what is there, what is missing, what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlt_bench.data import digests, uner
+from xlt_bench.data.catalog import catalog
+from xlt_bench.data.digests import Content
+from xlt_bench.data.root import MissingFileError, content_digest
+from xlt_bench.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """The state of one data set.
+
+    `state` is "ok", "missing", "incomplete 3 of 20" (units) or "differs". `units` and `rows` are
+    counts of what is there and right; `digest` is over all of it, `pinned` what it should be.
+    `detail` names the first thing wrong and its mend, or is a remark.
+    """
+
+    name: str
+    state: str
+    units: int
+    units_expected: int
+    rows: int
+    digest: str
+    pinned: str
+    licence: str
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is there and as pinned."""
+        return self.state == "ok"
+
+
+def check(root: Path, names: Sequence[str] | None = None) -> list[CheckRow]:
+    """A row for each named data set (none: all). Raises InputError for an unknown name only."""
+    for name in names or []:
+        if name not in catalog():
+            raise unknown("data set", name, catalog())
+    return [_row(root, name) for name in names or list(catalog())]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A unit's splits, and what is wrong with it: nothing, absent or different."""
+
+    splits: Mapping[str, Content]
+    absent: str = ""
+    different: str = ""
+
+
+def _row(root: Path, name: str) -> CheckRow:
+    pinned = digests.pinned(name)
+    found = {unit: _unit(root, name, unit, pinned[unit]) for unit in digests.units(name)}
+    right = [one for one in found.values() if not one.absent and not one.different]
+    different = next((one.different for one in found.values() if one.different), "")
+    absent = next((one.absent for one in found.values() if one.absent), "")
+    return CheckRow(
+        name=name,
+        state=_state(len(right), found.values()),
+        units=len(right),
+        units_expected=len(found),
+        rows=sum(content.rows for one in right for content in one.splits.values()),
+        digest=_combined({unit: one.splits for unit, one in found.items()}),
+        pinned=_combined({unit: pinned[unit] for unit in found}),
+        licence=catalog()[name].licence,
+        detail=different or absent or (_remark(root) if name == "uner" else ""),
+    )
+
+
+def _state(right: int, found: Iterable[_Found]) -> str:
+    found = list(found)
+    if any(one.different for one in found):
+        return "differs"
+    if right == len(found):
+        return "ok"
+    return f"incomplete {right} of {len(found)}" if any(one.splits for one in found) else "missing"
+
+
+def _unit(root: Path, name: str, unit: str, pinned: Mapping[str, Content]) -> _Found:
+    splits: dict[str, Content] = {}
+    try:
+        for split, content in digests.contents(name, unit, root):
+            splits[split] = content
+            if content != pinned[split] and not _unpinned(root, unit, split, content):
+                wanted = pinned[split]
+                return _Found(
+                    splits,
+                    different=f"{unit} {split}: {content.rows} rows {content.digest}, not "
+                    f"{wanted.rows} rows {wanted.digest}; delete its files below {root}, then: "
+                    f"xlt-bench data fetch {name}",
+                )
+    except MissingFileError as error:
+        return _Found(splits, absent=str(error))
+    except InputError as error:
+        return _Found(splits, different=str(error))
+    return _Found(splits)
+
+
+def _combined(found: Mapping[str, Mapping[str, Content]]) -> str:
+    return content_digest(
+        [unit, split, content.rows, content.digest]
+        for unit, splits in sorted(found.items())
+        for split, content in sorted(splits.items())
+    )
+
+
+def _unpinned(root: Path, unit: str, split: str, content: Content) -> bool:
+    """Whether this is UNER's released English train file, of which only the counts are known.
+
+    From its publisher's en_ewt-ud-train.stats: 12,543 sentences, 2,874 PER, 2,712 LOC, 1,436 ORG.
+    """
+    if (unit, split) != ("English-EWT", "train") or uner.is_prerelease(root):
+        return False
+    entities = [e.type for s in uner.load(root, unit, "train") for e in s.entities]
+    counts = {kind: entities.count(kind) for kind in ("PER", "LOC", "ORG")}
+    return content.rows == 12543 and counts == {"PER": 2874, "LOC": 2712, "ORG": 1436}
+
+
+def _remark(root: Path) -> str:
+    if uner.is_prerelease(root):
+        return "English-EWT train is the pre-release; the release: xlt-bench data fetch uner"
+    return "English-EWT train is known by its counts only (no digest of the release is pinned)"
