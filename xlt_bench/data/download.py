@@ -12,7 +12,7 @@ import requests
 
 from xlt_bench.errors import InputError
 
-_CHUNK = 1 << 16  # bytes
+_CHUNK = 1 << 13  # bytes: what a broken connection loses at most
 _TIMEOUT = 30.0  # seconds without a byte
 # Answers that may be otherwise in a moment.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})

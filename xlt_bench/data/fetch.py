@@ -115,7 +115,11 @@ class _Worker:
             path = self.root / f".{dataset.name}" / name
             if not path.exists():
                 self.download(url, path, None, f"{dataset.name} {name}")
-            extract(path, files, self.root)
+            try:
+                extract(path, files, self.root)
+            except InputError:  # a next run must not meet the same bad archive
+                shutil.rmtree(path.parent)
+                raise
             shutil.rmtree(path.parent)
         return Fetched(dataset.name, len(wanted), len(dataset.files) - len(wanted))
 
@@ -175,7 +179,7 @@ def extract(archive: Path, files: Sequence[File], root: Path) -> None:
 
     Only members asked for by name are touched and only our own paths are written, so a `..` or an
     absolute name in the archive has no effect; a link in place of a member is refused. Raises
-    InputError for that, a missing member, a wrong sum, and a broken archive, which is deleted.
+    InputError for that, a missing member, a wrong sum, and a broken archive.
     """
     wanted = {file.member: file for file in files}
     try:
@@ -185,9 +189,8 @@ def extract(archive: Path, files: Sequence[File], root: Path) -> None:
                 if file:
                     _unpack(tar, member, archive, root / file.path, file.sha256)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        archive.unlink()
         raise InputError(
-            f"{archive.name} was corrupt ({error}) and is deleted; run it again"
+            f"{archive.name} is corrupt ({error}) and was deleted; run it again"
         ) from None
     if wanted:
         names = ", ".join(sorted(str(name) for name in wanted))

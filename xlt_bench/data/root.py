@@ -39,7 +39,8 @@ def read_lines(path: Path, dataset: str) -> list[str]:
         if path.exists() or not packed.exists():
             raw = path.read_bytes()
         else:
-            path, raw = packed, gzip.decompress(packed.read_bytes())
+            path = packed
+            raw = gzip.decompress(path.read_bytes())
         text = raw.decode("utf-8")
     except FileNotFoundError:
         raise MissingFileError(f"{path} is missing; get it with: {fetch}") from None

@@ -51,7 +51,7 @@ class Sentence:
 
 def load(root: Path, treebank: str, split: Split) -> list[Sentence]:
     """The sentences of a treebank (`Danish-DDT`), in file order. Raises InputError."""
-    path = _path(root, treebank, split)
+    path = file(root, treebank, split)
     return [_sentence(block, path) for block in _blocks(read_lines(path, "uner"))]
 
 
@@ -61,7 +61,8 @@ def is_prerelease(root: Path) -> bool:
     return _exists(folder / PRERELEASE) and not _exists(folder / "en_ewt-ud-train.iob2")
 
 
-def _path(root: Path, treebank: str, split: Split) -> Path:
+def file(root: Path, treebank: str, split: Split) -> Path:
+    """The file that a split is read from. Raises InputError for an unknown treebank."""
     if treebank not in TREEBANKS:
         raise unknown("treebank", treebank, TREEBANKS)
     folder = root / "uner" / f"UNER_{treebank}"

@@ -1,0 +1,117 @@
+import gzip
+import sys
+
+import pytest
+
+from xlt_bench.data.root import MissingFileError, content_digest, data_root, read_json, read_lines
+from xlt_bench.data.segments import Segment, read_pairs
+from xlt_bench.errors import InputError
+
+
+def test_data_root_is_argument_then_environment_then_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XLT_BENCH_DATA", "elsewhere")
+    assert data_root(tmp_path) == tmp_path
+    assert data_root().name == "elsewhere"
+    monkeypatch.delenv("XLT_BENCH_DATA")
+    assert "xlt-bench" in data_root().parts
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    text = "one\u2028still one\u0085and\x0b\x0c\x1c still\nthree\r\n\nfive"
+    (tmp_path / "a").write_bytes(text.encode())
+    (tmp_path / "b.gz").write_bytes(gzip.compress((text + "\n").encode()))
+    expected = ["one\u2028still one\u0085and\x0b\x0c\x1c still", "three\r", "", "five"]
+    assert read_lines(tmp_path / "a", "x") == expected
+    assert read_lines(tmp_path / "b", "x") == expected
+    (tmp_path / "empty").touch()
+    assert read_lines(tmp_path / "empty", "x") == []
+
+
+def test_the_plain_file_comes_before_the_packed_one(tmp_path):
+    (tmp_path / "a").write_text("plain")
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"packed"))
+    assert read_lines(tmp_path / "a", "x") == ["plain"]
+
+
+def one_line(error):
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_missing(tmp_path):
+    with pytest.raises(MissingFileError) as error:
+        read_lines(tmp_path / "a", "massive")
+    assert one_line(error) == (
+        f"{tmp_path / 'a'} is missing; get it with: xlt-bench data fetch massive"
+    )
+
+
+PACKED = gzip.compress(bytes(range(256)) * 99, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [PACKED[:-20], PACKED[:12], b"no gzip", PACKED[:40] + b"\xff\xff" + PACKED[42:]],
+    ids=["truncated", "header only", "other", "bit rot"],
+)
+def test_broken_gz(tmp_path, content):
+    (tmp_path / "a.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.gz is truncated or corrupt.*fetch uner") as error:
+        read_lines(tmp_path / "a", "uner")
+    one_line(error)
+
+
+def test_not_utf8(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc\xff")
+    with pytest.raises(InputError, match=r"a is not UTF-8 \(byte 3\); delete it, then") as error:
+        read_lines(tmp_path / "a", "x")
+    one_line(error)
+
+
+def test_unreadable(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="a cannot be read: Is a directory") as error:
+        read_lines(tmp_path / "a", "x")
+    one_line(error)
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("x")
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)  # root may read everything
+    with pytest.raises(InputError, match="a cannot be read: Permission denied"):
+        read_lines(tmp_path / "a", "x")
+
+
+def test_broken_json_names_file_and_line(tmp_path):
+    with pytest.raises(InputError, match=r"a\.jsonl line 7 is not JSON .*fetch massive") as error:
+        read_json('{"id": ', tmp_path / "a.jsonl", 7, "massive")
+    one_line(error)
+
+
+def test_parallel_files_of_two_lengths(tmp_path):
+    (tmp_path / "a").write_text("1\n2\n")
+    (tmp_path / "b").write_text("1\n")
+    with pytest.raises(InputError, match="b has 1 lines for 2 of a; delete both"):
+        read_pairs(tmp_path / "a", tmp_path / "b", "x")
+
+
+def test_digest_sees_every_field_and_the_order():
+    rows = [Segment("0", "a", "b"), Segment("1", "c", "d")]
+    others = [rows[::-1], rows[:1], [rows[0], Segment("1", "c", "e")], [*rows, "x"], ["a", "b"]]
+    digests = {content_digest(one) for one in [rows, *others]}
+    assert len(digests) == 1 + len(others)
+    assert all(len(one) == 16 for one in digests)
+    assert content_digest(["ä\u2028"]) != content_digest(["ä", ""])
+
+
+def test_no_torch():
+    import subprocess
+
+    code = "import sys, xlt_bench.data.check, xlt_bench.data.fetch; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
