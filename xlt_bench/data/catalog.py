@@ -136,7 +136,7 @@ def _alma() -> Dataset:
     return Dataset(
         "alma",
         "ALMA's human-written parallel data",
-        "MIT (repository); text: WMT tests (research use), FLORES-200 (CC BY-SA 4.0)",
+        "MIT; its text as WMT and FLORES",
         "Xu et al. 2024 (arXiv 2309.11674)",
         tuple(_file(f"alma_human_written/{name}", f"{_ALMA}/{name}") for name in names),
     )

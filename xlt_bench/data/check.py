@@ -18,7 +18,7 @@ class CheckRow:
     """The state of one data set.
 
     `state` is "ok", "missing", "incomplete 3 of 20" (units) or "differs". `units` and `rows` are
-    counts of what is there and right; `digest` is over all of it, `pinned` what it should be.
+    counts of what is there and right; `digest` is over all that is there, `pinned` what it should be.
     `detail` names the first thing wrong and its mend, or is a remark.
     """
 
@@ -104,6 +104,8 @@ def _unit(root: Path, name: str, unit: str, pinned: Mapping[str, Content]) -> _F
 
 
 def _combined(found: Mapping[str, Mapping[str, Content]]) -> str:
+    if not any(found.values()):
+        return ""
     return content_digest(
         [unit, split, content.rows, content.digest]
         for unit, splits in sorted(found.items())
