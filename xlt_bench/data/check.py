@@ -18,7 +18,7 @@ class CheckRow:
     """The state of one data set.
 
     `state` is "ok", "missing", "incomplete 3 of 20" (units) or "differs". `units` and `rows` are
-    counts of what is there and right; `digest` is over all that is there, `pinned` what it should be.
+    counts of what is there and right; `digest` is of what is there, `pinned` what it should be.
     `detail` names the first thing wrong and its mend, or is a remark.
     """
 
