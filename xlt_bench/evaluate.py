@@ -92,7 +92,6 @@ def _untracked(_name: str, _total: int) -> Iterator[Progress]:
 class Evaluation:
     """A loaded model on its way through one run."""
 
-    options: Options
     base: Base
     lm: XltLM
     run: Path
@@ -140,6 +139,7 @@ def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, 
     skeleton = meta_model(options.model)
     for found in adapters:
         check_adapter(found, skeleton, options.model)
+        alignment_languages(found)  # a broken card must not wait until the answers are scored
     device = choose_device(options.device)
     base = load_base(options.model, options.dtype, device)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
@@ -166,7 +166,7 @@ def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, 
         open_run(run, plan)
         if adapter:
             model.set_adapter(names[adapter.name])
-        job = Evaluation(options, base, lm, run, plan, items, root, track, adapter)
+        job = Evaluation(base, lm, run, plan, items, root, track, adapter)
         yield run, _run(job, model, names.get(adapter.name) if adapter else None)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from xlt_bench.errors import InputError
+from xlt_bench.languages import language
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -112,7 +113,8 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
 def alignment_languages(adapter: AdapterFiles) -> list[str]:
     """The languages that the adapter was aligned on, as its card's metadata states them.
 
-    Key `alignment_languages` of the YAML head of README.md; empty where there is none.
+    Key `alignment_languages` of the YAML head of README.md; empty where there is none. Raises
+    InputError for a broken head or an unknown language.
     """
     import yaml
 
@@ -126,7 +128,7 @@ def alignment_languages(adapter: AdapterFiles) -> list[str]:
         line = str(error).split("\n")[0]
         raise InputError(f"adapter {adapter.name}: README.md has a broken head: {line}") from None
     languages = (head or {}).get("alignment_languages") or []
-    return [str(code) for code in languages]
+    return [language(str(code)).code for code in languages]
 
 
 def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
