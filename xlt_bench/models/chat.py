@@ -64,3 +64,26 @@ def encode_prompt(tokenizer: Any, text: str) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
         ids = ids[:-1]
     return ids
+
+
+def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
+    """Token ids of a bare sentence as the tokenizer makes them, a BOS included, without EOS."""
+    ids: list[int] = list(tokenizer(sentence)["input_ids"])
+    return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def encode_answer(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> list[int]:
+    """Token ids that a model should write after the prompt of `messages`: answer, end of turn.
+
+    The end of the turn is what the template closes an assistant's turn with, up to its first
+    special token; a template that does not continue its own prompt gets the tokenizer's EOS.
+    """
+    prompt = render_chat(tokenizer, messages, add_generation_prompt=True)
+    turn = [*messages, {"role": "assistant", "content": answer}]
+    whole = render_chat(tokenizer, turn, add_generation_prompt=False)
+    closing = whole.removeprefix(prompt + answer) if whole.startswith(prompt + answer) else ""
+    special = set(tokenizer.all_special_ids)
+    ends = tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
+    end = next((id_ for id_ in ends if id_ in special), tokenizer.eos_token_id)
+    ids: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return [*ids, end]

@@ -5,12 +5,11 @@ Registered as `xlt`: `import xlt_bench.models.lm`, then `lm_eval.simple_evaluate
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lm_eval.api.instance import Instance
@@ -21,13 +20,20 @@ from torch import Tensor
 from xlt_bench.benchmarks import flores
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.retrieval import even_layers
-from xlt_bench.models.chat import encode_prompt, render_chat
-from xlt_bench.pooling import mean_pool
+from xlt_bench.models.blocks import (
+    base_model,
+    count_layers,
+    lengths_mask,
+    pad_right,
+    pooled_layers,
+)
+from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
 
 _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 16
 
 Progress = Callable[[int], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,32 @@ class XltLM(HFLM):  # type: ignore[misc]
             self.bos_counts.update(ids[:3].count(bos) for ids in encoded)
         self.truncated_prompts += sum(len(ids) > room for ids in encoded)
         encoded = [ids[-room:] for ids in encoded]
-        order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
-        answers: dict[int, Generation] = {}
+        return self._batched(
+            encoded, lambda batch: self._generate_batch(batch, max_new_tokens), progress
+        )
+
+    def _batched(
+        self,
+        rows: Sequence[list[int]],
+        run: Callable[[list[list[int]]], Iterable[_T]],
+        progress: Progress,
+    ) -> list[_T]:
+        """`run` on batches by length, longest first; its results in the order of `rows`.
+
+        Where the device runs out of memory the batch size is halved and the batch tried again.
+        """
+        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
+        results: dict[int, _T] = {}
         while order:
             chosen = order[: self._batch()]
-            with self._smaller_on_oom() as outcome:
-                batch = self._generate_batch([encoded[i] for i in chosen], max_new_tokens)
-                answers.update(zip(chosen, batch, strict=True))
-            if outcome.ok:
-                order = order[len(chosen) :]
-                progress(len(chosen))
-        return [answers[i] for i in range(len(encoded))]
+            try:
+                results.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
+            except torch.OutOfMemoryError:
+                self._halve_batch()
+                continue
+            order = order[len(chosen) :]
+            progress(len(chosen))
+        return [results[i] for i in range(len(rows))]
 
     @torch.inference_mode()
     def _generate_batch(self, batch: list[list[int]], max_new_tokens: int) -> list[Generation]:
@@ -143,25 +164,16 @@ class XltLM(HFLM):  # type: ignore[misc]
             self.batch_size_per_gpu = _AUTO_BATCH.get(self.device.type, _AUTO_BATCH_CPU)
         return int(self.batch_size_per_gpu)
 
-    @contextlib.contextmanager
-    def _smaller_on_oom(self) -> Iterator[_Outcome]:
-        """Halve the batch size where the device ran out of memory; the caller tries again."""
-        outcome = _Outcome()
-        try:
-            yield outcome
-        except torch.OutOfMemoryError:
-            if self._batch() == 1:
-                raise InputError(
-                    "the device has no memory for a batch of one; use a smaller --dtype"
-                ) from None
-            self.batch_size_per_gpu = self._batch() // 2
-            torch.cuda.empty_cache()
-            outcome.ok = False
+    def _halve_batch(self) -> None:
+        if self._batch() == 1:
+            raise InputError("the device has no memory for a batch of one; use a smaller --dtype")
+        self.batch_size_per_gpu = self._batch() // 2
+        torch.cuda.empty_cache()
 
     @property
     def n_layers(self) -> int:
         """Decoder blocks; the highest layer number."""
-        return int(self.model.config.get_text_config().num_hidden_layers)
+        return count_layers(self.model)
 
     @torch.inference_mode()
     def sentence_states(
@@ -173,52 +185,18 @@ class XltLM(HFLM):  # type: ignore[misc]
         the tokenizer's own, a BOS included where it adds one, without EOS and chat template. The
         LM head is never run.
         """
-        decoder = _base_model(self.model).get_decoder()
-        blocks = _blocks(decoder, self.n_layers)
-        encoded = [self._bare_ids(sentence) for sentence in sentences]
-        order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
-        states: Tensor | None = None
-        while order:
-            chosen = order[: self._batch()]
-            with self._smaller_on_oom() as outcome:
-                pooled = self._pool_batch(decoder, blocks, [encoded[i] for i in chosen], layers)
-                if states is None:
-                    states = torch.empty(len(encoded), *pooled.shape[1:])
-                states[torch.tensor(chosen)] = pooled
-            if outcome.ok:
-                order = order[len(chosen) :]
-                progress(len(chosen))
-        assert states is not None, "no sentences"
-        return states
+        encoded = [encode_sentence(self.tokenizer, sentence) for sentence in sentences]
+        return torch.stack(
+            self._batched(encoded, lambda batch: self._pool_batch(batch, layers), progress)
+        )
 
-    def _bare_ids(self, sentence: str) -> list[int]:
-        ids: list[int] = list(self.tokenizer(sentence)["input_ids"])
-        return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
-
-    def _pool_batch(
-        self, decoder: Any, blocks: Any, batch: list[list[int]], layers: Sequence[int]
-    ) -> Tensor:
-        width = max(map(len, batch))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in batch]).to(self.device)
-        lengths = torch.tensor([len(row) for row in batch], device=self.device)
-        mask = (torch.arange(width, device=self.device) < lengths[:, None]).long()
-        pooled: dict[int, Tensor] = {}
-
-        def pool(layer: int) -> Callable[[Any, Any, Any], None]:
-            def hook(_module: Any, _inputs: Any, output: Any) -> None:
-                hidden = output[0] if isinstance(output, tuple) else output
-                pooled[layer] = mean_pool(hidden, mask).cpu()
-
-            return hook
-
-        hooks = [blocks[layer - 1].register_forward_hook(pool(layer)) for layer in layers]
-        try:
+    def _pool_batch(self, batch: list[list[int]], layers: Sequence[int]) -> Tensor:
+        ids = pad_right(batch, self.tokenizer.pad_token_id).to(self.device)
+        mask = lengths_mask(batch).to(self.device)
+        decoder = base_model(self.model).get_decoder()
+        with pooled_layers(self.model, mask, layers) as pooled:
             decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return torch.stack([pooled[layer] for layer in layers], dim=1)
+        return torch.stack([pooled[layer] for layer in layers], dim=1).cpu()
 
     def hidden_states(self, requests: list[Instance]) -> list[dict[str, float]]:
         """lm-eval's retrieval requests: for each direction its accuracy per layer.
@@ -241,21 +219,3 @@ class XltLM(HFLM):  # type: ignore[misc]
                 if (source, target) in answers:
                     answers[source, target][str(layer)] = flores.accuracy(found)
         return [answers[row["source"], row["target"]] for row in asked]
-
-
-@dataclass
-class _Outcome:
-    ok: bool = True
-
-
-def _base_model(model: Any) -> Any:
-    """The transformers model inside a PeftModel (adapters stay in place), or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _blocks(decoder: Any, n_layers: int) -> Any:
-    """The list of decoder blocks, whatever the architecture calls it."""
-    for module in decoder.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
-            return module
-    raise InputError(f"no list of {n_layers} decoder blocks in {type(decoder).__name__}")

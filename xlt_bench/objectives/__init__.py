@@ -1,0 +1,1 @@
+"""Training objectives: a loss from a model's outputs; no data, no loop."""

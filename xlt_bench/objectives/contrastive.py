@@ -1,0 +1,24 @@
+"""Contrastive alignment of translations (section 3, equation 1; github dannigt/mid-align)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+
+def contrastive_loss(
+    anchors: Tensor, candidates: Tensor, temperature: float, symmetric: bool = False
+) -> Tensor:
+    """-(1/n) sum_j log softmax_i(cos(anchor_j, candidate_i) / temperature) at i = j.
+
+    `anchors` (n, d) are the non-English sentences, `candidates` (n, d) their English translations:
+    the authors' code learns in that direction only. `symmetric` adds the other one and halves the
+    sum. Similarities are float32 whatever comes in, or float64 where that comes in.
+    """
+    precision = torch.promote_types(anchors.dtype, torch.float32)
+    cosines = normalize(anchors.to(precision), dim=1) @ normalize(candidates.to(precision), dim=1).T
+    scores = cosines / temperature
+    pairs = torch.arange(len(scores), device=scores.device)
+    loss = cross_entropy(scores, pairs)
+    return (loss + cross_entropy(scores.T, pairs)) / 2 if symmetric else loss
