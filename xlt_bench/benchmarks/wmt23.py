@@ -10,13 +10,14 @@ cs-en, is-en and en-is do not exist in WMT23: they are ALMA's tests (WMT22, WMT2
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xlt_bench.benchmarks.base import Item, Metric, flags, lm_eval_counts, lm_eval_dataset
-from xlt_bench.data import wmt23
+from xlt_bench.data import alma, wmt23
 from xlt_bench.data.root import data_root
+from xlt_bench.data.segments import Segment
 from xlt_bench.languages import language
 from xlt_bench.metrics import translation
 from xlt_bench.metrics.significance import Counts, percent
@@ -27,6 +28,13 @@ MAX_NEW_TOKENS = 512
 
 # The authors' name for Chinese in prompts; every other language goes by its name in the table.
 PROMPT_NAMES = {"zh": "mandarin Chinese"}
+
+Split = Literal["train", "validation", "test"]
+_LOADERS: Mapping[Split, Callable[[Path, str], list[Segment]]] = {
+    "train": alma.load_train,
+    "validation": alma.load_validation,
+    "test": wmt23.test_segments,
+}
 
 bleu = Metric(translation.bleu)
 bleu_13a = Metric(translation.bleu)
@@ -51,8 +59,12 @@ def system_prompt(source: str, target: str) -> str:
     return f"Translate the following sentences from {names[0]} to {names[1]}."
 
 
-def load(root: Path, unit: str, split: str = "test") -> list[Item]:
-    """The segments of a direction, in file order; there is no split but `test`."""
+def load(root: Path, unit: str, split: Split = "test") -> list[Item]:
+    """The segments of a direction, in file order; `train` and `validation` are ALMA's.
+
+    Raises InputError for a direction that the split lacks: training has the five supervised
+    languages (FLORES-200 included, as in the paper), validation those but Icelandic.
+    """
     system = system_prompt(*unit.split("-"))
     return [
         Item(
@@ -63,7 +75,7 @@ def load(root: Path, unit: str, split: str = "test") -> list[Item]:
             target=segment.reference,
             gold=segment.reference,
         )
-        for segment in wmt23.test_segments(root, unit)
+        for segment in _LOADERS[split](root, unit)
     ]
 
 

@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from xlt_bench.errors import InputError
 from xlt_bench.pooling import mean_pool
 
 
 def base_model(model: Any) -> Any:
-    """The transformers model inside a PeftModel (adapters stay in place), or the model itself."""
+    """The transformers model inside a PeftModel (adapters stay in place) or a wrapper, or itself."""
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 

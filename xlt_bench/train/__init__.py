@@ -1,0 +1,1 @@
+"""Training by recipe: task and alignment objectives, alternating."""

@@ -1,0 +1,94 @@
+"""Which micro-batch holds what: the whole of a training, laid out before it starts.
+
+A micro-batch is made from its number alone, so that training goes on after a kill with exactly
+the batches it would have had, and several processes share them out by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xlt_bench.models.blocks import lengths_mask, pad_right
+from xlt_bench.models.chat import encode_sentence
+from xlt_bench.objectives.causal import IGNORE
+from xlt_bench.train.examples import Example
+from xlt_bench.train.pairs import Pair, batches
+from xlt_bench.train.recipe import Recipe
+
+Batch = dict[str, Tensor]
+"""`input_ids`, `attention_mask`, and `labels` in a task batch. In an alignment batch the first
+half of the rows are the anchors, the second their candidates."""
+
+
+def task_batch(examples: Sequence[Example], pad: int) -> Batch:
+    """A micro-batch of the task objective, padded on the right."""
+    rows = [[*example.prompt, *example.answer] for example in examples]
+    labels = [[IGNORE] * len(example.prompt) + example.answer for example in examples]
+    return {
+        "input_ids": pad_right(rows, pad),
+        "attention_mask": lengths_mask(rows),
+        "labels": pad_right(labels, IGNORE),
+    }
+
+
+def alignment_batch(pairs: Sequence[Pair], tokenizer: Any) -> Batch:
+    """A micro-batch of the alignment objective: both sides in one forward."""
+    texts = [pair.anchor for pair in pairs] + [pair.candidate for pair in pairs]
+    rows = [encode_sentence(tokenizer, text) for text in texts]
+    return {
+        "input_ids": pad_right(rows, tokenizer.pad_token_id),
+        "attention_mask": lengths_mask(rows),
+    }
+
+
+def is_task_batch(recipe: Recipe, number: int) -> bool:
+    """Whether micro-batch `number`, from 0, is of the task objective; the task comes first."""
+    if not recipe.alternates:
+        return recipe.task is not None
+    unit = recipe.micro_batches if recipe.training.alternation == "step" else 1
+    return number // unit % 2 == 0
+
+
+def example_order(n: int, count: int, seed: int) -> list[int]:
+    """`count` example numbers: shuffled epochs of `n`, one after the other."""
+    rng = np.random.default_rng([seed, 3])
+    epochs = [rng.permutation(n) for _ in range(-(-count // n))]
+    return [int(i) for i in np.concatenate(epochs)[:count]]
+
+
+class MicroBatches(Dataset[Batch]):
+    """All micro-batches of a training, in order; an item is one, ready for the model."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        tokenizer: Any,
+        examples: Sequence[Example],
+        pairs: dict[str, list[Pair]],
+        updates: int,
+    ) -> None:
+        self._recipe, self._tokenizer, self._examples = recipe, tokenizer, examples
+        size, seed = recipe.training.micro_batch_size, recipe.training.seed
+        total = updates * recipe.micro_batches
+        kinds = [is_task_batch(recipe, number) for number in range(total)]
+        order = iter(example_order(len(examples), sum(kinds) * size, seed) if examples else [])
+        drawn = batches(pairs, size, seed) if pairs else iter(())
+        self._rows: list[list[int] | list[Pair]] = [
+            list(islice(order, size)) if is_task else next(drawn) for is_task in kinds
+        ]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> Batch:
+        rows = self._rows[number]
+        if is_task_batch(self._recipe, number):
+            chosen = [self._examples[row] for row in rows if isinstance(row, int)]
+            return task_batch(chosen, self._tokenizer.pad_token_id)
+        return alignment_batch([row for row in rows if isinstance(row, Pair)], self._tokenizer)

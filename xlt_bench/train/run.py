@@ -1,0 +1,282 @@
+"""`xlt-bench train`: a recipe and a base model in, a PEFT adapter with its card out; resumable.
+
+OUTPUT/training.json                       recipe, base and data; another training is refused
+OUTPUT/checkpoints/checkpoint-N/           the Trainer's own, gone when the training has ended
+OUTPUT/adapter_model.safetensors, adapter_config.json, README.md    the best checkpoint's adapter
+OUTPUT/log.jsonl                           losses of both objectives, a line a log
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from xlt_bench.data.root import content_digest, data_root
+from xlt_bench.errors import InputError
+from xlt_bench.models.blocks import count_layers
+from xlt_bench.models.chat import set_chat_template
+from xlt_bench.models.load import Base, load_base
+from xlt_bench.runs import write_bytes, write_json
+from xlt_bench.train.card import card
+from xlt_bench.train.examples import Example, encode_items, load_items
+from xlt_bench.train.pairs import Pair, dev_batches, load_pairs, split_dev
+from xlt_bench.train.plan import Batch, MicroBatches, alignment_batch, task_batch
+from xlt_bench.train.recipe import Recipe
+from xlt_bench.train.trainer import AlternatingTrainer
+
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `xlt-bench train` was asked for."""
+
+    recipe_name: str
+    recipe: Recipe
+    model: str
+    output: Path
+    data_dir: str | None = None
+    chat_template: str | None = None
+    report_to: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything a training reads, ready for the model."""
+
+    train: MicroBatches
+    dev: dict[str, list[Batch]]
+    updates: int
+    digests: dict[str, str]
+    counts: dict[str, int]
+
+
+def train(options: TrainOptions) -> Path:
+    """Train the recipe's adapter and return its folder; a killed training goes on.
+
+    Raises InputError for missing data, a layer beyond the model, or a folder of another training.
+    """
+    recipe, output = options.recipe, options.output
+    _check_processes(recipe)
+    base = load_base(options.model, _dtype(recipe), "cpu")
+    _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
+    layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
+    data = _load_data(data_root(options.data_dir), recipe, base.tokenizer)
+    identity = {
+        "recipe": recipe.model_dump(mode="json", exclude={"title", "paper"}),
+        "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
+        "template_sha256": template_sha,
+        "data": data.digests,
+    }
+    arguments = _arguments(options, bool(data.dev))
+    with arguments.main_process_first(local=False):
+        finished = _open(output, identity)
+    if finished:
+        return output
+    trainer = _trainer(options, arguments, base, data, layers)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(output))
+    if trainer.is_world_process_zero():
+        _finish(options, base, trainer, data, layers)
+    trainer.accelerator.wait_for_everyone()
+    return output
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _check_processes(recipe: Recipe) -> None:
+    if recipe.micro_batches % _processes():
+        raise InputError(
+            f"{_processes()} processes cannot share {recipe.micro_batches} micro-batches of an "
+            "update evenly; change training.batch_size or training.micro_batch_size"
+        )
+
+
+def _bf16(recipe: Recipe) -> bool:
+    if recipe.training.precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return recipe.training.precision == "bfloat16"
+
+
+def _dtype(recipe: Recipe) -> str:
+    return "bfloat16" if _bf16(recipe) else "float32"
+
+
+def _load_data(root: Path, recipe: Recipe, tokenizer: Any) -> Data:
+    size = recipe.training.micro_batch_size
+    examples: list[Example] = []
+    pairs: dict[str, list[Pair]] = {}
+    dev: dict[str, list[Batch]] = {}
+    digests: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    if recipe.task:
+        items = load_items(root, recipe.task, "train")
+        held_out = load_items(root, recipe.task, "validation")
+        digests["task"], digests["task_dev"] = content_digest(items), content_digest(held_out)
+        examples, too_long = encode_items(tokenizer, items, recipe.training.max_tokens)
+        rows, _ = encode_items(tokenizer, held_out, recipe.training.max_tokens)
+        counts = {"task": len(examples), "task, too long": too_long, "task_dev": len(rows)}
+        rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
+        pad = tokenizer.pad_token_id
+        dev["task"] = [task_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)]
+    if recipe.alignment:
+        found = load_pairs(root, recipe.alignment)
+        digests["alignment"] = content_digest(row for rows in found.values() for row in rows)
+        pairs, held = split_dev(found, recipe.training.seed)
+        counts |= {f"alignment {name}": len(rows) for name, rows in pairs.items()}
+        counts["alignment_dev"] = len(held)
+        dev["alignment"] = [alignment_batch(rows, tokenizer) for rows in dev_batches(held, size)]
+    dev = {name: rows for name, rows in dev.items() if rows}
+    updates = recipe.updates(len(examples) or sum(map(len, pairs.values())))
+    train_set = MicroBatches(recipe, tokenizer, examples, pairs, updates)
+    return Data(train_set, dev, updates, digests, counts)
+
+
+def _open(output: Path, identity: dict[str, Any]) -> bool:
+    """Start the folder, or go on with its own training; True where that one has ended."""
+    path = output / "training.json"
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if difference := _difference(old, identity):
+            raise InputError(
+                f"{output} holds another training ({difference} differs); choose another --output"
+            )
+        return (output / ADAPTER_FILE).exists()
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} is not empty and holds no training; choose another --output")
+    write_json(path, identity)
+    return False
+
+
+def _difference(old: Any, new: Any, where: str = "") -> str:
+    """The first key, dotted, where two nested dictionaries differ; empty where they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(set(old) - set(new))]:
+            if found := _difference(old.get(key), new.get(key), f"{where}.{key}".lstrip(".")):
+                return found
+        return ""
+    return where if old != new else ""
+
+
+def _last_checkpoint(output: Path) -> str | None:
+    """The newest checkpoint that was written to its end; later, broken ones are removed."""
+    found = sorted(
+        (output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])
+    )
+    for path in reversed(found):
+        try:  # the Trainer writes this file last
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        return str(path)
+    return None
+
+
+def _adapted(base: Base, recipe: Recipe) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=recipe.lora.targets,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(recipe.training.seed)
+    try:
+        return get_peft_model(base.model, config)
+    except ValueError as error:
+        line = str(error).split(". ")[0]
+        raise InputError(f"lora.targets do not fit {base.name}: {line}") from None
+
+
+def _trainer(
+    options: TrainOptions,
+    arguments: TrainingArguments,
+    base: Base,
+    data: Data,
+    layers: Sequence[int],
+) -> AlternatingTrainer:
+    recipe = options.recipe
+    counted = recipe.updates_a_task_batch if recipe.training.schedule_by == "task" else 1
+    return AlternatingTrainer(
+        recipe=recipe,
+        layers=layers,
+        dev=data.dev,
+        warmup=ceil(recipe.training.warmup_ratio * data.updates / counted),
+        model=_adapted(base, recipe),
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=[batch for batches in data.dev.values() for batch in batches] or None,
+        callbacks=[EarlyStoppingCallback(recipe.training.patience)] if data.dev else [],
+    )
+
+
+def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
+    """The Trainer's settings; an item of our data set is a whole micro-batch."""
+    training = options.recipe.training
+    return TrainingArguments(
+        output_dir=str(options.output / "checkpoints"),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=options.recipe.micro_batches // _processes(),
+        num_train_epochs=1,
+        learning_rate=training.learning_rate,
+        weight_decay=0.0,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        bf16=_bf16(options.recipe),
+        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="steps" if has_dev else "no",
+        eval_steps=training.eval_steps,
+        save_strategy="steps",
+        save_steps=training.eval_steps,
+        save_total_limit=2,
+        load_best_model_at_end=has_dev,
+        metric_for_best_model="eval_loss" if has_dev else None,
+        greater_is_better=False if has_dev else None,
+        logging_steps=max(1, min(10, training.eval_steps)),
+        report_to=list(options.report_to) or "none",
+        seed=training.seed,
+        use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=_processes() > 1 and options.recipe.alignment is not None,
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=False,
+    )
+
+
+def _finish(
+    options: TrainOptions,
+    base: Base,
+    trainer: AlternatingTrainer,
+    data: Data,
+    layers: Sequence[int],
+) -> None:
+    """Write the adapter, its card and the log; the weights come last, since they mean "done"."""
+    output = options.output
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.peft_config["default"].base_model_name_or_path = base.name
+    staging = output / "checkpoints" / "final"
+    model.save_pretrained(staging)
+    history = trainer.state.log_history
+    lines = "".join(json.dumps(row) + "\n" for row in history)
+    write_bytes(output / "log.jsonl", lines.encode())
+    text = card(
+        options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history
+    )
+    write_bytes(output / "README.md", text.encode())
+    for name in ("adapter_config.json", ADAPTER_FILE):
+        write_bytes(output / name, (staging / name).read_bytes())
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)

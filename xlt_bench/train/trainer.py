@@ -1,0 +1,154 @@
+"""The transformers Trainer with two objectives (section 3, "Alternate Training")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
+from transformers import Trainer
+
+from xlt_bench.models.blocks import head_at, pooled_layers, without_head
+from xlt_bench.objectives.causal import causal_loss, predicting
+from xlt_bench.objectives.contrastive import contrastive_loss
+from xlt_bench.train.plan import Batch
+from xlt_bench.train.recipe import Alignment, Recipe
+
+
+def task_loss(model: Any, batch: Batch) -> Tensor:
+    """Cross-entropy on the answers; the LM head runs on the tokens before a label alone."""
+    with head_at(model, predicting(batch["labels"])):
+        output = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        )
+    return causal_loss(output.logits, batch["labels"])
+
+
+def alignment_loss(model: Any, batch: Batch, alignment: Alignment, layers: Sequence[int]) -> Tensor:
+    """The contrastive loss at each of `layers`, summed.
+
+    The forward stops at the highest layer and never reaches the LM head. `model` may be wrapped for
+    several processes: what is called is the wrapper, so that gradients are shared.
+    """
+    mask = batch["attention_mask"]
+    with without_head(model), pooled_layers(model, mask, layers) as pooled:
+        model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False, logits_to_keep=1)
+    losses = []
+    for layer in layers:
+        anchors, candidates = pooled[layer].chunk(2)
+        loss = contrastive_loss(anchors, candidates, alignment.temperature, alignment.symmetric)
+        losses.append(loss)
+    return torch.stack(losses).sum()
+
+
+def rate(update: int, warmup: int, stride: int) -> float:
+    """The learning rate's factor at an update: transformers' inverse_sqrt of `update // stride`."""
+    step = update // stride
+    if step < warmup:
+        return step / warmup
+    timescale = warmup or 10_000
+    return float(((step - warmup) / timescale + 1) ** -0.5)
+
+
+class AlternatingTrainer(Trainer):
+    """Trains by the micro-batches it is given; logs and evaluates each objective apart."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        layers: Sequence[int],
+        dev: Mapping[str, Sequence[Batch]],
+        warmup: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_collator=_only, **kwargs)
+        self._recipe, self._layers, self._dev, self._warmup = recipe, list(layers), dev, warmup
+        self._sums = self._zeros()
+        # Our losses are means of a micro-batch: the Trainer is to divide by their number.
+        self.model_accepts_loss_kwargs = False
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]  # shuffled already
+
+    def _zeros(self) -> Tensor:
+        """The sum of losses and the number of micro-batches (2), by objective: task, alignment."""
+        return torch.zeros(2, 2, dtype=torch.float64, device=self.args.device)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The loss of the micro-batch's objective."""
+        loss = self._loss(model, inputs)
+        row = 0 if "labels" in inputs else 1
+        self._sums[row] += torch.stack([loss.detach().double(), torch.ones_like(self._sums[0, 0])])
+        return (loss, None) if return_outputs else loss
+
+    def _loss(self, model: Any, batch: Batch) -> Tensor:
+        if "labels" in batch:
+            return task_loss(model, batch)
+        assert self._recipe.alignment is not None
+        return alignment_loss(model, batch, self._recipe.alignment, self._layers)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The inverse square root, counted in task updates or in all (recipe: `schedule_by`)."""
+        recipe = self._recipe
+        stride = recipe.updates_a_task_batch if recipe.training.schedule_by == "task" else 1
+        if self.lr_scheduler is None:
+            warmup = self._warmup
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer,  # type: ignore[arg-type]
+                lambda update: rate(update, warmup, stride),
+            )
+        return self.lr_scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each objective's loss since the last log, over all processes."""
+        if "loss" in logs:
+            sums = self.accelerator.reduce(self._sums, reduction="sum")
+            for name, (total, count) in zip(("task", "alignment"), sums.tolist(), strict=True):
+                if count:
+                    logs[f"{name}_loss"] = total / count
+            self._sums = self._zeros()
+        super().log(logs, start_time)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The mean dev loss of each objective, and `eval_loss`, by which checkpoints are chosen."""
+        metrics = {f"eval_{name}_loss": self._dev_loss(rows) for name, rows in self._dev.items()}
+        first = metrics.get("eval_task_loss", metrics.get("eval_alignment_loss"))
+        both = self._recipe.training.select_on == "both"
+        metrics["eval_loss"] = sum(metrics.values()) if both else float(first or 0)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    @torch.no_grad()
+    def _dev_loss(self, batches: Sequence[Batch]) -> float:
+        """Processes take the batches in turns; the mean over batches is the same for any number."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        mine = batches[self.args.process_index :: self.args.world_size]
+        for batch in mine:
+            inputs = self._prepare_inputs(batch)
+            with self.compute_loss_context_manager():
+                loss = self._loss(model, inputs)
+            total += torch.stack([loss.double(), torch.ones_like(loss.double())])
+        total = self.accelerator.reduce(total, reduction="sum")
+        model.train()
+        return float(total[0] / total[1])
+
+
+def _only(rows: list[Batch]) -> Batch:
+    """A loader's row is a micro-batch already."""
+    return rows[0]
