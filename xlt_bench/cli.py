@@ -143,6 +143,101 @@ def score(
         raise SystemExit(1)
 
 
+@app.command()
+def recipes() -> None:
+    """List the training recipes, the paper's rows they belong to, and its published numbers."""
+    from xlt_bench.train.recipe import load_recipe, names
+
+    table = Table("recipe", "table", "row", "published (by the paper, not measured here)")
+    for name in names():
+        for i, row in enumerate(load_recipe(name).paper):
+            figures = ", ".join(f"{key} {value:g}" for key, value in row.published.items())
+            told = "; ".join(part for part in (figures, row.note) if part)
+            table.add_row("" if i else name, str(row.table), row.row, told)
+        table.add_section()
+    console.print(table)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name of `xlt-bench recipes`, or a YAML file.")],
+    model: Annotated[str, typer.Option(help="Folder or hub name[@revision] of the base model.")],
+    output: Annotated[
+        Path, typer.Option(help="Adapter folder; an unfinished one is gone on with.")
+    ],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, such as training.seed=2; repeat.")
+    ] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(help="tokenizer, plain, llama3-midalign or a Jinja file.")
+    ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="The Trainer's own: tensorboard, wandb, ...")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Train an adapter by a recipe; killed, the same command goes on from the last checkpoint."""
+    _quiet(progress=True)
+    from xlt_bench.train.recipe import load_recipe
+
+    loaded = load_recipe(recipe, changes or [])
+    from xlt_bench.train.run import TrainOptions
+    from xlt_bench.train.run import train as run
+
+    options = TrainOptions(
+        recipe_name=recipe,
+        recipe=loaded,
+        model=model,
+        output=output,
+        data_dir=data_dir,
+        chat_template=chat_template,
+        report_to=_listed(report_to),
+    )
+    console.print(f"adapter: {run(options)}", markup=False)
+
+
+@app.command()
+def merge(
+    task: Annotated[str, typer.Option(help="The task's adapter, a folder or hub name.")],
+    alignment: Annotated[str, typer.Option(help="The alignment adapter.")],
+    output: Annotated[Path, typer.Option(help="Folder of the merged adapter.")],
+    weight: Annotated[float, typer.Option(help="The task's share; the paper's is 0.9.")] = 0.9,
+    weights: Annotated[
+        str | None, typer.Option(help="Several shares such as 0.5,0.7,0.9: the best on dev.")
+    ] = None,
+    select_on: Annotated[
+        str | None, typer.Option(help="massive or uner: whose dev split chooses the weight.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Base; else the one the task names.")] = None,
+    combination: Annotated[str, typer.Option(help="cat (exact), svd or linear.")] = "cat",
+    limit: Annotated[int | None, typer.Option(help="First N dev items of each language.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Merge a task and an alignment adapter of one base into one adapter."""
+    _quiet()
+    try:
+        shares = [float(part) for part in _listed(weights)] or [weight]
+    except ValueError:
+        raise InputError(f"--weights must be numbers such as 0.5,0.9, not {weights!r}") from None
+    from xlt_bench.merge import MergeOptions
+    from xlt_bench.merge import merge as run
+
+    options = MergeOptions(
+        task=task,
+        alignment=alignment,
+        output=output,
+        weights=shares,
+        select_on=select_on,
+        model=model,
+        combination=combination,
+        limit=limit,
+        data_dir=data_dir,
+    )
+    for share, value in run(options).items():
+        console.print(f"weight {share:g}: dev {value:.2f}")
+    console.print(f"adapter: {output}", markup=False)
+
+
 @data.command("fetch")
 def data_fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Data sets; none: all.")] = None,
@@ -219,9 +314,10 @@ def stubs(
         raise SystemExit(1)
 
 
-def _quiet() -> None:
-    """Libraries' own bars and advice off: the progress line is ours."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
+def _quiet(progress: bool = False) -> None:
+    """Libraries' own advice off, and their bars too unless `progress`: mostly the line is ours."""
+    if not progress:
+        os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def _rows(root: Path, data: str, name: str) -> list[tuple[str, str]]:
     ]
 
 
+@lru_cache(maxsize=64)  # all pairs of 20 languages read each file 19 times
 def _with_english(root: Path, data: str, code: str) -> list[tuple[str, str]]:
     if data == "tatoeba":
         return tatoeba.load_challenge(root, code)

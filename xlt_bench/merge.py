@@ -1,0 +1,169 @@
+"""Merges a task adapter and an alignment adapter of one base (section 6.4, appendix D.3).
+
+The merged weight change is the exact weighted sum w T + (1 - w) A: peft's "cat" keeps it as one
+LoRA whose rank is the sum of the two, "svd" decomposes it again to the task adapter's rank. peft's
+"linear" averages the factors, which is another thing: here for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
+
+import numpy as np
+import yaml
+
+from xlt_bench.benchmarks import TEXT
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.languages import Family, units
+from xlt_bench.models.adapters import AdapterFiles, alignment_languages, check_adapter, find_adapter
+from xlt_bench.models.chat import set_chat_template
+from xlt_bench.models.load import Base, choose_device, load_base, meta_model
+from xlt_bench.runs import write_bytes
+
+SELECTABLE: tuple[Family, ...] = ("massive", "uner")
+"""Tasks with a validation split of every supervised unit."""
+Combination = Literal["cat", "svd", "linear"]
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What `xlt-bench merge` was asked for. `weights` are the task adapter's shares, 0 to 1."""
+
+    task: str
+    alignment: str
+    output: Path
+    weights: Sequence[float] = (0.9,)
+    select_on: str | None = None
+    model: str | None = None
+    combination: str = "cat"
+    limit: int | None = None
+    data_dir: str | None = None
+    device: str | None = None
+
+
+def merge(options: MergeOptions) -> dict[float, float]:
+    """Write the merged adapter, of the weight with the best dev score; returns those scores.
+
+    The dev score is the task's primary score on its validation split, the mean over the supervised
+    units. Empty where one weight was given and nothing had to be chosen. Raises InputError.
+    """
+    task, alignment = find_adapter(options.task), find_adapter(options.alignment)
+    name = _check(options, task, alignment)
+    base = load_base(name, "float32", choose_device(options.device))
+    model = _with_both(base, task, alignment)
+    for weight in options.weights:
+        model.add_weighted_adapter(
+            ["task", "alignment"],
+            [weight, 1 - weight],
+            adapter_name=_named(weight),
+            combination_type=options.combination,
+        )
+    scores: dict[float, float] = {}
+    if options.select_on:
+        set_chat_template(base.tokenizer, None)
+        for weight in options.weights:
+            model.set_adapter(_named(weight))
+            scores[weight] = _dev_score(options, base, model)
+    best = max(scores, key=lambda weight: scores[weight]) if scores else options.weights[0]
+    _write(options, model, best, alignment_languages(alignment), scores)
+    return scores
+
+
+def _named(weight: float) -> str:
+    return f"merged_{weight:g}".replace(".", "_")
+
+
+def _check(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
+    """The base model's name. Raises InputError before anything is loaded."""
+    for weight in options.weights:
+        if not 0 <= weight <= 1:
+            raise InputError(f"weight {weight:g} is not between 0 and 1")
+    if len(options.weights) > 1 and options.select_on is None:
+        raise InputError("several weights need --select-on, the task whose dev split chooses")
+    if options.select_on not in (None, *SELECTABLE):
+        raise unknown("task to select on", str(options.select_on), SELECTABLE)
+    if options.combination not in get_args(Combination):
+        raise unknown("combination", options.combination, get_args(Combination))
+    if options.output.exists() and any(options.output.iterdir()):
+        raise InputError(f"{options.output} is not empty; choose another --output")
+    for adapter in (task, alignment):
+        if adapter.config.get("peft_type") != "LORA":
+            raise InputError(f"adapter {adapter.name} is no LoRA; only LoRAs are merged")
+    name = options.model or task.config.get("base_model_name_or_path")
+    if not name:
+        raise InputError(f"adapter {task.name} names no base model; give it with --model")
+    meta = meta_model(name)
+    for adapter in (task, alignment):
+        check_adapter(adapter, meta, name)
+    return str(name)
+
+
+def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base.model, str(task.folder), adapter_name="task")
+    model.load_adapter(str(alignment.folder), adapter_name="alignment")
+    return model.eval()
+
+
+def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
+    from xlt_bench.models.lm import XltLM
+
+    (task,) = (name for name in SELECTABLE if name == options.select_on)
+    benchmark, root = TEXT[task], data_root(options.data_dir)
+    lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size="auto")
+    scores = []
+    for unit, setting in units(task).items():
+        if setting != "supervised":
+            continue
+        items = benchmark.load(root, unit, "validation")[: options.limit]
+        prompts = [lm.apply_chat_template(item.messages) for item in items]
+        answers = [answer.text for answer in lm.generate(prompts, benchmark.MAX_NEW_TOKENS)]
+        counts = benchmark.count(items, answers)[benchmark.PRIMARY]
+        scores.append(benchmark.METRICS[benchmark.PRIMARY](counts))
+    return float(np.mean(scores))
+
+
+def _write(
+    options: MergeOptions,
+    model: Any,
+    weight: float,
+    languages: Sequence[str],
+    scores: dict[float, float],
+) -> None:
+    """The adapter's files, each whole; the weights come last."""
+    name = _named(weight)
+    with TemporaryDirectory() as staging:
+        model.save_pretrained(staging, selected_adapters=[name])
+        folder = Path(staging) / name
+        write_bytes(
+            options.output / "README.md", _card(options, weight, languages, scores).encode()
+        )
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            write_bytes(options.output / file, (folder / file).read_bytes())
+
+
+def _card(
+    options: MergeOptions, weight: float, languages: Sequence[str], scores: dict[float, float]
+) -> str:
+    head = {
+        "library_name": "peft",
+        "alignment_languages": list(languages),
+        "xlt_bench": {
+            "merged": {"task": options.task, "alignment": options.alignment, "weight": weight},
+            "combination": options.combination,
+            "selected_on": options.select_on,
+            "dev_scores": {f"{key:g}": value for key, value in scores.items()},
+        },
+    }
+    return (
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# A merged adapter\n\n"
+        f"{weight:g} of `{options.task}` and {1 - weight:g} of `{options.alignment}`, "
+        f"by peft's `{options.combination}`.\n"
+    )
