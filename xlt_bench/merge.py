@@ -7,7 +7,6 @@ LoRA whose rank is the sum of the two, "svd" decomposes it again to the task ada
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -250,7 +250,7 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
         report_to=list(options.report_to) or "none",
         seed=training.seed,
         use_cpu=not torch.cuda.is_available(),
-        ddp_find_unused_parameters=_processes() > 1 and options.recipe.alignment is not None,
+        ddp_find_unused_parameters=options.recipe.alignment is not None,
         remove_unused_columns=False,
         label_names=[],
         disable_tqdm=False,

@@ -1,0 +1,163 @@
+"""Trainings from end to end on a tiny model: killed, shared between processes, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from xlt_bench.errors import InputError
+from xlt_bench.models.adapters import alignment_languages, check_adapter, find_adapter
+from xlt_bench.models.load import meta_model
+from xlt_bench.train.recipe import parse_recipe
+from xlt_bench.train.run import TrainOptions, train
+
+PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
+MINI = Path(__file__).resolve().parents[2] / "xlt_bench" / "mini"
+RECIPE = {
+    "title": "A tiny training",
+    "task": {"name": "massive", "units": ["en", "es"]},
+    "alignment": {"data": "massive", "pairs": ["ru-en", "zh-en"]},
+    "training": {"batch_size": 8, "micro_batch_size": 4, "epochs": 2, "eval_steps": 4},
+}
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+def _command(recipe: Path, model: Path, output: Path, *more: str) -> list[str]:
+    options = ["--model", str(model), "--output", str(output), "--data-dir", str(MINI), *more]
+    return ["train", str(recipe), *options]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, env=_environment(), capture_output=True, text=True, check=False)
+
+
+def _losses(output: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    names = ("task_loss", "alignment_loss", "eval_task_loss", "eval_alignment_loss")
+    return [{k: v for k, v in row.items() if k in names} for row in rows]
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert _run(PROGRAM, *_command(recipe_file, tiny_model, whole)).returncode == 0
+    process = subprocess.Popen(
+        [PROGRAM, *_command(recipe_file, tiny_model, killed)], env=_environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoint = killed / "checkpoints" / "checkpoint-8" / "trainer_state.json"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "adapter_model.safetensors").exists()
+    # A checkpoint that the kill cut short is no place to go on from.
+    broken = killed / "checkpoints" / "checkpoint-99"
+    broken.mkdir()
+    (broken / "adapter_model.safetensors").write_bytes(b"half")
+
+    assert _run(PROGRAM, *_command(recipe_file, tiny_model, killed)).returncode == 0
+    first, second = (load_file(f / "adapter_model.safetensors") for f in (whole, killed))
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    assert _losses(whole) == _losses(killed)
+    assert not (killed / "checkpoints").exists()
+
+    # What is finished is left alone; another training is refused, the difference named.
+    again = _run(PROGRAM, *_command(recipe_file, tiny_model, killed))
+    assert again.returncode == 0
+    other = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
+    assert other.returncode == 2
+    assert other.stderr.splitlines()[-1] == (
+        f"error: {killed} holds another training (recipe.lora.r differs); choose another --output"
+    )
+
+
+def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = parse_recipe(RECIPE, "tiny")
+    options = TrainOptions("tiny", recipe, str(tiny_model), tmp_path / "out", str(MINI))
+    adapter = find_adapter(str(train(options)))
+    check_adapter(adapter, meta_model(str(tiny_model)), str(tiny_model))
+    assert alignment_languages(adapter) == ["ru", "zh"]
+    head = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
+    assert head["xlt_bench"]["alignment_layers"] == [2]
+    assert head["xlt_bench"]["seed"] == 1
+    assert head["xlt_bench"]["data_digests"].keys() == {"task", "task_dev", "alignment"}
+    losses = _losses(tmp_path / "out")
+    # Both objectives are in the log, apart, and both are learned.
+    for name in ("eval_task_loss", "task_loss", "alignment_loss"):
+        values = [row[name] for row in losses if name in row]
+        assert values[-1] < values[0]
+    assert any("eval_alignment_loss" in row for row in losses)
+
+
+@pytest.mark.parametrize("alternation", ["step", "microbatch"])
+def test_two_processes_train_as_one(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, alternation: str
+) -> None:
+    """Without dropout, whose random numbers each process draws for itself."""
+    more = ["--set", "lora.dropout=0", "--set", f"training.alternation={alternation}"]
+    curves = []
+    for processes in (1, 2):
+        output = tmp_path / str(processes)
+        launch = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            "--nproc-per-node", str(processes), "--no-python", PROGRAM,
+        ]  # fmt: skip
+        done = _run(*launch, *_command(recipe_file, tiny_model, output, *more))
+        assert done.returncode == 0, done.stderr[-2000:]
+        curves.append(_losses(output))
+    one, two = curves
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"alignment": {"data": "massive", "pairs": ["ru-en"], "layers": [5]}}, "1 to 4"),
+        ({"alignment": {"data": "massive", "pairs": ["cs-en"]}}, "MASSIVE has no cs"),
+        ({"alignment": {"data": "tatoeba", "pairs": ["cy-en"]}}, "xlt-bench data fetch tatoeba"),
+        ({"lora": {"targets": ["no_such_module"]}}, "lora.targets"),
+        ({"training": {"max_tokens": 3}}, "training.max_tokens"),
+        ({"training": {"micro_batch_size": 64}}, "training.micro_batch_size"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tiny_model: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    recipe = parse_recipe(RECIPE | change, "tiny")
+    options = TrainOptions("tiny", recipe, str(tiny_model), tmp_path / "out", str(MINI))
+    with pytest.raises(InputError) as error:
+        train(options)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_in_use_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    options = TrainOptions("tiny", parse_recipe(RECIPE, "t"), str(tiny_model), tmp_path, str(MINI))
+    with pytest.raises(InputError, match="not empty and holds no training"):
+        train(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
