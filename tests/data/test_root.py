@@ -115,3 +115,14 @@ def test_no_torch():
     code = "import sys, xlt_bench.data.check, xlt_bench.data.fetch; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+def test_the_mini_suite_ships_and_is_neither_fetched_nor_checked() -> None:
+    from xlt_bench.data.check import check
+    from xlt_bench.data.fetch import fetch
+
+    root = data_root("mini")
+    assert (root / "massive" / "1.1" / "data" / "sw-KE.jsonl").is_file()
+    for call in (lambda: check(root), lambda: fetch([], root)):
+        with pytest.raises(InputError, match="ships with the package"):
+            call()

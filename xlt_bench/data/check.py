@@ -9,7 +9,7 @@ from pathlib import Path
 from xlt_bench.data import digests, uner
 from xlt_bench.data.catalog import catalog
 from xlt_bench.data.digests import Content
-from xlt_bench.data.root import MissingFileError, content_digest
+from xlt_bench.data.root import MINI, MissingFileError, content_digest
 from xlt_bench.errors import InputError, unknown
 
 
@@ -39,7 +39,12 @@ class CheckRow:
 
 
 def check(root: Path, names: Sequence[str] | None = None) -> list[CheckRow]:
-    """A row for each named data set (none: all). Raises InputError for an unknown name only."""
+    """A row for each named data set (none: all).
+
+    Raises InputError for an unknown name and for the mini suite, which has nothing pinned.
+    """
+    if root == MINI:
+        raise InputError("the mini suite ships with the package: nothing is pinned or downloaded")
     for name in names or []:
         if name not in catalog():
             raise unknown("data set", name, catalog())

@@ -30,6 +30,7 @@ from rich.progress import (
 
 from xlt_bench.data.catalog import Dataset, File, catalog
 from xlt_bench.data.download import Report, Resumable
+from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError, unknown
 
 
@@ -68,6 +69,8 @@ def fetch(
     Raises InputError, in one line, for an unknown name, a network or server that fails, a wrong
     sum, a full disk or a folder that may not be written; what is finished stays.
     """
+    if root == MINI:
+        raise InputError("the mini suite ships with the package: there is nothing to download")
     table = catalog() if table is None else table
     for name in names:
         if name not in table:

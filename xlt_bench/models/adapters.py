@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from xlt_bench.embedded import shipped
 from xlt_bench.errors import InputError
 from xlt_bench.languages import language
 
@@ -30,7 +31,11 @@ class AdapterFiles:
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """`name@revision` of the hub as its two parts; a local folder keeps its whole name."""
+    """`name@revision` of the hub as its two parts; a local folder keeps its whole name.
+
+    `embedded` and its like are the folders that ship with the package.
+    """
+    name = shipped(name)
     if Path(name).exists() or "@" not in name:
         return name, None
     base, _, revision = name.rpartition("@")
@@ -39,7 +44,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 def find_adapter(name: str) -> AdapterFiles:
     """The adapter at a local folder or `hub-name[@revision]`. Raises InputError in one line."""
-    folder = Path(name).expanduser()
+    folder = Path(shipped(name)).expanduser()
     if not folder.is_dir():
         folder = _download(name)
     config_path, weights = folder / "adapter_config.json", folder / _WEIGHTS

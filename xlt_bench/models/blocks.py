@@ -18,7 +18,7 @@ from xlt_bench.pooling import mean_pool
 
 
 def base_model(model: Any) -> Any:
-    """The transformers model inside a PeftModel (adapters stay in place) or a wrapper, or itself."""
+    """The transformers model inside a PeftModel (adapters stay in place) or a wrapper."""
     if isinstance(model, DistributedDataParallel):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
