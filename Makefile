@@ -1,8 +1,6 @@
-# Two commands, each doing its own set-up in .venv: `make demo MODEL=...` and `make test`.
+# Two commands, each doing its own set-up in .venv: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
-MODEL ?=
-ADAPTER ?=
 
 .PHONY: demo test test-slow lint clean
 
@@ -14,8 +12,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.done
-	@test -n "$(MODEL)" || { echo "make demo needs a model folder or hub name: make demo MODEL=DIR [ADAPTER=DIR]"; exit 2; }
-	$(VENV)/bin/xlt-bench evaluate --model "$(MODEL)" $(if $(ADAPTER),--adapter "$(ADAPTER)") --limit 10 --output runs/demo
+	$(VENV)/bin/xlt-bench demo
 
 test: $(VENV)/.done lint
 	$(VENV)/bin/pytest -m "not slow"

@@ -109,3 +109,129 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     model.save_pretrained(folder)
     (folder / "README.md").write_text("---\nalignment_languages: [sw]\n---\nA random adapter.\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_run(made_up_root):
+    """Writes finished runs on the made-up data, partly right by a seed, without a model."""
+    import random
+    from itertools import permutations
+
+    from xlt_bench.benchmarks import TEXT
+    from xlt_bench.data import flores
+    from xlt_bench.data.root import content_digest
+    from xlt_bench.languages import language
+    from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record
+    from xlt_bench.runs import (
+        Prediction,
+        layer_path,
+        predictions_path,
+        write_json,
+        write_layer,
+        write_predictions,
+    )
+    from xlt_bench.scoring import score_run, task_version
+
+    every = {
+        "massive": ["de", "sw"],
+        "wmt23": ["de-en", "en-de"],
+        "uner": ["da"],
+        "flores": ["de", "en", "sw"],
+    }
+
+    def make(
+        folder,
+        seed=0,
+        *,
+        right=0.5,
+        adapter=None,
+        units=None,
+        limit=None,
+        model="base",
+        created="2026-01-02T03:04:05+00:00",
+        layers=(2, 4),
+    ):
+        draw = random.Random(seed)
+        units = units or every
+        digests = {}
+        for task, names in units.items():
+            for unit in names:
+                if task == "flores":
+                    items = flores.load(made_up_root, language(unit).flores)[:limit]
+                else:
+                    items = TEXT[task].load(made_up_root, unit)[:limit]
+                    hits = [draw.random() < right for _ in items]
+                    answers = [
+                        Prediction(item.id, item.target if hit else "nothing of it", False)
+                        for item, hit in zip(items, hits, strict=True)
+                    ]
+                    write_predictions(predictions_path(folder, task, unit), answers)
+                digests[f"{task}/{unit}"] = content_digest(items)
+        layers = list(layers) if "flores" in units else []
+        n = min(8, limit or 8)
+        for layer in layers:
+            table = {
+                pair: [i if draw.random() < right else draw.randrange(n) for i in range(n)]
+                for pair in permutations(units["flores"], 2)
+            }
+            write_layer(layer_path(folder, layer), table)
+        sha = {"model": model.encode().hex().ljust(64, "0"), "adapter": None}
+        if adapter:
+            sha["adapter"] = adapter.encode().hex().ljust(64, "0")
+        plan = Plan(
+            model=model,
+            model_revision=None,
+            model_sha256=sha["model"],
+            adapter=adapter,
+            adapter_sha256=sha["adapter"],
+            dtype="float32",
+            template="tokenizer",
+            template_sha256="ab" * 32,
+            limit=limit,
+            layers=layers,
+            units=units,
+            task_versions={task: task_version(task) for task in units},
+        )
+        write_json(folder / "plan.json", plan.model_dump())
+        proof = adapter and AdapterRecord(
+            name=adapter,
+            sha256=sha["adapter"],
+            peft_type="LORA",
+            base_model=model,
+            alignment_languages=["sw"],
+            change_norms={"q_proj": 1.0},
+            probe_prompts=8,
+            probe_differing=5,
+        )
+        record = Record(
+            created=created,
+            command="xlt-bench evaluate",
+            model=ModelRecord(
+                name=model,
+                revision=None,
+                sha256=sha["model"],
+                architecture="LlamaForCausalLM",
+                parameters=1000,
+                layers=4,
+                dtype="float32",
+            ),
+            adapter=proof or None,
+            template=plan.template,
+            template_sha256=plan.template_sha256,
+            bos_per_prompt=[1],
+            truncated_prompts=0,
+            plan=plan,
+            data_digests=digests,
+            notes=[],
+            signatures={},
+            versions={},
+            hardware={},
+            seconds={},
+            batch_sizes={},
+            fertility={},
+            results=score_run(folder, made_up_root, ["sw"] if adapter else []),
+        )
+        write_json(folder / "record.json", record.model_dump())
+        return folder
+
+    return make

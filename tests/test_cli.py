@@ -32,7 +32,7 @@ def test_help_and_wrong_arguments_import_nothing_heavy() -> None:
         "import sys\n"
         "from typer.testing import CliRunner\n"
         "from xlt_bench.cli import app\n"
-        "for words in (['--help'], ['evaluate', '--nonsense'], ['train'], ['leaderboard', '--help']):\n"
+        "for words in (['--help'], ['evaluate', '--nonsense'], ['train'], ['compare', '--help']):\n"
         "    CliRunner().invoke(app, words)\n"
         "heavy = {'torch', 'transformers', 'pandas', 'duckdb', 'lm_eval', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

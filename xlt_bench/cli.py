@@ -12,17 +12,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from xlt_bench import cli_leaderboard
 from xlt_bench.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="The data sets: fetch and check.")
 app.add_typer(data, name="data")
+app.add_typer(cli_leaderboard.submissions, name="submissions")
+app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
+app.command()(cli_leaderboard.submit)
+app.command()(cli_leaderboard.compare)
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
 DataDir = Annotated[
     str | None,
-    typer.Option(help="Data folder; else $XLT_BENCH_DATA, else the user's cache."),
+    typer.Option(help="Data folder, or mini; else $XLT_BENCH_DATA, else the user's cache."),
 ]
 
 
@@ -236,6 +241,43 @@ def merge(
     for share, value in run(options).items():
         console.print(f"weight {share:g}: dev {value:.2f}")
     console.print(f"adapter: {output}", markup=False)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder of the two runs.")] = Path("runs/demo"),
+) -> None:
+    """See it work, offline: the embedded model's two adapters on the mini suite, and the gains."""
+    _quiet()
+    from transformers.utils import logging as hf_logging
+
+    from xlt_bench.compare import compare_systems, load_system
+    from xlt_bench.compare import tables as comparison_tables
+    from xlt_bench.data.root import data_root
+    from xlt_bench.evaluate import Options
+    from xlt_bench.evaluate import evaluate as run_all
+    from xlt_bench.tables import render
+
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    adapters = ["embedded:baseline", "embedded:aligned"]
+    options = Options(model="embedded", adapters=adapters, data_dir="mini", output=output)
+    runs = list(run_all(options, _track))
+    (base_run, base), (run, aligned) = runs
+    root = data_root("mini")
+    systems = [load_system(str(path), Path("submissions"), root) for path in (run, base_run)]
+    print(render(comparison_tables(*compare_systems(*systems), "text"), "text"))
+    table = Table("layer", "baseline", "aligned", title="retrieval by layer", title_justify="left")
+    for before, after in zip(base.results.layers, aligned.results.layers, strict=True):
+        table.add_row(str(before.layer), _cell(before), _cell(after))
+    console.print(table)
+    console.print(_AFTER_DEMO, markup=False, highlight=False)
+
+
+_AFTER_DEMO = """\
+These are real answers of a teaching model to a few hand-written items: they show what the benchmark
+measures, and say nothing about LLMs. Next, with a model of your own:
+  xlt-bench data fetch
+  xlt-bench evaluate --model MODEL --adapter ADAPTER --output runs/mine"""
 
 
 @data.command("fetch")

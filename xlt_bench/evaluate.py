@@ -202,7 +202,7 @@ def load_items(
 def _run_folder(options: Options, adapter: AdapterFiles | None, n_adapters: int) -> Path:
     if adapter is None or n_adapters == 1:
         return options.output
-    return options.output / Path(adapter.name).name
+    return options.output / Path(adapter.name).name.replace(":", "-")
 
 
 def _with_adapters(base: Base, adapters: Sequence[AdapterFiles]) -> tuple[Any, dict[str, str]]:

@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Plan(_Strict):
@@ -78,7 +78,7 @@ class Scores(_Strict):
 
 
 class AdapterRecord(_Strict):
-    """Which adapter ran, and the proof that it took effect."""
+    """Which adapter ran, and the proof that it took effect (no probe prompts: none was tried)."""
 
     name: str
     sha256: str
@@ -91,14 +91,14 @@ class AdapterRecord(_Strict):
 
 
 class ModelRecord(_Strict):
-    """The base model as it ran."""
+    """The base model as it ran; plain lm-eval tells less of it."""
 
     name: str
     revision: str | None
     sha256: str | None
-    architecture: str
-    parameters: int
-    layers: int
+    architecture: str | None
+    parameters: int | None
+    layers: int | None
     dtype: str
 
 
@@ -110,9 +110,10 @@ class Fertility(_Strict):
 
 
 class Record(_Strict):
-    """A whole run."""
+    """A whole run. `harness` is what answered: ours, or plain lm-eval, which says less."""
 
     schema_version: int = SCHEMA_VERSION
+    harness: Literal["xlt-bench", "lm-eval"] = "xlt-bench"
     created: str
     command: str
     model: ModelRecord
@@ -120,7 +121,7 @@ class Record(_Strict):
     template: str
     template_sha256: str
     bos_per_prompt: list[int]
-    truncated_prompts: int
+    truncated_prompts: int | None
     plan: Plan
     data_digests: dict[str, str]
     notes: list[str]

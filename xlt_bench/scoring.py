@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +17,19 @@ from xlt_bench.languages import Family, language, other_side, units
 from xlt_bench.metrics.significance import Counts, Interval, Score, interval, mean_interval, percent
 from xlt_bench.record import LayerAccuracy, Mean, Plan, Scores
 from xlt_bench.record import Score as ScoreRow
-from xlt_bench.runs import layer_path, predictions_path, read_layer, read_plan, read_predictions
+from xlt_bench.runs import (
+    Prediction,
+    Table,
+    layer_path,
+    predictions_path,
+    read_layer,
+    read_plan,
+    read_predictions,
+)
 
 RETRIEVAL = "retrieval_accuracy"
+RETRIEVAL_VERSION = 1
+"""The version of benchmarks.flores, which needs torch to be imported."""
 CUT_OFF = "cut_off"
 """Percent of answers that the length limit cut off; only our own LM knows."""
 Split = Literal["all", "supervised", "transfer", "aligned"]
@@ -25,55 +37,101 @@ ByUnit = dict[str, Counts]
 """The counts of one metric, by unit."""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What scores are made of: counts of each task, metric and unit, and of each layer."""
+
+    tasks: dict[Family, dict[str, ByUnit]]
+    layers: dict[int, Counts]
+
+
 def score_run(run: Path, root: Path, alignment_languages: Sequence[str] = ()) -> Scores:
     """Scores with intervals, split means, and retrieval by layer, of what the run has on disk.
 
     Raises InputError where predictions do not belong to the test sets, item by item.
     """
-    plan = read_plan(run)
+    return scores_of(count_run(read_plan(run), run, root), alignment_languages)
+
+
+def scores_of(counted: Counted, alignment_languages: Sequence[str] = ()) -> Scores:
+    """The scores of counts; `alignment_languages` marks the units of the split `aligned`."""
     aligned = {language(code).code for code in alignment_languages}
     scores: list[ScoreRow] = []
     means: list[Mean] = []
-    for task, planned in plan.units.items():
-        if task == "flores":
-            continue
-        for metric, by_unit in _text_counts(run, root, task, planned, plan.limit).items():
-            score = percent if metric == CUT_OFF else TEXT[task].METRICS[metric].score
+    for task, by_metric in counted.tasks.items():
+        for metric, by_unit in by_metric.items():
+            score = score_function(task, metric)
             scores += _rows(task, metric, by_unit, score, aligned)
             means += _means(task, metric, by_unit, score, aligned)
-    layers: list[LayerAccuracy] = []
-    if "flores" in plan.units:
-        layers, by_unit = _retrieval(run, plan)
-        scores += _rows("flores", RETRIEVAL, by_unit, percent, aligned)
-        means += _means("flores", RETRIEVAL, by_unit, percent, aligned)
+    layers = [
+        LayerAccuracy(layer=layer, **_fields(interval(counts, percent)))
+        for layer, counts in counted.layers.items()
+    ]
     return Scores(scores=scores, means=means, layers=layers)
 
 
-def _text_counts(
-    run: Path, root: Path, task: Family, planned: Sequence[str], limit: int | None
-) -> dict[str, ByUnit]:
-    """Counts by metric and unit of the predictions that are there."""
-    benchmark = TEXT[task]
-    counts: dict[str, ByUnit] = {}
-    for unit in planned:
-        path = predictions_path(run, task, unit)
-        if not path.exists():
-            continue
-        items = benchmark.load(root, unit)[:limit]
-        answers = read_predictions(path)
-        wanted, got = [item.id for item in items], [answer.id for answer in answers]
-        if wanted != got:
-            pairs = zip(wanted, got, strict=False)
-            odd = next(
-                (f"item {a} expected, {b} found" for a, b in pairs if a != b),
-                f"{len(wanted)} items expected, {len(got)} found",
-            )
-            raise InputError(f"{path} does not belong to {task} {unit}: {odd}")
-        matrices = benchmark.count(items, [answer.hypothesis for answer in answers])
-        matrices[CUT_OFF] = flags([answer.cut_off for answer in answers])
-        for metric, matrix in matrices.items():
-            counts.setdefault(metric, {})[unit] = matrix
+def score_function(task: Family, metric: str) -> Score:
+    """From summed counts to the score."""
+    if task == "flores" or metric == CUT_OFF:
+        return percent
+    return TEXT[task].METRICS[metric].score  # type: ignore[no-any-return]
+
+
+def task_version(task: Family) -> int:
+    """The version of a task's prompts, items and scores in this code."""
+    return RETRIEVAL_VERSION if task == "flores" else TEXT[task].VERSION
+
+
+def count_run(plan: Plan, run: Path, root: Path) -> Counted:
+    """The counts of the predictions and retrieval answers that are there."""
+    tasks: dict[Family, dict[str, ByUnit]] = {}
+    for task, planned in plan.units.items():
+        for unit in planned if task != "flores" else []:
+            path = predictions_path(run, task, unit)
+            if path.exists():
+                answers = read_predictions(path)
+                for metric, counts in count_answers(root, task, unit, plan.limit, answers).items():
+                    tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
+    paths = {layer: layer_path(run, layer) for layer in plan.layers}
+    tables = ((layer, read_layer(path)) for layer, path in paths.items() if path.exists())
+    layers, by_unit = count_retrieval(plan.units.get("flores", []), tables)
+    if by_unit:
+        tasks["flores"] = {RETRIEVAL: by_unit}
+    return Counted(tasks, layers)
+
+
+def count_answers(
+    root: Path, task: Family, unit: str, limit: int | None, answers: Sequence[Prediction]
+) -> dict[str, Counts]:
+    """Counts by metric of a unit's answers. Raises InputError where they are to other items."""
+    items = TEXT[task].load(root, unit)[:limit]
+    fault = _other_items([item.id for item in items], [answer.id for answer in answers])
+    if fault:
+        raise InputError(f"the predictions of {task} {unit} are not of its test set: {fault}")
+    counts: dict[str, Counts] = TEXT[task].count(items, [answer.hypothesis for answer in answers])
+    if not any(answer.cut_off is None for answer in answers):
+        counts[CUT_OFF] = flags([answer.cut_off for answer in answers])
     return counts
+
+
+def _other_items(wanted: Sequence[str], got: Sequence[str]) -> str:
+    """What is wrong with a list of item ids, the first item named; empty where nothing is."""
+    if list(wanted) == list(got):
+        return ""
+    twice = next((name for name, times in Counter(got).items() if times > 1), None)
+    if twice is not None:
+        return f"item {twice} occurs twice"
+    expected, found = set(wanted), set(got)
+    missing = next((name for name in wanted if name not in found), None)
+    odd = next((name for name in got if name not in expected), None)
+    if missing is not None and odd is not None:
+        return f"item {missing} expected, {odd} found"
+    if missing is not None:
+        return f"item {missing} is missing ({len(wanted)} items expected, {len(got)} found)"
+    if odd is not None:
+        return f"item {odd} is none of it ({len(wanted)} items expected, {len(got)} found)"
+    a, b = next((a, b) for a, b in zip(wanted, got, strict=True) if a != b)
+    return f"item {a} expected, {b} found"
 
 
 def is_aligned(task: Family, unit: str, aligned: set[str]) -> bool:
@@ -133,20 +191,18 @@ def _fields(result: Interval) -> dict[str, float]:
     return {"value": result.value, "low": result.low, "high": result.high}
 
 
-def _retrieval(run: Path, plan: Plan) -> tuple[list[LayerAccuracy], ByUnit]:
-    """Accuracy by layer over all pairs, and counts by language over its pairs at even layers.
+def count_retrieval(
+    codes: Sequence[str], tables: Iterable[tuple[int, Table]]
+) -> tuple[dict[int, Counts], ByUnit]:
+    """Counts by layer over all pairs, and by language over its pairs at even layers.
 
     An item is a sentence number: its counts are the right answers and the questions it took part
     in, so the bootstrap resamples sentences in all pairs at once.
     """
-    rows: list[LayerAccuracy] = []
+    layers: dict[int, Counts] = {}
     right: dict[str, np.ndarray] = {}
     asked: dict[str, int] = {}
-    for layer in plan.layers:
-        path = layer_path(run, layer)
-        if not path.exists():
-            continue
-        table = read_layer(path)
+    for layer, table in tables:
         n = len(next(iter(table.values())))
         total = np.zeros(n)
         for (source, target), found in table.items():
@@ -156,11 +212,10 @@ def _retrieval(run: Path, plan: Plan) -> tuple[list[LayerAccuracy], ByUnit]:
                 for code in (source, target):
                     right[code] = right.get(code, np.zeros(n)) + hits
                     asked[code] = asked.get(code, 0) + 1
-        counts = np.stack([total, np.full(n, len(table))], axis=1)
-        rows.append(LayerAccuracy(layer=layer, **_fields(interval(counts, percent))))
-    ordered = [code for code in plan.units["flores"] if code in right]
+        layers[layer] = np.stack([total, np.full(n, len(table))], axis=1)
     by_unit = {
         code: np.stack([right[code], np.full(len(right[code]), asked[code])], axis=1)
-        for code in ordered
+        for code in codes
+        if code in right
     }
-    return rows, by_unit
+    return layers, by_unit

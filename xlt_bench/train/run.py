@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from xlt_bench.data.root import content_digest, data_root
 from xlt_bench.errors import InputError
@@ -31,7 +31,7 @@ from xlt_bench.train.examples import Example, encode_items, load_items
 from xlt_bench.train.pairs import Pair, dev_batches, load_pairs, split_dev
 from xlt_bench.train.plan import Batch, MicroBatches, alignment_batch, task_batch
 from xlt_bench.train.recipe import Recipe
-from xlt_bench.train.trainer import AlternatingTrainer
+from xlt_bench.train.trainer import AlternatingTrainer, Patience
 
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -219,7 +219,7 @@ def _trainer(
         args=arguments,
         train_dataset=data.train,
         eval_dataset=[batch for batches in data.dev.values() for batch in batches] or None,
-        callbacks=[EarlyStoppingCallback(recipe.training.patience)] if data.dev else [],
+        callbacks=[Patience(recipe.training.patience)] if data.dev else [],
     )
 
 
@@ -243,6 +243,7 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
         save_strategy="steps",
         save_steps=training.eval_steps,
         save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=has_dev,
         metric_for_best_model="eval_loss" if has_dev else None,
         greater_is_better=False if has_dev else None,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer
 
 from xlt_bench.models.blocks import head_at, pooled_layers, without_head
 from xlt_bench.objectives.causal import causal_loss, predicting
@@ -147,6 +147,15 @@ class AlternatingTrainer(Trainer):
         total = self.accelerator.reduce(total, reduction="sum")
         model.train()
         return float(total[0] / total[1])
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping that a kill after the last evaluation does not undo."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop at once where the checkpoint that training goes on from had lost patience."""
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 def _only(rows: list[Batch]) -> Batch:

@@ -1,0 +1,383 @@
+"""The database against the submissions that it was built from, and the statistics in SQL."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.record import Record
+from xlt_bench.store.build import build, connect
+from xlt_bench.store.export import VIEWS, export, page
+from xlt_bench.submit.packing import About, submit
+
+
+@pytest.fixture(scope="module")
+def board(make_run, made_up_root, tmp_path_factory):
+    """Two base models; on the first a bare run, two adapters, a newer run, a limited one."""
+    folder = tmp_path_factory.mktemp("board")
+    submissions = folder / "submissions"
+
+    def add(name, seed, about=None, **options):
+        run = make_run(folder / name, seed, **options)
+        return submit(run, about or About(name=name), submissions, made_up_root).folder.name
+
+    ids = {
+        "bare": add("bare", 0, right=0.3),
+        "old": add("old", 1, adapter="lora", right=0.6),
+        "new": add("new", 2, adapter="lora", right=0.8, created="2026-02-02T00:00:00+00:00"),
+        "limited": add("limited", 3, adapter="lora", limit=3),
+        "other base": add("other base", 4, model="large"),
+    }
+    declared = About(name="<script>alert(1)</script>", baseline=ids["new"])
+    ids["declared"] = add("declared", 5, declared, adapter="next", right=0.9)
+    db = folder / "leaderboard.duckdb"
+    built = build(submissions, db)
+    assert (built.loaded, built.refused) == (6, [])
+    return submissions, db, ids
+
+
+@pytest.fixture
+def store(board):
+    with connect(board[1]) as connection:
+        yield connection
+
+
+def rows(store, query, **given):
+    found = store.execute(query, given)
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def test_every_score_of_every_record_is_there(board, store):
+    submissions, _, ids = board
+    for name in ids.values():
+        record = Record.model_validate_json((submissions / name / "record.json").read_bytes())
+        found = rows(store, "SELECT * FROM scores WHERE submission = $id", id=name)
+        key = ("task", "unit", "metric", "setting", "aligned", "value", "low", "high", "n")
+        assert {tuple(row[k] for k in key) for row in found} == {
+            tuple(getattr(row, k) for k in key) for row in record.results.scores
+        }
+        found = rows(store, "SELECT * FROM split_means WHERE submission = $id", id=name)
+        key = ("task", "split", "metric", "value", "low", "high", "units", "missing")
+        wanted = [[getattr(row, k) for k in key] for row in record.results.means]
+        assert sorted([row[k] for k in key] for row in found) == sorted(wanted)
+        found = rows(store, "SELECT * FROM layer_curves WHERE submission = $id", id=name)
+        assert [(row["layer"], row["value"]) for row in found] == [
+            (row.layer, row.value) for row in record.results.layers
+        ]
+
+
+def test_pairs_and_languages_of_a_layer(board, store):
+    import pyarrow.parquet as pq
+
+    submissions, _, ids = board
+    path = submissions / ids["new"] / "retrieval" / "layer-002.parquet"
+    table = {(r["source"], r["target"]): r["neighbours"] for r in pq.read_table(path).to_pylist()}
+    found = rows(
+        store, "SELECT * FROM pair_accuracies WHERE submission = $id AND layer = 2", id=ids["new"]
+    )
+    assert len(found) == 6
+    for row in found:
+        answers = table[row["source"], row["target"]]
+        assert row["accuracy"] == pytest.approx(100 * np.mean(np.array(answers) == np.arange(8)))
+    query = "SELECT * FROM language_curves WHERE submission = $id AND layer = 2"
+    for row in rows(store, query, id=ids["new"]):
+        mine = [r["accuracy"] for r in found if row["language"] in (r["source"], r["target"])]
+        assert len(mine) == 4
+        assert row["accuracy"] == pytest.approx(np.mean(mine))
+
+
+def test_who_supersedes_and_who_is_whose_baseline(board, store):
+    ids = board[2]
+    names = {value: key for key, value in ids.items()}
+    found = {
+        names[row["id"]]: (row["newer"] and names[row["newer"]], row["base"] and names[row["base"]])
+        for row in rows(
+            store,
+            "SELECT s.id, n.id AS newer, b.id AS base FROM submissions s "
+            "LEFT JOIN submissions n ON n.number = s.superseded_by "
+            "LEFT JOIN submissions b ON b.number = s.baseline",
+        )
+    }
+    assert found == {
+        "bare": (None, None),
+        "old": ("new", "bare"),
+        "new": (None, "bare"),
+        "limited": (None, None),  # the bare model answered other items
+        "other base": (None, None),
+        "declared": (None, "new"),
+    }
+
+
+def test_gains_are_on_one_base_model_and_the_same_items(board, store):
+    ids = board[2]
+    pairs = rows(store, "SELECT DISTINCT submission, baseline, is_default, is_declared FROM gains")
+    one_base = {ids[name] for name in ("bare", "old", "new", "declared")}
+    assert {(row["submission"], row["baseline"]) for row in pairs} == {
+        (a, b) for a in one_base for b in one_base if a != b
+    }
+    defaults = {row["submission"]: row["baseline"] for row in pairs if row["is_default"]}
+    assert defaults == {
+        ids["old"]: ids["bare"],
+        ids["new"]: ids["bare"],
+        ids["declared"]: ids["new"],
+    }
+    assert [row["submission"] for row in pairs if row["is_declared"]] == [ids["declared"]]
+    query = "SELECT * FROM gains WHERE submission = $a AND baseline = $b"
+    for row in rows(store, query, a=ids["new"], b=ids["old"]):
+        assert row["gain"] == row["value"] - row["baseline_value"]
+
+
+def test_partial_submissions_have_no_place(store):
+    found = rows(store, "SELECT * FROM split_means")
+    assert found
+    assert not any(row["complete"] or row["place"] for row in found)
+
+
+def test_complete_ones_are_ranked_and_partial_and_superseded_ones_are_not(board, store):
+    # No made-up run is complete; say so of two, of which one is superseded.
+    store = _writable(board)
+    ids = board[2]
+    chosen = f"'{ids['old']}', '{ids['new']}', '{ids['declared']}'"
+    store.execute(
+        "UPDATE runs SET complete = true WHERE number IN "
+        f"(SELECT number FROM submissions WHERE id IN ({chosen}))"
+    )
+    query = (
+        "SELECT submission, place, value FROM split_means WHERE task = 'massive' "
+        "AND metric = '{}' AND split = '{}'"
+    )
+    found = {r["submission"]: r for r in rows(store, query.format("slot_f1", "transfer"))}
+    placed = {name: row["place"] for name, row in found.items() if row["place"]}
+    best = max((ids["new"], ids["declared"]), key=lambda name: found[name]["value"])
+    assert placed.keys() == {ids["new"], ids["declared"]}
+    assert placed[best] == 1
+    # Fewer ill-formed answers are better.
+    found = {r["submission"]: r for r in rows(store, query.format("ill_formed", "all"))}
+    first = next(name for name, row in found.items() if row["place"] == 1)
+    assert found[first]["value"] == min(found[n]["value"] for n in placed)
+    # Each adapter was aligned on languages of its own.
+    assert not any(r["place"] for r in rows(store, query.format("slot_f1", "aligned")))
+    store.close()
+
+
+def _writable(board):
+    import duckdb
+
+    copy = board[1].with_name("copy.duckdb")
+    shutil.copy(board[1], copy)
+    return duckdb.connect(copy)
+
+
+def test_correlations_are_scipys(board):
+    from scipy import stats
+
+    store = _writable(board)
+    generator = np.random.default_rng(0)
+    # Scores of all 20 languages, with ties, for one submission.
+    store.execute("DELETE FROM unit_scores; DELETE FROM language_layers")
+    units = [r["unit"] for r in rows(store, "SELECT unit FROM units WHERE task = 'massive'")]
+    x = np.round(generator.uniform(0, 100, 20), -1)
+    y = np.round(0.5 * x + generator.uniform(0, 60, 20), -1)
+    for unit, retrieval, score in zip(units, x, y, strict=True):
+        for task, metric, value in (
+            ("massive", "slot_f1", score),
+            ("flores", "retrieval_accuracy", retrieval),
+        ):
+            store.execute(
+                "INSERT INTO unit_scores VALUES (0, ?, ?, false, ?, ?, 0, 100, 10)",
+                [task, unit, metric, float(value)],
+            )
+    (row,) = rows(store, "SELECT * FROM transfer_correlation WHERE split = 'all'")
+    pearson = stats.pearsonr(x, y)
+    line = stats.linregress(x, y)
+    interval = pearson.confidence_interval()
+    assert row["n"] == 20
+    assert len(set(x)) < 20
+    assert row["retrieval_of"] == "own, even layers"
+    assert row["pearson"] == pytest.approx(pearson.statistic)
+    assert row["pearson_low"] == pytest.approx(interval.low, abs=1e-6)
+    assert row["pearson_high"] == pytest.approx(interval.high, abs=1e-6)
+    assert row["spearman"] == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert (row["slope"], row["intercept"]) == pytest.approx((line.slope, line.intercept))
+    (row,) = rows(store, "SELECT * FROM transfer_correlation WHERE split = 'transfer'")
+    assert row["n"] == 15
+    store.execute("UPDATE unit_scores SET value = 50 WHERE task = 'flores'")
+    flat = rows(store, "SELECT * FROM transfer_correlation")
+    assert [(r["pearson"], r["spearman"], r["slope"]) for r in flat] == [(None, None, None)] * 2
+    store.close()
+
+
+def test_points_of_figure_1b_take_the_bare_models_middle_layer(board, store):
+    ids = board[2]
+    query = (
+        "SELECT unit, retrieval FROM transfer_points WHERE submission = $id "
+        "AND task = 'massive' AND retrieval_of = $of ORDER BY unit"
+    )
+    curve = "SELECT language, accuracy FROM language_curves WHERE submission = $id AND layer = 2"
+    for of, source in (("bare model, middle layer", "bare"), ("own, middle layer", "new")):
+        middle = {r["language"]: r["accuracy"] for r in rows(store, curve, id=ids[source])}
+        found = rows(store, query, id=ids["new"], of=of)
+        assert [(r["unit"], r["retrieval"]) for r in found] == [
+            ("de", middle["de"]),
+            ("sw", middle["sw"]),
+        ]
+
+
+def test_significance_is_that_of_compare(board, store, made_up_root):
+    from xlt_bench.compare import compare_systems, load_system
+
+    submissions, _, ids = board
+    systems = [load_system(ids[name], submissions, made_up_root) for name in ("new", "bare")]
+    found, notes = compare_systems(*systems)
+    assert notes == []
+    stored = rows(store, "SELECT * FROM significance WHERE submission = $id", id=ids["new"])
+    assert len(stored) == sum(len(one.units) for one in found) == 8
+    by_unit = {(row["task"], row["unit"]): row for row in stored}
+    for one in found:
+        for unit in one.units:
+            row = by_unit[one.task, unit.unit]
+            gain = unit.gain
+            numbers = [gain.value, gain.low, gain.high, gain.p, unit.p_holm]
+            assert [row[k] for k in ("gain", "low", "high", "p", "p_holm")] == numbers
+            assert row["significant"] == (unit.p_holm < 0.05)
+            assert row["p"] <= row["p_holm"] <= 1
+    means = rows(store, "SELECT * FROM gain_means WHERE submission = $id", id=ids["new"])
+    assert {(r["task"], r["split"], r["gain"], r["p"]) for r in means} == {
+        (one.task, m.split, m.gain.value, m.gain.p) for one in found for m in one.means
+    }
+
+
+def test_building_again_gives_the_same_content(board, tmp_path):
+    submissions, db, _ = board
+    built = build(submissions, tmp_path / "again.duckdb")
+    assert built.loaded == 6
+    with connect(db) as one, connect(tmp_path / "again.duckdb") as two:
+        tables = [name for (name,) in one.execute("SHOW TABLES").fetchall()]
+        assert {*VIEWS} <= {*tables}
+        for name in tables:
+            query = f"SELECT * FROM {name} ORDER BY ALL"
+            assert one.execute(query).fetchall() == two.execute(query).fetchall(), name
+            assert one.execute(query).fetchall(), name
+
+
+def test_a_reader_keeps_the_file_that_it_opened(board, tmp_path):
+    submissions, _, ids = board
+    folder = shutil.copytree(submissions, tmp_path / "submissions")
+    db = tmp_path / "db"
+    build(folder, db)
+    query = "SELECT count(*) FROM submissions"
+    with connect(db) as before:
+        assert before.execute(query).fetchall() == [(6,)]
+        shutil.rmtree(folder / ids["other base"])
+        build(folder, db)
+        with connect(db) as after:
+            assert after.execute(query).fetchall() == [(5,)]
+        assert before.execute(query).fetchall() == [(6,)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "submissions"]
+
+
+def test_what_is_wrong_is_left_out_in_one_line(board, tmp_path):
+    submissions, _, ids = board
+    folder = shutil.copytree(submissions, tmp_path / "submissions")
+
+    def forge(name, file, change):
+        path = folder / ids[name] / file
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_text(json.dumps(value))
+
+    forge("bare", "record.json", lambda r: r["results"]["scores"][0].update(value=99.5))
+    forge("old", "record.json", lambda r: r["results"]["means"][0].update(value=99.5))
+    forge("new", "record.json", lambda r: r["results"]["layers"][0].update(value=99.5))
+    forge("limited", "submission.json", lambda s: s.update(name="x" * 5000))
+    twin = folder / ("z" + ids["other base"])
+    shutil.copytree(folder / ids["other base"], twin)
+    (folder / "stray").write_text("")
+    built = build(folder, tmp_path / "db")
+    assert built.loaded == 2
+    lines = {report.name: report.detail for report in built.refused}
+    assert "massive slot_f1 de: value is 99.5" in lines[ids["bare"]]
+    assert "mean slot_f1 is 99.5" in lines[ids["old"]]
+    assert "retrieval layer 2: value is 99.5" in lines[ids["new"]]
+    assert "name: String should have at most 200" in lines[ids["limited"]]
+    assert "are there already" in lines[twin.name]
+    assert "is no id" in lines["stray"]
+    assert not any("\n" in line for line in lines.values())
+
+
+def test_nothing_but_the_database_is_within_reach(store):
+    import duckdb
+
+    for query in (
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/out.csv'",
+        "SET enable_external_access = true",
+        "DELETE FROM submissions",
+        "ATTACH '/tmp/other.db'",
+    ):
+        with pytest.raises(duckdb.Error):
+            store.execute(query)
+
+
+def test_a_missing_or_broken_file_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="make it with: xlt-bench leaderboard build"):
+        connect(tmp_path / "none")
+    (tmp_path / "broken").write_bytes(b"not a database" * 1000)
+    with pytest.raises(InputError, match="is no leaderboard"):
+        connect(tmp_path / "broken")
+
+
+def test_exports(board, store, tmp_path):
+    import csv
+
+    import pyarrow.parquet as pq
+
+    for form in ("parquet", "csv"):
+        paths = export(store, form, tmp_path / form)
+        assert {path.stem for path in paths} == set(VIEWS)
+        assert sorted(tmp_path.joinpath(form).iterdir()) == sorted(paths)
+    for name, query in VIEWS.items():
+        (count,) = store.execute(f"SELECT count(*) FROM ({query})").fetchall()[0]
+        assert pq.read_metadata(tmp_path / "parquet" / f"{name}.parquet").num_rows == count
+        with (tmp_path / "csv" / f"{name}.csv").open(newline="") as file:
+            assert sum(1 for _ in csv.reader(file)) == count + 1
+    for form in ("md", "latex"):
+        (path,) = export(store, form, tmp_path)
+        text = path.read_text()
+        assert "<script>" not in text
+        assert "partial: not ranked" in text
+        assert "Published in the paper" in text
+    with pytest.raises(InputError, match="did you mean 'latex'"):
+        export(store, "latec", tmp_path)
+
+
+def test_the_page_shows_means_with_intervals(board, store):
+    ids = board[2]
+    tables = {table.title: table for table in page(store)}
+    table = tables["massive, partial: not ranked"]
+    names = [row[1] for row in table.rows]
+    assert "old" not in names  # superseded
+    assert {"bare", "new", "limited", "other base", "<script>alert(1)</script>"} == set(names)
+    query = (
+        "SELECT value, low, high FROM split_means WHERE submission = $id AND task = 'massive' "
+        "AND split = 'transfer' AND metric = 'slot_f1'"
+    )
+    (row,) = rows(store, query, id=ids["new"])
+    cells = next(cells for cells in table.rows if cells[1] == "new")
+    shown = f"{row['value']:.1f} ({row['low']:.1f}–{row['high']:.1f})"
+    assert cells[table.columns.index("transfer")] == shown
+    assert cells[-1] == "18 units or layers"
+
+
+def test_the_store_imports_no_torch():
+    code = (
+        "import sys, xlt_bench.store.build, xlt_bench.store.export, xlt_bench.compare\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

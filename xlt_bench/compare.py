@@ -1,0 +1,239 @@
+"""Two systems on the same items: gains by unit with intervals and p values, and of split means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlt_bench.errors import InputError
+from xlt_bench.languages import FAMILIES, Family, language, units
+from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
+from xlt_bench.record import Plan, Record
+from xlt_bench.scoring import ByUnit, count_run, is_aligned, score_function
+from xlt_bench.submit.counts import Tasks, metrics, read_counts
+from xlt_bench.submit.opening import open_package
+from xlt_bench.submit.package import COUNTS, RECORD, SUBMISSION, base_model
+from xlt_bench.submit.reading import read_model
+from xlt_bench.tables import Table
+
+SPLITS = ("supervised", "transfer", "aligned", "all")
+
+
+@dataclass(frozen=True)
+class UnitGain:
+    """The gain in one unit; `p_holm` is corrected over the units of the comparison."""
+
+    unit: str
+    aligned: bool
+    value: float
+    baseline: float
+    gain: Gain
+    p_holm: float
+    n: int
+
+
+@dataclass(frozen=True)
+class MeanGain:
+    """The gain in the mean over exactly `units`."""
+
+    split: str
+    value: float
+    baseline: float
+    gain: Gain
+    units: tuple[str, ...]
+
+
+def compare_units(
+    task: Family,
+    system: Mapping[str, Replicates],
+    baseline: Mapping[str, Replicates],
+    alignment_languages: Sequence[str],
+) -> list[UnitGain]:
+    """The gains in the units that both have and that have equally many items, in table order."""
+    aligned = {language(code).code for code in alignment_languages}
+    both = _shared(task, system, baseline)
+    gains = {unit: gain(system[unit], baseline[unit]) for unit in both}
+    corrected = holm([found.p for found in gains.values()])
+    return [
+        UnitGain(
+            unit=unit,
+            aligned=is_aligned(task, unit, aligned),
+            value=system[unit].value,
+            baseline=baseline[unit].value,
+            gain=found,
+            p_holm=p,
+            n=system[unit].n,
+        )
+        for (unit, found), p in zip(gains.items(), corrected, strict=True)
+    ]
+
+
+def compare_means(
+    task: Family,
+    system: Mapping[str, Replicates],
+    baseline: Mapping[str, Replicates],
+    alignment_languages: Sequence[str],
+) -> list[MeanGain]:
+    """The gains in the means over the units of a split that both have; no empty splits."""
+    aligned = {language(code).code for code in alignment_languages}
+    settings = units(task)
+    both = _shared(task, system, baseline)
+    found = []
+    for split in SPLITS:
+        members = tuple(
+            unit
+            for unit in both
+            if split in ("all", settings[unit])
+            or (split == "aligned" and is_aligned(task, unit, aligned))
+        )
+        if members:
+            ours = {unit: system[unit] for unit in members}
+            theirs = {unit: baseline[unit] for unit in members}
+            found.append(
+                MeanGain(
+                    split=split,
+                    value=sum(one.value for one in ours.values()) / len(members),
+                    baseline=sum(one.value for one in theirs.values()) / len(members),
+                    gain=mean_gain(ours, theirs),
+                    units=members,
+                )
+            )
+    return found
+
+
+def _shared(
+    task: Family, system: Mapping[str, Replicates], baseline: Mapping[str, Replicates]
+) -> list[str]:
+    return [
+        unit
+        for unit in units(task)
+        if unit in system and unit in baseline and system[unit].n == baseline[unit].n
+    ]
+
+
+@dataclass(frozen=True)
+class System:
+    """A system whose answers are at hand, as counts."""
+
+    name: str
+    plan: Plan
+    alignment_languages: Sequence[str]
+    data_digests: Mapping[str, str]
+    tasks: Tasks
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task: gains in its ranked metric."""
+
+    task: Family
+    metric: str
+    units: list[UnitGain]
+    means: list[MeanGain]
+
+
+def load_system(name: str, submissions: Path, root: Path) -> System:
+    """A system by its run folder, submission folder or submission id.
+
+    A run is counted from its answers and the test sets below `root`; a submission carries counts.
+    Raises InputError where there is no such thing, or it is broken.
+    """
+    folder = Path(name) if Path(name).is_dir() else submissions / name
+    if (folder / SUBMISSION).exists():
+        package = open_package(folder.resolve())
+        label, record = package.submission.name, package.record
+        tasks = read_counts(folder / COUNTS, record.plan)
+    elif (folder / RECORD).exists():
+        record = read_model(folder / RECORD, Record)
+        label, tasks = str(folder), count_run(record.plan, folder, root).tasks
+    else:
+        raise InputError(f"{name} is neither a finished run nor a submission in {submissions}")
+    aligned = record.adapter.alignment_languages if record.adapter else []
+    return System(label, record.plan, aligned, record.data_digests, tasks)
+
+
+def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:
+    """Both on every task that they share, and notes on what could not be compared or misleads.
+
+    Raises InputError where nothing can be compared.
+    """
+    notes = []
+    if base_model(system.plan) != base_model(baseline.plan):
+        notes.append("the two have different base models: a gain is not that of an adapter")
+    found = []
+    for task in FAMILIES:
+        if task not in system.tasks or task not in baseline.tasks:
+            continue
+        if why := _not_comparable(task, system, baseline):
+            notes.append(f"{task} is left out: {why}")
+            continue
+        metric = metrics(task)[0]
+        ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
+        aligned = system.alignment_languages
+        gains = compare_units(task, ours, theirs, aligned)
+        if alone := [unit for unit in units(task) if (unit in ours) != (unit in theirs)]:
+            notes.append(f"{task}: only one of the two has {' '.join(alone)}; they are in no mean")
+        if gains:
+            means = compare_means(task, ours, theirs, aligned)
+            found.append(Comparison(task, metric, gains, means))
+    if not found:
+        raise InputError("; ".join(["the two share no task and unit", *notes]))
+    return found, notes
+
+
+def _not_comparable(task: Family, system: System, baseline: System) -> str:
+    versions = [one.plan.task_versions[task] for one in (system, baseline)]
+    if versions[0] != versions[1]:
+        return f"versions {versions[0]} and {versions[1]}"
+    if system.plan.limit != baseline.plan.limit:
+        return f"limits {system.plan.limit} and {baseline.plan.limit}"
+    for name, digest in system.data_digests.items():
+        if name.startswith(f"{task}/") and baseline.data_digests.get(name, digest) != digest:
+            return f"the items of {name} differ"
+    return ""
+
+
+def _drawn(by_unit: ByUnit, task: Family, metric: str) -> dict[str, Replicates]:
+    found = replicates(list(by_unit.values()), score_function(task, metric))
+    return dict(zip(by_unit, found, strict=True))
+
+
+def tables(found: Sequence[Comparison], notes: Sequence[str], form: str) -> list[Table]:
+    """The comparison as tables: of numbers for CSV, of cells with intervals for reading."""
+    result = []
+    for one in found:
+        settings = units(one.task)
+        rows = []
+        for row in one.units:
+            group = (settings[row.unit] or "") + (" aligned" if row.aligned else "")
+            mark = row.p_holm < ALPHA
+            rows.append(_cells(row, row.unit, group, str(row.n), f"{row.p_holm:.4f}", mark, form))
+        for mean in one.means:
+            group = f"mean of {len(mean.units)}"
+            mark = mean.gain.p < ALPHA
+            rows.append(_cells(mean, mean.split, group, "", "", mark, form))
+        columns = _NUMBERS if form == "csv" else _READABLE
+        below = [] if form == "csv" else [_LEGEND, *(notes if one is found[-1] else [])]
+        result.append(Table(f"{one.task} {one.metric}", columns, rows, below))
+    return result
+
+
+_NUMBERS = "unit group items system baseline gain low high p p_holm significant".split()
+_READABLE = ["unit", "", "items", "system", "baseline", "gain", "95 %", "p", "p (Holm)", ""]
+_LEGEND = (
+    "* p < 0.05 by paired bootstrap, for units after Holm's correction over the units of the table"
+)
+
+
+def _cells(
+    row: UnitGain | MeanGain, name: str, group: str, n: str, p_holm: str, mark: bool, form: str
+) -> list[str]:
+    found = row.gain
+    p = f"{found.p:.4f}"
+    if form == "csv":
+        numbers = [row.value, row.baseline, found.value, found.low, found.high]
+        return [name, group, n, *(f"{x:.6f}" for x in numbers), p, p_holm, "yes" if mark else "no"]
+    values = [f"{row.value:.1f}", f"{row.baseline:.1f}", f"{found.value:+.1f}"]
+    interval = f"{found.low:+.1f} to {found.high:+.1f}"
+    return [name, group, n, *values, interval, p, p_holm, "*" if mark else ""]

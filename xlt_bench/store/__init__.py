@@ -1,0 +1,1 @@
+"""The leaderboard's database: built from submissions/, read by anybody; imports no torch."""

@@ -1,0 +1,120 @@
+"""`xlt-bench leaderboard export`: every view as parquet or CSV, or a page of tables to print."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from xlt_bench.errors import unknown
+from xlt_bench.languages import FAMILIES
+from xlt_bench.runs import write_bytes
+from xlt_bench.tables import Table, render
+
+FORMATS = ("parquet", "csv", "latex", "md")
+VIEWS = {
+    name: f"SELECT * FROM {name}"
+    for name in (
+        "submissions runs scores split_means significance gain_means layer_curves language_curves "
+        "pair_accuracies transfer_points transfer_correlation published"
+    ).split()
+} | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
+_ROWS = 100_000  # read and written at a time
+
+
+def export(store: duckdb.DuckDBPyConnection, form: str, folder: Path) -> list[Path]:
+    """Write one file a view (parquet, CSV) or one page (LaTeX, Markdown) into `folder`.
+
+    Raises InputError for an unknown format.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    folder.mkdir(parents=True, exist_ok=True)
+    if form in ("latex", "md"):
+        path = folder / f"leaderboard.{'tex' if form == 'latex' else 'md'}"
+        write_bytes(path, render(page(store), form).encode())
+        return [path]
+    return [_write(store, name, query, form, folder) for name, query in VIEWS.items()]
+
+
+def _write(
+    store: duckdb.DuckDBPyConnection, name: str, query: str, form: str, folder: Path
+) -> Path:
+    columns = store.execute(f"DESCRIBE {query}").fetchall()
+    # CSV has no lists.
+    wanted = ", ".join(
+        f"array_to_string({column}, ' ') AS {column}" if form == "csv" and "[]" in kind else column
+        for column, kind, *_ in columns
+    )
+    rows = store.sql(f"SELECT {wanted} FROM ({query}) ORDER BY ALL")
+    reader: Any = rows.to_arrow_reader(_ROWS)
+    path = folder / f"{name}.{form}"
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as beside:
+        part = Path(beside) / path.name
+        writer: Any = pq.ParquetWriter if form == "parquet" else csv.CSVWriter
+        with writer(part, reader.schema) as out:
+            for batch in reader:
+                out.write_batch(batch)
+        part.replace(path)
+    return path
+
+
+def page(store: duckdb.DuckDBPyConnection) -> list[Table]:
+    """The leaderboard as tables: for each task the ranked, the partial, and the published rows."""
+    tables = []
+    for task in FAMILIES:
+        ranked, partial = (_systems(store, task, complete) for complete in (True, False))
+        for title, rows in (("", ranked), (", partial: not ranked", partial)):
+            if rows:
+                columns = ["", "system", "base model", *_SPLITS, "gap", "lacks"]
+                tables.append(Table(f"{task}{title}", columns, rows, [_NOTE]))
+    published = store.execute(
+        "SELECT paper_table, task, model, row, split, metric, value, note FROM published "
+        "WHERE unit IS NULL"
+    ).fetchall()
+    columns = ["table", "task", "model", "row", "split", "metric", "value", "note"]
+    rows = [["" if cell is None else str(cell) for cell in row] for row in published]
+    title = "Published in the paper (arXiv 2502.14830), not re-computed"
+    return [*tables, Table(title, columns, rows)]
+
+
+_SPLITS = ("supervised", "aligned", "transfer", "all")
+_NOTE = "Unweighted means with 95 % intervals; gap is supervised minus transfer."
+
+
+def _systems(store: duckdb.DuckDBPyConnection, task: str, complete: bool) -> list[Sequence[str]]:
+    """A row a current system: its place by the transfer mean (retrieval: by the mean of all)."""
+    found = store.execute(
+        "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, m.place, r.lacks "
+        "FROM split_means m JOIN metrics k USING (task, metric) "
+        "JOIN submissions s ON s.id = m.submission JOIN runs r USING (number, task) "
+        "WHERE k.is_primary AND m.current AND m.task = ? AND m.complete = ?",
+        [task, complete],
+    ).fetchall()
+    systems: dict[str, dict[str, Any]] = {}
+    for submission, name, model, split, *values, place, lacks in found:
+        one = systems.setdefault(submission, {"name": name, "model": model, "lacks": lacks})
+        one[split] = (*values, place)
+    by = "all" if task == "flores" else "transfer"
+    order = sorted(systems.values(), key=lambda one: -one.get(by, (-1.0,))[0])
+    return [_row(one, by) for one in order]
+
+
+def _row(one: dict[str, Any], by: str) -> list[str]:
+    cells = [
+        f"{one[split][0]:.1f} ({one[split][1]:.1f}–{one[split][2]:.1f})" if split in one else ""
+        for split in _SPLITS
+    ]
+    both = "supervised" in one and "transfer" in one
+    gap = f"{one['supervised'][0] - one['transfer'][0]:.1f}" if both else ""
+    place = str(one[by][3] or "") if by in one else ""
+    lacks = one["lacks"]
+    limit = [word for word in lacks if word.startswith("limit")]
+    others = len(lacks) - len(limit)
+    short = ", ".join([*limit, *([f"{others} units or layers"] if others else [])])
+    return [place, one["name"], one["model"], *cells, gap, short]

@@ -1,0 +1,101 @@
+"""Paired bootstrap of every submission against its default baseline, from the stored counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from xlt_bench.compare import compare_means, compare_units
+from xlt_bench.languages import FAMILIES, Family
+from xlt_bench.metrics.paired import Gain, Replicates, replicates
+from xlt_bench.metrics.significance import Counts
+from xlt_bench.scoring import ByUnit, score_function
+from xlt_bench.store.entries import Entry
+from xlt_bench.submit.counts import metrics, read_counts
+from xlt_bench.submit.package import COUNTS
+
+TESTED: tuple[tuple[Family, str], ...] = tuple((task, metrics(task)[0]) for task in FAMILIES)
+"""What is tested: the ranked metric of each task."""
+_TOGETHER = 64  # submissions whose resamples share their draws
+Drawn = dict[tuple[Family, str], dict[str, Replicates]]
+"""Replicates by task and metric, by unit."""
+
+
+def gain_rows(entries: Sequence[Entry]) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Rows of `unit_gains` and `mean_gains`, some submissions at a time."""
+    pairs = [(entries[e.row["baseline"]], e) for e in entries if e.row["baseline"] is not None]
+    pairs = [
+        (baseline, entry)
+        for baseline, entry in sorted(pairs, key=lambda pair: (pair[0].number, pair[1].number))
+        if baseline.row["base_model"] == entry.row["base_model"]
+        and baseline.plan.limit == entry.plan.limit
+    ]
+    for start in range(0, len(pairs), _TOGETHER):
+        some = pairs[start : start + _TOGETHER]
+        drawn = _resampled({one.number: one for pair in some for one in pair})
+        rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
+        for baseline, entry in some:
+            for unit_rows, mean_rows in _pair_rows(entry, baseline, drawn):
+                rows["unit_gains"] += unit_rows
+                rows["mean_gains"] += mean_rows
+        yield rows
+
+
+def _resampled(entries: dict[int, Entry]) -> dict[int, Drawn]:
+    """The replicates of each submission."""
+    counts = {number: _tested(entry) for number, entry in entries.items()}
+    drawn: dict[int, Drawn] = {number: {} for number in entries}
+    for task, metric in TESTED:
+        names: list[tuple[int, str]] = []
+        matrices: list[Counts] = []
+        for number, tasks in counts.items():
+            for unit, matrix in tasks.pop(task, {}).items():
+                names.append((number, unit))
+                matrices.append(matrix)
+        found = replicates(matrices, score_function(task, metric))
+        for (number, unit), one in zip(names, found, strict=True):
+            drawn[number].setdefault((task, metric), {})[unit] = one
+    return drawn
+
+
+def _tested(entry: Entry) -> dict[Family, ByUnit]:
+    """The counts of the tested metric of each task, copied: not all that the file holds."""
+    tasks = read_counts(entry.folder / COUNTS, entry.plan)
+    chosen = ((task, tasks.get(task, {}).get(metric, {})) for task, metric in TESTED)
+    return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}
+
+
+def _pair_rows(
+    entry: Entry, baseline: Entry, drawn: dict[int, Drawn]
+) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    for (task, metric), ours in drawn[entry.number].items():
+        theirs = drawn[baseline.number].get((task, metric))
+        if theirs is None or baseline.plan.task_versions[task] != entry.plan.task_versions[task]:
+            continue
+        head = {
+            "number": entry.number,
+            "baseline": baseline.number,
+            "task": task,
+            "metric": metric,
+        }
+        aligned = entry.alignment_languages
+        units = [
+            {
+                **head,
+                "unit": one.unit,
+                "aligned": one.aligned,
+                **_interval(one.gain),
+                "p_holm": one.p_holm,
+                "n": one.n,
+            }
+            for one in compare_units(task, ours, theirs, aligned)
+        ]
+        means = [
+            {**head, "split": one.split, **_interval(one.gain), "units": list(one.units)}
+            for one in compare_means(task, ours, theirs, aligned)
+        ]
+        yield units, means
+
+
+def _interval(found: Gain) -> dict[str, float]:
+    return {"gain": found.value, "low": found.low, "high": found.high, "p": found.p}

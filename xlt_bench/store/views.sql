@@ -1,0 +1,156 @@
+-- What the app reads, and what your own SQL should read. Ids and not numbers, everywhere.
+
+-- Every score of every submission. `current`: no newer run supersedes it.
+CREATE VIEW scores AS
+SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, u.unit,
+    t.language, l.name AS language_name, l.script, l.resource, t.setting, u.aligned, u.metric,
+    u.value, u.low, u.high, u.n, s.item_limit, r.complete, s.superseded_by IS NULL AS current
+FROM unit_scores u
+JOIN submissions s USING (number)
+JOIN runs r USING (number, task)
+JOIN units t USING (task, unit)
+JOIN languages l ON l.code = t.language;
+
+-- Means by split. `place` ranks current, complete submissions of one task version, by metric; the
+-- split `aligned` has other languages for each adapter and therefore no places.
+CREATE VIEW split_means AS
+WITH placed AS (
+    SELECT m.number, m.task, m.split, m.metric, rank() OVER (
+        PARTITION BY m.task, r.version, m.split, m.metric
+        ORDER BY CASE WHEN k.higher_is_better THEN -m.value ELSE m.value END
+    ) AS place
+    FROM mean_scores m
+    JOIN runs r USING (number, task)
+    JOIN metrics k USING (task, metric)
+    JOIN submissions s USING (number)
+    WHERE r.complete AND s.superseded_by IS NULL AND m.split <> 'aligned'
+)
+SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, m.split,
+    m.metric, m.value, m.low, m.high, p.place, m.units, m.missing, s.item_limit, r.complete,
+    s.superseded_by IS NULL AS current
+FROM mean_scores m
+JOIN submissions s USING (number)
+JOIN runs r USING (number, task)
+LEFT JOIN placed p USING (number, task, split, metric);
+
+-- The difference of every two submissions on one base model, task version and set of items, unit by
+-- unit. Filter by submission and baseline, or by is_default.
+CREATE VIEW gains AS
+SELECT s.id AS submission, b.id AS baseline, s.name, s.model, s.adapter, b.name AS baseline_name,
+    u.task, r.version, u.unit, t.language, l.name AS language_name, l.script, l.resource,
+    t.setting, u.aligned, u.metric, u.value - v.value AS gain, u.value, v.value AS baseline_value,
+    u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
+    b.number IS NOT DISTINCT FROM s.baseline AS is_default,
+    s.superseded_by IS NULL AND b.superseded_by IS NULL AS current
+FROM submissions s
+JOIN submissions b ON b.base_model = s.base_model AND b.number <> s.number
+    AND b.item_limit IS NOT DISTINCT FROM s.item_limit
+JOIN unit_scores u ON u.number = s.number
+JOIN unit_scores v ON v.number = b.number AND v.task = u.task AND v.unit = u.unit
+    AND v.metric = u.metric AND v.n = u.n
+JOIN runs r ON r.number = s.number AND r.task = u.task
+JOIN runs q ON q.number = b.number AND q.task = u.task AND q.version = r.version
+JOIN units t ON t.task = u.task AND t.unit = u.unit
+JOIN languages l ON l.code = t.language;
+
+-- Paired bootstrap against the default baseline: gain with interval, raw and corrected p.
+CREATE VIEW significance AS
+SELECT s.id AS submission, b.id AS baseline, g.task, g.metric, g.unit, t.language, t.setting,
+    g.aligned, g.gain, g.low, g.high, g.p, g.p_holm, g.p_holm < 0.05 AS significant, g.n
+FROM unit_gains g
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = g.baseline
+JOIN units t USING (task, unit);
+
+-- The same for the means over the units that both have.
+CREATE VIEW gain_means AS
+SELECT s.id AS submission, b.id AS baseline, g.task, g.metric, g.split, g.gain, g.low, g.high, g.p,
+    g.p < 0.05 AS significant, g.units
+FROM mean_gains g
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = g.baseline;
+
+-- Retrieval accuracy by layer, over all ordered pairs.
+CREATE VIEW layer_curves AS
+SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, y.layer, s.n_layers, y.value,
+    y.low, y.high, s.item_limit, r.complete, s.superseded_by IS NULL AS current
+FROM layer_scores y
+JOIN submissions s USING (number)
+JOIN runs r ON r.number = y.number AND r.task = 'flores';
+
+-- Retrieval accuracy by layer and ordered pair.
+CREATE VIEW pair_accuracies AS
+SELECT s.id AS submission, p.layer, p.source, p.target, p.accuracy
+FROM pair_scores p
+JOIN submissions s USING (number);
+
+-- The same by language: the mean over the ordered pairs that a language is in.
+CREATE VIEW language_curves AS
+SELECT s.id AS submission, y.layer, y.language, l.name AS language_name, l.script, l.resource,
+    y.accuracy
+FROM language_layers y
+JOIN submissions s USING (number)
+JOIN languages l ON l.code = y.language;
+
+-- A point for each unit of a submission: its score and the retrieval accuracy of its language, as
+-- the submission itself has it over even layers, in its middle layer, or, as in the paper's Figure
+-- 1b, as the bare model has it in the middle layer.
+CREATE VIEW transfer_points AS
+WITH retrieval AS (
+    SELECT number, unit AS language, 'own, even layers' AS retrieval_of, value AS accuracy
+    FROM unit_scores
+    WHERE task = 'flores'
+    UNION ALL
+    SELECT y.number, y.language, 'own, middle layer', y.accuracy
+    FROM language_layers y
+    JOIN submissions s ON s.number = y.number AND y.layer = s.n_layers // 2
+    UNION ALL
+    SELECT s.number, y.language, 'bare model, middle layer', y.accuracy
+    FROM submissions s
+    JOIN submissions b ON b.number = s.bare
+    JOIN language_layers y ON y.number = b.number AND y.layer = b.n_layers // 2
+)
+SELECT s.id AS submission, u.task, u.metric, u.unit, t.language, t.setting, u.aligned,
+    f.retrieval_of, f.accuracy AS retrieval, u.value AS score
+FROM unit_scores u
+JOIN submissions s USING (number)
+JOIN metrics k USING (task, metric)
+JOIN units t USING (task, unit)
+JOIN retrieval f ON f.number = u.number AND f.language = t.language
+WHERE u.task <> 'flores' AND k.is_primary;
+
+-- Correlation of the two, over the transfer units and over all of them, with the fitted line. The
+-- interval of Pearson's r is Fisher's. Spearman's is Pearson's of ranks, where equal values share
+-- their mean rank. NULL where there are too few points, or no variation.
+CREATE VIEW transfer_correlation AS
+WITH chosen AS (
+    SELECT *, 'all' AS split FROM transfer_points
+    UNION ALL
+    SELECT *, 'transfer' AS split FROM transfer_points WHERE setting = 'transfer'
+), ranked AS (
+    SELECT *,
+        rank() OVER (PARTITION BY submission, task, retrieval_of, split ORDER BY retrieval)
+        + (count(*) OVER (PARTITION BY submission, task, retrieval_of, split, retrieval) - 1) / 2.0
+        AS retrieval_rank,
+        rank() OVER (PARTITION BY submission, task, retrieval_of, split ORDER BY score)
+        + (count(*) OVER (PARTITION BY submission, task, retrieval_of, split, score) - 1) / 2.0
+        AS score_rank
+    FROM chosen
+), correlated AS (
+    SELECT submission, task, metric, retrieval_of, split, count(*) AS n,
+        min(retrieval) < max(retrieval) AND min(score) < max(score) AND count(*) > 2 AS varied,
+        corr(retrieval, score) AS r, corr(retrieval_rank, score_rank) AS rho,
+        regr_slope(score, retrieval) AS slope_, regr_intercept(score, retrieval) AS intercept_
+    FROM ranked
+    GROUP BY ALL
+)
+SELECT submission, task, metric, retrieval_of, split, n,
+    CASE WHEN varied THEN r END AS pearson,
+    CASE WHEN varied AND n > 3 AND abs(r) < 1 THEN tanh(atanh(r) - 1.959964 / sqrt(n - 3)) END
+    AS pearson_low,
+    CASE WHEN varied AND n > 3 AND abs(r) < 1 THEN tanh(atanh(r) + 1.959964 / sqrt(n - 3)) END
+    AS pearson_high,
+    CASE WHEN varied THEN rho END AS spearman,
+    CASE WHEN varied THEN slope_ END AS slope,
+    CASE WHEN varied THEN intercept_ END AS intercept
+FROM correlated;

@@ -1,0 +1,1 @@
+"""Submissions: packing a run, and checking what others packed."""

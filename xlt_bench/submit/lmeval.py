@@ -1,0 +1,256 @@
+"""Plain lm-eval's output (`lm_eval --log_samples --output_path DIR`) as a run folder.
+
+Prompts, items and length limits must be those of our tasks. What lm-eval does not log stays
+unknown: whether the length limit cut an answer off, and retrieval, whose neighbours it never sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from xlt_bench.benchmarks import TEXT
+from xlt_bench.benchmarks.base import Item
+from xlt_bench.data.root import content_digest
+from xlt_bench.errors import InputError
+from xlt_bench.languages import FAMILIES, Family, units
+from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record, Scores
+from xlt_bench.runs import Prediction, predictions_path, write_bytes, write_predictions
+from xlt_bench.scoring import score_run
+from xlt_bench.submit.reading import MAX_ANSWER, MAX_ITEMS, MB, read_bytes, read_json
+
+_MAX_SAMPLES = 512 * MB
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a folder holds lm-eval's results and no run of ours."""
+    return not (folder / "record.json").exists() and bool(_results(folder))
+
+
+def _results(folder: Path) -> list[Path]:
+    found = [*folder.glob("results_*.json"), *folder.glob("*/results_*.json")]
+    return sorted(found, key=lambda path: path.name)
+
+
+def convert(folder: Path, run: Path, root: Path) -> Path:
+    """Write the newest results of `folder` as a run below `run`, scored; returns `run`.
+
+    Raises InputError where a setting, a prompt or an item is not that of our tasks.
+    """
+    path = _results(folder)[-1]
+    results = read_json(read_bytes(path, 64 * MB), path.name)
+    if not isinstance(results, dict) or not isinstance(results.get("config"), dict):
+        raise InputError(f"{path} is no result of lm-eval")
+    chosen = _units(results, path)
+    limit = _limit(results["config"])
+    stamp = path.stem.removeprefix("results_")
+    digests = {}
+    for task, names in chosen.items():
+        for unit in names:
+            items = TEXT[task].load(root, unit)[:limit]
+            samples = path.parent / f"samples_xlt_{task}_{unit}_{stamp}.jsonl"
+            answers = _answers(samples, items, TEXT[task].MAX_NEW_TOKENS)
+            write_predictions(predictions_path(run, task, unit), answers)
+            digests[f"{task}/{unit}"] = content_digest(items)
+    model, adapter = _model(results["config"]), _adapter(results["config"])
+    plan = _plan(results, model, adapter, chosen, limit)
+    write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode())
+    scores = score_run(run, root, adapter.alignment_languages if adapter else [])
+    record = _record(results, plan, model, adapter, digests, scores)
+    write_bytes(run / "record.json", record.model_dump_json(indent=1).encode())
+    return run
+
+
+def _units(results: Mapping[str, Any], path: Path) -> dict[Family, list[str]]:
+    """The units by task that were run, in table order."""
+    there = results.get("configs")
+    chosen: dict[Family, list[str]] = {}
+    for task in FAMILIES:
+        names = [u for u in units(task) if isinstance(there, dict) and f"xlt_{task}_{u}" in there]
+        if names:
+            chosen[task] = names
+            for unit in names:
+                _version(results, task, unit)
+    if not chosen:
+        raise InputError(
+            f"{path} holds none of our tasks (xlt_massive_sw, ...) with an answer each"
+        )
+    return chosen
+
+
+def _version(results: Mapping[str, Any], task: Family, unit: str) -> None:
+    name = f"xlt_{task}_{unit}"
+    version, shots = results["versions"].get(name), results["n-shot"].get(name)
+    if version != TEXT[task].VERSION:
+        raise InputError(f"{name} was run in version {version}, this is {TEXT[task].VERSION}")
+    if shots:
+        raise InputError(f"{name} was run with {shots} examples in the prompt; the task has none")
+
+
+def _limit(config: Mapping[str, Any]) -> int | None:
+    limit = config.get("limit")
+    if limit is None:
+        return None
+    if not isinstance(limit, int | float) or limit < 1 or limit != int(limit):
+        raise InputError(f"--limit {limit}: only a number of items can be submitted")
+    return int(limit)
+
+
+def _answers(path: Path, items: Sequence[Item], max_tokens: int) -> list[Prediction]:
+    """The answers in the order of the items; each sample must show the item it answers."""
+    lines = read_bytes(path, _MAX_SAMPLES).decode("utf-8", "replace").removesuffix("\n").split("\n")
+    if len(lines) > MAX_ITEMS:
+        raise InputError(f"{path.name} has more than {MAX_ITEMS:,} samples")
+    rows = [read_json(line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1)]
+    try:
+        rows.sort(key=lambda row: int(row["doc_id"]))
+        if len(rows) != len(items):
+            raise InputError(f"{path.name}: {len(items)} items expected, {len(rows)} found")
+        return [
+            _answer(row, item, max_tokens, path.name) for row, item in zip(rows, items, strict=True)
+        ]
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path.name} is not what lm-eval logs ({error!r})") from None
+
+
+def _answer(row: dict[str, Any], item: Item, max_tokens: int, where: str) -> Prediction:
+    if row["doc"] != dataclasses.asdict(item):
+        raise InputError(f"{where}: item {item.id} expected, another (or another text) found")
+    call = row["arguments"]["gen_args_0"]
+    prompt, options = call["arg_0"], call["arg_1"]
+    if item.user not in prompt or item.system not in prompt:
+        raise InputError(f"{where}: the prompt of item {item.id} is not that of the task")
+    if options.get("do_sample") or options.get("max_gen_toks") != max_tokens:
+        raise InputError(
+            f"{where}: answers must be greedy and of up to {max_tokens} tokens, not {options}"
+        )
+    answer = row["filtered_resps"][0]
+    if not isinstance(answer, str) or len(answer) > MAX_ANSWER:
+        raise InputError(f"{where}: the answer to item {item.id} is no text")
+    unknown: Any = None  # lm-eval does not say whether the length limit cut it off
+    return Prediction(item.id, answer, unknown)
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, str]:
+    given = config.get("model_args") or {}
+    if isinstance(given, str):
+        given = dict(part.partition("=")[::2] for part in given.split(","))
+    return {key: str(value) for key, value in given.items()}
+
+
+def _model(config: Mapping[str, Any]) -> ModelRecord:
+    arguments = _arguments(config)
+    name = arguments.get("pretrained")
+    if not name:
+        raise InputError("lm-eval's results name no model (model_args: pretrained=...)")
+    sha256 = None
+    if Path(name).expanduser().is_dir():
+        from xlt_bench.models.load import _weights_digest
+
+        sha256 = _weights_digest(Path(name).expanduser())
+    elif name[:1] in "/.~" or name.count("/") > 1:
+        raise InputError(f"the model {name} is not here, and its hash names it; submit where it is")
+    commit = config.get("model_sha") or arguments.get("revision")
+    parameters = config.get("model_num_parameters")
+    return ModelRecord(
+        name=name,
+        revision=commit or None,
+        sha256=sha256,
+        architecture=None,
+        # lm-eval counts an adapter's parameters too.
+        parameters=None if "peft" in arguments else parameters,
+        layers=None,
+        dtype=str(config.get("model_dtype", "unknown")).removeprefix("torch."),
+    )
+
+
+def _adapter(config: Mapping[str, Any]) -> AdapterRecord | None:
+    name = _arguments(config).get("peft")
+    if not name:
+        return None
+    from xlt_bench.models.adapters import alignment_languages, find_adapter
+
+    found = find_adapter(name)
+    return AdapterRecord(
+        name=name,
+        sha256=found.sha256,
+        peft_type=str(found.config.get("peft_type")),
+        base_model=found.config.get("base_model_name_or_path"),
+        alignment_languages=alignment_languages(found),
+        change_norms={},
+        probe_prompts=0,
+        probe_differing=0,
+    )
+
+
+def _plan(
+    results: Mapping[str, Any],
+    model: ModelRecord,
+    adapter: AdapterRecord | None,
+    chosen: dict[Family, list[str]],
+    limit: int | None,
+) -> Plan:
+    sha = results.get("chat_template_sha")
+    if not sha:
+        raise InputError("the prompts had no chat template; run lm_eval with --apply_chat_template")
+    return Plan(
+        model=model.name,
+        model_revision=model.revision,
+        model_sha256=model.sha256,
+        adapter=adapter.name if adapter else None,
+        adapter_sha256=adapter.sha256 if adapter else None,
+        dtype=model.dtype,
+        template="tokenizer",
+        template_sha256=str(sha),
+        limit=limit,
+        layers=[],
+        units=chosen,
+        task_versions={task: TEXT[task].VERSION for task in chosen},
+    )
+
+
+def _record(
+    results: Mapping[str, Any],
+    plan: Plan,
+    model: ModelRecord,
+    adapter: AdapterRecord | None,
+    digests: dict[str, str],
+    scores: Scores,
+) -> Record:
+    config = results["config"]
+    arguments = ",".join(f"{key}={value}" for key, value in _arguments(config).items())
+    names = ",".join(f"xlt_{task}_{unit}" for task, given in plan.units.items() for unit in given)
+    words = ["lm_eval", "--model", str(config.get("model")), "--model_args", arguments]
+    words += ["--tasks", names, "--apply_chat_template", "--log_samples"]
+    words += ["--limit", str(plan.limit)] if plan.limit else []
+    versions = {"lm_eval": "lm_eval_version", "transformers": "transformers_version"}
+    notes = ["answered by plain lm-eval; whether an answer was cut off is not known"]
+    if "xlt_flores_retrieval" in results["configs"]:
+        notes.append("retrieval was left out: lm-eval logs no neighbours to compute it again from")
+    return Record(
+        harness="lm-eval",
+        created=datetime.fromtimestamp(float(results["date"]), UTC).isoformat(timespec="seconds"),
+        command=shlex.join(words),
+        model=model,
+        adapter=adapter,
+        template=plan.template,
+        template_sha256=plan.template_sha256,
+        bos_per_prompt=[],
+        truncated_prompts=None,
+        plan=plan,
+        data_digests=digests,
+        notes=notes,
+        signatures={},
+        versions={name: str(results.get(key)) for name, key in versions.items()},
+        hardware={"device": str(config.get("device"))},
+        seconds={"all": float(results.get("total_evaluation_time_seconds") or 0)},
+        batch_sizes={"all": str(config.get("batch_size"))},
+        fertility={},
+        results=scores,
+    )

@@ -1,0 +1,198 @@
+"""`xlt-bench submit`: check a run, score it again, and put it into submissions/<id>/."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xlt_bench.errors import InputError
+from xlt_bench.record import Record
+from xlt_bench.runs import write_bytes
+from xlt_bench.scoring import (
+    RETRIEVAL,
+    Counted,
+    count_answers,
+    count_retrieval,
+    scores_of,
+    task_version,
+)
+from xlt_bench.submit import lmeval
+from xlt_bench.submit.checking import (
+    answers_digest,
+    check_package,
+    difference,
+    layer_digest,
+    repeated,
+)
+from xlt_bench.submit.counts import Tasks, write_counts
+from xlt_bench.submit.opening import check_record, open_package
+from xlt_bench.submit.package import (
+    COUNTS,
+    ID,
+    IDENTITY,
+    RECORD,
+    SUBMISSION,
+    Submission,
+    age,
+    answer_files,
+    covers,
+    missing,
+    submission_id,
+)
+from xlt_bench.submit.reading import MAX_PACKED, read_answers, read_bytes, read_layer, read_model
+
+
+@dataclass(frozen=True)
+class About:
+    """What the submitter says beside the run."""
+
+    name: str | None = None
+    contact: str | None = None
+    url: str | None = None
+    notes: str | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Where a submission lies, whether it was there already, and what it means for others.
+
+    `partial` names what each task lacks; `supersedes` are older runs that it covers.
+    """
+
+    folder: Path
+    repeat: bool
+    partial: dict[str, list[str]]
+    supersedes: list[str]
+
+
+def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
+    """Pack a run of `evaluate`, or a folder of plain lm-eval's output, as a submission.
+
+    `root` holds the test sets. Everything is written beside and renamed as a whole, so that any
+    number of processes may submit at once. Raises InputError, and writes nothing, where the run is
+    not what it says.
+    """
+    submissions.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=submissions) as beside:
+        if lmeval.is_output(run):
+            run = lmeval.convert(run, Path(beside) / "run", root)
+        record = public(read_model(run / RECORD, Record))
+        check_record(record)
+        counted, contents = _count(run, record, root)
+        aligned = record.adapter.alignment_languages if record.adapter else []
+        if differs := difference(record.results, scores_of(counted, aligned)):
+            raise InputError(f"{run}: {differs}")
+        folder = Path(beside) / submission_id(record.plan, contents)
+        _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
+        there = submissions / (repeated(submissions, folder.name) or folder.name)
+        if not there.exists():
+            check_package(open_package(folder), None, submissions)
+        repeat = there.exists() or not _moved(folder, there)
+    partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
+    return Submitted(there, repeat, partial, [] if repeat else _covered(there, record))
+
+
+def public(record: Record) -> Record:
+    """The record without the submitter's folders: a local path of a model or adapter is its end."""
+    given = [record.model.name]
+    if record.adapter:
+        given += [record.adapter.name, record.adapter.base_model or ""]
+    local = [name for name in given if name[:1] in ("/", ".", "~") or name.count("/") > 1]
+    if not local:
+        return record
+    ends = {name: Path(name).expanduser().resolve().name for name in sorted(local, key=len)[::-1]}
+    return Record.model_validate(_renamed(record.model_dump(), ends))
+
+
+def _renamed(value: Any, ends: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(part, ends) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_renamed(part, ends) for part in value]
+    if not isinstance(value, str) or value in ends:
+        return ends.get(value, value)
+    for name, end in ends.items():  # within a command or a note
+        value = value.replace(name, end) if len(name) > 3 else value
+    return value
+
+
+def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, str]]:
+    """Counts from the run's answers and the test sets, and the digest of each file of answers."""
+    plan = record.plan
+    files = {name: run / path for name, path in answer_files(plan).items()}
+    contents: dict[str, str] = {}
+    tasks: Tasks = {}
+    for task, names in plan.units.items():
+        if plan.task_versions[task] != task_version(task):
+            raise InputError(
+                f"{run} was evaluated with version {plan.task_versions[task]} of {task}, this is "
+                f"version {task_version(task)}; evaluate it again"
+            )
+        for unit in names if task != "flores" else []:
+            answers = read_answers(files[f"{task}/{unit}"])
+            contents[f"{task}/{unit}"] = answers_digest(answers)
+            for metric, counts in count_answers(root, task, unit, plan.limit, answers).items():
+                tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
+    tables = []
+    for layer in plan.layers:
+        pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units["flores"])
+        contents[f"retrieval/{layer}"] = layer_digest(pairs, found)
+        tables.append((layer, dict(zip(pairs, found, strict=True))))
+    layers, by_unit = count_retrieval(plan.units.get("flores", []), tables)
+    if by_unit:
+        tasks["flores"] = {RETRIEVAL: by_unit}
+    return Counted(tasks, layers), contents
+
+
+def _described(name: str, record: Record, contents: dict[str, str], about: About) -> Submission:
+    systems = [record.model.name, *([record.adapter.name] if record.adapter else [])]
+    try:
+        return Submission(
+            id=name,
+            name=about.name or " + ".join(systems)[:200],
+            contact=about.contact,
+            url=about.url,
+            notes=about.notes,
+            baseline=about.baseline,
+            contents=contents,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--{first['loc'][0]}: {first['msg']}") from None
+
+
+def _write(folder: Path, run: Path, submission: Submission, record: Record, tasks: Tasks) -> None:
+    for path in answer_files(record.plan).values():
+        write_bytes(folder / path, read_bytes(run / path, MAX_PACKED))
+    write_counts(folder / COUNTS, tasks)
+    for name, model in ((RECORD, record), (SUBMISSION, submission)):
+        write_bytes(folder / name, model.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _moved(folder: Path, there: Path) -> bool:
+    """Whether the folder is at its place now; False where another process was faster."""
+    try:
+        folder.rename(there)
+    except OSError:
+        if not there.exists():
+            raise
+        return False
+    return True
+
+
+def _covered(folder: Path, record: Record) -> list[str]:
+    """Older submissions of the same system that this one supersedes."""
+    key = folder.name[-IDENTITY:].split("-")[0]
+    found = []
+    for path in sorted(folder.parent.iterdir()):
+        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == key:
+            older = read_model(path / RECORD, Record)
+            newer = age(record, folder.name) > age(older, path.name)
+            if newer and covers(record.plan, older.plan):
+                found.append(path.name)
+    return found
