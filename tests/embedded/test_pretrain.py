@@ -284,8 +284,6 @@ def test_the_shipped_model_copies_as_its_card_says(
     model, tokenizer = shipped
     unseen = Texts(corpus.load_commands(data_dir, "validation"), {})
     results = pretrain.held_out(model, tokenizer, unseen)
-    assert results["copied repeat"] > 90
-    assert results["copied chat"] > 90
     card = (SHIPPED / "README.md").read_text()
     for kind in ("parallel", "repeat", "chat"):
         row = re.search(rf"\| {kind} \| ([\d.]+) \| ([\d.]+) % \|", card)
