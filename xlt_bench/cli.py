@@ -215,7 +215,13 @@ def merge(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Base; else the one the task names.")] = None,
     combination: Annotated[str, typer.Option(help="cat (exact), svd or linear.")] = "cat",
-    limit: Annotated[int | None, typer.Option(help="First N dev items of each language.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First N dev items of each language.")
+    ] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(help="The one the task's adapter was trained with.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Merge a task and an alignment adapter of one base into one adapter."""
@@ -236,6 +242,8 @@ def merge(
         model=model,
         combination=combination,
         limit=limit,
+        chat_template=chat_template,
+        device=device,
         data_dir=data_dir,
     )
     for share, value in run(options).items():

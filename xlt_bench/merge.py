@@ -1,7 +1,7 @@
 """Merges a task adapter and an alignment adapter of one base (section 6.4, appendix D.3).
 
 The merged weight change is the exact weighted sum w T + (1 - w) A: peft's "cat" keeps it as one
-LoRA whose rank is the sum of the two, "svd" decomposes it again to the task adapter's rank. peft's
+LoRA whose rank is the sum of the two, "svd" decomposes it to the larger of the two ranks. peft's
 "linear" averages the factors, which is another thing: here for comparison.
 """
 
@@ -43,6 +43,7 @@ class MergeOptions:
     combination: str = "cat"
     limit: int | None = None
     data_dir: str | None = None
+    chat_template: str | None = None
     device: str | None = None
 
 
@@ -57,15 +58,21 @@ def merge(options: MergeOptions) -> dict[float, float]:
     base = load_base(name, "float32", choose_device(options.device))
     model = _with_both(base, task, alignment)
     for weight in options.weights:
-        model.add_weighted_adapter(
-            ["task", "alignment"],
-            [weight, 1 - weight],
-            adapter_name=_named(weight),
-            combination_type=options.combination,
-        )
+        try:
+            model.add_weighted_adapter(
+                ["task", "alignment"],
+                [weight, 1 - weight],
+                adapter_name=_named(weight),
+                combination_type=options.combination,
+            )
+        except ValueError as error:
+            line = str(error).split("\n")[0]
+            raise InputError(
+                f"these adapters cannot be merged by {options.combination}: {line}"
+            ) from None
     scores: dict[float, float] = {}
     if options.select_on:
-        set_chat_template(base.tokenizer, None)
+        set_chat_template(base.tokenizer, options.chat_template)
         for weight in options.weights:
             model.set_adapter(_named(weight))
             scores[weight] = _dev_score(options, base, model)

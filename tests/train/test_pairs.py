@@ -22,6 +22,8 @@ from xlt_bench.train.recipe import Alignment
         ("这是书。", True),
         ("Wyt ti yma? Ydw.", False),
         ("It costs 3.50 now.", True),
+        ("I don't. Do you?", False),
+        ("We met at 3 p.m. on Sunday.", True),
         ("   ", False),
     ],
 )
@@ -48,6 +50,15 @@ def test_real_micro_batches_hold_no_sentence_twice(data_dir: Path) -> None:
     assert min(drawn.values()) > 0.8 * 60 * 32 / 3  # ja has 50 times jv's pairs
     held_out = {(pair.anchor, pair.candidate) for pair in dev}
     assert not held_out & {(p.anchor, p.candidate) for rows in train.values() for p in rows}
+
+
+def test_a_pair_is_not_held_out_in_one_order_and_learned_in_the_other() -> None:
+    there = [Pair("de-fr", f"Satz {i}.", f"Phrase {i}.") for i in range(50)]
+    back = [Pair("fr-de", pair.candidate, pair.anchor) for pair in there[:40]]
+    train, dev = split_dev({"de-fr": there, "fr-de": back}, seed=1)
+    assert len(dev) == 5 + 4
+    learned = {frozenset((p.anchor, p.candidate)) for rows in train.values() for p in rows}
+    assert not learned & {frozenset((p.anchor, p.candidate)) for p in dev}
 
 
 def test_pairs_without_english_meet_in_english(tmp_path: Path) -> None:

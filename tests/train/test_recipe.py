@@ -26,6 +26,7 @@ def test_every_table_of_training_has_its_recipes() -> None:
     assert by_table[3] == 8
     assert by_table[5] == 4
     assert by_table[6] == 7
+    assert by_table[7] == 6
     assert by_table[8] == 2
 
 
@@ -57,6 +58,12 @@ def test_changes_reach_their_keys() -> None:
         (["seed"], "write it as key=value"),
         (["title.x=1"], "title holds no keys"),
         (["extra=1"], "unknown key 'extra'"),
+        (["alignment={data: alma, pairs: [cs-en], layers: []}"], "alignment.layers"),
+        (["alignment={data: alma, pairs: [cs-en], layers: [-0.5]}"], "alignment.layers"),
+        (
+            ["alignment={data: alma, pairs: [cs-en]}", "training.micro_batch_size=1"],
+            "alignment tells 2 pairs or more apart",
+        ),
     ],
 )
 def test_a_wrong_change_names_the_key(changes: list[str], said: str) -> None:

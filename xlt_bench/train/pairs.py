@@ -22,7 +22,7 @@ MAX_DEV_PAIRS = 100
 
 # A sentence end with another sentence behind it; full-width ends need no space.
 _SENTENCE_END = re.compile(r"[.!?؟۔।]['\"»”’)]*\s+\S|[。！？]['\"»”’」』）)]*\s*\S")
-_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|No|vs|[A-Z])\.\s", re.IGNORECASE)
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|[ap]\.m|[A-Z])\.\s")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,12 @@ def _rows(root: Path, data: str, name: str) -> list[tuple[str, str]]:
     """The rows of a language pair; one without English goes through equal English sentences."""
     first, second = name.split("-")
     if data in ("flores", "massive"):
-        return list(zip(_lines(root, data, first), _lines(root, data, second), strict=True))
+        a, b = _lines(root, data, first), _lines(root, data, second)
+        if len(a) != len(b):
+            raise InputError(
+                f"alignment.pairs: {data} has {len(a)} rows of {first} and {len(b)} of {second}"
+            )
+        return list(zip(a, b, strict=True))
     if second == "en":
         return _with_english(root, data, first)
     if first == "en":
@@ -97,15 +102,27 @@ def _lines(root: Path, data: str, code: str) -> list[str]:
 def split_dev(pairs: dict[str, list[Pair]], seed: int) -> tuple[dict[str, list[Pair]], list[Pair]]:
     """Training pairs by language pair, and the held-out ones.
 
-    A training pair shares no sentence with a held-out one of its language pair.
+    A training pair shares no sentence with a held-out one of its language pair, and is none of
+    another's the other way round (`en-cy` of `cy-en`).
     """
+    held = {
+        name: _held_out(rows, np.random.default_rng([seed, len(rows)]))
+        for name, rows in pairs.items()
+    }
+    kept_out = {frozenset((p.anchor, p.candidate)) for rows in held.values() for p in rows}
     train, dev = {}, []
     for name, rows in pairs.items():
-        held = _held_out(rows, np.random.default_rng([seed, len(rows)]))
-        used = {side for pair in held for side in (pair.anchor, pair.candidate)}
-        left = [row for row in rows if row.anchor not in used and row.candidate not in used]
-        train[name] = left or rows
-        dev += held if left else []
+        used = {side for pair in held[name] for side in (pair.anchor, pair.candidate)}
+        left = [
+            row
+            for row in rows
+            if not used & {row.anchor, row.candidate}
+            and frozenset((row.anchor, row.candidate)) not in kept_out
+        ]
+        if not left:
+            raise InputError(f"alignment.pairs: {name} has nothing left beside its dev pairs")
+        train[name] = left
+        dev += held[name]
     return train, dev
 
 

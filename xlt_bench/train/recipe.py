@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -59,7 +59,7 @@ class Alignment(_Strict):
     data: Literal["tatoeba", "tatoeba-laser", "flores", "alma", "massive"]
     pairs: list[str] = Field(min_length=1)
     """`cy-en`: the first side is the anchor. Two sides other than English meet at equal English."""
-    layers: list[int | float] = [0.5]
+    layers: list[int | Annotated[float, Field(gt=0, le=1)]] = Field(default=[0.5], min_length=1)
     """Blocks from 1 (an integer), or a share of all blocks (0.5 is the middle, 1.0 the top)."""
     temperature: float = Field(default=0.1, gt=0)
     """The paper tuned it: 0.1 for Llama 3, 1.5 for Qwen 2.5."""
@@ -75,9 +75,7 @@ class Alignment(_Strict):
             sides = pair.split("-")
             if len(sides) != 2 or sides[0] == sides[1]:
                 raise ValueError(f"{pair!r} is no pair of languages such as cy-en")
-            for side in sides:
-                language(side)
-        return pairs
+        return ["-".join(language(side).code for side in pair.split("-")) for pair in pairs]
 
     @property
     def languages(self) -> list[str]:
@@ -90,7 +88,7 @@ class Alignment(_Strict):
         found = []
         for layer in self.layers:
             number = layer if isinstance(layer, int) else max(1, round(layer * n_layers))
-            if not 1 <= number <= n_layers or (isinstance(layer, float) and layer > 1):
+            if not 1 <= number <= n_layers:
                 raise InputError(
                     f"alignment.layers: {layer} is not in this model, whose blocks are "
                     f"1 to {n_layers} (a share such as 0.5 fits any model)"
@@ -157,6 +155,8 @@ class Recipe(_Strict):
             raise ValueError("a recipe needs task, alignment or both")
         if self.training.batch_size % self.training.micro_batch_size:
             raise ValueError("training.batch_size must be a multiple of training.micro_batch_size")
+        if self.alignment and self.training.micro_batch_size < 2:
+            raise ValueError("training.micro_batch_size: alignment tells 2 pairs or more apart")
         if self.alternates and self.training.alternation == "microbatch" and self.micro_batches % 2:
             raise ValueError("alternation by microbatch needs an even number of them in a batch")
         return self

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from xlt_bench.data.root import content_digest, data_root
 from xlt_bench.errors import InputError
@@ -67,6 +68,7 @@ def train(options: TrainOptions) -> Path:
     """
     recipe, output = options.recipe, options.output
     _check_processes(recipe)
+    _check_reporting(options.report_to)
     base = load_base(options.model, _dtype(recipe), "cpu")
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
@@ -78,12 +80,16 @@ def train(options: TrainOptions) -> Path:
         "data": data.digests,
     }
     arguments = _arguments(options, bool(data.dev))
+    if arguments.n_gpu > 1:  # without torchrun the Trainer would join the GPUs' micro-batches
+        arguments._n_gpu = 1
     with arguments.main_process_first(local=False):
         finished = _open(output, identity)
+        checkpoint = None if finished else _last_checkpoint(output)
     if finished:
         return output
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
     trainer = _trainer(options, arguments, base, data, layers)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(output))
+    trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         _finish(options, base, trainer, data, layers)
     trainer.accelerator.wait_for_everyone()
@@ -100,6 +106,15 @@ def _check_processes(recipe: Recipe) -> None:
             f"{_processes()} processes cannot share {recipe.micro_batches} micro-batches of an "
             "update evenly; change training.batch_size or training.micro_batch_size"
         )
+
+
+def _check_reporting(names: Sequence[str]) -> None:
+    """Raise InputError for a reporter that transformers lacks or that is not installed."""
+    try:
+        for callback in get_reporting_integration_callbacks(list(names)):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise InputError(f"--report-to: {str(error).splitlines()[0]}") from None
 
 
 def _bf16(recipe: Recipe) -> bool:
@@ -146,7 +161,10 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
     """Start the folder, or go on with its own training; True where that one has ended."""
     path = output / "training.json"
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged; choose another --output") from None
         if difference := _difference(old, identity):
             raise InputError(
                 f"{output} holds another training ({difference} differs); choose another --output"
@@ -174,11 +192,15 @@ def _last_checkpoint(output: Path) -> str | None:
         (output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])
     )
     for path in reversed(found):
+        file = path / "trainer_state.json"
         try:  # the Trainer writes this file last
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            state = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path, ignore_errors=True)
             continue
+        if best := state["best_model_checkpoint"]:  # the folder may have been moved since
+            here = str(output / "checkpoints" / Path(best).name)
+            write_json(file, state | {"best_model_checkpoint": here})
         return str(path)
     return None
 
@@ -233,6 +255,7 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
         num_train_epochs=1,
         learning_rate=training.learning_rate,
         weight_decay=0.0,
+        max_grad_norm=1.0,
         adam_beta1=0.9,
         adam_beta2=0.999,
         bf16=_bf16(options.recipe),
@@ -268,9 +291,11 @@ def _finish(
     """Write the adapter, its card and the log; the weights come last, since they mean "done"."""
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.peft_config["default"].base_model_name_or_path = base.name
     staging = output / "checkpoints" / "final"
     model.save_pretrained(staging)
+    # After saving: peft would look for the name on the hub.
+    config = json.loads((staging / "adapter_config.json").read_text(encoding="utf-8"))
+    write_json(staging / "adapter_config.json", config | {"base_model_name_or_path": base.name})
     history = trainer.state.log_history
     lines = "".join(json.dumps(row) + "\n" for row in history)
     write_bytes(output / "log.jsonl", lines.encode())
