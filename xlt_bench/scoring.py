@@ -157,21 +157,24 @@ def _rows(
     ]
 
 
-def _means(
-    task: Family, metric: str, by_unit: Mapping[str, Counts], score: Score, aligned: set[str]
-) -> list[Mean]:
-    settings = units(task)
-    members: dict[Split, list[str]] = {
+def members(task: Family, metric: str, aligned: set[str]) -> dict[Split, list[str]]:
+    """The units that a mean of a metric is over, by split."""
+    # BLEU with 13a is a column of two directions only: the others do not miss it.
+    applicable = {"en-ja", "en-zh"} if metric == "bleu_13a" else set(units(task))
+    settings = {unit: s for unit, s in units(task).items() if unit in applicable}
+    return {
         "supervised": [unit for unit, setting in settings.items() if setting == "supervised"],
         "transfer": [unit for unit, setting in settings.items() if setting == "transfer"],
         "aligned": [unit for unit in settings if is_aligned(task, unit, aligned)],
         "all": list(settings),
     }
-    # BLEU with 13a is a column of two directions only: the others do not miss it.
-    applicable = {"en-ja", "en-zh"} if metric == "bleu_13a" else set(settings)
+
+
+def _means(
+    task: Family, metric: str, by_unit: Mapping[str, Counts], score: Score, aligned: set[str]
+) -> list[Mean]:
     rows = []
-    for split, names in members.items():
-        wanted = [name for name in names if name in applicable]
+    for split, wanted in members(task, metric, aligned).items():
         there = {unit: by_unit[unit] for unit in wanted if unit in by_unit}
         if there:
             rows.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -90,7 +90,9 @@ def _escaped_markdown(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    escape: Callable[[str], str] = lambda text: "".join(_LATEX.get(c, c) for c in text)  # noqa: E731
+    def escape(text: str) -> str:
+        return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+
     head = " & ".join(map(escape, table.columns)) + r" \\ \hline"
     body = [" & ".join(map(escape, row)) + r" \\" for row in table.rows]
     caption = escape(" ".join([table.title + ".", *table.notes]))

@@ -189,7 +189,7 @@ def test_correlations_are_scipys(board):
             ("flores", "retrieval_accuracy", retrieval),
         ):
             store.execute(
-                "INSERT INTO unit_scores VALUES (0, ?, ?, false, ?, ?, 0, 100, 10)",
+                "INSERT INTO unit_scores VALUES (0, ?, ?, false, ?, ?, 0, 100, 10, '')",
                 [task, unit, metric, float(value)],
             )
     (row,) = rows(store, "SELECT * FROM transfer_correlation WHERE split = 'all'")
@@ -371,7 +371,7 @@ def test_the_page_shows_means_with_intervals(board, store):
     cells = next(cells for cells in table.rows if cells[1] == "new")
     shown = f"{row['value']:.1f} ({row['low']:.1f}–{row['high']:.1f})"
     assert cells[table.columns.index("transfer")] == shown
-    assert cells[-1] == "18 units or layers"
+    assert cells[-1] == "20 units or layers"
 
 
 def test_the_store_imports_no_torch():

@@ -152,8 +152,8 @@ RESULTS = {
     "5 examples in the prompt": lambda r: r["n-shot"].update(xlt_massive_sw=5),
     "no chat template": lambda r: r.update(chat_template_sha=None),
     "--limit 0.5": lambda r: r["config"].update(limit=0.5),
-    "names no model": lambda r: r["config"].update(model_args={}),
-    "is not here": lambda r: r["config"]["model_args"].update(pretrained="/nowhere/model"),
+    "name no model": lambda r: r["config"].update(model_args={}),
+    "is not here": lambda r: r["config"].update(model_args="pretrained=/nowhere/model"),
     "none of our tasks": lambda r: r.update(configs={"hellaswag": {}}),
 }
 

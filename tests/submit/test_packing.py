@@ -101,12 +101,18 @@ def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):
     assert "limit 3" in done.partial["flores"]
     from xlt_bench.languages import units
     from xlt_bench.submit.package import missing
+    from xlt_bench.submit.test_sets import pinned
 
     record = Record.model_validate_json((done.folder / "record.json").read_bytes())
     whole = {"massive": list(units("massive")), "flores": list(units("flores"))}
     plan = record.plan.model_copy(update={"units": whole, "limit": None})
+    digests = {f"{t}/{u}": digest for t in whole for u, (_, digest) in pinned(t, 1).items()}
+    record = record.model_copy(update={"data_digests": digests})
     assert missing(record.model_copy(update={"plan": plan}), "massive") == []
     assert missing(record.model_copy(update={"plan": plan}), "flores") == []
+    # As many items, but others: the mini suite is not the benchmark.
+    mini = record.model_copy(update={"plan": plan, "data_digests": digests | {"massive/de": "0"}})
+    assert missing(mini, "massive") == ["de on its items"]
     odd = plan.model_copy(update={"layers": [2, 3]})
     assert missing(record.model_copy(update={"plan": odd}), "flores") == ["layer 4"]
 

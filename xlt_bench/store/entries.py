@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from xlt_bench.errors import InputError
+from xlt_bench.languages import language
 from xlt_bench.record import LayerAccuracy, Mean, Plan, Record, Score
 from xlt_bench.runs import layer_path
-from xlt_bench.scoring import score_function
+from xlt_bench.scoring import is_aligned, members, score_function
 from xlt_bench.submit.checking import TOLERANCE
 from xlt_bench.submit.counts import Tasks, read_counts
 from xlt_bench.submit.opening import Package, open_package
@@ -41,6 +42,7 @@ class Entry:
     plan: Plan
     age: tuple[datetime, str]
     alignment_languages: Sequence[str]
+    data_digests: Mapping[str, str]
     row: dict[str, Any]
 
 
@@ -68,27 +70,30 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
     """
     package = open_package(folder)
     record = package.record
-    _check_scores(record.results.scores, read_counts(folder / COUNTS, record.plan))
-    _check_means(record.results.means, record.results.scores)
+    languages = record.adapter.alignment_languages if record.adapter else []
+    aligned = {language(code).code for code in languages}
+    _check_scores(record.results.scores, read_counts(folder / COUNTS, record.plan), aligned)
+    _check_means(record.results.means, record.results.scores, aligned)
     stated = {row.layer: row for row in record.results.layers}
     if list(stated) != record.plan.layers or len(stated) < len(record.results.layers):
         raise InputError(f"{RECORD}: the layers of its results are not those of its plan")
     layers = [_layer(package, number, row) for row in record.results.layers]
     _add(rows, number, record)
     rows.pairs += [pairs for pairs, _ in layers]
-    for _, languages in layers:
-        rows.add("language_layers", languages)
+    for _, by_language in layers:
+        rows.add("language_layers", by_language)
     return Entry(
         number=number,
         folder=folder,
         plan=record.plan,
         age=age(record, folder.name),
-        alignment_languages=record.adapter.alignment_languages if record.adapter else [],
+        alignment_languages=languages,
+        data_digests=record.data_digests,
         row=_row(number, package),
     )
 
 
-def _check_scores(stated: Sequence[Score], counts: Tasks) -> None:
+def _check_scores(stated: Sequence[Score], counts: Tasks, aligned: set[str]) -> None:
     unseen = {(t, m, u) for t, ms in counts.items() for m, us in ms.items() for u in us}
     for row in stated:
         name = (row.task, row.metric, row.unit)
@@ -97,6 +102,8 @@ def _check_scores(stated: Sequence[Score], counts: Tasks) -> None:
         unseen.remove(name)
         matrix = counts[row.task][row.metric][row.unit]
         value = float(score_function(row.task, row.metric)(matrix.sum(axis=0, dtype=np.float64)))
+        if row.aligned != is_aligned(row.task, row.unit, aligned):
+            raise InputError(f"{RECORD}: {' '.join(name)}: aligned is not what its adapter says")
         if abs(value - row.value) > TOLERANCE or row.n != len(matrix):
             raise InputError(
                 f"{RECORD}: {' '.join(name)}: value is {row.value} of {row.n} items, its counts "
@@ -106,17 +113,23 @@ def _check_scores(stated: Sequence[Score], counts: Tasks) -> None:
         raise InputError(f"{RECORD}: {' '.join(min(unseen))} is missing")
 
 
-def _check_means(stated: Sequence[Mean], scores: Sequence[Score]) -> None:
+def _check_means(stated: Sequence[Mean], scores: Sequence[Score], aligned: set[str]) -> None:
     values = {(row.task, row.metric, row.unit): row.value for row in scores}
     seen = set()
     for row in stated:
         name = f"{RECORD}: {row.task} {row.split} mean {row.metric}"
-        given = [values.get((row.task, row.metric, unit)) for unit in row.units]
-        there = [value for value in given if value is not None]
-        if name in seen or not there or len(there) < len(given):
-            raise InputError(f"{name} occurs twice, or is over units without a score")
-        if abs(float(np.mean(there)) - row.value) > TOLERANCE:
-            raise InputError(f"{name} is {row.value}, its units give {float(np.mean(there))}")
+        wanted = members(row.task, row.metric, aligned)[row.split]
+        there = {
+            u: values[row.task, row.metric, u]
+            for u in wanted
+            if (row.task, row.metric, u) in values
+        }
+        lacking = [unit for unit in wanted if unit not in there]
+        if name in seen or not there or (row.units, row.missing) != (list(there), lacking):
+            raise InputError(f"{name} occurs twice, or its units are not those of the split")
+        value = float(np.mean(list(there.values())))
+        if abs(value - row.value) > TOLERANCE:
+            raise InputError(f"{name} is {row.value}, its units give {value}")
         seen.add(name)
 
 
@@ -160,8 +173,10 @@ def _add(rows: Rows, number: int, record: Record) -> None:
         lacks = missing(record, task)
         row = {"number": number, "task": task, "version": version}
         rows.add("runs", [{**row, "complete": not lacks, "lacks": lacks}])
-    scores = [{"number": number, **row.model_dump(exclude={"setting"})} for row in results.scores]
-    rows.add("unit_scores", scores)
+    for score in results.scores:
+        items = record.data_digests[f"{score.task}/{score.unit}"]
+        scored = score.model_dump(exclude={"setting"})
+        rows.add("unit_scores", [{"number": number, "items": items, **scored}])
     rows.add("mean_scores", [{"number": number, **row.model_dump()} for row in results.means])
     rows.add("layer_scores", [{"number": number, **row.model_dump()} for row in results.layers])
 

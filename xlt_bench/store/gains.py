@@ -69,9 +69,13 @@ def _pair_rows(
     entry: Entry, baseline: Entry, drawn: dict[int, Drawn]
 ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     for (task, metric), ours in drawn[entry.number].items():
-        theirs = drawn[baseline.number].get((task, metric))
-        if theirs is None or baseline.plan.task_versions[task] != entry.plan.task_versions[task]:
-            continue
+        theirs = drawn[baseline.number].get((task, metric), {})
+        same = baseline.plan.task_versions.get(task) == entry.plan.task_versions[task]
+        theirs = {
+            unit: one
+            for unit, one in theirs.items()
+            if same and _items(entry, task, unit) == _items(baseline, task, unit)
+        }
         head = {
             "number": entry.number,
             "baseline": baseline.number,
@@ -95,6 +99,10 @@ def _pair_rows(
             for one in compare_means(task, ours, theirs, aligned)
         ]
         yield units, means
+
+
+def _items(entry: Entry, task: Family, unit: str) -> str | None:
+    return entry.data_digests.get(f"{task}/{unit}")
 
 
 def _interval(found: Gain) -> dict[str, float]:

@@ -52,7 +52,8 @@ CREATE TABLE unit_scores (
     value DOUBLE NOT NULL,
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
-    n INTEGER NOT NULL                  -- items
+    n INTEGER NOT NULL,                 -- items
+    items VARCHAR NOT NULL              -- their digest: scores on other items are not compared
 );
 
 -- An unweighted mean over exactly `units`; those in `missing` were not evaluated.

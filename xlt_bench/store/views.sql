@@ -47,7 +47,7 @@ JOIN submissions b ON b.base_model = s.base_model AND b.number <> s.number
     AND b.item_limit IS NOT DISTINCT FROM s.item_limit
 JOIN unit_scores u ON u.number = s.number
 JOIN unit_scores v ON v.number = b.number AND v.task = u.task AND v.unit = u.unit
-    AND v.metric = u.metric AND v.n = u.n
+    AND v.metric = u.metric AND v.n = u.n AND v.items = u.items
 JOIN runs r ON r.number = s.number AND r.task = u.task
 JOIN runs q ON q.number = b.number AND q.task = u.task AND q.version = r.version
 JOIN units t ON t.task = u.task AND t.unit = u.unit

@@ -29,6 +29,7 @@ from xlt_bench.submit.package import (
     printable,
 )
 from xlt_bench.submit.reading import read_model
+from xlt_bench.submit.test_sets import pinned
 
 MAX_TEXT = 4_000
 _PREDICTIONS = [f"predictions/{task}" for task in FAMILIES]
@@ -113,8 +114,10 @@ def check_record(record: Record) -> None:
     wanted = {f"{task}/{unit}" for task, names in plan.units.items() for unit in names}
     if odd := sorted(wanted ^ set(record.data_digests)):
         raise InputError(f"{RECORD}: data_digests: {odd[0][:80]} is missing or was not planned")
+    _check_sizes(record)
     _check_created(record.created)
-    _check_texts(record.model_dump(), RECORD)
+    # Of the results every name is held against the plan's, by whoever reads them.
+    _check_texts(record.model_dump(exclude={"results"}), RECORD)
 
 
 def _check_plan(plan: Plan, n_layers: int | None) -> None:
@@ -143,6 +146,16 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
 
 def _shown(name: str | None) -> str:
     return "a unit" if name is None else repr(name[:60])
+
+
+def _check_sizes(record: Record) -> None:
+    plan = record.plan
+    for row in record.results.scores if plan.limit is None else []:
+        n, digest = pinned(row.task, plan.task_versions.get(row.task, 0)).get(row.unit, (0, ""))
+        if record.data_digests.get(f"{row.task}/{row.unit}") == digest and row.n != n:
+            raise InputError(
+                f"{RECORD}: {row.task} {row.unit} {row.metric}: n is {row.n}, its test set has {n}"
+            )
 
 
 def _check_created(created: str) -> None:

@@ -26,6 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from xlt_bench.languages import Family, units
 from xlt_bench.record import Plan, Record
 from xlt_bench.runs import layer_path, predictions_path
+from xlt_bench.submit.test_sets import pinned
 
 IDENTITY = 21  # characters of an id's last two parts
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}-[0-9a-f]{10}")
@@ -129,10 +130,17 @@ def _hash(value: object) -> str:
 
 
 def missing(record: Record, task: Family) -> list[str]:
-    """Why a task is not complete: units and even layers not evaluated, a limit; empty if it is."""
+    """Why a task is not complete: what was not evaluated, a limit, other items; empty if it is."""
     plan = record.plan
     there = plan.units.get(task, [])
     lacks = [unit for unit in units(task) if unit not in there]
+    sets = pinned(task, plan.task_versions[task]) if plan.limit is None else {}
+    if plan.limit is None and not sets:
+        lacks.append(f"version {plan.task_versions[task]}")
+    digests = record.data_digests
+    lacks += [
+        f"{u} on its items" for u in there if u in sets and digests[f"{task}/{u}"] != sets[u][1]
+    ]
     if task == "flores":
         even = range(2, (record.model.layers or 0) + 1, 2)
         lacks += [f"layer {layer}" for layer in even if layer not in plan.layers]

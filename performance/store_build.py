@@ -1,0 +1,299 @@
+"""How the leaderboard's build grows: 100 and 1,000 generated submissions, the same machine and run.
+
+    python performance/store_build.py [--sizes 100 1000] [--keep FOLDER]
+
+A generated submission has every unit of all four tasks with counts of as many items as the test
+sets have, every score and mean, and retrieval at 16 layers and 1,190 pairs. Its answer files
+are stubs, since a build never opens them (a check does): what is measured is what a build reads.
+Counts and layers come from a pool of a few, so that generating does not take longer than building.
+
+Each build runs in a process of its own, for its peak memory. Last line: processor seconds for the
+larger number over those for the smaller, and the goal, the ratio of the numbers (linear growth).
+Processor seconds, since on a machine that others use too plain seconds are theirs as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xlt_bench.languages import FAMILIES, Family, units
+from xlt_bench.metrics.translation import metrics_of
+from xlt_bench.record import (
+    AdapterRecord,
+    LayerAccuracy,
+    Mean,
+    ModelRecord,
+    Plan,
+    Record,
+    Score,
+    Scores,
+)
+from xlt_bench.runs import write_layer
+from xlt_bench.scoring import is_aligned, members, score_function, task_version
+from xlt_bench.submit.counts import Tasks, metrics, width, write_counts
+from xlt_bench.submit.package import Submission, answer_files, submission_id
+from xlt_bench.submit.test_sets import pinned
+
+LAYERS = list(range(2, 33, 2))
+PLANNED: dict[Family, list[str]] = {task: list(units(task)) for task in FAMILIES}
+ITEMS = {task: pinned(task, task_version(task)) for task in FAMILIES}
+BASES = 5
+ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
+
+
+def counts_of(generator: np.random.Generator) -> Tasks:
+    """Counts of every task, metric, unit and item."""
+    tasks: Tasks = {}
+    for place, (task, names) in enumerate(PLANNED.items()):
+        for unit in names:
+            for metric in metrics(task):
+                if metric == "bleu_13a" and metric not in metrics_of(unit.split("-")[1]):
+                    continue
+                n, _ = ITEMS[task][unit]
+                wide = width(task, metric)
+                total = generator.integers(2, 12, size=(n, 1))
+                part = generator.integers(0, 2 + place, size=(n, wide)).clip(max=total)
+                counts = np.hstack([part[:, :-1], total]) if wide == 2 else part
+                tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
+    return tasks
+
+
+def scores_of(tasks: Tasks, layers: dict[int, float], aligned: set[str]) -> Scores:
+    """Scores of the counts; their intervals are made up, as a build takes them from the record."""
+    scores, means = [], []
+    for task, by_metric in tasks.items():
+        settings = units(task)
+        for metric, by_unit in by_metric.items():
+            score = score_function(task, metric)
+            values = {
+                unit: float(score(m.sum(axis=0, dtype=np.float64))) for unit, m in by_unit.items()
+            }
+            row: dict[str, Any] = {"task": task, "metric": metric}
+            for unit, value in values.items():
+                scores.append(
+                    Score(
+                        **row,
+                        **around(value),
+                        unit=unit,
+                        setting=settings[unit],
+                        aligned=is_aligned(task, unit, aligned),
+                        n=len(by_unit[unit]),
+                    )
+                )
+            for split, names in members(task, metric, aligned).items():
+                if names:
+                    mean = float(np.mean([values[unit] for unit in names]))
+                    means.append(Mean(**row, **around(mean), split=split, units=names, missing=[]))
+    rows = [LayerAccuracy(layer=layer, **around(value)) for layer, value in layers.items()]
+    return Scores(scores=scores, means=means, layers=rows)
+
+
+def around(value: float) -> dict[str, float]:
+    """A value with an interval."""
+    return {"value": value, "low": value - 1, "high": value + 1}
+
+
+def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
+    """Counts and layers of a few submissions, on disk; scores of a bare model and an adapter."""
+    pool = []
+    for place in range(size):
+        generator = np.random.default_rng(place)
+        one = folder / str(place)
+        tasks = counts_of(generator)
+        write_counts(one / "counts.parquet", tasks)
+        layers = {}
+        for layer in LAYERS:
+            right = generator.integers(0, 20, size=35 * 34)
+            sentences = np.arange(20)
+            table = {
+                pair: np.where(sentences < hits, sentences, 0).tolist()
+                for pair, hits in zip(permutations(PLANNED["flores"], 2), right, strict=True)
+            }
+            write_layer(one / f"layer-{layer:03d}.parquet", table)
+            # Sentence 0 is right even where no other is.
+            layers[layer] = float(np.mean(100 * np.maximum(right, 1) / 20))
+        pool.append((one, scores_of(tasks, layers, set()), scores_of(tasks, layers, set(ALIGNED))))
+    return pool
+
+
+def record_of(number: int, results: Scores) -> Record:
+    """The record of a generated submission: the first ones are bare models."""
+    base, bare = number % BASES, number < BASES
+    sha, adapter_sha = f"{base:064x}", f"{number:064x}"
+    adapter = f"adapter-{number}"
+    plan = Plan(
+        model=f"base-{base}",
+        model_revision=None,
+        model_sha256=sha,
+        adapter=None if bare else adapter,
+        adapter_sha256=None if bare else adapter_sha,
+        dtype="bfloat16",
+        template="tokenizer",
+        template_sha256="0" * 64,
+        limit=None,
+        layers=LAYERS,
+        units=PLANNED,
+        task_versions={task: task_version(task) for task in PLANNED},
+    )
+    proof = AdapterRecord(
+        name=adapter,
+        sha256=adapter_sha,
+        peft_type="LORA",
+        base_model=f"base-{base}",
+        alignment_languages=ALIGNED,
+        change_norms={"q_proj": 1.0},
+        probe_prompts=8,
+        probe_differing=8,
+    )
+    model = ModelRecord(
+        name=f"base-{base}",
+        revision=None,
+        sha256=sha,
+        architecture="LlamaForCausalLM",
+        parameters=8_000_000_000,
+        layers=32,
+        dtype="bfloat16",
+    )
+    created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+    return Record(
+        created=created.isoformat(),
+        command="xlt-bench evaluate",
+        model=model,
+        adapter=None if bare else proof,
+        template=plan.template,
+        template_sha256=plan.template_sha256,
+        bos_per_prompt=[1],
+        truncated_prompts=0,
+        plan=plan,
+        data_digests={f"{t}/{u}": d for t, sets in ITEMS.items() for u, (_, d) in sets.items()},
+        notes=[],
+        signatures={},
+        versions={},
+        hardware={},
+        seconds={},
+        batch_sizes={},
+        fertility={},
+        results=results,
+    )
+
+
+def generate(folder: Path, pool: list[tuple[Path, Scores, Scores]], numbers: range) -> None:
+    """Write generated submissions into a folder."""
+    stub = folder.parent / "stub"
+    stub.write_bytes(b"")
+    for number in numbers:
+        source, bare, adapted = pool[number % len(pool)]
+        record = record_of(number, bare if number < BASES else adapted)
+        files = answer_files(record.plan)
+        contents = dict.fromkeys(files, f"{number:016x}")
+        name = submission_id(record.plan, contents)
+        one = folder / name
+        for path in files.values():
+            (one / path).parent.mkdir(parents=True, exist_ok=True)
+            layer = path.parts[0] == "retrieval"
+            os.link(source / path.name if layer else stub, one / path)
+        os.link(source / "counts.parquet", one / "counts.parquet")
+        about: dict[str, Any] = dict.fromkeys(("contact", "url", "notes", "baseline"))
+        submission = Submission(id=name, name=f"system {number}", contents=contents, **about)
+        (one / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        (one / "submission.json").write_text(submission.model_dump_json(), encoding="utf-8")
+
+
+BUILD = """
+import resource, sys, time
+from pathlib import Path
+from xlt_bench.store.build import build
+started = time.perf_counter()
+built = build(Path(sys.argv[1]), Path(sys.argv[2]))
+seconds = time.perf_counter() - started, time.process_time()
+assert not built.refused, built.refused[0]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(built.loaded, *seconds, peak)
+"""
+
+
+def measure(submissions: Path, db: Path) -> tuple[int, float, float, float]:
+    """Submissions, seconds, seconds of all cores, and MB of a build in a process of its own."""
+    command = [sys.executable, "-c", BUILD, str(submissions), str(db)]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    return int(out[0]), float(out[1]), float(out[2]), float(out[3])
+
+
+QUERIES = {
+    "scores": "SELECT count(value), avg(value) FROM scores",
+    "scores of a task": "SELECT * FROM scores WHERE task = 'massive' AND metric = 'slot_f1'",
+    "split_means": "SELECT * FROM split_means WHERE task = 'massive' AND metric = 'slot_f1' "
+    "AND place IS NOT NULL ORDER BY place",
+    "gains, one pair": "SELECT * FROM gains WHERE submission = $id AND is_default",
+    "significance": "SELECT * FROM significance WHERE submission = $id",
+    "significance, all": "SELECT count(*), avg(p_holm) FROM significance",
+    "gain_means": "SELECT * FROM gain_means WHERE submission = $id",
+    "layer_curves": "SELECT * FROM layer_curves",
+    "language_curves": "SELECT * FROM language_curves WHERE submission = $id",
+    "pair_accuracies, one layer": "SELECT * FROM pair_accuracies WHERE submission = $id "
+    "AND layer = 16",
+    "pair_accuracies, all": "SELECT count(*), avg(accuracy) FROM pair_accuracies",
+    "transfer_points": "SELECT * FROM transfer_points WHERE submission = $id",
+    "transfer_correlation": "SELECT * FROM transfer_correlation WHERE submission = $id",
+    "transfer_correlation, all": "SELECT count(*), avg(pearson) FROM transfer_correlation",
+    "published": "SELECT * FROM published",
+}
+
+
+def ask(db: Path) -> None:
+    """Print how long each view takes to answer."""
+    from xlt_bench.store.build import connect
+
+    with connect(db) as store:
+        query = "SELECT max(id) FROM submissions WHERE adapter IS NOT NULL"
+        ((last,),) = store.execute(query).fetchall()
+        for name, query in QUERIES.items():
+            started = time.perf_counter()
+            given = {"id": last} if "$id" in query else {}
+            rows = store.execute(query, given).fetchall()
+            spent = 1000 * (time.perf_counter() - started)
+            print(f"view {name}: {len(rows)} rows in {spent:.0f} ms")
+            assert rows, name
+
+
+def main() -> None:
+    """Generate, build, ask, and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs=2, default=(100, 1000))
+    parser.add_argument("--keep", type=Path, help="leave the database here")
+    options = parser.parse_args()
+    small, large = options.sizes
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "submissions"
+        pool = make_pool(Path(temporary) / "pool", 20)
+        db = options.keep / "leaderboard.duckdb" if options.keep else Path(temporary) / "db"
+        seconds = []
+        for numbers in (range(small), range(small, large)):
+            generate(folder, pool, numbers)
+            loaded, spent, cores, peak = measure(folder, db)
+            size = db.stat().st_size / 1e6
+            print(
+                f"{loaded} submissions: {spent:.1f} s ({cores:.1f} s of all cores), "
+                f"peak {peak:.0f} MB, file {size:.0f} MB",
+                flush=True,
+            )
+            seconds.append(cores)
+        ask(db)
+    ratio, goal = seconds[1] / seconds[0], large / small
+    verdict = "met" if ratio <= goal else "missed"
+    print(f"store_build ratio={ratio:.2f} goal={goal:g} {verdict}")
+
+
+if __name__ == "__main__":
+    main()

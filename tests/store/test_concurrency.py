@@ -1,0 +1,113 @@
+"""Many processes submit and build at once: nothing lost, nothing half-written, readers answered."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from xlt_bench.store.build import build, connect
+from xlt_bench.submit.checking import check, folders
+
+# One process that has imported everything forks the others: what is tested is not importing.
+SCRIPT = """
+import json, multiprocessing, sys, time
+from pathlib import Path
+from xlt_bench.errors import InputError
+from xlt_bench.store.build import build, connect
+from xlt_bench.submit.packing import About, submit
+
+runs, submissions, db, root = map(Path, sys.argv[1:5])
+submitters, builders, readers = map(int, sys.argv[5:8])
+context = multiprocessing.get_context("fork")
+done, told = context.Event(), context.Queue()
+
+def submitting(place):
+    names = sorted(runs.glob(f"{place}-*"))
+    for run in [*names, runs / "shared"]:
+        outcome = submit(run, About(), submissions, root)
+        told.put(["submit", outcome.folder.name, outcome.repeat])
+
+def building(place):
+    counts = []
+    while not done.is_set():
+        built = build(submissions, db)
+        assert not built.refused, built.refused
+        counts.append(built.loaded)
+    assert counts == sorted(counts), counts
+    told.put(["build", len(counts), counts[-1]])
+
+def reading(place):
+    answers = 0
+    while not done.is_set():
+        if not db.exists():
+            time.sleep(0.001)
+            continue
+        with connect(db) as store:
+            (n,) = store.execute("SELECT count(*) FROM submissions").fetchone()
+            (scored,) = store.execute("SELECT count(DISTINCT submission) FROM scores").fetchone()
+            (paired,) = store.execute(
+                "SELECT count(DISTINCT submission) FROM pair_accuracies"
+            ).fetchone()
+            assert n == scored == paired, (n, scored, paired)
+            for view in ("split_means", "gains", "significance", "transfer_correlation"):
+                store.execute(f"SELECT count(*) FROM {view}").fetchone()
+        answers += 1
+    told.put(["read", answers, None])
+
+submissions.mkdir()
+jobs = [(submitting, i) for i in range(submitters)]
+others = [(building, i) for i in range(builders)] + [(reading, i) for i in range(readers)]
+start = [context.Process(target=job, args=(i,)) for job, i in jobs]
+beside = [context.Process(target=job, args=(i,)) for job, i in others]
+for process in [*start, *beside]:
+    process.start()
+lines = []
+def collect(n):
+    while len(lines) < n:
+        lines.append(told.get(timeout=300))
+n_submits = sum(len(list(runs.glob(f"{i}-*"))) + 1 for i in range(submitters))
+collect(n_submits)
+done.set()
+collect(n_submits + len(others))
+for process in [*start, *beside]:
+    process.join()
+    assert process.exitcode == 0, process.exitcode
+print(json.dumps(lines))
+"""
+
+
+def at_once(make_run, root, folder, *, submitters, each, builders, readers):
+    runs, submissions, db = (folder / name for name in ("runs", "submissions", "board.db"))
+    make_run(runs / "shared", 10_000)
+    for place in range(submitters):
+        for i in range(each):
+            make_run(runs / f"{place}-{i}", 100 * place + i, adapter=f"lora-{place}")
+    command = [sys.executable, "-c", SCRIPT, runs, submissions, db, root]
+    counts = map(str, (submitters, builders, readers))
+    done = subprocess.run([*map(str, command), *counts], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = json.loads(done.stdout)
+    submitted = [(name, repeat) for kind, name, repeat in lines if kind == "submit"]
+    new = [name for name, repeat in submitted if not repeat]
+    assert len(new) == len(set(new)) == submitters * each + 1
+    assert len(submitted) - len(new) == submitters - 1  # the shared one was new once
+    assert sorted(path.name for path in submissions.iterdir()) == sorted(new)
+    for path in folders([submissions]):
+        assert check(path, root).state == "checked"
+    assert [kind for kind, *_ in lines].count("build") == builders
+    assert all(answers > 0 for kind, answers, _ in lines if kind == "read")
+    assert build(submissions, db).loaded == len(new)
+    with connect(db) as store:
+        found = store.execute("SELECT id FROM submissions ORDER BY id").fetchall()
+    assert [name for (name,) in found] == sorted(new)
+    assert sorted(p.name for p in folder.iterdir()) == ["board.db", "runs", "submissions"]
+
+
+def test_four_submit_and_two_build(make_run, made_up_root, tmp_path):
+    at_once(make_run, made_up_root, tmp_path, submitters=4, each=2, builders=2, readers=1)
+
+
+@pytest.mark.slow
+def test_sixteen_submit_and_two_build(make_run, made_up_root, tmp_path):
+    at_once(make_run, made_up_root, tmp_path, submitters=16, each=6, builders=2, readers=4)
