@@ -111,7 +111,7 @@ def _check_processes(recipe: Recipe) -> None:
 def _check_reporting(names: Sequence[str]) -> None:
     """Raise InputError for a reporter that transformers lacks or that is not installed."""
     try:
-        for callback in get_reporting_integration_callbacks(list(names)):
+        for callback in get_reporting_integration_callbacks(list(names)):  # type: ignore[no-untyped-call]
             callback()
     except (ValueError, RuntimeError, ImportError) as error:
         raise InputError(f"--report-to: {str(error).splitlines()[0]}") from None
