@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from xlt_bench.data.root import content_digest, data_root
 from xlt_bench.errors import InputError
