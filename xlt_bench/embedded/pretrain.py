@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m xlt_bench.embedded.pretrain")
     parser.add_argument("--data-dir", type=Path, help="default: $XLT_BENCH_DATA, else the cache")
     parser.add_argument("--output", type=Path, required=True, help="the model's folder")
-    parser.add_argument("--steps", type=int, default=2000, help="updates of 4,096 tokens")
+    parser.add_argument("--steps", type=int, default=1200, help="updates of 4,096 tokens")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
