@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -150,6 +151,17 @@ def test_columns_of_other_types(submission, made_up_root):
         assert "its columns are not" in refusal(submission, made_up_root)
     path.write_bytes(b"PAR1" + bytes(50) + b"PAR1")
     assert "is damaged" in refusal(submission, made_up_root)
+
+
+def test_a_small_file_of_many_values_is_refused_before_it_is_read(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    table = pq.read_table(path)
+    many = pa.array([np.zeros(20_000_000, dtype=np.int16)], type=pa.list_(pa.int16()))
+    pq.write_table(table.slice(0, 1).set_column(3, "neighbours", many), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    before = pa.total_allocated_bytes()
+    assert "holds more than" in refusal(submission, made_up_root)
+    assert pa.total_allocated_bytes() - before < 1 << 20
 
 
 @pytest.mark.parametrize(
