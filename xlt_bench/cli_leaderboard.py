@@ -1,4 +1,4 @@
-"""The commands submit, submissions check, leaderboard build, leaderboard export and compare.
+"""The commands submit, submissions check, leaderboard build, export and serve, and compare.
 
 Registered by cli.py; nothing here imports the store, pandas or torch before a command runs.
 """
@@ -117,6 +117,38 @@ def export(
     with connect(db) as store:
         for path in write(store, form, output):
             console.print(str(path))
+
+
+@leaderboard.command()
+def serve(
+    db: Database = _DB,
+    submissions: Submissions = _FOLDER,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
+) -> None:
+    """The leaderboard in a browser, read-only; the first start builds the database.
+
+    It listens on localhost; $STREAMLIT_SERVER_ADDRESS=0.0.0.0 opens it to the network, and
+    Streamlit's other settings can be given in the environment as well.
+    """
+    import os
+    import sys
+
+    packaged = Path(__file__).with_name("leaderboard_app")
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[1] / "leaderboard"
+    environment = {
+        "STREAMLIT_SERVER_ADDRESS": "localhost",
+        "STREAMLIT_SERVER_HEADLESS": "true",
+        "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+        "STREAMLIT_CLIENT_TOOLBAR_MODE": "viewer",
+        **os.environ,
+        "STREAMLIT_SERVER_PORT": str(port),
+        "XLT_BENCH_LEADERBOARD": str(db),
+        "XLT_BENCH_SUBMISSIONS": str(submissions),
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
+    # In place of this process, so that a signal to stop reaches the server.
+    os.execve(sys.executable, command, environment)
 
 
 def compare(

@@ -1,0 +1,50 @@
+"""The leaderboard: `xlt-bench leaderboard serve`, or `streamlit run leaderboard/app.py`.
+
+$XLT_BENCH_LEADERBOARD is the database, $XLT_BENCH_SUBMISSIONS the folder of submissions.
+"""
+
+from __future__ import annotations
+
+import links
+import queries
+import streamlit as st
+
+PAGES = {
+    "overview": "Overview",
+    "gains": "Gains",
+    "layers": "Layers",
+    "correlation": "Correlation",
+    "compare": "Compare",
+    "submission": "Submission",
+    "how_to_submit": "How to submit",
+}
+CHECKED_EVERY = 20  # seconds
+
+
+@st.fragment(run_every=CHECKED_EVERY)
+def watch() -> None:
+    """Run the page again when the database has been rebuilt."""
+    seen, now = st.session_state.get("version"), queries.version()
+    st.session_state["version"] = now
+    if seen not in (None, now):
+        st.rerun()
+
+
+st.set_page_config("xlt-bench leaderboard", ":material/leaderboard:", layout="wide")
+page = st.navigation(
+    [
+        st.Page(f"views/{name}.py", title=title, url_path=name, default=name == "overview")
+        for name, title in PAGES.items()
+    ],
+    position="top",
+)
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    st.title(page.title)
+    corner = st.empty()
+queries.ensure()
+links.start()
+st.session_state["version"] = queries.version()
+watch()
+page.run()
+with corner.popover("Link to this view"):
+    st.code(links.link(), language=None, wrap_lines=True)

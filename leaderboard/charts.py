@@ -1,0 +1,216 @@
+"""The charts. Colours are Okabe and Ito's, told apart by colour-blind readers in light and dark.
+
+Titles and names go through Vega as text; nothing of a submission is markup anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+COLOURS = [BLUE, ORANGE, GREEN, VERMILION, "#56B4E9", "#CC79A7", "#F0E442"]
+GREY = "#808080"  # 4 : 1 on white and on the dark page
+GROUPS = {"supervised": BLUE, "aligned": GREEN, "transfer": ORANGE, "not aligned": ORANGE}
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
+# One row a language, the labels all shown.
+STEP = alt.Step(20)
+_AXIS = alt.Axis(title=None, labelLimit=220, labelOverlap=False, ticks=False)
+
+
+def few(values: pd.Series) -> pd.Series:
+    """At most seven colours: what is rarer than the seventh is `other`, unless it is the eighth."""
+    counts = values.value_counts()
+    if len(counts) <= len(COLOURS) + 1:
+        return values
+    return values.where(values.isin(counts.index[: len(COLOURS)]), "other")
+
+
+def colour_scale(values: pd.Series) -> alt.Scale:
+    """A colour a value, always the same for the groups; grey is the last resort."""
+    if set(values.dropna()) <= set(GROUPS):
+        names = [name for name in GROUPS if name in set(values)]
+        return alt.Scale(domain=names, range=[GROUPS[name] for name in names])
+    names = [name for name in values.value_counts().index if name != "other"]
+    range_ = [*COLOURS, GREY][: len(names)]
+    if "other" in set(values):
+        names, range_ = [*names, "other"], [*range_, GREY]
+    return alt.Scale(domain=names, range=range_)
+
+
+def _grouped(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Rows by group and value with a heading before each group, and the order of all labels."""
+    order: list[str] = []
+    for group in [name for name in GROUPS if name in set(frame["group"])]:
+        rows = frame[frame["group"] == group].sort_values("value", ascending=False)
+        order += [f"{group.upper()} ({len(rows)})", *rows["label"]]
+    headings = pd.DataFrame(
+        {"label": [label for label in order if label not in set(frame["label"])]}
+    )
+    return pd.concat([frame, headings], ignore_index=True), order
+
+
+def _interval_tooltip(title: str, *more: alt.Tooltip) -> list[alt.Tooltip]:
+    ends = [("value", title), ("low", "95 % from"), ("high", "to")]
+    return [
+        alt.Tooltip("label:N", title="language"),
+        *(alt.Tooltip(f"{field}:Q", title=name, format=".2f") for field, name in ends),
+        *more,
+    ]
+
+
+def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
+    """Bars about zero: `label`, `group`, `value`, `low`, `high`, `mark`, `shown` (the colour)."""
+    rows, order = _grouped(frame)
+    most = float(frame[["value", "low", "high"]].abs().max().max()) * 1.08 or 1.0
+    x = alt.X("value:Q", title=title, scale=alt.Scale(domain=[-most, most]))
+    base = alt.Chart(rows).encode(y=alt.Y("label:N", sort=order, axis=_AXIS))
+    tooltip = _interval_tooltip(
+        "gain",
+        alt.Tooltip("p_holm:Q", title="p (Holm)", format=".4f"),
+        alt.Tooltip("script:N"),
+        alt.Tooltip("resource:N"),
+    )
+    bars = base.mark_bar(height=12).encode(
+        x=x,
+        color=alt.Color(
+            "shown:N",
+            title=colour,
+            scale=colour_scale(frame["shown"]),
+            legend=alt.Legend(orient="top", columns=3, labelLimit=140),
+        ),
+        tooltip=tooltip,
+    )
+    rules = base.mark_rule(color=GREY, strokeWidth=1.5).encode(
+        x=alt.X("low:Q"), x2="high:Q", tooltip=tooltip
+    )
+    marks = base.mark_text(align="left", dx=4, dy=1, color=GREY, fontWeight="bold").encode(
+        x=alt.X("high:Q"), text="mark:N"
+    )
+    zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=GREY).encode(x="zero:Q")
+    return alt.LayerChart(layer=[bars, rules, marks, zero], height=STEP)
+
+
+def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+    """Points with intervals: `label`, `group`, `value`, `low`, `high`."""
+    rows, order = _grouped(frame)
+    base = alt.Chart(rows).encode(y=alt.Y("label:N", sort=order, axis=_AXIS))
+    tooltip = _interval_tooltip(title, alt.Tooltip("n:Q", title="items"))
+    rules = base.mark_rule(color=GREY, strokeWidth=1.5).encode(
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False)), x2="high:Q", tooltip=tooltip
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x="value:Q",
+        color=alt.Color(
+            "group:N",
+            title=None,
+            scale=colour_scale(frame["group"]),
+            legend=alt.Legend(orient="top"),
+        ),
+        tooltip=tooltip,
+    )
+    return alt.LayerChart(layer=[rules, points], height=STEP)
+
+
+def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> alt.LayerChart:
+    """Gains by `system` and `unit`, a star where significant; equal colours for gain and loss."""
+    most = float(frame["gain"].abs().max()) or 1.0
+    base = alt.Chart(frame).encode(
+        x=alt.X("unit:N", sort=list(units), title=None, axis=alt.Axis(labelAngle=-90)),
+        y=alt.Y("system:N", sort=list(systems), title=None, axis=alt.Axis(labelLimit=160)),
+    )
+    cells = base.mark_rect().encode(
+        color=alt.Color(
+            "gain:Q",
+            scale=alt.Scale(domain=[-most, 0, most], range=[VERMILION, "#F5F5F5", BLUE]),
+            legend=alt.Legend(orient="top", title="gain"),
+        ),
+        tooltip=[
+            alt.Tooltip("system:N"),
+            alt.Tooltip("label:N", title="language"),
+            alt.Tooltip("gain:Q", format="+.2f"),
+            alt.Tooltip("p_holm:Q", title="p (Holm)", format=".4f"),
+        ],
+    )
+    stars = base.transform_filter("datum.significant").mark_text(text="*", color="black", dy=3)
+    return alt.LayerChart(layer=[cells, stars], height=alt.Step(22))
+
+
+def layers(frame: pd.DataFrame) -> alt.LayerChart:
+    """Retrieval accuracy by `layer`, a line a `system`; a band where `low` and `high` are known."""
+    names = list(dict.fromkeys(frame["system"]))
+    colour = alt.Color(
+        "system:N",
+        title=None,
+        scale=alt.Scale(domain=names, range=COLOURS[: len(names)]),
+        legend=alt.Legend(orient="top", columns=1, labelLimit=320),
+    )
+    base = alt.Chart(frame).encode(x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)))
+    y = alt.Y("value:Q", title="retrieval accuracy (%)", scale=alt.Scale(zero=False))
+    tooltip = [
+        alt.Tooltip("system:N"),
+        alt.Tooltip("layer:Q"),
+        alt.Tooltip("value:Q", title="accuracy", format=".2f"),
+    ]
+    dash = alt.StrokeDash("system:N", scale=alt.Scale(domain=names, range=DASHES), legend=None)
+    lines = base.mark_line(strokeWidth=2.5).encode(y=y, color=colour, strokeDash=dash)
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(
+        y=y, color=colour, tooltip=tooltip
+    )
+    drawn = [lines, points]
+    if "low" in frame:
+        band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
+        drawn.insert(0, band)
+    return alt.LayerChart(layer=drawn, height=360)
+
+
+def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
+    """The matrix of retrieval accuracies: `source` down, `target` across."""
+    chart: alt.Chart = (
+        alt.Chart(frame, height=max(160, 16 * len(order)))
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "target:N", sort=list(order), title="candidates in", axis=alt.Axis(labelAngle=0)
+            ),
+            y=alt.Y("source:N", sort=list(order), title="query in"),
+            color=alt.Color(
+                "accuracy:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="top")
+            ),
+            tooltip=["source:N", "target:N", alt.Tooltip("accuracy:Q", format=".1f")],
+        )
+    )
+    return chart
+
+
+def correlation(
+    frame: pd.DataFrame, line: tuple[float, float] | None, metric: str
+) -> alt.LayerChart:
+    """Retrieval against score, a point a unit; `line` is (slope, intercept)."""
+    base = alt.Chart(frame).encode(
+        x=alt.X("retrieval:Q", title="retrieval accuracy (%)", scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False)),
+    )
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(
+        color=alt.Color(
+            "group:N",
+            title=None,
+            scale=colour_scale(frame["group"]),
+            legend=alt.Legend(orient="top"),
+        ),
+        tooltip=[
+            alt.Tooltip("label:N", title="language"),
+            alt.Tooltip("retrieval:Q", format=".1f"),
+            alt.Tooltip("value:Q", title=metric, format=".2f"),
+        ],
+    )
+    names = base.mark_text(dy=-9, fontSize=10, color=GREY).encode(text="unit:N")
+    drawn = [points, names]
+    if line:
+        ends = [float(frame["retrieval"].min()), float(frame["retrieval"].max())]
+        fitted = pd.DataFrame({"retrieval": ends, "value": [line[0] * x + line[1] for x in ends]})
+        straight = alt.Chart(fitted).mark_line(color=GREY, strokeDash=[6, 4])
+        drawn.insert(0, straight.encode(x="retrieval:Q", y="value:Q"))
+    return alt.LayerChart(layer=drawn, height=420)

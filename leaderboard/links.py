@@ -1,0 +1,186 @@
+"""What makes a view restorable and takes it along: choices in the URL, links, downloads.
+
+The URL is the truth: each run sets a control from it, and a control that is moved writes to it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+from urllib.parse import urlencode
+
+import pandas as pd
+import streamlit as st
+
+ROWS = 25  # rows of a page
+_CHOSEN = "chosen"
+SUBMIT = "xlt-bench evaluate --model MODEL --output RUN\nxlt-bench submit RUN"
+
+
+def start() -> None:
+    """Forget what the last run chose; called before a page runs."""
+    st.session_state[_CHOSEN] = {}
+
+
+def short(text: str | None, most: int = 80) -> str:
+    """A stranger's text as a label: one line, cut."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _set(key: str, value: object) -> None:
+    st.session_state[key] = value
+    st.session_state.setdefault(_CHOSEN, {})[key] = value
+
+
+def _write(key: str) -> None:
+    """A control was moved: into the URL with it. Another choice begins at the first page."""
+    value = st.session_state[key]
+    if key != "page":
+        st.query_params.pop("page", None)
+    if value in (None, "", []):
+        # An emptied control is a choice too.
+        st.query_params[key] = ""
+    else:
+        st.query_params[key] = value
+
+
+def choose(
+    label: str,
+    options: Sequence[str],
+    key: str,
+    *,
+    default: str | None = None,
+    name: Callable[[str], str] = str,
+    note: str | None = None,
+) -> str:
+    """One of `options` (at least one). What the URL asks for and is not there, is not taken."""
+    wanted = st.query_params.get(key)
+    fallback = default if default in options else options[0]
+    _set(key, wanted if wanted in options else fallback)
+    return str(
+        st.selectbox(
+            label, options, key=key, format_func=name, help=note, on_change=_write, args=(key,)
+        )
+    )
+
+
+def several(
+    label: str,
+    options: Sequence[str],
+    key: str,
+    *,
+    default: Sequence[str] = (),
+    name: Callable[[str], str] = str,
+    most: int | None = None,
+    placeholder: str | None = None,
+) -> list[str]:
+    """Some of `options`."""
+    asked = st.query_params.get_all(key)
+    wanted = [one for one in dict.fromkeys(asked) if one in options]
+    # An emptied control leaves an empty value in the URL.
+    _set(key, (wanted if wanted or asked == [""] else list(default))[:most])
+    return st.multiselect(
+        label,
+        options,
+        key=key,
+        format_func=name,
+        max_selections=most,
+        placeholder=placeholder,
+        on_change=_write,
+        args=(key,),
+    )
+
+
+def words(label: str, key: str, placeholder: str) -> str:
+    """A text to look for."""
+    _set(key, st.query_params.get(key, "")[:100])
+    return st.text_input(
+        label,
+        key=key,
+        placeholder=placeholder,
+        max_chars=100,
+        on_change=_write,
+        args=(key,),
+    )
+
+
+def page_number(total: int, rows: int = ROWS) -> int:
+    """Which page of `total` rows, from 1; the control is shown where there are several."""
+    pages = [str(number) for number in range(1, max(1, -(-total // rows)) + 1)]
+    if len(pages) == 1:
+        return 1
+    return int(choose("Page", pages, "page", name=lambda page: f"{page} of {len(pages)}"))
+
+
+def advise(message: str, mend: str | None = None) -> None:
+    """An empty state: what to do, and a command to copy."""
+    st.info(message)
+    if mend:
+        st.code(mend, language=None)
+
+
+def nothing(message: str, mend: str | None = None) -> NoReturn:
+    """An empty state that ends the page."""
+    advise(message, mend)
+    st.stop()
+
+
+def footer(name: str, caption: str, data: pd.DataFrame | Callable[[], pd.DataFrame]) -> None:
+    """The caption and the downloads of a view. `data` may wait for the click."""
+    st.caption(caption)
+
+    def frame() -> pd.DataFrame:
+        return data() if callable(data) else data
+
+    with st.container(horizontal=True):
+        _download("CSV", f"{name}.csv", "text/csv", lambda: csv(frame()))
+        kind = "application/vnd.apache.parquet"
+        _download("Parquet", f"{name}.parquet", kind, lambda: parquet(frame()))
+
+
+def link() -> str:
+    """The address that restores this view: every choice of the last run, defaults included."""
+    here = (st.context.url or "").split("?")[0]
+    chosen: dict[str, object] = st.session_state.get(_CHOSEN, {})
+    given = [
+        (key, value)
+        for key, values in chosen.items()
+        for value in ((values or [""]) if isinstance(values, list) else [values])
+    ]
+    return f"{here}?{urlencode(given)}" if given else here
+
+
+def _download(label: str, file: str, kind: str, data: Callable[[], bytes]) -> None:
+    st.download_button(
+        label,
+        data,
+        file,
+        kind,
+        key=f"download {file}",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV; cells that a spreadsheet would run are quoted."""
+    cells = frame.copy()
+    for column in cells.select_dtypes(exclude=["number", "bool"]):
+        cells[column] = cells[column].map(_cell)
+    return cells.to_csv(index=False).encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        # A spreadsheet would run it; the parquet file has it as it is.
+        return "'" + value if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return " ".join(map(str, value)) if hasattr(value, "__iter__") else value
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as it is."""
+    out = io.BytesIO()
+    frame.to_parquet(out, index=False)
+    return out.getvalue()

@@ -1,0 +1,134 @@
+"""Compare: two systems item by item, source, reference and both answers side by side."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pick
+import streamlit as st
+from links import choose, footer, nothing, page_number, short
+from queries import Version, ask, submissions, version
+
+from xlt_bench.errors import InputError
+from xlt_bench.store.live import answers
+
+ROWS = 10
+LONGEST = 2_000  # characters of an answer that are shown; the download has it whole
+RIGHT_TO_LEFT = {"Arabic", "Hebrew"}
+VERDICTS = {
+    "differ": "the answers differ",
+    "system": "the first is better",
+    "baseline": "the second is better",
+    "right": "both are right",
+    "wrong": "both are wrong",
+    "every": "every item",
+}
+_UNITS = """
+SELECT DISTINCT u.unit, t.name, t.script
+FROM unit_scores u JOIN submissions s USING (number)
+JOIN units n USING (task, unit) JOIN languages t ON t.code = n.language
+WHERE s.id = $id AND u.task = $task ORDER BY u.unit
+"""
+# Our own style for our own keys: texts of such a container run from right to left.
+_STYLE = """<style>
+[class*="st-key-rtl"] [data-testid="stText"] {direction: rtl; text-align: right}
+[class*="st-key-text"] [data-testid="stText"] {white-space: pre-wrap; overflow-wrap: anywhere}
+</style>"""
+
+
+@st.cache_data(max_entries=20, ttl=60, show_spinner="The answers are read …")
+def table(system: str, baseline: str, task: str, unit: str, built: Version) -> pd.DataFrame:
+    """Every item of a unit with both answers; kept a minute, as the files may change."""
+    found = answers(submissions(), system, baseline, task, unit)  # type: ignore[arg-type]
+    return pd.DataFrame([vars(row) for row in found])
+
+
+def chosen(frame: pd.DataFrame, verdict: str) -> pd.DataFrame:
+    """The items of a verdict."""
+    ours, theirs = frame["value"], frame["baseline_value"]
+    masks = {
+        "differ": frame["hypothesis"] != frame["baseline"],
+        "system": ours > theirs,
+        "baseline": theirs > ours,
+        "right": (ours >= 100) & (theirs >= 100),
+        "wrong": (ours < 100) & (theirs < 100),
+        "every": ours == ours,
+    }
+    return frame[masks[verdict]]
+
+
+def item(row: pd.Series, names: tuple[str, str], rtl: tuple[bool, bool]) -> None:
+    """One item; `rtl` says whether the source and the answers run from right to left."""
+    scores = (f"{row['value']:.0f}", f"{row['baseline_value']:.0f}")
+    with st.container(border=True):
+        top, below = st.columns(2), st.columns(2)
+        source, target = rtl
+        cells = (
+            (top[0], "Source", row["source"], source),
+            (top[1], "Reference", row["reference"], target),
+            (below[0], f"{short(names[0], 40)} ({scores[0]})", row["hypothesis"], target),
+            (below[1], f"{short(names[1], 40)} ({scores[1]})", row["baseline"], target),
+        )
+        for place, (column, title, text, right_to_left) in enumerate(cells):
+            kind = "rtl-text" if right_to_left else "text"
+            # A title may hold a submission's name: text, not a Markdown label.
+            column.text(title)
+            with column.container(key=f"{kind}-{row['id']}-{place}", border=True):
+                st.text(short_answer(text))
+
+
+def short_answer(text: object) -> str:
+    """A text as it is, up to what a screen takes."""
+    if not isinstance(text, str):
+        return "(the test set is not here)"
+    return text if len(text) <= LONGEST else text[:LONGEST] + " …"
+
+
+def directions(task: str, unit: str, script: str) -> tuple[bool, bool]:
+    """Whether source and target of a unit are in a script that runs from right to left."""
+    rtl = script in RIGHT_TO_LEFT
+    return (rtl and not unit.startswith("en-"), rtl and not unit.endswith("-en"))
+
+
+st.html(_STYLE)
+task = pick.task("flores")
+first, second = st.columns(2)
+with first:
+    system, name = pick.system("First system", task=task)
+with second:
+    other, other_name = pick.system(
+        "Second system",
+        "baseline",
+        task=task,
+        without=system,
+        empty="There is only one submission with this task. Submit another one to compare with:",
+    )
+units = ask(_UNITS, {"id": system, "task": task})
+titles = {u: f"{n} ({u})" for u, n in zip(units["unit"], units["name"], strict=True)}
+left, right = st.columns(2)
+with left:
+    unit = choose("Language", list(titles), "unit", name=titles.__getitem__)
+with right:
+    verdict = choose("Show where", list(VERDICTS), "verdict", name=VERDICTS.__getitem__)
+try:
+    frame = table(system, other, task, unit, version())
+except (InputError, OSError) as error:
+    st.info("These two cannot be laid side by side here:")
+    st.text(short(str(error), 400))
+    nothing("Choose another language or system, or give the folder: serve --submissions.")
+rows = chosen(frame, verdict)
+if rows.empty:
+    nothing(f"None of the {len(frame)} items is so. Choose another filter or language.")
+if rows["source"].isna().all():
+    st.info("Sources and references are in the test sets, which are not here; get them with:")
+    st.code("xlt-bench data fetch", language=None)
+page = page_number(len(rows), ROWS)
+script = units.set_index("unit")["script"][unit]
+measure = "chrF++ of the item" if task == "wmt23" else "100 right, 0 wrong"
+for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
+    item(row, (name, other_name), directions(task, unit, script))
+footer(
+    f"compare-{task}-{unit}",
+    f"{len(rows)} of {len(frame)} items that both answered; in brackets the item's own score "
+    f"({measure}). The CSV and parquet files hold all {len(rows)}, whole.",
+    rows,
+)

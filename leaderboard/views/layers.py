@@ -1,0 +1,91 @@
+"""Layers: retrieval accuracy by layer, systems overlaid, and the pairs of one layer."""
+
+from __future__ import annotations
+
+import charts
+import pandas as pd
+import pick
+import streamlit as st
+from links import SUBMIT, choose, footer, nothing, several
+from queries import ask
+
+_CURVES = (
+    "SELECT submission, layer, value, low, high FROM layer_curves WHERE submission = ANY($ids)"
+)
+_FILTERED = """
+SELECT submission, layer, avg(accuracy) AS value FROM pair_accuracies
+WHERE submission = ANY($ids) AND (len($from) = 0 OR source = ANY($from::VARCHAR[]))
+    AND (len($to) = 0 OR target = ANY($to::VARCHAR[]))
+GROUP BY submission, layer
+"""
+_PAIRS = """
+SELECT source, target, accuracy FROM pair_accuracies
+WHERE submission = $id AND layer = $layer AND (len($from) = 0 OR source = ANY($from::VARCHAR[]))
+    AND (len($to) = 0 OR target = ANY($to::VARCHAR[]))
+"""
+
+
+def curves(names: dict[str, str], queries: list[str], candidates: list[str]) -> pd.DataFrame:
+    """Accuracy by layer over the chosen pairs; intervals are known for all pairs together."""
+    ids = list(names)
+    if queries or candidates:
+        rows = ask(_FILTERED, {"ids": ids, "from": queries, "to": candidates})
+    else:
+        rows = ask(_CURVES, {"ids": ids})
+    rows["system"] = rows["submission"].map(names)
+    rows["place"] = rows["submission"].map(ids.index)
+    return rows.sort_values(["place", "layer"]).drop(columns="place")
+
+
+def matrix(names: dict[str, str], chosen: dict[str, list[str]], order: list[str]) -> None:
+    """The pairs of one system at one layer."""
+    st.subheader("Pairs at a layer")
+    left, right = st.columns([3, 1])
+    with left:
+        system = choose("System", list(names), "pairs_of", name=names.__getitem__)
+    found = ask(
+        "SELECT layer, n_layers FROM layer_curves WHERE submission = $id ORDER BY layer",
+        {"id": system},
+    )
+    layers = [str(layer) for layer in found["layer"]]
+    middle = str(found["n_layers"].fillna(0).iloc[0] // 2)
+    with right:
+        layer = choose("Layer", layers, "layer", default=middle if middle in layers else layers[-1])
+    rows = ask(_PAIRS, {"id": system, "layer": int(layer), **chosen})
+    if rows.empty:
+        nothing("This system has no pair of these languages. Take a language back.")
+    there = {*rows["source"], *rows["target"]}
+    caption = (
+        f"Retrieval accuracy at layer {layer}: sentences of the language on the left look for "
+        "their translation among those of the language below."
+    )
+    st.altair_chart(charts.pairs(rows, [code for code in order if code in there]), alt=caption)
+    footer(f"pairs-layer-{layer}", caption, rows)
+
+
+languages = ask(
+    "SELECT u.unit, l.name FROM units u JOIN languages l ON l.code = u.language "
+    "WHERE u.task = 'flores'"
+)
+titles = dict(zip(languages["unit"], languages["name"], strict=True))
+names = pick.systems("Systems", "systems", len(charts.DASHES), task="flores")
+left, right = st.columns(2)
+with left:
+    source = several("Queries in", list(titles), "from", name=titles.__getitem__, placeholder="all")
+with right:
+    target = several(
+        "Candidates in", list(titles), "to", name=titles.__getitem__, placeholder="all"
+    )
+if not names:
+    nothing("Choose a system above; if there is none, submit one with retrieval:", SUBMIT)
+rows = curves(names, source, target)
+if rows.empty:
+    nothing("No chosen system has a pair of these languages. Take a language back.")
+pairs = "the chosen pairs" if source or target else "all ordered pairs, with 95 % intervals"
+caption = (
+    f"Translation retrieval on FLORES-200 dev by layer, the mean over {pairs}; layers are decoder "
+    "blocks, counted from 1."
+)
+st.altair_chart(charts.layers(rows), alt=caption)
+footer("layers", caption, rows)
+matrix(names, {"from": source, "to": target}, list(titles))

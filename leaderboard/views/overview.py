@@ -1,0 +1,230 @@
+"""Overview: the systems of a task by split; each row opens its languages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import charts
+import pandas as pd
+import pick
+import streamlit as st
+from links import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
+from queries import ask, group, like, metrics, unit_labels
+
+SORTS = {
+    "score": "the ranking score",
+    "supervised": "supervised",
+    "aligned": "aligned",
+    "gap": "transfer gap",
+    "retrieval": "retrieval",
+    "newest": "newest first",
+}
+SHOWN = {
+    "all": "complete and partial",
+    "complete": "complete",
+    "partial": "partial",
+    "superseded": "superseded by a newer run",
+}
+RECIPES = {
+    "any": "any",
+    "bare": "bare model",
+    "tuned": "adapter, not aligned",
+    "aligned": "adapter, aligned",
+}
+# The orders and the conditions are written here and chosen by name; values are bound.
+_ORDERS = {
+    **{name: f"{name} * $sign DESC NULLS LAST" for name in ("score", "supervised", "aligned")},
+    "gap": "gap",
+    "retrieval": "retrieval DESC NULLS LAST",
+    "newest": "created DESC",
+}
+_TABLE = """
+WITH retrieval AS (
+    SELECT submission, value FROM split_means
+    WHERE task = 'flores' AND split = 'all' AND metric = 'retrieval_accuracy'
+), systems AS (
+    SELECT m.submission, m.name, m.model, m.base_model, m.adapter, m.complete, m.current,
+        max(m.place) FILTER (WHERE split = $by) AS place,
+        max(m.value) FILTER (WHERE split = $by) AS score,
+        max(m.value) FILTER (WHERE split = 'supervised') AS supervised,
+        any_value([m.low, m.high]) FILTER (WHERE split = 'supervised') AS supervised_interval,
+        max(m.value) FILTER (WHERE split = 'aligned') AS aligned,
+        any_value([m.low, m.high]) FILTER (WHERE split = 'aligned') AS aligned_interval,
+        any_value([m.low, m.high]) FILTER (WHERE split = $by) AS score_interval,
+        supervised - max(m.value) FILTER (WHERE split = 'transfer') AS gap
+    FROM split_means m
+    WHERE m.task = $task AND m.metric = $metric
+    GROUP BY ALL
+)
+SELECT t.*, r.value AS retrieval, s.created, u.lacks, count(*) OVER () AS total
+FROM systems t
+JOIN submissions s ON s.id = t.submission
+JOIN runs u ON u.number = s.number AND u.task = $task
+LEFT JOIN retrieval r USING (submission)
+WHERE ($base = 'any' OR t.base_model = $base)
+    AND CASE $recipe WHEN 'bare' THEN t.adapter IS NULL
+        WHEN 'tuned' THEN t.adapter IS NOT NULL AND len(s.alignment_languages) = 0
+        WHEN 'aligned' THEN len(s.alignment_languages) > 0 ELSE true END
+    AND CASE $shown WHEN 'superseded' THEN NOT t.current
+        WHEN 'complete' THEN t.current AND t.complete
+        WHEN 'partial' THEN t.current AND NOT t.complete ELSE t.current END
+    AND ($words = '%%' OR t.name ILIKE $words ESCAPE '!' OR t.model ILIKE $words ESCAPE '!'
+        OR t.submission ILIKE $words ESCAPE '!')
+ORDER BY {order}, t.submission
+LIMIT $most OFFSET $skip
+"""
+_PUBLISHED = """
+SELECT paper_table AS "table", model, row AS system, split, metric, value,
+    CASE WHEN usable THEN '' ELSE 'do not rely on it' END AS caution, note
+FROM published WHERE task = $task AND unit IS NULL ORDER BY ALL
+"""
+
+
+def filters(task: str) -> tuple[dict[str, Any], str]:
+    """The controls above the table: bound values, and the order."""
+    found = ask(
+        "SELECT base_model, any_value(model) AS model, count(*) AS n FROM submissions "
+        "GROUP BY base_model ORDER BY n DESC LIMIT 200"
+    )
+    bases = {"any": "any"} | {
+        base: f"{short(model, 40)} · {base[:4]}"
+        for base, model in zip(found["base_model"], found["model"], strict=True)
+    }
+    top, bottom = st.columns(4), st.columns([2, 1, 1])
+    with top[0]:
+        metric = choose("Score", metrics(task), "metric")
+    with top[1]:
+        base = choose("Base model", list(bases), "base", name=bases.__getitem__)
+    with top[2]:
+        recipe = choose("Recipe", list(RECIPES), "recipe", name=RECIPES.__getitem__)
+    with top[3]:
+        shown = choose("Show", list(SHOWN), "shown", name=SHOWN.__getitem__)
+    with bottom[0]:
+        text = words("Find", "find", "name, model or id")
+    with bottom[1]:
+        sort = choose("Sort by", list(SORTS), "sort", name=SORTS.__getitem__)
+    given = {"task": task, "metric": metric, "base": base, "recipe": recipe, "shown": shown}
+    return {**given, "words": like(text), "by": "all" if task == "flores" else "transfer"}, sort
+
+
+def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFrame:
+    """The rows of one page."""
+    better = ask(
+        "SELECT higher_is_better FROM metrics WHERE task = $task AND metric = $metric",
+        {"task": given["task"], "metric": given["metric"]},
+    )
+    sign = 1 if better["higher_is_better"].iloc[0] else -1
+    text = _TABLE.format(order=_ORDERS[sort])
+    bound = {**given, "most": rows, "skip": (page - 1) * rows}
+    return ask(text, {**bound, "sign": sign} if "$sign" in text else bound)
+
+
+def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The rows as they are shown."""
+    shown = pd.DataFrame(
+        {
+            "place": frame["place"].astype("Int64"),
+            "system": frame["name"].map(short),
+            "base model": frame["model"].map(lambda text: short(text, 40)),
+            by: frame["score"],
+            "95 %": frame["score_interval"].map(interval),
+        }
+    )
+    for split in ("supervised", "aligned"):
+        if frame[split].notna().any():
+            shown[split] = frame[split]
+            shown[f"95 % {split}"] = frame[f"{split}_interval"].map(interval)
+    shown["gap"] = frame["gap"]
+    shown["retrieval"] = frame["retrieval"]
+    shown["lacks"] = frame["lacks"].map(lambda lacks: short(" ".join(lacks), 60) or None)
+    return shown.dropna(axis="columns", how="all")
+
+
+def interval(ends: Any) -> str:
+    """`60.1 to 63.0`."""
+    return "" if not hasattr(ends, "__len__") else f"{ends[0]:.1f} to {ends[1]:.1f}"
+
+
+def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
+    """The languages of the row that is open."""
+    names = pick.labels(frame["submission"], frame["name"])
+    chosen = choose(
+        "Open the languages of", ["", *names], "open", name=lambda o: names.get(o, "none")
+    )
+    if not chosen:
+        return
+    rows = ask(
+        "SELECT unit, language_name, setting, aligned, value, low, high, n FROM scores "
+        "WHERE submission = $id AND task = $task AND metric = $metric",
+        {"id": chosen, "task": task, "metric": metric},
+    )
+    rows["label"] = unit_labels(rows)
+    rows["group"] = [group(s, a) for s, a in zip(rows["setting"], rows["aligned"], strict=True)]
+    caption = f"{metric} by language, with 95 % intervals; best first within each group."
+    st.altair_chart(charts.scores(rows, metric), alt=caption)
+    with st.container(horizontal=True):
+        for page, label in (("submission", "Its submission"), ("gains", "Its gains")):
+            given = {"system": chosen, "task": task}
+            st.page_link(f"views/{page}.py", label=label, query_params=given)
+    footer("languages", caption, rows.drop(columns="label"))
+
+
+def systems(task: str) -> None:
+    """The table of a task, a page of it, and the languages of the open row."""
+    given, sort = filters(task)
+    found = query(given, sort, 1, 1)
+    if found.empty:
+        advise(
+            "No system fits. Take a filter back, or be the first: evaluate a model and submit the "
+            "run.",
+            SUBMIT,
+        )
+        return
+    total = int(found["total"].iloc[0])
+    frame = query(given, sort, page_number(total), ROWS)
+    ids = frame["submission"].tolist()
+    key = f"table {hash(tuple(ids))}"  # what was selected in other rows is not selected in these
+
+    def open_row() -> None:
+        # A row was selected: its languages are a choice in the URL like any other.
+        rows = st.session_state[key].selection.rows
+        st.query_params["open"] = ids[rows[0]] if rows else ""
+
+    st.dataframe(
+        table(frame, given["by"]),
+        hide_index=True,
+        column_config={
+            name: st.column_config.NumberColumn(format="%.1f")
+            for name in ("transfer", "all", "supervised", "aligned", "gap", "retrieval")
+        },
+        on_select=open_row,
+        selection_mode="single-row",
+        key=key,
+        alt="Systems of the task with their means",
+    )
+    footer(
+        f"overview-{task}",
+        f"{total} systems. Unweighted means of {given['metric']} over the languages of each split, "
+        "with 95 % intervals; aligned languages are each adapter's own; gap is supervised minus "
+        "transfer; retrieval is the mean over all pairs and even layers. Only complete, current "
+        "systems have a place. Select a row to open its languages.",
+        lambda: query(given, sort, 1, 10_000).drop(columns="total"),
+    )
+    opened(frame, task, given["metric"])
+
+
+def published(task: str) -> None:
+    """What the paper prints, apart from what is ranked."""
+    st.subheader("Published in the paper")
+    figures = ask(_PUBLISHED, {"task": task})
+    st.dataframe(figures, hide_index=True, alt="Figures printed in the paper")
+    footer(
+        f"published-{task}",
+        "Figures printed in arXiv 2502.14830, not computed here and not ranked.",
+        figures,
+    )
+
+
+task = pick.task()
+systems(task)
+published(task)

@@ -1,0 +1,111 @@
+"""Submission: everything in a record, the command that repeats it, the files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pick
+import streamlit as st
+from links import choose, footer, short
+from queries import TASKS, ask, one, submissions
+
+_FACTS = """
+SELECT s.* EXCLUDE (number, bare, baseline, superseded_by), b.id AS compared_with,
+    n.id AS superseded_by
+FROM submissions s LEFT JOIN submissions b ON b.number = s.baseline
+LEFT JOIN submissions n ON n.number = s.superseded_by
+WHERE s.id = $id
+"""
+_TASKS = """
+SELECT task, version, complete, array_to_string(lacks, ' ') AS lacks
+FROM runs JOIN submissions USING (number) WHERE id = $id
+"""
+_MEANS = """
+SELECT task, split, metric, value, low, high, place, len(units) AS units,
+    array_to_string(missing, ' ') AS missing
+FROM split_means WHERE submission = $id ORDER BY ALL
+"""
+_PARTS = ("model", "adapter", "versions", "hardware", "seconds", "batch_sizes", "signatures")
+
+
+def facts(row: dict[str, Any]) -> pd.DataFrame:
+    """A line a fact, long texts whole."""
+    left_out = ("record", "command", "notes")
+    lines = [(key, as_text(value)) for key, value in row.items() if key not in left_out]
+    return pd.DataFrame([line for line in lines if line[1]], columns=["what", "value"])
+
+
+def as_text(value: Any) -> str:
+    """Any value of a record as text."""
+    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {as_text(part)}" for key, part in value.items())
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        return ", ".join(as_text(part) for part in value)
+    return str(value)
+
+
+def record(given: dict[str, Any]) -> None:
+    """The rest of the record, part by part."""
+    st.subheader("Record")
+    for part in _PARTS:
+        values = given.get(part)
+        if isinstance(values, dict) and values:
+            with st.expander(part):
+                lines = [(key, as_text(value)) for key, value in values.items()]
+                st.dataframe(pd.DataFrame(lines, columns=["what", "value"]), hide_index=True)
+    with st.expander("the whole record, without its scores"):
+        st.code(json.dumps(given, indent=1, ensure_ascii=False), language=None, wrap_lines=True)
+
+
+def files(folder: Path) -> None:
+    """The files of a submission, and one of them to take along."""
+    st.subheader("Files")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    if not paths:
+        st.info("The files are not here; give their folder:")
+        st.code("xlt-bench leaderboard serve --submissions DIR", language=None)
+        return
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    listed = pd.DataFrame({"file": names, "bytes": [path.stat().st_size for path in paths]})
+    st.dataframe(listed, hide_index=True, alt="Files of the submission")
+    chosen = choose("File", names, "file", default="record.json")
+    st.download_button(
+        "Download the file", (folder / chosen).read_bytes, Path(chosen).name, on_click="ignore"
+    )
+
+
+chosen, name = pick.system("Submission", "system")
+row = one(_FACTS, {"id": chosen})
+assert row is not None  # a picker offers what is there
+st.text(name)
+if row["superseded_by"]:
+    st.info("A newer run of the same system supersedes this one:")
+    st.text(row["superseded_by"])
+if row["url"]:
+    st.link_button("Its page", row["url"], icon=":material/open_in_new:")
+if row["notes"]:
+    st.text(row["notes"])
+st.dataframe(facts({**row, "name": short(row["name"], 400)}), hide_index=True, alt="Facts")
+st.subheader("The command that repeats it")
+st.code(row["command"], language=None, wrap_lines=True)
+st.subheader("Tasks and means")
+tasks = ask(_TASKS, {"id": chosen})
+st.dataframe(tasks.assign(task=tasks["task"].map(TASKS)), hide_index=True, alt="Tasks")
+means = ask(_MEANS, {"id": chosen})
+st.dataframe(means, hide_index=True, alt="Means")
+footer(
+    f"means-{chosen}",
+    "Unweighted means by split with 95 % intervals; missing units are in no mean. Gains over the "
+    "submission named under compared_with are on the page Gains.",
+    means,
+)
+with st.container(horizontal=True):
+    st.page_link("views/gains.py", label="Its gains", query_params={"system": chosen})
+    st.page_link("views/compare.py", label="Its answers", query_params={"system": chosen})
+record(json.loads(row["record"]))
+files(submissions() / chosen)

@@ -1,0 +1,415 @@
+"""Every page of the leaderboard in Streamlit's own test runner, over a small database."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from xlt_bench.record import Record
+from xlt_bench.store.build import build, connect
+from xlt_bench.submit.packing import About, submit
+
+APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
+# The made-up runs have two languages of slot filling; more of them, for splits and for r.
+MORE = """
+CREATE TEMP TABLE more AS SELECT * FROM (VALUES ('en', 91.0, 80.0), ('fr', 70.0, 60.0),
+    ('th', 30.0, 45.0), ('ja', 35.0, 20.0)) AS more (unit, score, retrieval);
+INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.score AS value, false AS aligned)
+FROM unit_scores u JOIN submissions s USING (number), more m
+WHERE s.name = 'good adapter' AND u.task = 'massive' AND u.metric = 'slot_f1' AND u.unit = 'de';
+INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.retrieval AS value)
+FROM unit_scores u JOIN submissions s USING (number), more m
+WHERE s.name = 'good adapter' AND u.task = 'flores' AND u.unit = 'de' AND m.unit <> 'en';
+INSERT INTO mean_scores SELECT u.* REPLACE ('supervised' AS split, 91.0 AS value)
+FROM mean_scores u JOIN submissions s USING (number)
+WHERE s.name = 'good adapter' AND u.task = 'massive' AND metric = 'slot_f1' AND split = 'transfer';
+"""
+PAGES = ["overview", "gains", "layers", "correlation", "compare", "submission", "how_to_submit"]
+SCRIPT = "<script>alert(1)</script>"
+MARKUP = "# [a](https://example.org) **b** :red[c] $x$ <b>d</b>"
+
+
+@pytest.fixture(scope="module")
+def board(make_run, made_up_root, tmp_path_factory):
+    """A bare model, adapters with hostile names, a limited run, and another base model."""
+    folder = tmp_path_factory.mktemp("board")
+
+    def add(name, seed, **options):
+        run = make_run(folder / f"run {seed}", seed, **options)
+        return submit(
+            run, About(name=name, notes=MARKUP), folder / "submissions", made_up_root
+        ).folder.name
+
+    ids = {
+        "bare": add("bare model", 0, right=0.3),
+        "good": add("good adapter", 1, adapter="good", right=0.9),
+        "script": add(SCRIPT, 2, adapter="script", right=0.6),
+        "long": add("long", 3, adapter="long", right=0.1),
+        "markup": add(MARKUP, 4, adapter="markup", right=0.5),
+        "limited": add("limited run", 5, adapter="limited", limit=3),
+        "other": add("other base", 6, model="large"),
+    }
+    db = folder / "leaderboard.duckdb"
+    built = build(folder / "submissions", db)
+    assert (built.loaded, built.refused) == (len(ids), [])
+    # A submission is refused for such a name; the pages must stand it all the same.
+    with duckdb.connect(db) as store:
+        store.execute("UPDATE submissions SET name = repeat('long <b> ', 625) WHERE name = 'long'")
+        store.execute(MORE)
+    return folder, ids
+
+
+@pytest.fixture
+def app(board, made_up_root, monkeypatch):
+    """Opens a page with query parameters; a page that raises is a failure."""
+    folder, _ = board
+    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(folder / "leaderboard.duckdb"))
+    monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(folder / "submissions"))
+    monkeypatch.setenv("XLT_BENCH_DATA", str(made_up_root))
+    return visit
+
+
+def visit(page="overview", /, **params):
+    app = AppTest.from_file(APP, default_timeout=30)
+    if page != "overview":
+        app.run()
+        app.switch_page(f"views/{page}.py")
+    app.query_params = params
+    app.run()
+    assert not app.exception, app.exception[0].stack_trace
+    return app
+
+
+def again(app):
+    app.run()
+    assert not app.exception, app.exception[0].stack_trace
+    return app
+
+
+def widget(app, label):
+    kinds = (app.selectbox, app.multiselect, app.text_input)
+    return next(one for kind in kinds for one in kind if one.label == label)
+
+
+def link(app):
+    """What `Link to this view` shows, as query parameters."""
+    (text,) = [code.value for code in app.code if "?" in code.value and "=" in code.value]
+    found = {}
+    for key, value in parse_qsl(text.split("?")[1], keep_blank_values=True):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def charts(app):
+    return [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart")]
+
+
+def test_every_page_shows_rows_a_caption_and_downloads(app):
+    for page in PAGES:
+        seen = app(page)
+        assert seen.title[0].value
+        assert not seen.error
+        assert seen.caption, page
+        if page != "how_to_submit":
+            labels = [button.label for button in seen.get("download_button")]
+            assert {"CSV", "Parquet"} <= set(labels), page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_hostile_names_are_text_and_are_cut(app, board, page):
+    _, ids = board
+    for name in ("script", "long", "markup"):
+        params = {"system": ids[name], "systems": ids[name], "task": "massive", "open": ids[name]}
+        seen = app(page, **params)
+        for element in seen.main:
+            if element.type in (
+                "markdown",
+                "html",
+                "header",
+                "subheader",
+                "title",
+                "caption",
+                "info",
+            ):
+                assert not any(bad in str(element.value) for bad in (SCRIPT, "<b>", ":red["))
+        # Labels of controls are Markdown, too; what a control offers is text.
+        controls = [*seen.selectbox, *seen.multiselect, *seen.text_input, *seen.metric]
+        for control in [*controls, *seen.expander]:
+            assert "<" not in control.label
+            assert "**" not in control.label
+        for control in [*seen.selectbox, *seen.multiselect]:
+            assert all(len(option) <= 120 for option in control.options), control.label
+        assert all(
+            len(text.value) <= 400 for text in seen.text if text.value.startswith("long <b>")
+        )
+        for spec in charts(seen):
+            assert "long <b> " * 20 not in json.dumps(spec)
+
+
+def test_overview_holds_the_scores_of_the_records(app, board):
+    folder, ids = board
+    shown = app("overview", task="massive").dataframe[0].value
+    record = folder / "submissions" / ids["good"] / "record.json"
+    means = Record.model_validate_json(record.read_bytes()).results.means
+    wanted = {m.split: m.value for m in means if (m.task, m.metric) == ("massive", "slot_f1")}
+    row = shown[shown["system"] == "good adapter"].iloc[0]
+    for split in ("aligned", "transfer"):
+        assert row[split] == pytest.approx(wanted[split])
+    assert row["gap"] == pytest.approx(91 - wanted["transfer"])
+    assert list(shown["transfer"]) == sorted(shown["transfer"], reverse=True)
+
+
+def test_overview_filters_and_sorts(app, board):
+    def systems(**params):
+        frames = [frame.value for frame in app("overview", task="massive", **params).dataframe]
+        return frames[0]["system"].tolist() if "base model" in frames[0] else []
+
+    assert len(systems()) == 7
+    assert set(systems(recipe="bare")) == {"bare model", "other base"}
+    assert "bare model" not in systems(recipe="aligned")
+    assert systems(find="good") == ["good adapter"]
+    assert systems(find="o%d") == [], "a wildcard is a character like any other"
+    ours = connect(board[0] / "leaderboard.duckdb")
+    query = "SELECT base_model FROM submissions WHERE name = 'other base'"
+    assert systems(base=ours.execute(query).fetchall()[0][0]) == ["other base"]
+    assert systems(sort="newest", find="adapter") == ["good adapter"]
+
+
+def test_a_filter_that_nothing_fits_says_what_to_do(app):
+    seen = app("overview", find="there is no such system")
+    assert "Take a filter back" in seen.info[0].value
+    assert "base model" not in seen.dataframe[0].value, "only the published rows"
+
+
+def test_a_row_opens_its_languages(app, board):
+    _, ids = board
+    assert len(charts(app("overview", task="massive"))) == 0
+    seen = app("overview", task="massive", open=ids["good"])
+    (spec,) = charts(seen)
+    text = json.dumps(spec)
+    assert all(label in text for label in ("SUPERVISED (1)", "ALIGNED (1)", "TRANSFER (4)"))
+
+
+def test_published_rows_are_apart(app):
+    shown = app("overview", task="massive").dataframe
+    assert "Llama 3" not in shown[0].value["base model"].tolist()
+    assert set(shown[1].value["model"]) >= {"Llama 3", "Qwen 2.5"}
+
+
+def test_every_choice_is_in_the_link_and_comes_back_from_it(app, board):
+    _, ids = board
+    seen = app("gains")
+    widget(seen, "Task").set_value("wmt23")
+    again(seen)
+    widget(seen, "System").set_value(ids["script"])
+    again(seen)
+    widget(seen, "Baseline").set_value(ids["good"])
+    widget(seen, "Colour by").set_value("script")
+    again(seen)
+    found = link(seen)
+    wanted = {"task": "wmt23", "system": ids["script"], "baseline": ids["good"], "colour": "script"}
+    assert {key: found[key] for key in wanted} == {key: [value] for key, value in wanted.items()}
+    other = app("gains", **found)
+    for label in ("Task", "System", "Baseline", "Colour by"):
+        assert widget(other, label).value == widget(seen, label).value
+    assert charts(other) == charts(seen)
+
+
+@pytest.mark.parametrize("page", PAGES[:-1])
+def test_links_that_make_no_sense_show_the_default_view(app, page):
+    keys = "task system systems baseline page open unit file layer from to sort base".split()
+    odd = dict.fromkeys(keys, "../../etc/passwd' OR 1=1 --")
+    assert link(app(page, **odd)) == link(app(page))
+
+
+def test_an_empty_choice_of_systems_stays_empty(app, board):
+    seen = app("layers", systems="")
+    assert widget(seen, "Systems").value == []
+    assert "Choose a system" in seen.info[0].value
+
+
+def test_gains_are_those_of_the_database(app, board):
+    folder, ids = board
+    seen = app("gains", task="massive", system=ids["good"])
+    assert widget(seen, "Baseline").value == ids["bare"], "the default"
+    with connect(folder / "leaderboard.duckdb") as store:
+        query = "SELECT unit, gain FROM significance WHERE submission = ? AND task = 'massive'"
+        stored = dict(store.execute(query, [ids["good"]]).fetchall())
+    metrics = {metric.label: metric.value for metric in seen.metric}
+    assert metrics["Languages that gain"] == str(sum(gain > 0 for gain in stored.values()))
+    assert metrics["Languages that lose"] == str(sum(gain < 0 for gain in stored.values()))
+
+
+def test_gains_over_any_other_baseline_are_tested_on_the_spot(app, board):
+    folder, ids = board
+    seen = app("gains", task="massive", system=ids["good"], baseline=ids["long"])
+    with connect(folder / "leaderboard.duckdb") as store:
+        query = (
+            "SELECT avg(gain) FROM gains "
+            "WHERE submission = ? AND baseline = ? AND task = ? AND metric = ?"
+        )
+        ((mean,),) = store.execute(
+            query, [ids["good"], ids["long"], "massive", "slot_f1"]
+        ).fetchall()
+    assert seen.metric[2].value == f"{mean:+.1f}"
+
+
+def test_layers_of_chosen_pairs(app, board):
+    folder, ids = board
+    seen = app("layers", systems=ids["good"], to="de", **{"from": "sw"})
+    text = json.dumps(charts(seen)[0])
+    with connect(folder / "leaderboard.duckdb") as store:
+        query = (
+            "SELECT accuracy FROM pair_accuracies "
+            "WHERE submission = ? AND layer = 2 AND source = 'sw' AND target = 'de'"
+        )
+        ((accuracy,),) = store.execute(query, [ids["good"]]).fetchall()
+    (frame,) = [f for f in data(seen, 0) if {"layer", "value"} <= set(f)]
+    assert frame.set_index("layer")["value"].to_dict()[2] == pytest.approx(accuracy)
+    assert "low" not in text, "intervals are known for all pairs only"
+
+
+def data(app, place):
+    """The tables that a chart carries."""
+    import pyarrow as pa
+
+    proto = app.get("vega_lite_chart")[place].proto
+    given = [one.data.data for one in proto.datasets] or [proto.data.data]
+    return [pa.ipc.open_stream(io.BytesIO(one)).read_pandas() for one in given]
+
+
+def test_the_matrix_has_the_pairs_of_one_layer(app, board):
+    _, ids = board
+    seen = app("layers", systems=ids["good"], layer="4")
+    (frame,) = [f for f in data(seen, 1) if "accuracy" in f]
+    assert len(frame) == 3 * 2
+
+
+def test_correlation_shows_r_of_the_points(app, board):
+    _, ids = board
+    seen = app("correlation", task="massive", system=ids["good"], split="all")
+    (points,) = [f for f in data(seen, 0) if "unit" in f]
+    r = points["retrieval"].corr(points["value"])
+    assert seen.metric[0].value == f"{r:.2f}"
+    (line,) = [f for f in data(seen, 0) if "unit" not in f]
+    fitted = np.polyval(np.polyfit(points["retrieval"], points["value"], 1), line["retrieval"])
+    assert line["value"].to_numpy() == pytest.approx(fitted)
+
+
+def test_compare_shows_the_answers_of_both(app, board):
+    _, ids = board
+    params = {"task": "massive", "system": ids["good"], "baseline": ids["bare"], "unit": "sw"}
+    every = app("compare", **params, verdict="every")
+    texts = [text.value for text in every.text]
+    assert texts.count("play song 0 now") == 1
+    assert texts.count("nothing of it") + texts.count("song_name: song 0; time: now") > 0
+    better = app("compare", **params, verdict="system")
+    texts = [text.value for text in better.text]
+    firsts = [texts[i + 1] for i, t in enumerate(texts) if t.startswith("good adapter (")]
+    seconds = [texts[i + 1] for i, t in enumerate(texts) if t.startswith("bare model (")]
+    assert firsts
+    assert all(text != "nothing of it" for text in firsts)
+    assert set(seconds) == {"nothing of it"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted"),
+    [("de-en", [True, False, False, False]), ("en-de", [False, True, True, True])],
+)
+def test_hebrew_runs_from_right_to_left_and_english_does_not(
+    app, board, tmp_path, monkeypatch, unit, wanted
+):
+    folder, ids = board
+    db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        store.execute("UPDATE languages SET script = 'Hebrew' WHERE code = 'de'")
+    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(db))
+    params = {"task": "wmt23", "system": ids["good"], "baseline": ids["bare"], "unit": unit}
+    seen = app("compare", **params, verdict="every")
+    keys = [block.key or "" for block in containers(seen.main)]
+    first = [key for key in keys if "text-0-" in key]
+    assert ["rtl-text" in key for key in first] == wanted
+
+
+def containers(block):
+    for child in block.children.values():
+        if hasattr(child, "children"):
+            yield child
+            yield from containers(child)
+
+
+def test_compare_without_the_test_sets_shows_the_answers(app, board, tmp_path, monkeypatch):
+    _, ids = board
+    monkeypatch.setenv("XLT_BENCH_DATA", str(tmp_path))
+    seen = app("compare", task="uner", system=ids["good"], baseline=ids["script"], verdict="every")
+    assert "xlt-bench data fetch" in [code.value for code in seen.code]
+
+
+def test_submission_has_the_record_the_command_and_the_files(app, board):
+    _, ids = board
+    seen = app("submission", system=ids["limited"])
+    codes = [code.value for code in seen.code]
+    assert "xlt-bench evaluate" in codes
+    assert MARKUP in [text.value for text in seen.text], "notes are text"
+    listed = [frame.value for frame in seen.dataframe if "file" in frame.value]
+    assert "predictions/massive/sw.jsonl.zst" in listed[0]["file"].tolist()
+    facts = seen.dataframe[0].value.set_index("what")["value"]
+    assert facts["item_limit"] == "3"
+
+
+def test_the_app_sees_a_new_database_without_a_restart(app, board, tmp_path, monkeypatch):
+    folder, _ = board
+    db = tmp_path / "db.duckdb"
+    shutil.copy(folder / "leaderboard.duckdb", db)
+    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(db))
+    seen = app("overview", task="massive")
+    assert "good adapter" in seen.dataframe[0].value["system"].tolist()
+    new = tmp_path / "new.duckdb"
+    shutil.copy(folder / "leaderboard.duckdb", new)
+    with duckdb.connect(new) as store:
+        store.execute("UPDATE submissions SET name = 'renamed' WHERE name = 'good adapter'")
+    new.replace(db)
+    assert "renamed" in again(seen).dataframe[0].value["system"].tolist()
+
+
+def test_first_start_builds_and_without_submissions_says_how(board, tmp_path, monkeypatch):
+    folder, _ = board
+    db = tmp_path / "db.duckdb"
+    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(db))
+    monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(tmp_path / "none"))
+    seen = visit()
+    assert "none could be built" in seen.info[0].value
+    assert not db.exists()
+    monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(folder / "submissions"))
+    assert len(again(seen).dataframe[0].value) == 7
+
+
+def test_an_empty_leaderboard_says_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "submissions").mkdir()
+    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(tmp_path / "db.duckdb"))
+    monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(tmp_path / "submissions"))
+    for page in PAGES[:-1]:
+        seen = visit(page)
+        assert seen.info, page
+        assert any("xlt-bench submit" in code.value for code in seen.code), page
+
+
+def test_downloads_hold_the_cells_and_no_formulas(monkeypatch):
+    monkeypatch.syspath_prepend(str(APP.parent))
+    import links
+
+    frame = pd.DataFrame(
+        {"text": ["=1+1", "plain", None], "x": [-1.5, 2.0, 3.0], "l": [["a"], [], []]}
+    )
+    back = pd.read_csv(io.BytesIO(links.csv(frame)))
+    assert back["text"].tolist()[:2] == ["'=1+1", "plain"]
+    assert back["x"].tolist() == [-1.5, 2.0, 3.0]
+    same = pd.read_parquet(io.BytesIO(links.parquet(frame)))
+    assert same["text"].tolist()[:2] == ["=1+1", "plain"]
