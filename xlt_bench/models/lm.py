@@ -28,6 +28,7 @@ from xlt_bench.models.blocks import (
     pooled_layers,
 )
 from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
+from xlt_bench.models.generation import decoder
 
 _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 16
@@ -100,9 +101,9 @@ class XltLM(HFLM):  # type: ignore[misc]
             self.bos_counts.update(ids[:3].count(bos) for ids in encoded)
         self.truncated_prompts += sum(len(ids) > room for ids in encoded)
         encoded = [ids[-room:] for ids in encoded]
-        return self._batched(
-            encoded, lambda batch: self._generate_batch(batch, max_new_tokens), progress
-        )
+        stops = self._stop_ids()
+        decode = decoder(self.model, encoded, max_new_tokens, stops, self.tokenizer.pad_token_id)
+        return [self._answer(tokens, stops) for tokens in self._batched(encoded, decode, progress)]
 
     def _batched(
         self,
@@ -127,31 +128,10 @@ class XltLM(HFLM):  # type: ignore[misc]
             progress(len(chosen))
         return [results[i] for i in range(len(rows))]
 
-    @torch.inference_mode()
-    def _generate_batch(self, batch: list[list[int]], max_new_tokens: int) -> list[Generation]:
-        width = max(map(len, batch))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-        stops = self._stop_ids()
-        output = self.model.generate(
-            input_ids=ids.to(self.device),
-            attention_mask=mask.to(self.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=stops,
-            pad_token_id=pad,
-        )
-        answers = []
-        for row in output[:, width:].tolist():
-            end = next((i for i, token in enumerate(row) if token in stops), None)
-            text = self.tokenizer.decode(row[:end], skip_special_tokens=True)
-            answers.append(Generation(text, cut_off=end is None))
-        return answers
+    def _answer(self, tokens: list[int], stops: list[int]) -> Generation:
+        end = next((i for i, token in enumerate(tokens) if token in stops), None)
+        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        return Generation(text, cut_off=end is None)
 
     def _stop_ids(self) -> list[int]:
         """End-of-text and end-of-turn: what the model's generation config and tokenizer name."""

@@ -1,0 +1,202 @@
+"""Answers per second of our generation against stock `lm_eval --model hf`.
+
+    python performance/generation.py --model SmolLM2-135M-Instruct [--adapter FOLDER]
+
+Both get the same requests (MASSIVE test utterances of one language), model, adapter, dtype and
+batch size, by turns in one process; the answers must be equal. Without --model a random model of
+SmolLM2-135M's shape. Without --adapter the end-of-text logit is raised until the answers are as
+long as the gold ones, on average and at most: like an adapter whose answers end, without its cost.
+Prints last `generation ratio=X goal=3.0 met|missed`; exit code 1 where it missed or, in float32,
+where an answer differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from peft import PeftModel
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from xlt_bench.benchmarks import massive
+from xlt_bench.benchmarks.base import Item
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError
+from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
+from xlt_bench.models.generation import ordinary
+from xlt_bench.models.lm import XltLM
+from xlt_bench.models.load import DTYPES, choose_device, load_base
+
+GOAL = 3.0
+
+
+def main() -> int:
+    """Measure by turns, compare, print; returns the exit code."""
+    options = _options()
+    items = _items(options.data_dir, options.language, options.prompts)
+    device = choose_device(options.device)
+    model, tokenizer = _model(options.model, items, options.dtype, device)
+    set_chat_template(tokenizer, None)
+    prompts = [render_chat(tokenizer, i.messages, add_generation_prompt=True) for i in items]
+    if options.adapter:
+        model = PeftModel.from_pretrained(model, options.adapter).eval()
+    else:
+        end_answers(model, tokenizer, items, prompts)
+    lms = {
+        "ours": XltLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size),
+        "stock": HFLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size),
+    }
+    ratios, differing = [], 0
+    for turn in range(options.turns):
+        order = ["stock", "ours"] if turn % 2 else ["ours", "stock"]
+        results = {name: timed(lms[name], prompts) for name in order}
+        (ours, our_texts), (stock, stock_texts) = results["ours"], results["stock"]
+        differing += sum(a != b for a, b in zip(our_texts, stock_texts, strict=True))
+        ratios.append(stock / ours)
+        print(
+            f"turn {turn + 1}: ours {len(items) / ours:.2f}, stock {len(items) / stock:.2f} items/s"
+        )
+    lengths = sorted(len(tokenizer(text)["input_ids"]) for text in our_texts)
+    print(
+        f"{len(items)} prompts, batch size {options.batch_size}, {options.dtype} on {device}, "
+        f"{torch.get_num_threads()} threads; answers of {statistics.mean(lengths):.1f} tokens on "
+        f"average, {lengths[len(lengths) // 2]} at the median, {lengths[-1]} at most; "
+        f"{len(set(our_texts))} distinct; {differing} of {len(items) * options.turns} differ"
+    )
+    ratio = statistics.median(ratios)
+    met = ratio >= GOAL and not (differing and options.dtype == "float32")
+    print(f"generation ratio={ratio:.2f} goal={GOAL} {'met' if met else 'missed'}")
+    return 0 if met else 1
+
+
+def timed(lm: Any, prompts: Sequence[str]) -> tuple[float, list[str]]:
+    """Seconds that lm-eval's door takes for all prompts, and the answers."""
+    settings = {"until": [], "max_gen_toks": massive.MAX_NEW_TOKENS, "do_sample": False}
+    requests = [
+        Instance("generate_until", {}, (prompt, dict(settings)), i)
+        for i, prompt in enumerate(prompts)
+    ]
+    start = time.perf_counter()
+    texts = lm.generate_until(requests, disable_tqdm=True)
+    return time.perf_counter() - start, [text.strip() for text in texts]
+
+
+def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequence[str]) -> None:
+    """Raise the end-of-text logit so far that answers are as long as the gold ones on average.
+
+    One run that never ends tells for each raise where each answer would end: at the first token
+    that leads the end-of-text token by less. None gets longer than the longest gold answer.
+    """
+    targets = [len(tokenizer(item.target)["input_ids"]) + 1 for item in items]
+    gold, longest, end = statistics.mean(targets), max(targets), tokenizer.eos_token_id
+    step = _count_steps(model)
+    leads: list[Tensor] = []
+
+    def record(_module: Any, _inputs: Any, logits: Tensor) -> None:
+        ends = logits[:, -1, end].clone()
+        logits[..., end] = -torch.inf
+        leads.append(logits[:, -1].amax(-1).float() - ends)
+
+    head = model.get_output_embeddings()
+    hook = head.register_forward_hook(record)
+    sample = [encode_prompt(tokenizer, prompt) for prompt in prompts[:16]]
+    ordinary(model, sample, longest, [end], end)
+    hook.remove()
+    lowest = torch.stack(leads, dim=1).cummin(dim=1).values  # (rows, steps)
+    raises = lowest.unique()  # in ascending order
+    lengths = torch.stack([(lowest >= value).sum(1) + 1 for value in raises]).float()
+    nearest = int((lengths.clamp(max=longest).mean(1) - gold).abs()[:-1].argmin())
+    # Between two leads: the very lead of a row would be a tie, which rounding decides.
+    chosen = raises[nearest : nearest + 2].mean().item()
+
+    def lift(_module: Any, _inputs: Any, logits: Tensor) -> None:
+        logits[..., end] += chosen if step[0] < longest else torch.inf
+
+    head.register_forward_hook(lift)
+    print(
+        f"end-of-text raised by {chosen:.2f}; gold answers have {gold:.1f} tokens on average, "
+        f"{longest} at most"
+    )
+
+
+def _count_steps(model: Any) -> list[int]:
+    """A list whose only number is the step of the answer that the model is at, from 1."""
+    step = [0]
+
+    def count(_module: Any, inputs: tuple[Tensor, ...]) -> None:
+        step[0] = step[0] + 1 if inputs[0].shape[1] == 1 else 1
+
+    model.get_input_embeddings().register_forward_pre_hook(count)
+    return step
+
+
+def _model(folder: str | None, items: Sequence[Item], dtype: str, device: str) -> tuple[Any, Any]:
+    """The folder's model, or a random one of SmolLM2-135M's shape with a tokenizer for `items`."""
+    if folder:
+        base = load_base(folder, dtype, device)
+        return base.model, base.tokenizer
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    texts = [text for item in items for text in (item.system, item.user, item.target)]
+    bpe.train_from_iterator(texts, 4096, show_progress=False, special_tokens=["<|end|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, eos_token="<|end|>", pad_token="<|end|>"
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config).to(device, DTYPES[dtype]).eval()
+    known = len(tokenizer)  # the rest of the vocabulary has no text that could be compared
+
+    def silence(_module: Any, _inputs: Any, logits: Tensor) -> None:
+        logits[..., known:] = -torch.inf
+
+    model.get_output_embeddings().register_forward_hook(silence)
+    return model, tokenizer
+
+
+def _items(data_dir: str | None, language: str, count: int) -> list[Item]:
+    """Test utterances at even distances in MASSIVE's file."""
+    items = massive.load(data_root(data_dir), language)
+    return items[:: max(1, len(items) // count)][:count]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", help="model folder or hub name; else a random model")
+    parser.add_argument("--adapter", help="PEFT adapter whose answers end")
+    parser.add_argument("--data-dir", help="folder of the data sets, as of xlt-bench")
+    parser.add_argument("--language", default="es")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
+    parser.add_argument("--device")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,230 @@
+"""Our greedy loop against transformers' `generate`, each prompt alone and without padding."""
+
+import random
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    FalconMambaConfig,
+    Gemma3TextConfig,
+    GPTNeoConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+)
+
+from xlt_bench.models import cache, generation
+from xlt_bench.models.cache import keeps_every_slot
+from xlt_bench.models.generation import decoder, shared_prefix
+from xlt_bench.models.lm import XltLM
+from xlt_bench.models.load import load_base
+
+VOCABULARY, LIMIT, PAD = 61, 24, 0
+STOPS = [3, 4, 5, 6, 7, 8, 9]
+SIZE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 7,
+    "pad_token_id": PAD,
+    "tie_word_embeddings": False,  # tied random weights repeat the last token for ever
+}
+ALTERNATE = ["sliding_attention", "full_attention"]
+FULL_WIDTH = {
+    "llama": LlamaConfig(**SIZE),
+    "qwen2": Qwen2Config(**SIZE),
+    "mistral": MistralConfig(**SIZE, sliding_window=None),
+    "mistral, wide window": MistralConfig(**SIZE, sliding_window=128),
+    "gemma3, wide window": Gemma3TextConfig(
+        **SIZE, head_dim=8, sliding_window=128, layer_types=ALTERNATE
+    ),
+}
+LEFT_TO_TRANSFORMERS = {
+    "mistral, narrow window": MistralConfig(**SIZE, sliding_window=12),
+    "gemma3, narrow window": Gemma3TextConfig(
+        **SIZE, head_dim=8, sliding_window=12, layer_types=ALTERNATE
+    ),
+    "recurrent": FalconMambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2),
+    "local attention": GPTNeoConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=12,
+    ),
+    "no position_ids": BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4),
+}
+
+
+def random_model(config):
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # far from the tiny initial weights, so that answers vary
+            parameter.data.normal_(0, 0.25)
+    return model
+
+
+def made_up_rows(shared, count=9, seed=0):
+    """Rows of unequal lengths behind a common prefix; what follows differs from the first token."""
+    draw = random.Random(seed)
+    prefix = [draw.randrange(10, VOCABULARY) for _ in range(shared)]
+    return [
+        [*prefix, 10 + i, *(draw.randrange(10, VOCABULARY) for _ in range(draw.randrange(20)))]
+        for i in range(count)
+    ]
+
+
+def alone(model, rows, limit=LIMIT):
+    """What transformers' own loop answers to each row by itself."""
+    return [
+        model.generate(
+            input_ids=torch.tensor([row]),
+            attention_mask=torch.ones(1, len(row), dtype=torch.long),
+            max_new_tokens=limit,
+            do_sample=False,
+            eos_token_id=STOPS,
+            pad_token_id=PAD,
+        )[0, len(row) :].tolist()
+        for row in rows
+    ]
+
+
+def ours(model, rows, batch_size=9, limit=LIMIT):
+    decode = decoder(model, rows, limit, STOPS, PAD)
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [tokens for batch in batches for tokens in decode(batch)]
+
+
+def ended(answers):
+    """Without what stands behind the first stop token."""
+    ends = [next((i for i, t in enumerate(row) if t in STOPS), LIMIT) for row in answers]
+    return [row[: end + 1] for row, end in zip(answers, ends, strict=True)]
+
+
+@pytest.mark.parametrize("name", FULL_WIDTH)
+@pytest.mark.parametrize("shared", [0, 1, 17])
+def test_tokens_are_those_of_transformers(name, shared):
+    model = random_model(FULL_WIDTH[name])
+    rows = made_up_rows(shared)
+    assert shared_prefix(rows) == shared
+    assert keeps_every_slot(model, max(map(len, rows)) + LIMIT)
+    expected = alone(model, rows)
+    # The comparison must see rows that leave early, and rows that the limit cuts off.
+    assert len({len(row) for row in expected}) > 2
+    assert ours(model, rows) == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_batch_size_and_limit_change_nothing(batch_size):
+    model = random_model(FULL_WIDTH["llama"])
+    rows = made_up_rows(11, count=33)
+    expected = alone(model, rows)
+    assert ours(model, rows, batch_size) == expected
+    for limit in (1, 2, 5):
+        assert ours(model, rows, batch_size, limit) == [row[:limit] for row in expected]
+
+
+def test_answers_longer_than_the_buffer_first_has_room_for():
+    model = random_model(FULL_WIDTH["llama"])
+    limit = 2 * cache._GROWTH + 5
+    rows = made_up_rows(6, count=20)
+    expected = alone(model, rows, limit)
+    assert max(map(len, expected)) > cache._GROWTH + 1
+    assert ours(model, rows, 20, limit) == expected
+
+
+def test_shared_prefix_leaves_a_token_of_every_row():
+    assert shared_prefix([[1, 2, 3], [1, 2, 3]]) == 2
+    assert shared_prefix([[1, 2], [1, 2, 3], [1, 2, 4]]) == 1
+    assert shared_prefix([[1, 2, 3], [4, 2, 3]]) == 0
+    assert shared_prefix([[1, 2, 3]]) == 0
+    assert shared_prefix([]) == 0
+
+
+def test_a_prompt_that_is_the_whole_prefix():
+    model = random_model(FULL_WIDTH["qwen2"])
+    rows = made_up_rows(12, count=4)
+    rows += [rows[0][:12], rows[0][:12]]
+    assert shared_prefix(rows) == 11
+    assert ours(model, rows) == alone(model, rows)
+    assert ours(model, [rows[0]] * 3) == alone(model, [rows[0]] * 3)
+
+
+@pytest.mark.parametrize("name", LEFT_TO_TRANSFORMERS)
+def test_caches_that_padding_would_disturb_are_left_to_transformers(name, monkeypatch):
+    monkeypatch.setattr(generation, "greedy", lambda *_: pytest.fail("our loop ran"))
+    model = random_model(LEFT_TO_TRANSFORMERS[name])
+    rows = made_up_rows(17, count=1) * 3  # of one length: no padding to disturb the reference
+    assert not keeps_every_slot(model, max(map(len, rows)) + LIMIT)
+    assert ended(ours(model, rows)) == alone(model, rows)
+
+
+def test_a_window_is_wide_enough_up_to_its_last_slot():
+    model = random_model(FULL_WIDTH["mistral, wide window"])
+    assert keeps_every_slot(model, 128)
+    assert not keeps_every_slot(model, 129)
+    rows = [row + [10] * (128 - LIMIT - len(row)) for row in made_up_rows(30, count=2)]
+    rows.append(rows[0][:60])
+    assert ours(model, rows) == alone(model, rows)
+
+
+def test_the_repetition_penalty_of_the_generation_config():
+    model = random_model(FULL_WIDTH["qwen2"])
+    rows = made_up_rows(8)
+    plain = ours(model, rows)
+    model.generation_config.repetition_penalty = 1.4
+    assert ours(model, rows) == alone(model, rows) != plain
+    model.generation_config.no_repeat_ngram_size = 2
+    assert not keeps_every_slot(model, 1)
+    assert ended(ours(model, rows)) == alone(model, rows)
+
+
+def test_adapter_and_bare_model_by_turns():
+    model = get_peft_model(
+        random_model(FULL_WIDTH["llama"]),
+        LoraConfig(r=2, target_modules=["k_proj", "v_proj"], init_lora_weights=False),
+    ).eval()
+    rows = made_up_rows(15)
+    adapted = alone(model, rows)
+    with model.disable_adapter():
+        bare = alone(model, rows)
+        assert ours(model, rows) == bare
+    assert adapted != bare
+    assert ours(model, rows) == adapted
+    with model.disable_adapter():
+        assert ours(model, rows) == bare
+
+
+def test_virtual_tokens_are_left_to_peft():
+    model = random_model(FULL_WIDTH["llama"])
+    tuned = get_peft_model(
+        model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    ).eval()
+    assert keeps_every_slot(model, 50)
+    assert not keeps_every_slot(tuned, 50)
+
+
+def test_the_lm_answers_as_transformers_does(tiny_model, tiny_adapter):
+    base = load_base(str(tiny_model), "float32", "cpu")
+    model = PeftModel.from_pretrained(base.model, tiny_adapter).eval()
+    lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=3)
+    prompts = [f"Same beginning, then {'x' * i} {i}" for i in range(7)]
+    told = []
+    answers = lm.generate(prompts, 20, told.append)
+    assert told == [3, 3, 1]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        inputs = base.tokenizer(prompt, return_tensors="pt")
+        output = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]
+        tokens = output[inputs["input_ids"].shape[1] :].tolist()
+        assert answer.text == base.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert answer.cut_off == (base.tokenizer.eos_token_id not in tokens)
