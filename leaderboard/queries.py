@@ -99,6 +99,13 @@ def like(words: str) -> str:
     return f"%{words}%"
 
 
+def describe(frame: pd.DataFrame) -> None:
+    """Give rows a unit their `label` and `group`, as the charts want them."""
+    frame["label"] = unit_labels(frame)
+    placed = zip(frame["setting"], frame["aligned"], strict=True)
+    frame["group"] = [group(setting, aligned) for setting, aligned in placed]
+
+
 def group(setting: str | None, aligned: bool) -> str:
     """Where a unit stands in a chart; alignment is the adapter's and goes before the setting."""
     return "aligned" if aligned else setting or "not aligned"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xlt_bench import cli_leaderboard
+from xlt_bench.cli_leaderboard import DataDir
 from xlt_bench.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -24,11 +25,6 @@ app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
-
-DataDir = Annotated[
-    str | None,
-    typer.Option(help="Data folder, or mini; else $XLT_BENCH_DATA, else the user's cache."),
-]
 
 
 def main() -> None:
@@ -88,12 +84,7 @@ def evaluate(
         numbers = [int(part) for part in _listed(layers)]
     except ValueError:
         raise InputError(f"--layers must be numbers such as 8,16, not {layers!r}") from None
-    from transformers.utils import logging as hf_logging
-
     from xlt_bench.evaluate import Options
-    from xlt_bench.evaluate import evaluate as run_all
-
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     options = Options(
         model=model,
@@ -109,7 +100,7 @@ def evaluate(
         chat_template=chat_template,
         data_dir=data_dir,
     )
-    for run, record in run_all(options, _track):
+    for run, record in _evaluated(options):
         for note in record.notes:
             errors.print(note, markup=False, style="bold red" if "WARNING" in note else "")
         title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
@@ -136,7 +127,7 @@ def score(
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    aligned = record.adapter.alignment_languages if record and record.adapter else []
+    aligned = record.alignment_languages if record else []
     scores = score_run(run, data_root(data_dir), aligned)
     text = scores.model_dump_json(indent=1)
     if as_json:
@@ -257,20 +248,15 @@ def demo(
 ) -> None:
     """See it work, offline: the embedded model's two adapters on the mini suite, and the gains."""
     _quiet()
-    from transformers.utils import logging as hf_logging
-
     from xlt_bench.compare import compare_systems, load_system
     from xlt_bench.compare import tables as comparison_tables
     from xlt_bench.data.root import data_root
     from xlt_bench.evaluate import Options
-    from xlt_bench.evaluate import evaluate as run_all
     from xlt_bench.tables import render
 
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     adapters = ["embedded:baseline", "embedded:aligned"]
     options = Options(model="embedded", adapters=adapters, data_dir="mini", output=output)
-    runs = list(run_all(options, _track))
-    (base_run, base), (run, aligned) = runs
+    (base_run, base), (run, aligned) = _evaluated(options)
     root = data_root("mini")
     systems = [load_system(str(path), Path("submissions"), root) for path in (run, base_run)]
     print(render(comparison_tables(*compare_systems(*systems), "text"), "text"))
@@ -362,6 +348,16 @@ def stubs(
     elif names := module.drifted(folder):
         errors.print(f"not as `xlt-bench stubs` writes them: {', '.join(names)}", markup=False)
         raise SystemExit(1)
+
+
+def _evaluated(options: Any) -> Iterator[Any]:
+    """Each run of `evaluate` as it is finished, with our progress line in place of the loader's."""
+    from transformers.utils import logging as hf_logging
+
+    from xlt_bench.evaluate import evaluate as run_all
+
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return run_all(options, _track)
 
 
 def _quiet(progress: bool = False) -> None:

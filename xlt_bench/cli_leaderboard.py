@@ -18,7 +18,7 @@ errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 DataDir = Annotated[
     str | None,
-    typer.Option(help="Data folder; else $XLT_BENCH_DATA, else the user's cache."),
+    typer.Option(help="Data folder, or mini; else $XLT_BENCH_DATA, else the user's cache."),
 ]
 Submissions = Annotated[Path, typer.Option(help="The folder of submissions.")]
 Database = Annotated[Path, typer.Option(help="The DuckDB file.")]

@@ -10,14 +10,12 @@ from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, Family, language, units
 from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
 from xlt_bench.record import Plan, Record
-from xlt_bench.scoring import ByUnit, count_run, is_aligned, score_function
+from xlt_bench.scoring import ByUnit, count_run, is_aligned, members, score_function
 from xlt_bench.submit.counts import Tasks, metrics, read_counts
 from xlt_bench.submit.opening import open_package
 from xlt_bench.submit.package import COUNTS, RECORD, SUBMISSION, base_model
 from xlt_bench.submit.reading import read_model
 from xlt_bench.tables import Table
-
-SPLITS = ("supervised", "transfer", "aligned", "all")
 
 
 @dataclass(frozen=True)
@@ -77,26 +75,20 @@ def compare_means(
 ) -> list[MeanGain]:
     """The gains in the means over the units of a split that both have; no empty splits."""
     aligned = {language(code).code for code in alignment_languages}
-    settings = units(task)
     both = _shared(task, system, baseline)
     found = []
-    for split in SPLITS:
-        members = tuple(
-            unit
-            for unit in both
-            if split in ("all", settings[unit])
-            or (split == "aligned" and is_aligned(task, unit, aligned))
-        )
-        if members:
-            ours = {unit: system[unit] for unit in members}
-            theirs = {unit: baseline[unit] for unit in members}
+    for split, names in members(task, metrics(task)[0], aligned).items():
+        shared = tuple(unit for unit in names if unit in both)
+        if shared:
+            ours = {unit: system[unit] for unit in shared}
+            theirs = {unit: baseline[unit] for unit in shared}
             found.append(
                 MeanGain(
                     split=split,
-                    value=sum(one.value for one in ours.values()) / len(members),
-                    baseline=sum(one.value for one in theirs.values()) / len(members),
+                    value=sum(one.value for one in ours.values()) / len(shared),
+                    baseline=sum(one.value for one in theirs.values()) / len(shared),
                     gain=mean_gain(ours, theirs),
-                    units=members,
+                    units=shared,
                 )
             )
     return found
@@ -149,8 +141,7 @@ def load_system(name: str, submissions: Path, root: Path) -> System:
         label, tasks = str(folder), count_run(record.plan, folder, root).tasks
     else:
         raise InputError(f"{name} is neither a finished run nor a submission in {submissions}")
-    aligned = record.adapter.alignment_languages if record.adapter else []
-    return System(label, record.plan, aligned, record.data_digests, tasks)
+    return System(label, record.plan, record.alignment_languages, record.data_digests, tasks)
 
 
 def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:

@@ -42,7 +42,7 @@ from xlt_bench.runs import (
     write_layer,
     write_predictions,
 )
-from xlt_bench.scoring import score_run
+from xlt_bench.scoring import score_run, task_version
 
 TASK_NAMES: dict[str, Family] = {
     "massive": "massive",
@@ -161,7 +161,7 @@ def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, 
             limit=options.limit,
             layers=layers,
             units=chosen,
-            task_versions={t: TEXT[t].VERSION if t in TEXT else flores.VERSION for t in chosen},
+            task_versions={task: task_version(task) for task in chosen},
         )
         open_run(run, plan)
         if adapter:

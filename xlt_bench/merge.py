@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import yaml
@@ -20,7 +20,13 @@ from xlt_bench.benchmarks import TEXT
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.languages import Family, units
-from xlt_bench.models.adapters import AdapterFiles, alignment_languages, check_adapter, find_adapter
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    alignment_languages,
+    check_adapter,
+    find_adapter,
+    install,
+)
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.runs import write_bytes
@@ -121,7 +127,7 @@ def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
 def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
     from xlt_bench.models.lm import XltLM
 
-    (task,) = (name for name in SELECTABLE if name == options.select_on)
+    task = cast(Family, options.select_on)  # _check saw to it
     benchmark, root = TEXT[task], data_root(options.data_dir)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size="auto")
     scores = []
@@ -147,12 +153,10 @@ def _write(
     name = _named(weight)
     with TemporaryDirectory() as staging:
         model.save_pretrained(staging, selected_adapters=[name])
-        folder = Path(staging) / name
         write_bytes(
             options.output / "README.md", _card(options, weight, languages, scores).encode()
         )
-        for file in ("adapter_config.json", "adapter_model.safetensors"):
-            write_bytes(options.output / file, (folder / file).read_bytes())
+        install(Path(staging) / name, options.output)
 
 
 def _card(

@@ -132,3 +132,8 @@ class Record(_Strict):
     batch_sizes: dict[str, str]
     fertility: dict[str, Fertility]
     results: Scores
+
+    @property
+    def alignment_languages(self) -> list[str]:
+        """What the adapter was aligned on; none without an adapter."""
+        return self.adapter.alignment_languages if self.adapter else []

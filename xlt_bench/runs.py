@@ -32,7 +32,8 @@ class Prediction:
 
     id: str
     hypothesis: str
-    cut_off: bool
+    cut_off: bool | None
+    """None where it is not known: plain lm-eval does not say."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -88,6 +89,14 @@ def read_predictions(path: Path) -> list[Prediction]:
         ) from None
 
 
+LAYER_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("target", pa.string()),
+        ("accuracy", pa.float64()),
+        ("neighbours", pa.list_(pa.int16())),
+    ]
+)
 Table = Mapping[tuple[str, str], Sequence[int]]
 
 
@@ -102,16 +111,8 @@ def write_layer(path: Path, table: Table) -> None:
         }
         for (source, target), found in table.items()
     ]
-    schema = pa.schema(
-        [
-            ("source", pa.string()),
-            ("target", pa.string()),
-            ("accuracy", pa.float64()),
-            ("neighbours", pa.list_(pa.int16())),
-        ]
-    )
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=LAYER_SCHEMA), sink, compression="zstd")
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from xlt_bench.benchmarks import TEXT
-from xlt_bench.benchmarks.base import flags
+from xlt_bench.benchmarks.base import RETRIEVAL, RETRIEVAL_VERSION, flags
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family, language, other_side, units
 from xlt_bench.metrics.significance import Counts, Interval, Score, interval, mean_interval, percent
@@ -27,9 +27,6 @@ from xlt_bench.runs import (
     read_predictions,
 )
 
-RETRIEVAL = "retrieval_accuracy"
-RETRIEVAL_VERSION = 1
-"""The version of benchmarks.flores, which needs torch to be imported."""
 CUT_OFF = "cut_off"
 """Percent of answers that the length limit cut off; only our own LM knows."""
 Split = Literal["all", "supervised", "transfer", "aligned"]
@@ -84,16 +81,32 @@ def task_version(task: Family) -> int:
 
 def count_run(plan: Plan, run: Path, root: Path) -> Counted:
     """The counts of the predictions and retrieval answers that are there."""
-    tasks: dict[Family, dict[str, ByUnit]] = {}
-    for task, planned in plan.units.items():
-        for unit in planned if task != "flores" else []:
-            path = predictions_path(run, task, unit)
-            if path.exists():
-                answers = read_predictions(path)
-                for metric, counts in count_answers(root, task, unit, plan.limit, answers).items():
-                    tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
+    there = [(task, unit, predictions_path(run, task, unit)) for task, unit in text_units(plan)]
+    answered = (
+        (task, unit, count_answers(root, task, unit, plan.limit, read_predictions(path)))
+        for task, unit, path in there
+        if path.exists()
+    )
     paths = {layer: layer_path(run, layer) for layer in plan.layers}
     tables = ((layer, read_layer(path)) for layer, path in paths.items() if path.exists())
+    return gather(plan, answered, tables)
+
+
+def text_units(plan: Plan) -> list[tuple[Family, str]]:
+    """The planned units that are answered with text, in order: all but retrieval's."""
+    return [(task, u) for task, names in plan.units.items() if task != "flores" for u in names]
+
+
+def gather(
+    plan: Plan,
+    answered: Iterable[tuple[Family, str, Mapping[str, Counts]]],
+    tables: Iterable[tuple[int, Table]],
+) -> Counted:
+    """Counts by metric of each text unit, and retrieval's by layer, as they come, put together."""
+    tasks: dict[Family, dict[str, ByUnit]] = {}
+    for task, unit, by_metric in answered:
+        for metric, counts in by_metric.items():
+            tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
     layers, by_unit = count_retrieval(plan.units.get("flores", []), tables)
     if by_unit:
         tasks["flores"] = {RETRIEVAL: by_unit}
@@ -110,7 +123,7 @@ def count_answers(
         raise InputError(f"the predictions of {task} {unit} are not of its test set: {fault}")
     counts: dict[str, Counts] = TEXT[task].count(items, [answer.hypothesis for answer in answers])
     if not any(answer.cut_off is None for answer in answers):
-        counts[CUT_OFF] = flags([answer.cut_off for answer in answers])
+        counts[CUT_OFF] = flags([bool(answer.cut_off) for answer in answers])
     return counts
 
 

@@ -9,7 +9,7 @@ import charts
 import pick
 import streamlit as st
 from links import choose, footer, nothing
-from queries import ask, group, one
+from queries import ask, describe, one
 
 SPLITS = {"transfer": "transfer languages", "all": "all languages"}
 RETRIEVAL = ("own, even layers", "own, middle layer", "bare model, middle layer")
@@ -56,8 +56,7 @@ if rows.empty:
         "This system has no retrieval of these languages, or its bare model was not submitted. "
         "Choose another, or evaluate it with --tasks retrieval as well."
     )
-rows["label"] = [f"{n} ({u})" for n, u in zip(rows["language_name"], rows["unit"], strict=True)]
-rows["group"] = [group(s, a) for s, a in zip(rows["setting"], rows["aligned"], strict=True)]
+describe(rows)
 fit = one(_FIT, given)
 line = None
 st.text(name)

@@ -7,9 +7,10 @@ import pandas as pd
 import pick
 import streamlit as st
 from links import ROWS, choose, footer, nothing, page_number, short
-from queries import Version, ask, group, one, submissions, unit_labels, version
+from queries import Version, ask, describe, one, submissions, unit_labels, version
 
 from xlt_bench.errors import InputError
+from xlt_bench.metrics.paired import ALPHA
 from xlt_bench.store.live import paired_gains
 
 COLOURS = {"group": "setting", "script": "script", "resource": "resource level"}
@@ -52,7 +53,7 @@ def tested(
             "high": row.gain.high,
             "p": row.gain.p,
             "p_holm": row.p_holm,
-            "significant": row.p_holm < 0.05,
+            "significant": row.p_holm < ALPHA,
             "n": row.n,
         }
         for row in found.units
@@ -76,8 +77,7 @@ def gains(system: str, baseline: str, task: str) -> tuple[pd.DataFrame, list[str
             )
         rows = pd.DataFrame(found)
     rows = rows.merge(ask(_LANGUAGES, {"task": task}), on="unit")
-    rows["label"] = unit_labels(rows)
-    rows["group"] = [group(s, a) for s, a in zip(rows["setting"], rows["aligned"], strict=True)]
+    describe(rows)
     rows["mark"] = rows["significant"].map({True: "*", False: ""})
     return rows, notes
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pick
 import streamlit as st
 from links import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
-from queries import ask, group, like, metrics, unit_labels
+from queries import ask, describe, like, metrics
 
 SORTS = {
     "score": "the ranking score",
@@ -158,8 +158,7 @@ def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
         "WHERE submission = $id AND task = $task AND metric = $metric",
         {"id": chosen, "task": task, "metric": metric},
     )
-    rows["label"] = unit_labels(rows)
-    rows["group"] = [group(s, a) for s, a in zip(rows["setting"], rows["aligned"], strict=True)]
+    describe(rows)
     caption = f"{metric} by language, with 95 % intervals; best first within each group."
     st.altair_chart(charts.scores(rows, metric), alt=caption)
     with st.container(horizontal=True):

@@ -340,3 +340,74 @@ def test_folders(submission):
     assert folders([submission]) == [submission]
     with pytest.raises(InputError, match="archives are not opened"):
         folders([above / "packed.zip"])
+
+
+def test_a_forged_score(submission, made_up_root):
+    def raise_first(record):
+        record["results"]["scores"][0]["value"] += 5
+
+    edit(submission / "record.json", raise_first)
+    assert "massive de slot_f1: value is" in refusal(submission, made_up_root)
+
+
+def test_a_forged_mean_and_a_left_out_score(submission, made_up_root):
+    shutil.copytree(submission, submission.parent / "copy")
+    edit(submission / "record.json", lambda r: r["results"]["means"][0].update(high=100.0))
+    assert "high is 100.0" in refusal(submission, made_up_root)
+
+
+def test_a_dropped_a_doubled_and_a_swapped_item(submission, made_up_root):
+    whole = read_predictions(predictions_path(submission, "massive", "de"))
+    for change, said in [
+        (lambda rows: rows[:2] + rows[3:], "item 2 is missing"),
+        (lambda rows: [*rows[:2], rows[1], *rows[3:]], "item 1 occurs twice"),
+        (lambda rows: [rows[1], rows[0], *rows[2:]], "item 0 expected, 1 found"),
+    ]:
+        assert said in refusal(forged_answers(submission, change(whole)), made_up_root)
+
+
+def test_other_answers_than_those_that_were_counted(submission, made_up_root):
+    rows = read_predictions(predictions_path(submission, "massive", "de"))
+    forged = forged_answers(submission, [Prediction(r.id, "None", r.cut_off) for r in rows])
+    assert "counts.parquet: massive de" in refusal(forged, made_up_root)
+
+
+def test_an_id_that_is_not_that_of_the_contents(submission, made_up_root):
+    edit(submission / "submission.json", lambda s: s["contents"].update({"uner/da": "0" * 16}))
+    assert "id does not belong to" in refusal(submission, made_up_root)
+
+
+def test_answers_that_were_changed_after_the_packing(submission, made_up_root):
+    path = predictions_path(submission, "uner", "da")
+    rows = read_predictions(path)
+    write_predictions(path, [rows[0], *[Prediction(r.id, "None", r.cut_off) for r in rows[1:]]])
+    assert "uner/da has the digest" in refusal(submission, made_up_root)
+
+
+def test_a_wrong_data_digest_and_an_unknown_version(submission, made_up_root):
+    shutil.copytree(submission, submission.parent.parent / "spare" / submission.name)
+    edit(submission / "record.json", lambda r: r["data_digests"].update({"massive/de": "f" * 16}))
+    assert "data_digests: massive/de" in refusal(submission, made_up_root)
+    spare = submission.parent.parent / "spare" / submission.name
+    edit(spare / "record.json", lambda r: r["plan"]["task_versions"].update(massive=99))
+    assert "99" in refusal(spare, made_up_root)
+
+
+def test_neighbours_that_do_not_give_the_accuracy(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    table = pq.read_table(path)
+    column = pa.array([100.0] * len(table))
+    pq.write_table(table.set_column(2, "accuracy", column), path)
+    assert "accuracy of" in refusal(submission, made_up_root)
+
+
+def test_what_cannot_be_checked_is_not_claimed(submission, tmp_path):
+    report = check(submission, tmp_path / "no data here")
+    assert report.state == "not fully checked"
+    assert "massive de" in report.detail
+
+
+def test_links_and_strange_files_are_refused(submission, made_up_root, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    (submission / "predictions" / "massive" / "extra.jsonl.zst").symlink_to(tmp_path / "secret")
+    assert refusal(submission, made_up_root)

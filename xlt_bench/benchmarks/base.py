@@ -17,6 +17,10 @@ import numpy as np
 
 from xlt_bench.metrics.significance import Counts, Score
 
+RETRIEVAL = "retrieval_accuracy"
+RETRIEVAL_VERSION = 1
+"""Metric and version of the retrieval benchmark, whose own module needs torch."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Item:

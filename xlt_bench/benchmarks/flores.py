@@ -17,13 +17,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 from torch import Tensor
 
+from xlt_bench.benchmarks.base import RETRIEVAL, RETRIEVAL_VERSION
 from xlt_bench.data import flores
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import language, units
 from xlt_bench.metrics import retrieval
 
-VERSION = 1
-PRIMARY = "retrieval_accuracy"
+VERSION = RETRIEVAL_VERSION
+PRIMARY = RETRIEVAL
 
 accuracy = retrieval.accuracy
 

@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from xlt_bench.embedded import shipped
 from xlt_bench.errors import InputError
 from xlt_bench.languages import language
+from xlt_bench.runs import write_bytes
 
-_WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,17 @@ def split_revision(name: str) -> tuple[str, str | None]:
     return base, revision
 
 
+def looks_local(name: str) -> bool:
+    """Whether a name can only be a folder's: no hub name looks like that."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1
+
+
 def find_adapter(name: str) -> AdapterFiles:
     """The adapter at a local folder or `hub-name[@revision]`. Raises InputError in one line."""
     folder = Path(shipped(name)).expanduser()
     if not folder.is_dir():
         folder = _download(name)
-    config_path, weights = folder / "adapter_config.json", folder / _WEIGHTS
+    config_path, weights = folder / CONFIG, folder / WEIGHTS
     if not config_path.is_file():
         raise InputError(f"adapter {name}: no adapter_config.json there; is it a PEFT adapter?")
     if not weights.is_file():
@@ -56,7 +62,7 @@ def find_adapter(name: str) -> AdapterFiles:
                 f"adapter {name}: only pickled weights (adapter_model.bin), which are not loaded; "
                 "save it again with save_pretrained(..., safe_serialization=True)"
             )
-        raise InputError(f"adapter {name}: no {_WEIGHTS} there")
+        raise InputError(f"adapter {name}: no {WEIGHTS} there")
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         with safe_open(weights, framework="pt") as file:
@@ -71,7 +77,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repo, revision = split_revision(name)
-    patterns = ["adapter_config.json", _WEIGHTS, "README.md"]
+    patterns = [CONFIG, WEIGHTS, "README.md"]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub client has many, and none carries more than its text
@@ -79,6 +85,12 @@ def _download(name: str) -> Path:
         raise InputError(
             f"no adapter {name}: not a folder here, and the hub says: {line}"
         ) from None
+
+
+def install(saved: Path, folder: Path) -> None:
+    """Copy a saved adapter, each file whole; the weights come last, since they mean done."""
+    for name in (CONFIG, WEIGHTS):
+        write_bytes(folder / name, (saved / name).read_bytes())
 
 
 def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:

@@ -72,8 +72,10 @@ def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
     return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
 
 
-def encode_answer(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> list[int]:
-    """Token ids that a model should write after the prompt of `messages`: answer, end of turn.
+def encode_exchange(
+    tokenizer: Any, messages: list[dict[str, str]], answer: str
+) -> tuple[list[int], list[int]]:
+    """Token ids of the prompt of `messages`, and of what a model should write: answer, turn's end.
 
     The end of the turn is what the template closes an assistant's turn with, up to its first
     special token; a template that does not continue its own prompt gets the tokenizer's EOS.
@@ -86,4 +88,4 @@ def encode_answer(tokenizer: Any, messages: list[dict[str, str]], answer: str) -
     ends = tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
     end = next((id_ for id_ in ends if id_ in special), tokenizer.eos_token_id)
     ids: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return [*ids, end]
+    return encode_prompt(tokenizer, prompt), [*ids, end]

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.models.adapters import split_revision
+from xlt_bench.models.adapters import looks_local, split_revision
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -42,7 +42,7 @@ def choose_device(device: str | None) -> str:
 def meta_model(name: str) -> Any:
     """The model's modules without weights, to check adapters against before anything is loaded."""
     repo, revision = split_revision(name)
-    if not Path(repo).is_dir() and (repo.count("/") > 1 or repo[:1] in "./~"):
+    if not Path(repo).is_dir() and looks_local(repo):
         raise InputError(f"model {name}: there is no such folder, and no hub name looks like that")
     try:
         config = AutoConfig.from_pretrained(repo, revision=revision or "main")
@@ -75,10 +75,10 @@ def load_base(name: str, dtype: str, device: str) -> Base:
         tokenizer.pad_token = tokenizer.eos_token
     model = model.to(device).eval()  # type: ignore[arg-type]
     commit = getattr(model.config, "_commit_hash", None) or revision
-    return Base(name, model, tokenizer, commit, _weights_digest(Path(repo)))
+    return Base(name, model, tokenizer, commit, weights_digest(Path(repo)))
 
 
-def _weights_digest(folder: Path) -> str | None:
+def weights_digest(folder: Path) -> str | None:
     """sha256 over the names and bytes of a local model's safetensors files; None for a hub name."""
     if not folder.is_dir():
         return None

@@ -70,8 +70,7 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
     """
     package = open_package(folder)
     record = package.record
-    languages = record.adapter.alignment_languages if record.adapter else []
-    aligned = {language(code).code for code in languages}
+    aligned = {language(code).code for code in record.alignment_languages}
     _check_scores(record.results.scores, read_counts(folder / COUNTS, record.plan), aligned)
     _check_means(record.results.means, record.results.scores, aligned)
     stated = {row.layer: row for row in record.results.layers}
@@ -87,7 +86,7 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
         folder=folder,
         plan=record.plan,
         age=age(record, folder.name),
-        alignment_languages=languages,
+        alignment_languages=record.alignment_languages,
         data_digests=record.data_digests,
         row=_row(number, package),
     )
@@ -183,7 +182,7 @@ def _add(rows: Rows, number: int, record: Record) -> None:
 
 def _row(number: int, package: Package) -> dict[str, Any]:
     submission, record = package.submission, package.record
-    plan, adapter = record.plan, record.adapter
+    plan = record.plan
     return {
         "number": number,
         **submission.model_dump(include={"id", "name", "contact", "url", "notes"}),
@@ -192,7 +191,7 @@ def _row(number: int, package: Package) -> dict[str, Any]:
         **plan.model_dump(include={"model", "model_revision", "model_sha256"}),
         **plan.model_dump(include={"adapter", "adapter_sha256", "dtype"}),
         **plan.model_dump(include={"template", "template_sha256"}),
-        "alignment_languages": adapter.alignment_languages if adapter else [],
+        "alignment_languages": record.alignment_languages,
         "harness": record.harness,
         "created": datetime.fromisoformat(record.created),
         "command": record.command,

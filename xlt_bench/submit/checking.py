@@ -16,19 +16,21 @@ from typing import Any, Literal
 import numpy as np
 
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.data import flores
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family, language
+from xlt_bench.metrics.significance import Counts
 from xlt_bench.record import Plan, Record, Scores
 from xlt_bench.runs import Prediction
 from xlt_bench.scoring import (
-    RETRIEVAL,
     Counted,
     count_answers,
-    count_retrieval,
+    gather,
     scores_of,
     task_version,
+    text_units,
 )
 from xlt_bench.submit.counts import Tasks, read_counts
 from xlt_bench.submit.opening import Package, open_package
@@ -96,14 +98,10 @@ def check_package(package: Package, root: Path | None, beside: Path) -> list[str
     _check_neighbours(package, beside)
     stored = read_counts(package.folder / COUNTS, plan)
     counted, unchecked = _count(package, stored, root)
-    differs = difference(record.results, scores_of(counted, _aligned(record)))
+    differs = difference(record.results, scores_of(counted, record.alignment_languages))
     if differs:
         raise InputError(differs)
     return unchecked
-
-
-def _aligned(record: Record) -> list[str]:
-    return record.adapter.alignment_languages if record.adapter else []
 
 
 def _check_neighbours(package: Package, beside: Path) -> None:
@@ -130,10 +128,10 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
     """Counts from answers and references; where a test set is missing, the stored ones."""
     record, plan, contents = package.record, package.record.plan, package.submission.contents
     files = {name: package.folder / path for name, path in answer_files(plan).items()}
-    tasks: Tasks = {}
     unchecked = []
-    for task, names in plan.units.items():
-        for unit in names if task != "flores" else []:
+
+    def answered() -> Iterator[tuple[Family, str, dict[str, Counts]]]:
+        for task, unit in text_units(plan):
             answers = read_answers(files[f"{task}/{unit}"])
             _check_digest(f"{task}/{unit}", answers_digest(answers), contents)
             there = {m: u[unit] for m, u in stored.get(task, {}).items() if unit in u}
@@ -141,21 +139,19 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
             if found is None:
                 unchecked.append(f"{task} {unit}")
                 _same_length(task, unit, there, answers)
-                found = there
             else:
                 _same_counts(task, unit, there, found)
-            for metric, counts in found.items():
-                tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
-    if "flores" not in plan.units:
-        return Counted(tasks, {}), unchecked
-    tables = _layers(files, plan, contents)
-    layers, by_unit = count_retrieval(plan.units["flores"], tables)
-    _same_counts("flores", "", stored.get("flores", {}).get(RETRIEVAL, {}), by_unit)
-    if by_unit:
-        tasks["flores"] = {RETRIEVAL: by_unit}
-    n = len(next(iter(layers.values())))
-    unchecked += [f"flores {code}" for code in _unseen_sentences(record, n, root)]
-    return Counted(tasks, layers), unchecked
+            yield task, unit, there if found is None else found
+
+    counted = gather(plan, answered(), _layers(files, plan, contents))
+    if "flores" in plan.units:
+        ours, theirs = (
+            tasks.get("flores", {}).get(RETRIEVAL, {}) for tasks in (counted.tasks, stored)
+        )
+        _same_counts("flores", "", theirs, ours)
+        n = len(next(iter(counted.layers.values())))
+        unchecked += [f"flores {code}" for code in _unseen_sentences(record, n, root)]
+    return counted, unchecked
 
 
 def _from_references(

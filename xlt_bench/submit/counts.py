@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, Family
 from xlt_bench.metrics.entities import f1
@@ -21,7 +22,7 @@ from xlt_bench.metrics.significance import Counts, Score, percent
 from xlt_bench.metrics.translation import bleu, chrf
 from xlt_bench.record import Plan
 from xlt_bench.runs import write_bytes
-from xlt_bench.scoring import CUT_OFF, RETRIEVAL, ByUnit, score_function
+from xlt_bench.scoring import CUT_OFF, ByUnit, score_function
 from xlt_bench.submit.reading import MAX_ITEMS, read_parquet
 
 # How many counts an item has, by what scores them.

@@ -18,6 +18,7 @@ from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, Family, units
+from xlt_bench.models.adapters import alignment_languages, find_adapter, looks_local
 from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record, Scores
 from xlt_bench.runs import Prediction, predictions_path, write_bytes, write_predictions
 from xlt_bench.scoring import score_run
@@ -133,8 +134,7 @@ def _answer(row: dict[str, Any], item: Item, max_tokens: int, where: str) -> Pre
     answer = row["filtered_resps"][0]
     if not isinstance(answer, str) or len(answer) > MAX_ANSWER:
         raise InputError(f"{where}: the answer to item {item.id} is no text")
-    unknown: Any = None  # lm-eval does not say whether the length limit cut it off
-    return Prediction(item.id, answer, unknown)
+    return Prediction(item.id, answer, cut_off=None)
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, str]:
@@ -151,10 +151,10 @@ def _model(config: Mapping[str, Any]) -> ModelRecord:
         raise InputError("lm-eval's results name no model (model_args: pretrained=...)")
     sha256 = None
     if Path(name).expanduser().is_dir():
-        from xlt_bench.models.load import _weights_digest
+        from xlt_bench.models.load import weights_digest
 
-        sha256 = _weights_digest(Path(name).expanduser())
-    elif name[:1] in "/.~" or name.count("/") > 1:
+        sha256 = weights_digest(Path(name).expanduser())
+    elif looks_local(name):
         raise InputError(f"the model {name} is not here, and its hash names it; submit where it is")
     commit = config.get("model_sha") or arguments.get("revision")
     parameters = config.get("model_num_parameters")
@@ -174,8 +174,6 @@ def _adapter(config: Mapping[str, Any]) -> AdapterRecord | None:
     name = _arguments(config).get("peft")
     if not name:
         return None
-    from xlt_bench.models.adapters import alignment_languages, find_adapter
-
     found = find_adapter(name)
     return AdapterRecord(
         name=name,

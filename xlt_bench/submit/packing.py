@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from xlt_bench.errors import InputError
+from xlt_bench.languages import Family
+from xlt_bench.metrics.significance import Counts
+from xlt_bench.models.adapters import looks_local
 from xlt_bench.record import Record
-from xlt_bench.runs import write_bytes
+from xlt_bench.runs import Table, write_bytes
 from xlt_bench.scoring import (
-    RETRIEVAL,
     Counted,
     count_answers,
-    count_retrieval,
+    gather,
     scores_of,
     task_version,
+    text_units,
 )
 from xlt_bench.submit import lmeval
 from xlt_bench.submit.checking import (
@@ -84,8 +88,7 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         record = public(read_model(run / RECORD, Record))
         check_record(record)
         counted, contents = _count(run, record, root)
-        aligned = record.adapter.alignment_languages if record.adapter else []
-        if differs := difference(record.results, scores_of(counted, aligned)):
+        if differs := difference(record.results, scores_of(counted, record.alignment_languages)):
             raise InputError(f"{run}: {differs}")
         folder = Path(beside) / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
@@ -102,7 +105,7 @@ def public(record: Record) -> Record:
     given = [record.model.name]
     if record.adapter:
         given += [record.adapter.name, record.adapter.base_model or ""]
-    local = [name for name in given if name[:1] in ("/", ".", "~") or name.count("/") > 1]
+    local = [name for name in given if looks_local(name)]
     if not local:
         return record
     ends = {name: Path(name).expanduser().resolve().name for name in sorted(local, key=len)[::-1]}
@@ -126,27 +129,26 @@ def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, st
     plan = record.plan
     files = {name: run / path for name, path in answer_files(plan).items()}
     contents: dict[str, str] = {}
-    tasks: Tasks = {}
-    for task, names in plan.units.items():
+    for task in plan.units:
         if plan.task_versions[task] != task_version(task):
             raise InputError(
                 f"{run} was evaluated with version {plan.task_versions[task]} of {task}, this is "
                 f"version {task_version(task)}; evaluate it again"
             )
-        for unit in names if task != "flores" else []:
+
+    def answered() -> Iterator[tuple[Family, str, dict[str, Counts]]]:
+        for task, unit in text_units(plan):
             answers = read_answers(files[f"{task}/{unit}"])
             contents[f"{task}/{unit}"] = answers_digest(answers)
-            for metric, counts in count_answers(root, task, unit, plan.limit, answers).items():
-                tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
-    tables = []
-    for layer in plan.layers:
-        pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units["flores"])
-        contents[f"retrieval/{layer}"] = layer_digest(pairs, found)
-        tables.append((layer, dict(zip(pairs, found, strict=True))))
-    layers, by_unit = count_retrieval(plan.units.get("flores", []), tables)
-    if by_unit:
-        tasks["flores"] = {RETRIEVAL: by_unit}
-    return Counted(tasks, layers), contents
+            yield task, unit, count_answers(root, task, unit, plan.limit, answers)
+
+    def tables() -> Iterator[tuple[int, Table]]:
+        for layer in plan.layers:
+            pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units["flores"])
+            contents[f"retrieval/{layer}"] = layer_digest(pairs, found)
+            yield layer, dict(zip(pairs, found, strict=True))
+
+    return gather(plan, answered(), tables()), contents
 
 
 def _described(name: str, record: Record, contents: dict[str, str], about: About) -> Submission:

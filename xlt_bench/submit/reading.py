@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError
-from xlt_bench.runs import Prediction
+from xlt_bench.runs import LAYER_SCHEMA, Prediction
 
 MB = 1 << 20
 MAX_JSON = 4 * MB
@@ -27,14 +27,6 @@ MAX_PACKED = 16 * MB  # of one file of answers, as it lies there
 MAX_UNPACKED = 64 * MB
 MAX_ITEMS = 10_000
 MAX_ANSWER = 100_000  # characters
-LAYER_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("target", pa.string()),
-        ("accuracy", pa.float64()),
-        ("neighbours", pa.list_(pa.int16())),
-    ]
-)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -129,7 +121,7 @@ def _answer(line: str, where: str) -> Prediction:
         (name + hypothesis).encode("utf-8")
     except UnicodeEncodeError:
         raise InputError(f"{where}: half of a surrogate pair in item {name!r}") from None
-    return Prediction(name, hypothesis, cut_off)  # type: ignore[arg-type]
+    return Prediction(name, hypothesis, cut_off)
 
 
 Answers = NDArray[np.int16]

@@ -43,12 +43,12 @@ def read(task: Family, root: Path) -> Pinned:
     """What the test sets below `root` are. Raises InputError for a missing or broken file."""
     found: Pinned = {}
     for unit in units(task):
-        if task == "flores":
-            lines = flores.load(root, language(unit).flores)
-            found[unit] = len(lines), content_digest(lines)
-        else:
-            items = TEXT[task].load(root, unit)
-            found[unit] = len(items), content_digest(items)
+        rows = (
+            flores.load(root, language(unit).flores)
+            if task == "flores"
+            else TEXT[task].load(root, unit)
+        )
+        found[unit] = len(rows), content_digest(rows)
     return found
 
 

@@ -12,7 +12,7 @@ from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.alma import VALIDATED
 from xlt_bench.errors import InputError
 from xlt_bench.languages import other_side
-from xlt_bench.models.chat import encode_answer, encode_prompt, render_chat
+from xlt_bench.models.chat import encode_exchange
 from xlt_bench.train.recipe import Task
 
 
@@ -45,9 +45,7 @@ def encode_items(
     """
     examples = []
     for item in items:
-        prompt = render_chat(tokenizer, item.messages, add_generation_prompt=True)
-        answer = encode_answer(tokenizer, item.messages, item.target)
-        example = Example(encode_prompt(tokenizer, prompt), answer)
+        example = Example(*encode_exchange(tokenizer, item.messages, item.target))
         if len(example.prompt) + len(example.answer) <= max_tokens:
             examples.append(example)
     if items and not examples:

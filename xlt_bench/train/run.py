@@ -21,20 +21,17 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-from xlt_bench.data.root import content_digest, data_root
+from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
+from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
 from xlt_bench.models.blocks import count_layers
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import Base, load_base
 from xlt_bench.runs import write_bytes, write_json
 from xlt_bench.train.card import card
-from xlt_bench.train.examples import Example, encode_items, load_items
-from xlt_bench.train.pairs import Pair, dev_batches, load_pairs, split_dev
-from xlt_bench.train.plan import Batch, MicroBatches, alignment_batch, task_batch
+from xlt_bench.train.plan import Data, load_data
 from xlt_bench.train.recipe import Recipe
 from xlt_bench.train.trainer import AlternatingTrainer, Patience
-
-ADAPTER_FILE = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,6 @@ class TrainOptions:
     report_to: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Data:
-    """Everything a training reads, ready for the model."""
-
-    train: MicroBatches
-    dev: dict[str, list[Batch]]
-    updates: int
-    digests: dict[str, str]
-    counts: dict[str, int]
-
-
 def train(options: TrainOptions) -> Path:
     """Train the recipe's adapter and return its folder; a killed training goes on.
 
@@ -72,7 +58,7 @@ def train(options: TrainOptions) -> Path:
     base = load_base(options.model, _dtype(recipe), "cpu")
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
-    data = _load_data(data_root(options.data_dir), recipe, base.tokenizer)
+    data = load_data(data_root(options.data_dir), recipe, base.tokenizer)
     identity = {
         "recipe": recipe.model_dump(mode="json", exclude={"title", "paper"}),
         "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
@@ -127,36 +113,6 @@ def _dtype(recipe: Recipe) -> str:
     return "bfloat16" if _bf16(recipe) else "float32"
 
 
-def _load_data(root: Path, recipe: Recipe, tokenizer: Any) -> Data:
-    size = recipe.training.micro_batch_size
-    examples: list[Example] = []
-    pairs: dict[str, list[Pair]] = {}
-    dev: dict[str, list[Batch]] = {}
-    digests: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    if recipe.task:
-        items = load_items(root, recipe.task, "train")
-        held_out = load_items(root, recipe.task, "validation")
-        digests["task"], digests["task_dev"] = content_digest(items), content_digest(held_out)
-        examples, too_long = encode_items(tokenizer, items, recipe.training.max_tokens)
-        rows, _ = encode_items(tokenizer, held_out, recipe.training.max_tokens)
-        counts = {"task": len(examples), "task, too long": too_long, "task_dev": len(rows)}
-        rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
-        pad = tokenizer.pad_token_id
-        dev["task"] = [task_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)]
-    if recipe.alignment:
-        found = load_pairs(root, recipe.alignment)
-        digests["alignment"] = content_digest(row for rows in found.values() for row in rows)
-        pairs, held = split_dev(found, recipe.training.seed)
-        counts |= {f"alignment {name}": len(rows) for name, rows in pairs.items()}
-        counts["alignment_dev"] = len(held)
-        dev["alignment"] = [alignment_batch(rows, tokenizer) for rows in dev_batches(held, size)]
-    dev = {name: rows for name, rows in dev.items() if rows}
-    updates = recipe.updates(len(examples) or sum(map(len, pairs.values())))
-    train_set = MicroBatches(recipe, tokenizer, examples, pairs, updates)
-    return Data(train_set, dev, updates, digests, counts)
-
-
 def _open(output: Path, identity: dict[str, Any]) -> bool:
     """Start the folder, or go on with its own training; True where that one has ended."""
     path = output / "training.json"
@@ -169,7 +125,7 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
             raise InputError(
                 f"{output} holds another training ({difference} differs); choose another --output"
             )
-        return (output / ADAPTER_FILE).exists()
+        return (output / WEIGHTS).exists()
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty and holds no training; choose another --output")
     write_json(path, identity)
@@ -294,8 +250,8 @@ def _finish(
     staging = output / "checkpoints" / "final"
     model.save_pretrained(staging)
     # After saving: peft would look for the name on the hub.
-    config = json.loads((staging / "adapter_config.json").read_text(encoding="utf-8"))
-    write_json(staging / "adapter_config.json", config | {"base_model_name_or_path": base.name})
+    config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
+    write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
     history = trainer.state.log_history
     lines = "".join(json.dumps(row) + "\n" for row in history)
     write_bytes(output / "log.jsonl", lines.encode())
@@ -303,6 +259,5 @@ def _finish(
         options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history
     )
     write_bytes(output / "README.md", text.encode())
-    for name in ("adapter_config.json", ADAPTER_FILE):
-        write_bytes(output / name, (staging / name).read_bytes())
+    install(staging, output)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
