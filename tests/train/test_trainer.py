@@ -36,7 +36,7 @@ SIZES: dict[str, Any] = {
 ALIGNMENT = Alignment(data="tatoeba", pairs=["cy-en"])
 
 
-def _model(kind: str) -> Any:
+def _model(kind: str, sliding_window: int = 4) -> Any:
     torch.manual_seed(0)
     models = {
         "llama": (LlamaConfig, LlamaForCausalLM, {}),
@@ -44,7 +44,7 @@ def _model(kind: str) -> Any:
         "gemma3": (
             Gemma3TextConfig,
             Gemma3ForCausalLM,
-            {"head_dim": 8, "sliding_window": 4, "sliding_window_pattern": 2},
+            {"head_dim": 8, "sliding_window": sliding_window, "sliding_window_pattern": 2},
         ),
     }
     config, model, more = models[kind]
@@ -76,6 +76,36 @@ def test_task_loss_is_the_models_own_and_needs_few_logits(model: Any) -> None:
     assert seen == [torch.Size([5, 32])]
     hook.remove()
     assert loss.item() == pytest.approx(model(**batch).loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3"])
+def test_a_prompt_that_rows_share_runs_once_for_the_same_gradients(kind: str) -> None:
+    """Against transformers' own loss on the whole rows; Gemma computes parts in float32."""
+    model = _model(kind, sliding_window=64).double()
+    prompt = list(range(20, 40))
+    rows = [Example([*prompt, 1, 2, 3], [6, 7]), Example([*prompt, 8], [10, 11, 12])]
+    batch = task_batch([*rows, Example([*prompt, 1, 2], [9])], pad=0)
+    widths: list[torch.Size] = []
+    layer = model.get_base_model().model.layers[0]
+    hook = layer.register_forward_pre_hook(lambda _m, inputs: widths.append(inputs[0].shape[:2]))
+    loss = task_loss(model, batch)
+    hook.remove()
+    assert widths == [(1, 20), (3, 5)]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, learned)
+    whole = model(**batch).loss
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
+    for ours, theirs in zip(found, torch.autograd.grad(whole, learned), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_checkpointing_shares_no_prompt() -> None:
+    model = _model("llama").train()
+    rows = [Example([*range(20, 40), 1], [6, 7]), Example([*range(20, 40), 8], [9])]
+    batch = task_batch(rows, pad=0)
+    plain = task_loss(model, batch)
+    model.gradient_checkpointing_enable()
+    assert task_loss(model, batch).item() == pytest.approx(plain.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("layers", [[2], [1, 3], [4]])
@@ -177,16 +207,16 @@ def test_the_rate_is_transformers_inverse_square_root(warmup: int) -> None:
 
 
 def test_a_trained_answer_ends_its_turn(tiny_model: Path) -> None:
-    from xlt_bench.models.chat import encode_answer, set_chat_template
+    from xlt_bench.models.chat import encode_exchange, set_chat_template
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     set_chat_template(tokenizer, None)
-    ids = encode_answer(tokenizer, [{"role": "user", "content": "hello"}], "None")
+    _, ids = encode_exchange(tokenizer, [{"role": "user", "content": "hello"}], "None")
     assert tokenizer.decode(ids) == "None</s>"
     tokenizer.chat_template = (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|end|>", "<|assistant|>"]})
-    ids = encode_answer(tokenizer, [{"role": "user", "content": "hello"}], "None")
+    _, ids = encode_exchange(tokenizer, [{"role": "user", "content": "hello"}], "None")
     assert tokenizer.decode(ids) == "None<|end|>"

@@ -9,22 +9,57 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import DynamicCache, EarlyStoppingCallback, Trainer
 
-from xlt_bench.models.blocks import head_at, pooled_layers, without_head
+from xlt_bench.models.blocks import base_model, head_at, pooled_layers, without_head
+from xlt_bench.models.cache import keeps_every_slot
 from xlt_bench.objectives.causal import causal_loss, predicting
 from xlt_bench.objectives.contrastive import contrastive_loss
 from xlt_bench.train.plan import Batch
 from xlt_bench.train.recipe import Alignment, Recipe
 
+# A second forward, even of one row, costs more than this many tokens a row.
+_SHORTEST_SHARED = 16
+
 
 def task_loss(model: Any, batch: Batch) -> Tensor:
-    """Cross-entropy on the answers; the LM head runs on the tokens before a label alone."""
-    with head_at(model, predicting(batch["labels"])):
+    """Cross-entropy on the answers; the LM head runs on the tokens before a label alone.
+
+    What all prompts begin with runs once, for one row, and its keys and values serve the others:
+    the same loss and gradient for most of MASSIVE's prompt less work. Dropout, drawn anew for each
+    token, is then one draw for all rows there. Not with gradient checkpointing, which keeps no
+    keys and values.
+    """
+    ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
+    bears = (
+        keeps_every_slot(model, ids.shape[1]) and not base_model(model).is_activation_checkpointing
+    )
+    shared = _shared_tokens(ids, labels) if bears else 0
+    cache = _prefix_cache(model, ids[:1, :shared], len(ids)) if shared else None
+    with head_at(model, predicting(labels)[:, shared:]):
         output = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+            input_ids=ids[:, shared:],
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=bool(shared),
         )
-    return causal_loss(output.logits, batch["labels"])
+    return causal_loss(output.logits, labels)
+
+
+def _shared_tokens(ids: Tensor, labels: Tensor) -> int:
+    """How many tokens all rows begin with, before any that predicts; 0 for too few to gain by."""
+    same = (ids == ids[0]).all(0) & ~predicting(labels).any(0)
+    shared = int(same.long().cumprod(0).sum())
+    return shared if shared >= _SHORTEST_SHARED and len(ids) > 1 else 0
+
+
+def _prefix_cache(model: Any, prefix: Tensor, rows: int) -> DynamicCache:
+    """Keys and values of a prefix (1, tokens), with their gradients, for `rows` rows."""
+    cache = DynamicCache(config=base_model(model).config)
+    with without_head(model):
+        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(rows)  # type: ignore[no-untyped-call]
+    return cache
 
 
 def alignment_loss(model: Any, batch: Batch, alignment: Alignment, layers: Sequence[int]) -> Tensor:
