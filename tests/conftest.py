@@ -107,7 +107,8 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
     folder = tmp_path_factory.mktemp("adapters") / "random"
     model.save_pretrained(folder)
-    (folder / "README.md").write_text("---\nalignment_languages: [sw]\n---\nA random adapter.\n")
+    head = "alignment_languages: [sw]\nxlt_bench: {recipe: massive-align-middle}\n"
+    (folder / "README.md").write_text(f"---\n{head}---\nA random adapter.\n")
     return folder
 
 
@@ -150,6 +151,7 @@ def make_run(made_up_root):
         model="base",
         created="2026-01-02T03:04:05+00:00",
         layers=(2, 4),
+        recipe=None,
     ):
         draw = random.Random(seed)
         units = units or every
@@ -199,6 +201,7 @@ def make_run(made_up_root):
             peft_type="LORA",
             base_model=model,
             alignment_languages=["sw"],
+            recipe=recipe,
             change_norms={"q_proj": 1.0},
             probe_prompts=8,
             probe_differing=5,

@@ -59,6 +59,7 @@ def test_a_run_records_everything_and_score_repeats_it(
     record = Record.model_validate_json((run / "record.json").read_bytes())
     assert record.adapter is not None
     assert record.adapter.alignment_languages == ["sw"]
+    assert record.adapter.recipe == "massive-align-middle"
     assert record.adapter.probe_differing > 0
     assert set(record.adapter.change_norms) == {"q_proj", "up_proj"}
     assert record.bos_per_prompt == [0]

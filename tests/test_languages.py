@@ -42,3 +42,28 @@ def test_a_language_goes_by_three_names_and_unknown_ones_are_helped():
 def test_languages_choose_directions_by_their_other_side():
     assert units_of("wmt23", ["de", "en"]) == ["de-en", "en-de"]
     assert units_of("uner", ["de"]) == []
+
+
+# Written apart from the table, family by family; the rest is Indo-European.
+FAMILIES = {
+    "Afro-Asiatic": "am ar he",
+    "Austroasiatic": "km",
+    "Austronesian": "id jv tl",
+    "Dravidian": "kn",
+    "Japonic": "ja",
+    "Kartvelian": "ka",
+    "Koreanic": "ko",
+    "Kra-Dai": "th",
+    "Mongolic": "mn",
+    "Niger-Congo": "sw",
+    "Sino-Tibetan": "zh",
+    "Turkic": "az tr",
+    "Uralic": "hu",
+}
+
+
+def test_every_language_is_in_its_family():
+    for family, codes in FAMILIES.items():
+        assert {row.code for row in LANGUAGES.values() if row.family == family} == {*codes.split()}
+    others = {row.family for row in LANGUAGES.values()} - set(FAMILIES)
+    assert others == {"Indo-European"}

@@ -26,6 +26,7 @@ from xlt_bench.models.adapters import (
     change_norms,
     check_adapter,
     find_adapter,
+    recipe_name,
 )
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.lm import Progress, XltLM
@@ -335,6 +336,7 @@ def _prove(job: Evaluation, model: Any, adapter_name: str) -> AdapterRecord:
         peft_type=job.adapter.config["peft_type"],
         base_model=job.adapter.config.get("base_model_name_or_path"),
         alignment_languages=alignment_languages(job.adapter),
+        recipe=recipe_name(job.adapter),
         change_norms=norms,
         probe_prompts=len(PROBE),
         probe_differing=differing,

@@ -3,7 +3,8 @@
 Languages, FLORES codes and settings: Table 1, Table 10 and Appendix C of the paper (29 languages
 of the downstream tasks and 12 more that only retrieval uses). Resource level: Table 1 of the NLLB
 paper (NLLB Team, 2022), which calls a language low-resource where fewer than a million sentence
-pairs with any other language are public.
+pairs with any other language are public. Family: the top-level family, by the names in common use
+(Ethnologue's, but Glottolog's Austroasiatic).
 
 Whether a language is *aligned* is no column: it belongs to an adapter, not to a language.
 """
@@ -34,6 +35,7 @@ class Language:
     name: str
     flores: str
     script: str
+    family: str
     resource: Literal["high", "low"]
     massive_locale: str | None = None
     massive: Setting | None = None
@@ -45,49 +47,49 @@ class Language:
 
 # fmt: off
 _ROWS = (
-    Language("af", "Afrikaans", "afr_Latn", "Latin", "high", "af-ZA", "transfer"),
-    Language("am", "Amharic", "amh_Ethi", "Ethiopic", "low", "am-ET"),
-    Language("ar", "Modern Standard Arabic", "arb_Arab", "Arabic", "high", "ar-SA", "supervised"),
-    Language("az", "North Azerbaijani", "azj_Latn", "Latin", "low", "az-AZ", "transfer"),
-    Language("bn", "Bengali", "ben_Beng", "Bengali", "high", "bn-BD"),
-    Language("cs", "Czech", "ces_Latn", "Latin", "high", wmt23="supervised"),
-    Language("cy", "Welsh", "cym_Latn", "Latin", "low", "cy-GB", "transfer"),
-    Language("da", "Danish", "dan_Latn", "Latin", "high", "da-DK", uner="transfer", uner_treebank="Danish-DDT", retrieval=False),
-    Language("de", "German", "deu_Latn", "Latin", "high", "de-DE", "transfer", "supervised"),
-    Language("el", "Greek", "ell_Grek", "Greek", "high", "el-GR", "transfer"),
-    Language("en", "English", "eng_Latn", "Latin", "high", "en-US", "supervised", uner="supervised", uner_treebank="English-EWT"),
-    Language("es", "Spanish", "spa_Latn", "Latin", "high", "es-ES", "supervised"),
-    Language("fr", "French", "fra_Latn", "Latin", "high", "fr-FR", "transfer"),
-    Language("he", "Hebrew", "heb_Hebr", "Hebrew", "high", "he-IL", wmt23="transfer"),
-    Language("hi", "Hindi", "hin_Deva", "Devanagari", "high", "hi-IN", "transfer"),
-    Language("hr", "Croatian", "hrv_Latn", "Latin", "high", uner="transfer", uner_treebank="Croatian-SET", retrieval=False),
-    Language("hu", "Hungarian", "hun_Latn", "Latin", "high", "hu-HU"),
-    Language("hy", "Armenian", "hye_Armn", "Armenian", "low", "hy-AM"),
-    Language("id", "Indonesian", "ind_Latn", "Latin", "high", "id-ID"),
-    Language("is", "Icelandic", "isl_Latn", "Latin", "high", "is-IS", "transfer", "supervised"),
-    Language("it", "Italian", "ita_Latn", "Latin", "high", "it-IT"),
-    Language("ja", "Japanese", "jpn_Jpan", "Japanese", "high", "ja-JP", "transfer", "transfer"),
-    Language("jv", "Javanese", "jav_Latn", "Latin", "low", "jv-ID", "transfer"),
-    Language("ka", "Georgian", "kat_Geor", "Georgian", "low", "ka-GE"),
-    Language("km", "Khmer", "khm_Khmr", "Khmer", "low", "km-KH"),
-    Language("kn", "Kannada", "kan_Knda", "Kannada", "low", "kn-IN"),
-    Language("ko", "Korean", "kor_Hang", "Hangul", "high", "ko-KR"),
-    Language("lv", "Latvian", "lvs_Latn", "Latin", "high", "lv-LV"),
-    Language("mn", "Mongolian", "khk_Cyrl", "Cyrillic", "low", "mn-MN"),
-    Language("pt", "Portuguese", "por_Latn", "Latin", "high", "pt-PT", uner="supervised", uner_treebank="Portuguese-Bosque", retrieval=False),
-    Language("ru", "Russian", "rus_Cyrl", "Cyrillic", "high", "ru-RU", "supervised", "supervised"),
-    Language("sk", "Slovak", "slk_Latn", "Latin", "high", uner="transfer", uner_treebank="Slovak-SNK", retrieval=False),
+    Language("af", "Afrikaans", "afr_Latn", "Latin", "Indo-European", "high", "af-ZA", "transfer"),
+    Language("am", "Amharic", "amh_Ethi", "Ethiopic", "Afro-Asiatic", "low", "am-ET"),
+    Language("ar", "Modern Standard Arabic", "arb_Arab", "Arabic", "Afro-Asiatic", "high", "ar-SA", "supervised"),
+    Language("az", "North Azerbaijani", "azj_Latn", "Latin", "Turkic", "low", "az-AZ", "transfer"),
+    Language("bn", "Bengali", "ben_Beng", "Bengali", "Indo-European", "high", "bn-BD"),
+    Language("cs", "Czech", "ces_Latn", "Latin", "Indo-European", "high", wmt23="supervised"),
+    Language("cy", "Welsh", "cym_Latn", "Latin", "Indo-European", "low", "cy-GB", "transfer"),
+    Language("da", "Danish", "dan_Latn", "Latin", "Indo-European", "high", "da-DK", uner="transfer", uner_treebank="Danish-DDT", retrieval=False),
+    Language("de", "German", "deu_Latn", "Latin", "Indo-European", "high", "de-DE", "transfer", "supervised"),
+    Language("el", "Greek", "ell_Grek", "Greek", "Indo-European", "high", "el-GR", "transfer"),
+    Language("en", "English", "eng_Latn", "Latin", "Indo-European", "high", "en-US", "supervised", uner="supervised", uner_treebank="English-EWT"),
+    Language("es", "Spanish", "spa_Latn", "Latin", "Indo-European", "high", "es-ES", "supervised"),
+    Language("fr", "French", "fra_Latn", "Latin", "Indo-European", "high", "fr-FR", "transfer"),
+    Language("he", "Hebrew", "heb_Hebr", "Hebrew", "Afro-Asiatic", "high", "he-IL", wmt23="transfer"),
+    Language("hi", "Hindi", "hin_Deva", "Devanagari", "Indo-European", "high", "hi-IN", "transfer"),
+    Language("hr", "Croatian", "hrv_Latn", "Latin", "Indo-European", "high", uner="transfer", uner_treebank="Croatian-SET", retrieval=False),
+    Language("hu", "Hungarian", "hun_Latn", "Latin", "Uralic", "high", "hu-HU"),
+    Language("hy", "Armenian", "hye_Armn", "Armenian", "Indo-European", "low", "hy-AM"),
+    Language("id", "Indonesian", "ind_Latn", "Latin", "Austronesian", "high", "id-ID"),
+    Language("is", "Icelandic", "isl_Latn", "Latin", "Indo-European", "high", "is-IS", "transfer", "supervised"),
+    Language("it", "Italian", "ita_Latn", "Latin", "Indo-European", "high", "it-IT"),
+    Language("ja", "Japanese", "jpn_Jpan", "Japanese", "Japonic", "high", "ja-JP", "transfer", "transfer"),
+    Language("jv", "Javanese", "jav_Latn", "Latin", "Austronesian", "low", "jv-ID", "transfer"),
+    Language("ka", "Georgian", "kat_Geor", "Georgian", "Kartvelian", "low", "ka-GE"),
+    Language("km", "Khmer", "khm_Khmr", "Khmer", "Austroasiatic", "low", "km-KH"),
+    Language("kn", "Kannada", "kan_Knda", "Kannada", "Dravidian", "low", "kn-IN"),
+    Language("ko", "Korean", "kor_Hang", "Hangul", "Koreanic", "high", "ko-KR"),
+    Language("lv", "Latvian", "lvs_Latn", "Latin", "Indo-European", "high", "lv-LV"),
+    Language("mn", "Mongolian", "khk_Cyrl", "Cyrillic", "Mongolic", "low", "mn-MN"),
+    Language("pt", "Portuguese", "por_Latn", "Latin", "Indo-European", "high", "pt-PT", uner="supervised", uner_treebank="Portuguese-Bosque", retrieval=False),
+    Language("ru", "Russian", "rus_Cyrl", "Cyrillic", "Indo-European", "high", "ru-RU", "supervised", "supervised"),
+    Language("sk", "Slovak", "slk_Latn", "Latin", "Indo-European", "high", uner="transfer", uner_treebank="Slovak-SNK", retrieval=False),
     # UNER's Serbian is in Latin script although the paper's FLORES code is srp_Cyrl.
-    Language("sr", "Serbian", "srp_Cyrl", "Cyrillic", "low", uner="transfer", uner_treebank="Serbian-SET", retrieval=False),
-    Language("sv", "Swedish", "swe_Latn", "Latin", "high", "sv-SE", uner="transfer", uner_treebank="Swedish-Talbanken", retrieval=False),
-    Language("sw", "Swahili", "swh_Latn", "Latin", "high", "sw-KE", "transfer"),
-    Language("th", "Thai", "tha_Thai", "Thai", "high", "th-TH", "transfer"),
-    Language("tl", "Tagalog", "tgl_Latn", "Latin", "high", "tl-PH", "transfer"),
-    Language("tr", "Turkish", "tur_Latn", "Latin", "high", "tr-TR", "transfer"),
-    Language("uk", "Ukrainian", "ukr_Cyrl", "Cyrillic", "high", wmt23="transfer"),
-    Language("ur", "Urdu", "urd_Arab", "Arabic", "low", "ur-PK", "transfer"),
+    Language("sr", "Serbian", "srp_Cyrl", "Cyrillic", "Indo-European", "low", uner="transfer", uner_treebank="Serbian-SET", retrieval=False),
+    Language("sv", "Swedish", "swe_Latn", "Latin", "Indo-European", "high", "sv-SE", uner="transfer", uner_treebank="Swedish-Talbanken", retrieval=False),
+    Language("sw", "Swahili", "swh_Latn", "Latin", "Niger-Congo", "high", "sw-KE", "transfer"),
+    Language("th", "Thai", "tha_Thai", "Thai", "Kra-Dai", "high", "th-TH", "transfer"),
+    Language("tl", "Tagalog", "tgl_Latn", "Latin", "Austronesian", "high", "tl-PH", "transfer"),
+    Language("tr", "Turkish", "tur_Latn", "Latin", "Turkic", "high", "tr-TR", "transfer"),
+    Language("uk", "Ukrainian", "ukr_Cyrl", "Cyrillic", "Indo-European", "high", wmt23="transfer"),
+    Language("ur", "Urdu", "urd_Arab", "Arabic", "Indo-European", "low", "ur-PK", "transfer"),
     # UNER's own Chinese set is Chinese-GSD, in Traditional characters (as in the paper's data).
-    Language("zh", "Chinese (Simplified)", "zho_Hans", "Han", "high", "zh-CN", "supervised", "supervised", "supervised", "Chinese-GSD"),
+    Language("zh", "Chinese (Simplified)", "zho_Hans", "Han", "Sino-Tibetan", "high", "zh-CN", "supervised", "supervised", "supervised", "Chinese-GSD"),
 )
 # fmt: on
 

@@ -85,6 +85,7 @@ class AdapterRecord(_Strict):
     peft_type: str
     base_model: str | None
     alignment_languages: list[str]
+    recipe: str | None = None  # what its card names; older records do not say
     change_norms: dict[str, float]
     probe_prompts: int
     probe_differing: int

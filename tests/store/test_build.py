@@ -28,11 +28,22 @@ def board(make_run, made_up_root, tmp_path_factory):
     ids = {
         "bare": add("bare", 0, right=0.3),
         "old": add("old", 1, adapter="lora", right=0.6),
-        "new": add("new", 2, adapter="lora", right=0.8, created="2026-02-02T00:00:00+00:00"),
+        "new": add(
+            "new",
+            2,
+            adapter="lora",
+            right=0.8,
+            created="2026-02-02T00:00:00+00:00",
+            recipe="massive-align-middle",
+        ),
         "limited": add("limited", 3, adapter="lora", limit=3),
         "other base": add("other base", 4, model="large"),
     }
     declared = About(name="<script>alert(1)</script>", baseline=ids["new"])
+    old = submissions / ids["old"] / "record.json"
+    told = json.loads(old.read_text())
+    assert told["adapter"].pop("recipe") is None, "records made before there was such a key"
+    old.write_text(json.dumps(told))
     ids["declared"] = add("declared", 5, declared, adapter="next", right=0.9)
     db = folder / "leaderboard.duckdb"
     built = build(submissions, db)
@@ -69,6 +80,16 @@ def test_every_score_of_every_record_is_there(board, store):
         assert [(row["layer"], row["value"]) for row in found] == [
             (row.layer, row.value) for row in record.results.layers
         ]
+
+
+def test_recipes_and_families_are_there(board, store):
+    found = {row["id"]: row["recipe"] for row in rows(store, "SELECT id, recipe FROM submissions")}
+    ids = board[2]
+    assert found[ids["new"]] == "massive-align-middle"
+    assert {found[ids[name]] for name in ("bare", "old")} == {None}
+    query = "SELECT DISTINCT language, family FROM scores WHERE task = 'massive'"
+    families = {row["language"]: row["family"] for row in rows(store, query)}
+    assert families == {"de": "Indo-European", "sw": "Niger-Congo"}
 
 
 def test_pairs_and_languages_of_a_layer(board, store):

@@ -118,7 +118,7 @@ def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):
 
 
 def test_local_folders_are_not_published(make_run, root, folder, tmp_path):
-    run = make_run(tmp_path / "run", adapter="lora")
+    run = make_run(tmp_path / "run", adapter="lora", recipe="/home/ada/my recipe.yaml")
     for name in ("record.json", "plan.json"):
         text = (run / name).read_text()
         text = text.replace('"base"', '"/home/ada/models/llama"')
@@ -133,6 +133,7 @@ def test_local_folders_are_not_published(make_run, root, folder, tmp_path):
         assert "ada/" not in path.read_text()
     record = json.loads((done.folder / "record.json").read_text())
     assert record["command"] == "xlt-bench evaluate --model llama"
+    assert record["adapter"]["recipe"] == "my recipe.yaml"
     assert check(done.folder, root).state == "checked"
 
 

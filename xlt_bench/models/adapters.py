@@ -133,19 +133,34 @@ def alignment_languages(adapter: AdapterFiles) -> list[str]:
     Key `alignment_languages` of the YAML head of README.md; empty where there is none. Raises
     InputError for a broken head or an unknown language.
     """
+    languages = _card_head(adapter).get("alignment_languages") or []
+    return [language(str(code)).code for code in languages]
+
+
+def recipe_name(adapter: AdapterFiles) -> str | None:
+    """The recipe that made the adapter, as a card that `train` wrote names it; else None.
+
+    Raises InputError for a broken head.
+    """
+    ours = _card_head(adapter).get("xlt_bench")
+    name = ours.get("recipe") if isinstance(ours, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
+    """The YAML head of README.md; empty where there is none."""
     import yaml
 
     card = adapter.folder / "README.md"
     if not card.is_file():
-        return []
+        return {}
     parts = card.read_text(encoding="utf-8").split("---", 2)
     try:
         head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
     except yaml.YAMLError as error:
         line = str(error).split("\n")[0]
         raise InputError(f"adapter {adapter.name}: README.md has a broken head: {line}") from None
-    languages = (head or {}).get("alignment_languages") or []
-    return [language(str(code)).code for code in languages]
+    return head if isinstance(head, dict) else {}
 
 
 def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:

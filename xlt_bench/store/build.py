@@ -83,6 +83,7 @@ def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
                     "name": row.name,
                     "flores": row.flores,
                     "script": row.script,
+                    "family": row.family,
                     "resource": row.resource,
                 }
                 for row in LANGUAGES.values()

@@ -192,6 +192,7 @@ def _row(number: int, package: Package) -> dict[str, Any]:
         **plan.model_dump(include={"adapter", "adapter_sha256", "dtype"}),
         **plan.model_dump(include={"template", "template_sha256"}),
         "alignment_languages": record.alignment_languages,
+        "recipe": record.adapter.recipe if record.adapter else None,
         "harness": record.harness,
         "created": datetime.fromisoformat(record.created),
         "command": record.command,

@@ -18,6 +18,7 @@ CREATE TABLE submissions (
     adapter VARCHAR,                    -- NULL: the bare model
     adapter_sha256 VARCHAR,
     alignment_languages VARCHAR[] NOT NULL,
+    recipe VARCHAR,                     -- what its adapter's card names; NULL: it names none
     dtype VARCHAR NOT NULL,
     template VARCHAR NOT NULL,
     template_sha256 VARCHAR NOT NULL,
@@ -131,6 +132,7 @@ CREATE TABLE languages (
     name VARCHAR NOT NULL,
     flores VARCHAR NOT NULL,
     script VARCHAR NOT NULL,
+    family VARCHAR NOT NULL,            -- the top-level one: Indo-European, ...
     resource VARCHAR NOT NULL
 );
 CREATE TABLE units (

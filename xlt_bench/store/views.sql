@@ -3,8 +3,9 @@
 -- Every score of every submission. `current`: no newer run supersedes it.
 CREATE VIEW scores AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, u.unit,
-    t.language, l.name AS language_name, l.script, l.resource, t.setting, u.aligned, u.metric,
-    u.value, u.low, u.high, u.n, s.item_limit, r.complete, s.superseded_by IS NULL AS current
+    t.language, l.name AS language_name, l.script, l.family, l.resource, t.setting, u.aligned,
+    u.metric, u.value, u.low, u.high, u.n, s.item_limit, r.complete,
+    s.superseded_by IS NULL AS current
 FROM unit_scores u
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
@@ -37,7 +38,7 @@ LEFT JOIN placed p USING (number, task, split, metric);
 -- unit. Filter by submission and baseline, or by is_default.
 CREATE VIEW gains AS
 SELECT s.id AS submission, b.id AS baseline, s.name, s.model, s.adapter, b.name AS baseline_name,
-    u.task, r.version, u.unit, t.language, l.name AS language_name, l.script, l.resource,
+    u.task, r.version, u.unit, t.language, l.name AS language_name, l.script, l.family, l.resource,
     t.setting, u.aligned, u.metric, u.value - v.value AS gain, u.value, v.value AS baseline_value,
     u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
     b.number IS NOT DISTINCT FROM s.baseline AS is_default,
@@ -86,8 +87,8 @@ JOIN submissions s USING (number);
 
 -- The same by language: the mean over the ordered pairs that a language is in.
 CREATE VIEW language_curves AS
-SELECT s.id AS submission, y.layer, y.language, l.name AS language_name, l.script, l.resource,
-    y.accuracy
+SELECT s.id AS submission, y.layer, y.language, l.name AS language_name, l.script, l.family,
+    l.resource, y.accuracy
 FROM language_layers y
 JOIN submissions s USING (number)
 JOIN languages l ON l.code = y.language;

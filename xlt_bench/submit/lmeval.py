@@ -18,7 +18,12 @@ from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, Family, units
-from xlt_bench.models.adapters import alignment_languages, find_adapter, looks_local
+from xlt_bench.models.adapters import (
+    alignment_languages,
+    find_adapter,
+    looks_local,
+    recipe_name,
+)
 from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record, Scores
 from xlt_bench.runs import Prediction, predictions_path, write_bytes, write_predictions
 from xlt_bench.scoring import score_run
@@ -181,6 +186,7 @@ def _adapter(config: Mapping[str, Any]) -> AdapterRecord | None:
         peft_type=str(found.config.get("peft_type")),
         base_model=found.config.get("base_model_name_or_path"),
         alignment_languages=alignment_languages(found),
+        recipe=recipe_name(found),
         change_norms={},
         probe_prompts=0,
         probe_differing=0,

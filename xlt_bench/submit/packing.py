@@ -101,10 +101,11 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
 
 
 def public(record: Record) -> Record:
-    """The record without the submitter's folders: a local path of a model or adapter is its end."""
+    """The record without the submitter's folders: of a model, adapter, recipe the path's end."""
     given = [record.model.name]
     if record.adapter:
-        given += [record.adapter.name, record.adapter.base_model or ""]
+        adapter = record.adapter
+        given += [adapter.name, adapter.base_model or "", adapter.recipe or ""]
     local = [name for name in given if looks_local(name)]
     if not local:
         return record
