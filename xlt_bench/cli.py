@@ -316,15 +316,16 @@ def data_check(
 
 @app.command()
 def languages() -> None:
-    """List the languages: codes, script, resource level, and their setting in each task."""
+    """List the languages: codes, script, family, resource level, and their setting in each task."""
     from xlt_bench.languages import LANGUAGES
 
-    columns = "code name FLORES MASSIVE script resource massive wmt23 uner retrieval"
+    columns = "code name FLORES MASSIVE script family resource massive wmt23 uner retrieval"
     table = Table(*columns.split())
     for row in LANGUAGES.values():
         table.add_row(
-            row.code, row.name, row.flores, row.massive_locale or "", row.script, row.resource,
-            row.massive or "", row.wmt23 or "", row.uner or "", "yes" if row.retrieval else "",
+            row.code, row.name, row.flores, row.massive_locale or "", row.script, row.family,
+            row.resource, row.massive or "", row.wmt23 or "", row.uner or "",
+            "yes" if row.retrieval else "",
         )  # fmt: skip
     console.print(table)
 
@@ -368,8 +369,10 @@ def _quiet(progress: bool = False) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import logging
+    import warnings
 
     logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 @contextmanager
