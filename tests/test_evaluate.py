@@ -29,7 +29,7 @@ def root(made_up_root, monkeypatch):
     """The made-up data under a table of languages that has no more than it."""
     for benchmark in TEXT.values():
         monkeypatch.setattr(benchmark, "MAX_NEW_TOKENS", 6)
-    from xlt_bench import evaluate
+    from xlt_bench import options as asked
 
     chosen = {
         "massive": ["de", "sw"],
@@ -37,7 +37,7 @@ def root(made_up_root, monkeypatch):
         "uner": ["da"],
         "flores": ["de", "en", "sw"],
     }
-    monkeypatch.setattr(evaluate, "plan_units", lambda options: chosen)
+    monkeypatch.setattr(asked, "plan_units", lambda options: chosen)
     return made_up_root
 
 
@@ -61,6 +61,7 @@ def test_a_run_records_everything_and_score_repeats_it(
     assert record.adapter.alignment_languages == ["sw"]
     assert record.adapter.recipe == "massive-align-middle"
     assert record.adapter.probe_differing > 0
+    assert record.adapter.merged
     assert set(record.adapter.change_norms) == {"q_proj", "up_proj"}
     assert record.bos_per_prompt == [0]
     aligned = {(row.task, row.unit) for row in record.results.scores if row.aligned}
@@ -193,13 +194,13 @@ def test_unknown_names_and_broken_data_are_one_line(
 
 SCRIPT = """
 import sys
-from xlt_bench import cli, evaluate
+from xlt_bench import cli, options
 from xlt_bench.benchmarks import TEXT
 for benchmark in TEXT.values():
     benchmark.MAX_NEW_TOKENS = 6
 chosen = {"massive": ["de", "sw"], "wmt23": ["de-en", "en-de"], "uner": ["da"]}
 chosen["flores"] = ["de", "en", "sw"]
-evaluate.plan_units = lambda options: chosen
+options.plan_units = lambda options: chosen
 cli.main()
 """
 

@@ -84,7 +84,7 @@ def evaluate(
         numbers = [int(part) for part in _listed(layers)]
     except ValueError:
         raise InputError(f"--layers must be numbers such as 8,16, not {layers!r}") from None
-    from xlt_bench.evaluate import Options
+    from xlt_bench.options import Options
 
     options = Options(
         model=model,
@@ -174,9 +174,13 @@ def train(
 ) -> None:
     """Train an adapter by a recipe; killed, the same command goes on from the last checkpoint."""
     _quiet(progress=True)
+    from xlt_bench.models.chat import check_template
+    from xlt_bench.models.choices import check_model
     from xlt_bench.train.recipe import load_recipe
 
     loaded = load_recipe(recipe, changes or [])
+    check_model(model)
+    check_template(chat_template)
     from xlt_bench.train.run import TrainOptions
     from xlt_bench.train.run import train as run
 
@@ -251,7 +255,7 @@ def demo(
     from xlt_bench.compare import compare_systems, load_system
     from xlt_bench.compare import tables as comparison_tables
     from xlt_bench.data.root import data_root
-    from xlt_bench.evaluate import Options
+    from xlt_bench.options import Options
     from xlt_bench.tables import render
 
     adapters = ["embedded:baseline", "embedded:aligned"]
@@ -353,12 +357,15 @@ def stubs(
 
 def _evaluated(options: Any) -> Iterator[Any]:
     """Each run of `evaluate` as it is finished, with our progress line in place of the loader's."""
+    from xlt_bench.options import prepare
+
+    request = prepare(options)  # before torch: what is wrong is said at once
     from transformers.utils import logging as hf_logging
 
     from xlt_bench.evaluate import evaluate as run_all
 
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return run_all(options, _track)
+    return run_all(request, _track)
 
 
 def _quiet(progress: bool = False) -> None:

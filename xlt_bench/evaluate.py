@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from safetensors.torch import save_file
 
 from xlt_bench.benchmarks import TEXT, flores
 from xlt_bench.benchmarks.base import Item
-from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError, unknown
-from xlt_bench.languages import Family, units, units_of
+from xlt_bench.errors import InputError
+from xlt_bench.languages import Family
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.adapters import (
     AdapterFiles,
@@ -28,9 +28,12 @@ from xlt_bench.models.adapters import (
     find_adapter,
     recipe_name,
 )
-from xlt_bench.models.chat import set_chat_template
+from xlt_bench.models.blocks import count_layers
+from xlt_bench.models.chat import encode_prompt, set_chat_template
 from xlt_bench.models.lm import Progress, XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
+from xlt_bench.models.merged import merged
+from xlt_bench.options import Options, Request, run_folder
 from xlt_bench.provenance import build_record
 from xlt_bench.record import AdapterRecord, Plan, Record
 from xlt_bench.runs import (
@@ -45,13 +48,6 @@ from xlt_bench.runs import (
 )
 from xlt_bench.scoring import score_run, task_version
 
-TASK_NAMES: dict[str, Family] = {
-    "massive": "massive",
-    "wmt23": "wmt23",
-    "uner": "uner",
-    "retrieval": "flores",
-}
-
 # What the bare model and the adapter both answer, to see that the adapter does something.
 PROBE = (
     "wake me up at five am this week",
@@ -64,24 +60,6 @@ PROBE = (
     "Niambie habari za leo",
 )
 _PROBE_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `xlt-bench evaluate` was asked for."""
-
-    model: str
-    output: Path
-    adapters: Sequence[str] = ()
-    tasks: Sequence[str] = tuple(TASK_NAMES)
-    languages: Sequence[str] = ()
-    limit: int | None = None
-    layers: Sequence[int] = ()
-    dtype: str = "auto"
-    device: str | None = None
-    batch_size: str = "auto"
-    chat_template: str | None = None
-    data_dir: str | None = None
 
 
 @contextmanager
@@ -101,55 +79,31 @@ class Evaluation:
     root: Path
     track: Any = _untracked
     adapter: AdapterFiles | None = None
+    merged: bool = False
     notes: list[str] = field(default_factory=list)
 
 
-def plan_units(options: Options) -> dict[Family, list[str]]:
-    """The units of each task asked for. Raises InputError for unknown names or an empty choice."""
-    chosen: dict[Family, list[str]] = {}
-    for name in options.tasks:
-        if name not in TASK_NAMES:
-            raise unknown("task", name, TASK_NAMES)
-        task = TASK_NAMES[name]
-        names = units_of(task, options.languages) if options.languages else list(units(task))
-        if names and not (task == "flores" and len(names) < 2):
-            chosen[task] = names
-    if not chosen:
-        raise InputError(
-            f"none of {', '.join(options.tasks)} covers {', '.join(options.languages)}; "
-            "see the languages with: xlt-bench languages"
-        )
-    return chosen
-
-
-def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, Record]]:
+def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, Record]]:
     """Run everything; yields each run's folder and record as it is finished.
 
-    One run folder for one system: OUTPUT itself, or OUTPUT/<adapter name> where there are several.
     `track(name, total)` is a context manager that yields a function to report progress to. Raises
-    InputError before any work where something given is wrong.
+    InputError before any work where adapter and model do not fit.
     """
-    if options.limit is not None and options.limit < 1:
-        raise InputError(f"--limit must be at least 1, not {options.limit}")
-    if options.batch_size != "auto" and not _positive(options.batch_size):
-        raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
-    chosen = plan_units(options)
-    root = data_root(options.data_dir)
-    items = load_items(root, chosen, options.limit)
+    options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
     skeleton = meta_model(options.model)
     for found in adapters:
         check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card must not wait until the answers are scored
+    layers = _layers(options.layers, count_layers(skeleton)) if "flores" in request.units else []
     device = choose_device(options.device)
     base = load_base(options.model, options.dtype, device)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = _with_adapters(base, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
-    layers = _layers(options.layers, lm.n_layers) if "flores" in chosen else []
     systems: list[AdapterFiles | None] = [*adapters] or [None]
     for adapter in systems:
-        run = _run_folder(options, adapter, len(adapters))
+        run = run_folder(options, adapter.name if adapter else None)
         plan = Plan(
             model=base.name,
             model_revision=base.revision,
@@ -161,18 +115,14 @@ def evaluate(options: Options, track: Any = _untracked) -> Iterator[tuple[Path, 
             template_sha256=template_sha,
             limit=options.limit,
             layers=layers,
-            units=chosen,
-            task_versions={task: task_version(task) for task in chosen},
+            units=request.units,
+            task_versions={task: task_version(task) for task in request.units},
         )
         open_run(run, plan)
         if adapter:
             model.set_adapter(names[adapter.name])
-        job = Evaluation(base, lm, run, plan, items, root, track, adapter)
-        yield run, _run(job, model, names.get(adapter.name) if adapter else None)
-
-
-def _positive(text: str) -> bool:
-    return text.isdigit() and int(text) > 0
+        job = Evaluation(base, lm, run, plan, request.items, request.root, track, adapter)
+        yield run, _run(job, model, names)
 
 
 def _batch(options: Options) -> int | str:
@@ -186,32 +136,10 @@ def _layers(asked: Sequence[int], n_layers: int) -> list[int]:
     return sorted(set(asked)) or even_layers(n_layers)
 
 
-def load_items(
-    root: Path, chosen: dict[Family, list[str]], limit: int | None
-) -> dict[tuple[Family, str], list[Item]]:
-    """All items of the run: a missing or broken file stops it before the model is loaded."""
-    items: dict[tuple[Family, str], list[Item]] = {}
-    for task, names in chosen.items():
-        for name in names:
-            if task == "flores":
-                flores.sentences(root, name)
-            else:
-                items[task, name] = TEXT[task].load(root, name)[:limit]
-    return items
-
-
-def _run_folder(options: Options, adapter: AdapterFiles | None, n_adapters: int) -> Path:
-    if adapter is None or n_adapters == 1:
-        return options.output
-    return options.output / Path(adapter.name).name.replace(":", "-")
-
-
 def _with_adapters(base: Base, adapters: Sequence[AdapterFiles]) -> tuple[Any, dict[str, str]]:
     """The base with all adapters loaded beside each other, and peft's name of each."""
     if not adapters:
         return base.model, {}
-    if len({Path(adapter.name).name for adapter in adapters}) < len(adapters):
-        raise InputError("two adapters have one folder name; rename one, since runs are named so")
     from peft import PeftModel
 
     names = {adapter.name: f"adapter_{i}" for i, adapter in enumerate(adapters)}
@@ -229,15 +157,14 @@ def _with_adapters(base: Base, adapters: Sequence[AdapterFiles]) -> tuple[Any, d
     return model.eval(), names
 
 
-def _run(job: Evaluation, model: Any, adapter_name: str | None) -> Record:
-    proof = _prove(job, model, adapter_name) if job.adapter and adapter_name else None
-    for task, names in job.plan.units.items():
-        if task == "flores":
-            _retrieve(job, names)
-            continue
-        for unit in names:
-            if not predictions_path(job.run, task, unit).exists():
-                _predict(job, task, unit)
+def _run(job: Evaluation, model: Any, names: Mapping[str, str]) -> Record:
+    proof = _prove(job, model, names[job.adapter.name]) if job.adapter else None
+    # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
+    sample = [encode_prompt(job.lm.tokenizer, prompt) for prompt in _probe(job)]
+    with merged(model, sample) if len(names) == 1 else nullcontext(False) as job.merged:
+        _answer(job)
+    if proof:
+        proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
     aligned = proof.alignment_languages if proof else []
     results = score_run(job.run, job.root, aligned)
     record = build_record(
@@ -245,6 +172,17 @@ def _run(job: Evaluation, model: Any, adapter_name: str | None) -> Record:
     )
     write_bytes(job.run / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
     return record
+
+
+def _answer(job: Evaluation) -> None:
+    """Everything of the plan that is not on disk yet."""
+    for task, names in job.plan.units.items():
+        if task == "flores":
+            _retrieve(job, names)
+            continue
+        for unit in names:
+            if not predictions_path(job.run, task, unit).exists():
+                _predict(job, task, unit)
 
 
 def _predict(job: Evaluation, task: Family, unit: str) -> None:
@@ -270,6 +208,7 @@ def _finished(job: Evaluation, name: str, started: float) -> None:
             "batch_size": str(lm.batch_size_per_gpu),
             "bos": sorted(lm.bos_counts),
             "truncated_prompts": lm.truncated_prompts,
+            "merged": job.merged,
         },
     )
     lm.bos_counts, lm.truncated_prompts = set(), 0
@@ -313,10 +252,21 @@ def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
         return file.get_tensor(str(layer))  # type: ignore[no-any-return]
 
 
+def _merged_throughout(run: Path) -> bool | None:
+    """Whether the adapter was in the weights for all that the run has; None: for some of it."""
+    rows = [json.loads(path.read_bytes()) for path in (run / "progress").glob("*.json")]
+    states = {row.get("merged", False) for row in rows}  # runs begun before merging have no key
+    return states.pop() if len(states) == 1 else None
+
+
+def _probe(job: Evaluation) -> list[str]:
+    return [job.lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
+
+
 def _prove(job: Evaluation, model: Any, adapter_name: str) -> AdapterRecord:
     """Compare the adapter's answers to the bare model's on the probe, and measure its change."""
     assert job.adapter is not None
-    prompts = [job.lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
+    prompts = _probe(job)
     with_adapter = job.lm.generate(prompts, _PROBE_TOKENS)
     with model.disable_adapter():
         bare = job.lm.generate(prompts, _PROBE_TOKENS)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import yaml
@@ -24,12 +24,16 @@ from xlt_bench.models.adapters import (
     AdapterFiles,
     alignment_languages,
     check_adapter,
+    check_local,
     find_adapter,
     install,
 )
-from xlt_bench.models.chat import set_chat_template
-from xlt_bench.models.load import Base, choose_device, load_base, meta_model
+from xlt_bench.models.chat import check_template, set_chat_template
+from xlt_bench.models.choices import check_device, check_model
 from xlt_bench.runs import write_bytes
+
+if TYPE_CHECKING:
+    from xlt_bench.models.load import Base
 
 SELECTABLE: tuple[Family, ...] = ("massive", "uner")
 """Tasks with a validation split of every supervised unit."""
@@ -59,8 +63,11 @@ def merge(options: MergeOptions) -> dict[float, float]:
     The dev score is the task's primary score on its validation split, the mean over the supervised
     units. Empty where one weight was given and nothing had to be chosen. Raises InputError.
     """
+    check(options)
+    from xlt_bench.models.load import choose_device, load_base
+
     task, alignment = find_adapter(options.task), find_adapter(options.alignment)
-    name = _check(options, task, alignment)
+    name = _check_fit(options, task, alignment)
     base = load_base(name, "float32", choose_device(options.device))
     model = _with_both(base, task, alignment)
     for weight in options.weights:
@@ -91,8 +98,8 @@ def _named(weight: float) -> str:
     return f"merged_{weight:g}".replace(".", "_")
 
 
-def _check(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
-    """The base model's name. Raises InputError before anything is loaded."""
+def check(options: MergeOptions) -> None:
+    """Raise InputError for the first option that is wrong, before torch is imported."""
     for weight in options.weights:
         if not 0 <= weight <= 1:
             raise InputError(f"weight {weight:g} is not between 0 and 1")
@@ -104,6 +111,18 @@ def _check(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -
         raise unknown("combination", options.combination, get_args(Combination))
     if options.output.exists() and any(options.output.iterdir()):
         raise InputError(f"{options.output} is not empty; choose another --output")
+    check_device(options.device)
+    check_template(options.chat_template)
+    if options.model:
+        check_model(options.model)
+    for name in (options.task, options.alignment):
+        check_local(name)
+
+
+def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
+    """The base model's name. Raises InputError before any weights are loaded."""
+    from xlt_bench.models.load import meta_model
+
     for adapter in (task, alignment):
         if adapter.config.get("peft_type") != "LORA":
             raise InputError(f"adapter {adapter.name} is no LoRA; only LoRAs are merged")
@@ -127,7 +146,7 @@ def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
 def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
     from xlt_bench.models.lm import XltLM
 
-    task = cast(Family, options.select_on)  # _check saw to it
+    task = cast(Family, options.select_on)  # check saw to it
     benchmark, root = TEXT[task], data_root(options.data_dir)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size="auto")
     scores = []

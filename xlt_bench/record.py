@@ -89,6 +89,7 @@ class AdapterRecord(_Strict):
     change_norms: dict[str, float]
     probe_prompts: int
     probe_differing: int
+    merged: bool | None = None  # answered with it in the weights; null: in part, or not known
 
 
 class ModelRecord(_Strict):

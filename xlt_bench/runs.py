@@ -139,11 +139,16 @@ def read_plan(run: Path) -> Plan:
         raise InputError(f"{run / 'plan.json'}: {where}: {first['msg']}") from None
 
 
+def check_free(run: Path) -> None:
+    """Raise InputError for a folder with something in it that is no run."""
+    if not (run / "plan.json").exists() and run.exists() and any(run.iterdir()):
+        raise InputError(f"{run} is not empty and no run; choose another --output")
+
+
 def open_run(run: Path, plan: Plan) -> None:
     """Start a run folder, or check that an existing one was started with the same plan."""
     if not (run / "plan.json").exists():
-        if run.exists() and any(run.iterdir()):
-            raise InputError(f"{run} is not empty and no run; choose another --output")
+        check_free(run)
         write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
         return
     old, new = read_plan(run).model_dump(), plan.model_dump()

@@ -97,13 +97,14 @@ def test_our_own_run_of_the_same_is_the_same_system(
     output, made_up_root, tiny_adapter, tmp_path, monkeypatch
 ):
     """Hashes of weights, adapter and template agree between the two doors."""
-    from xlt_bench import evaluate
+    from xlt_bench import options as asked
+    from xlt_bench.evaluate import evaluate
 
     results = json.loads(next(output.glob("*/results_*")).read_text())
     model = results["config"]["model_args"]
     model = dict(part.split("=") for part in model.split(",")) if isinstance(model, str) else model
-    monkeypatch.setattr(evaluate, "plan_units", lambda options: TASKS)
-    options = evaluate.Options(
+    monkeypatch.setattr(asked, "plan_units", lambda options: TASKS)
+    options = asked.Options(
         model=model["pretrained"],
         adapters=[str(tiny_adapter)],
         output=tmp_path / "run",
@@ -112,7 +113,7 @@ def test_our_own_run_of_the_same_is_the_same_system(
         device="cpu",
         data_dir=str(made_up_root),
     )
-    list(evaluate.evaluate(options))
+    list(evaluate(asked.prepare(options)))
     ours = submit(tmp_path / "run", About(), tmp_path / "ours", made_up_root).folder.name
     theirs = submit(output, About(), tmp_path / "theirs", made_up_root).folder.name
     assert ours.split("-")[-2] == theirs.split("-")[-2]

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sacrebleu.metrics import BLEU, CHRF
 
 from xlt_bench.languages import LANGUAGES
 from xlt_bench.metrics.significance import Floats
@@ -47,6 +46,8 @@ def metrics_of(target: str) -> tuple[Metric, ...]:
 @cache
 def _sacrebleu(metric: Metric, target: str) -> Any:
     """The sacreBLEU object of a metric; cached, as loading MeCab's dictionary takes a while."""
+    from sacrebleu.metrics import BLEU, CHRF  # a fifth of a second, too much for a wrong argument
+
     if metric == "chrf":
         return CHRF(word_order=2)
     default = metric == "bleu_13a"

@@ -48,21 +48,41 @@ def looks_local(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
-def find_adapter(name: str) -> AdapterFiles:
-    """The adapter at a local folder or `hub-name[@revision]`. Raises InputError in one line."""
+def check_local(name: str) -> Path | None:
+    """The folder of a local adapter, None for a hub name; what is in the files is not read.
+
+    Raises InputError, in one line, where a file is missing or the name can only be a folder's.
+    """
     folder = Path(shipped(name)).expanduser()
-    if not folder.is_dir():
-        folder = _download(name)
-    config_path, weights = folder / CONFIG, folder / WEIGHTS
-    if not config_path.is_file():
+    if folder.is_dir():
+        _check_files(name, folder)
+        return folder
+    if looks_local(name):
+        raise InputError(
+            f"adapter {name}: there is no such folder, and no hub name looks like that"
+        )
+    return None
+
+
+def _check_files(name: str, folder: Path) -> None:
+    if not (folder / CONFIG).is_file():
         raise InputError(f"adapter {name}: no adapter_config.json there; is it a PEFT adapter?")
-    if not weights.is_file():
+    if not (folder / WEIGHTS).is_file():
         if (folder / "adapter_model.bin").is_file():
             raise InputError(
                 f"adapter {name}: only pickled weights (adapter_model.bin), which are not loaded; "
                 "save it again with save_pretrained(..., safe_serialization=True)"
             )
         raise InputError(f"adapter {name}: no {WEIGHTS} there")
+
+
+def find_adapter(name: str) -> AdapterFiles:
+    """The adapter at a local folder or `hub-name[@revision]`. Raises InputError in one line."""
+    folder = check_local(name)
+    if folder is None:
+        folder = _download(name)
+        _check_files(name, folder)
+    config_path, weights = folder / CONFIG, folder / WEIGHTS
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         with safe_open(weights, framework="pt") as file:

@@ -17,6 +17,20 @@ _FOLDER = Path(__file__).with_name("templates")
 NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
 
 
+def template_file(choice: str) -> Path:
+    """The file of a template other than `tokenizer`. Raises InputError for an unknown name."""
+    path = _FOLDER / f"{choice}.jinja" if choice in NAMED else Path(choice)
+    if not path.is_file():
+        raise unknown("chat template", choice, ["tokenizer", *NAMED, "a file"])
+    return path
+
+
+def check_template(choice: str | None) -> None:
+    """Raise InputError, without a tokenizer, for what `set_chat_template` would refuse."""
+    if choice not in (None, "tokenizer"):
+        template_file(str(choice))
+
+
 def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
     """Give the tokenizer its chat template; returns the template's name and sha256.
 
@@ -26,10 +40,7 @@ def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
     if choice is None:
         choice = "tokenizer" if tokenizer.chat_template else "plain"
     if choice != "tokenizer":
-        path = _FOLDER / f"{choice}.jinja" if choice in NAMED else Path(choice)
-        if not path.is_file():
-            raise unknown("chat template", choice, ["tokenizer", *NAMED, "a file"])
-        tokenizer.chat_template = path.read_text(encoding="utf-8")
+        tokenizer.chat_template = template_file(choice).read_text(encoding="utf-8")
     template = tokenizer.chat_template
     text = template if isinstance(template, str) else str(sorted(template.items()))
     return choice, hashlib.sha256(text.encode()).hexdigest()

@@ -110,15 +110,20 @@ class XltLM(HFLM):  # type: ignore[misc]
         rows: Sequence[list[int]],
         run: Callable[[list[list[int]]], Iterable[_T]],
         progress: Progress,
+        by_tokens: bool = False,
     ) -> list[_T]:
         """`run` on batches by length, longest first; its results in the order of `rows`.
 
-        Where the device runs out of memory the batch size is halved and the batch tried again.
+        With `by_tokens` later batches take more rows: as many as have, padded, no more tokens than
+        the first batch. Where the device runs out of memory the batch size is halved and the batch
+        tried again.
         """
         order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
+        longest = max([1, *map(len, rows)])
         results: dict[int, _T] = {}
         while order:
-            chosen = order[: self._batch()]
+            width = len(rows[order[0]]) if by_tokens else longest
+            chosen = order[: self._batch() * longest // max(width, 1)]
             try:
                 results.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
             except torch.OutOfMemoryError:
@@ -166,9 +171,11 @@ class XltLM(HFLM):  # type: ignore[misc]
         LM head is never run.
         """
         encoded = [encode_sentence(self.tokenizer, sentence) for sentence in sentences]
-        return torch.stack(
-            self._batched(encoded, lambda batch: self._pool_batch(batch, layers), progress)
-        )
+
+        def pool(batch: list[list[int]]) -> Tensor:
+            return self._pool_batch(batch, layers)
+
+        return torch.stack(self._batched(encoded, pool, progress, by_tokens=True))
 
     def _pool_batch(self, batch: list[list[int]], layers: Sequence[int]) -> Tensor:
         ids = pad_right(batch, self.tokenizer.pad_token_id).to(self.device)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from xlt_bench.errors import InputError, unknown
-from xlt_bench.models.adapters import looks_local, split_revision
+from xlt_bench.errors import InputError
+from xlt_bench.models.adapters import split_revision
+from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,8 @@ def choose_device(device: str | None) -> str:
 
 def meta_model(name: str) -> Any:
     """The model's modules without weights, to check adapters against before anything is loaded."""
+    check_model(name)
     repo, revision = split_revision(name)
-    if not Path(repo).is_dir() and looks_local(repo):
-        raise InputError(f"model {name}: there is no such folder, and no hub name looks like that")
     try:
         config = AutoConfig.from_pretrained(repo, revision=revision or "main")
         with torch.device("meta"):
@@ -57,8 +57,7 @@ def meta_model(name: str) -> Any:
 
 def load_base(name: str, dtype: str, device: str) -> Base:
     """The model in eval mode on its device, and its tokenizer. Raises InputError in one line."""
-    if dtype != "auto" and dtype not in DTYPES:
-        raise unknown("dtype", dtype, ["auto", *DTYPES])
+    check_dtype(dtype)
     repo, revision = split_revision(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main")

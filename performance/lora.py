@@ -1,0 +1,86 @@
+"""Seconds with an adapter, as `xlt-bench evaluate` runs a single one, against the bare base.
+
+    python performance/lora.py --model SmolLM2-135M-Instruct [--adapter FOLDER]
+
+All generate equally many tokens from the same MASSIVE prompts, by turns: the base without peft, the
+adapter beside the weights, and the adapter in them (only where that is safe: float32). Merged and
+unmerged answers must be equal. Prints last `lora ratio=X goal=1.03 met|missed`: how many times as
+long the adapter takes as the base; exit code 1 where it missed or an answer differs.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+from peft import PeftModel
+from side_by_side import (
+    by_turns,
+    median_ratio,
+    model_and_tokenizer,
+    parser,
+    verdict,
+    with_lora,
+)
+
+from xlt_bench.benchmarks import massive
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError
+from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
+from xlt_bench.models.generation import decoder
+from xlt_bench.models.merged import merged
+
+GOAL = 1.03
+
+
+def main() -> int:
+    """Measure, compare, print; returns the exit code."""
+    made = parser(__doc__, turns=5)
+    made.add_argument("--adapter", help="PEFT adapter; else a random one of rank 8")
+    made.add_argument("--prompts", type=int, default=16)
+    made.add_argument("--new-tokens", type=int, default=16)
+    options = made.parse_args()
+    base, tokenizer = model_and_tokenizer(options)
+    set_chat_template(tokenizer, None)
+    items = massive.load(data_root(options.data_dir), "es")[: options.prompts]
+    rows = [
+        encode_prompt(tokenizer, render_chat(tokenizer, i.messages, add_generation_prompt=True))
+        for i in items
+    ]
+    adapted = _with_adapter(copy.deepcopy(base), options.adapter)
+
+    def answers(model: Any) -> list[list[int]]:
+        pad = tokenizer.pad_token_id
+        return decoder(model, rows, options.new_tokens, [], pad)(rows)
+
+    ways = {"base": lambda: answers(base), "adapter": lambda: answers(adapted)}
+    seconds, unmerged = by_turns(ways, 2)
+    print(f"beside the weights: {median_ratio(seconds, 'adapter', 'base'):.2f} times the base")
+    with merged(adapted, rows[:4]) as in_weights:
+        print(f"{options.dtype}: {'merged' if in_weights else 'kept beside the weights'}")
+        seconds, results = by_turns(ways, options.turns)
+    pairs = zip(results["adapter"], unmerged["adapter"], strict=True)
+    differing = sum(a != b for a, b in pairs)
+    with adapted.disable_adapter():
+        restored = answers(adapted) == results["base"]
+    print(
+        f"{len(rows)} prompts, {options.new_tokens} new tokens each; merged and unmerged answers "
+        f"differ in {differing}; base {'restored' if restored else 'NOT restored'}; the adapter "
+        f"changes {sum(a != b for a, b in zip(results['adapter'], results['base'], strict=True))}"
+    )
+    ratio = median_ratio(seconds, "adapter", "base")
+    return verdict("lora", ratio, GOAL, ratio <= GOAL and not differing and restored)
+
+
+def _with_adapter(base: Any, folder: str | None) -> Any:
+    if folder:
+        return PeftModel.from_pretrained(base, folder).eval()
+    return with_lora(base).eval()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,128 @@
+"""Retrieval between all ordered pairs of languages, against LASER's xSIM and bare products.
+
+    python performance/retrieval.py
+
+Ours: `flores.layer_table`, unit length included. The peer does what LASER's xSIM does (Heffernan
+et al., 2022; source/xsim.py of facebookresearch/LASER): for each ordered pair a FAISS flat index of
+inner products on either side, the k nearest both ways, the ratio margin, the best candidate. It
+needs `pip install faiss-cpu`; without, torch's product and topk stand in for FAISS, and the script
+says so. The bare products are one for each unordered pair. Made-up states of 997 sentences at
+4,096 dimensions. Prints last `retrieval ratio=X goal=3.0 met|missed`; exit code 1 where it missed,
+an answer differs, or we take more than 1.3 times as long as the bare products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from side_by_side import by_turns, median_ratio, verdict
+from torch import Tensor
+
+from xlt_bench.benchmarks import flores
+from xlt_bench.metrics.retrieval import K, normalise
+
+try:
+    import faiss
+except ImportError:
+    faiss = None
+
+GOAL, BARE_GOAL = 3.0, 1.3
+Answers = dict[tuple[str, str], Tensor]
+
+
+def main() -> int:
+    """Measure by turns, compare, print; returns the exit code."""
+    options = _options()
+    states = _states(options.languages, options.sentences, options.dimensions, options.device)
+    if faiss is None:
+        print("no FAISS here (pip install faiss-cpu): torch's product and topk take its place")
+    else:
+        faiss.omp_set_num_threads(torch.get_num_threads())
+    unit = {code: normalise(matrix) for code, matrix in states.items()}
+    ways = {
+        "ours": lambda: flores.layer_table(states),
+        "xsim": lambda: _xsim(states),
+        "bare": lambda: [unit[a] @ unit[b].T for a, b in itertools.combinations(unit, 2)],
+    }
+    seconds, results = by_turns(ways, options.turns)
+    ours, theirs = results["ours"], results["xsim"]
+    differing = sum(int((ours[pair].cpu() != theirs[pair]).sum()) for pair in theirs)
+    right = sum(flores.accuracy(found) for found in ours.values()) / len(ours)
+    bare = median_ratio(seconds, "ours", "bare")
+    print(
+        f"{options.languages} languages of {options.sentences} x {options.dimensions}, {len(ours)} "
+        f"ordered pairs, {torch.get_num_threads()} threads; accuracy {right:.1f}; "
+        f"{differing} of {sum(map(len, ours.values()))} answers differ"
+    )
+    print(f"against the bare products: {bare:.2f} times as long (goal at most {BARE_GOAL})")
+    layer = 35 * 997 * options.dimensions * 4
+    print(
+        f"memory bound: one layer of 35 languages, raw and at unit length: {2 * layer >> 20} MB; "
+        f"a pair's cosines: {options.sentences**2 * 4 >> 20} MB"
+    )
+    ratio = median_ratio(seconds, "xsim", "ours")
+    return verdict("retrieval", ratio, GOAL, ratio >= GOAL and bare <= BARE_GOAL and not differing)
+
+
+def _states(languages: int, n: int, d: int, device: str) -> dict[str, Tensor]:
+    """What sentences share, what a language adds to all of its own, and noise."""
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(n, d, generator=generator)
+    return {
+        f"l{i}": (
+            shared
+            + 2 * torch.randn(1, d, generator=generator)
+            + (2 + i / 2) * torch.randn(n, d, generator=generator)
+        ).to(device)
+        for i in range(languages)
+    }
+
+
+def _xsim(states: Mapping[str, Tensor]) -> Answers:
+    arrays = {code: matrix.cpu().numpy() for code, matrix in states.items()}
+    return {
+        (a, b): torch.from_numpy(_one_pair(arrays[a], arrays[b]))
+        for a, b in itertools.permutations(arrays, 2)
+    }
+
+
+def _one_pair(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The answer in y to each row of x: (n,)."""
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    y = y / np.linalg.norm(y, axis=1, keepdims=True)
+    forward, index = _nearest(x, y)
+    backward, _ = _nearest(y, x)
+    means = (forward.mean(1, keepdims=True) + backward.mean(1)[index]) / 2
+    best = (forward / means).argmax(1)
+    found: np.ndarray = index[np.arange(len(x)), best]
+    return found
+
+
+def _nearest(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cosines and indices of the K nearest candidates: both (n, K)."""
+    if faiss is None:
+        near = (torch.from_numpy(queries) @ torch.from_numpy(candidates).T).topk(K)
+        return near.values.numpy(), near.indices.numpy()
+    index = faiss.IndexFlatIP(candidates.shape[1])
+    index.add(candidates)
+    found: tuple[np.ndarray, np.ndarray] = index.search(queries, K)
+    return found
+
+
+def _options() -> argparse.Namespace:
+    made = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    made.add_argument("--languages", type=int, default=8)
+    made.add_argument("--sentences", type=int, default=997)
+    made.add_argument("--dimensions", type=int, default=4096)
+    made.add_argument("--turns", type=int, default=5)
+    made.add_argument("--device", default="cpu")
+    return made.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

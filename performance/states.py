@@ -1,0 +1,125 @@
+"""Sentence states a second and their memory, against a full forward with all hidden states.
+
+    python performance/states.py [--model MODEL]
+
+Ours: `XltLM.sentence_states`, the pooled outputs of the even blocks. The peer: the causal LM's
+forward with `output_hidden_states=True` on batches of as many sentences in the order of the files,
+pooled over the tokens. FLORES sentences of four scripts by turns. Without --model a random model of
+SmolLM2-135M's shape with Llama 3's vocabulary of 128,256. Memory is what a process of its own needs
+beyond the loaded model, at its peak. Prints last `states ratio=X goal=2.0 met|missed`; exit code 1
+where it missed, the memory is more than half, or, in float32, states differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from side_by_side import by_turns, median_ratio, model_and_tokenizer, parser, verdict
+from torch import Tensor
+
+from xlt_bench.benchmarks import flores
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError
+from xlt_bench.metrics.retrieval import even_layers
+from xlt_bench.models.blocks import lengths_mask, pad_right
+from xlt_bench.models.chat import encode_sentence
+from xlt_bench.models.lm import XltLM
+from xlt_bench.pooling import mean_pool
+
+GOAL, MEMORY_GOAL = 2.0, 0.5
+VOCABULARY = 128_256
+
+
+def main() -> int:
+    """Measure by turns, compare, print; returns the exit code."""
+    options = _options()
+    model, tokenizer = model_and_tokenizer(options, VOCABULARY)
+    lm = XltLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size)
+    layers = even_layers(lm.n_layers)
+    root = data_root(options.data_dir)
+    languages = [flores.sentences(root, code) for code in ("en", "sw", "hi", "zh")]
+    sentences = list(chain.from_iterable(zip(*languages, strict=True)))[: options.sentences]
+    ways = {
+        "ours": lambda: lm.sentence_states(sentences, layers),
+        "peer": lambda: _full_forward(lm, sentences, layers, options.batch_size),
+    }
+    if options.memory_of:
+        print(_peak(model.device.type, ways[options.memory_of]))
+        return 0
+    seconds, states = by_turns(ways, options.turns)
+    peaks = {name: _peak_apart(name) for name in ways}
+    below_norm = states["peer"][:, :-1]  # transformers norms the highest block's output
+    off = ((states["ours"][:, :-1] - below_norm).abs().max() / below_norm.abs().max()).item()
+    share = peaks["ours"] / peaks["peer"]
+    print(
+        f"{len(sentences)} sentences, batch size {options.batch_size}, {options.dtype}, "
+        f"{torch.get_num_threads()} threads; largest difference {off:.1e} of the largest value"
+    )
+    print(
+        f"peak memory beyond the model: ours {peaks['ours']} MB, peer {peaks['peer']} MB: "
+        f"{share:.2f} (goal at most {MEMORY_GOAL})"
+    )
+    ratio = median_ratio(seconds, "peer", "ours")
+    equal = off < 1e-4 or options.dtype != "float32"
+    return verdict("states", ratio, GOAL, ratio >= GOAL and share <= MEMORY_GOAL and equal)
+
+
+@torch.inference_mode()
+def _full_forward(lm: Any, sentences: Sequence[str], layers: Sequence[int], size: int) -> Tensor:
+    """Pooled states (sentences, layers, d) by way of everything that the model can give."""
+    pooled = []
+    for start in range(0, len(sentences), size):
+        rows = [encode_sentence(lm.tokenizer, text) for text in sentences[start : start + size]]
+        mask = lengths_mask(rows).to(lm.device)
+        ids = pad_right(rows, lm.tokenizer.pad_token_id).to(lm.device)
+        states = lm.model(
+            input_ids=ids, attention_mask=mask, output_hidden_states=True
+        ).hidden_states
+        pooled.append(torch.stack([mean_pool(states[i], mask) for i in layers], dim=1).cpu())
+    return torch.cat(pooled)
+
+
+def _peak(kind: str, run: Any) -> int:
+    """MB that `run` needs at its peak beyond what is there before."""
+    if kind == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return int(torch.cuda.max_memory_allocated() - before) >> 20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now (Linux)
+    before = _status("VmRSS")
+    run()
+    return (_status("VmHWM") - before) >> 10
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def _peak_apart(name: str) -> int:
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def _options() -> argparse.Namespace:
+    made = parser(__doc__, turns=3)
+    made.add_argument("--sentences", type=int, default=64)
+    made.add_argument("--batch-size", type=int, default=16)
+    made.add_argument("--memory-of", choices=["ours", "peer"], help=argparse.SUPPRESS)
+    return made.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"error: {error}")

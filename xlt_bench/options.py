@@ -1,0 +1,126 @@
+"""What `xlt-bench evaluate` is asked for, and all that can be wrong with it before torch is loaded.
+
+The data are read here too: a missing or broken file stops a run before the model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlt_bench.benchmarks import TEXT
+from xlt_bench.benchmarks.base import Item
+from xlt_bench.data import flores
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.languages import Family, language, units, units_of
+from xlt_bench.models.adapters import check_local
+from xlt_bench.models.chat import check_template
+from xlt_bench.models.choices import check_device, check_dtype, check_model
+from xlt_bench.runs import check_free
+
+TASK_NAMES: dict[str, Family] = {
+    "massive": "massive",
+    "wmt23": "wmt23",
+    "uner": "uner",
+    "retrieval": "flores",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `xlt-bench evaluate`."""
+
+    model: str
+    output: Path
+    adapters: Sequence[str] = ()
+    tasks: Sequence[str] = tuple(TASK_NAMES)
+    languages: Sequence[str] = ()
+    limit: int | None = None
+    layers: Sequence[int] = ()
+    dtype: str = "auto"
+    device: str | None = None
+    batch_size: str = "auto"
+    chat_template: str | None = None
+    data_dir: str | None = None
+
+
+def check(options: Options) -> None:
+    """Raise InputError, in one line, for the first option that is wrong whatever the data are."""
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit must be at least 1, not {options.limit}")
+    if options.batch_size != "auto" and not _positive(options.batch_size):
+        raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
+    plan_units(options)
+    check_dtype(options.dtype)
+    check_device(options.device)
+    check_template(options.chat_template)
+    check_model(options.model)
+    for name in options.adapters:
+        check_local(name)
+    if len({Path(name).name for name in options.adapters}) < len(options.adapters):
+        raise InputError("two adapters have one folder name; rename one, since runs are named so")
+    for run in [run_folder(options, name) for name in options.adapters] or [options.output]:
+        check_free(run)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options in which nothing is wrong, with what they ask for."""
+
+    options: Options
+    units: dict[Family, list[str]]
+    root: Path
+    items: dict[tuple[Family, str], list[Item]]
+
+
+def prepare(options: Options) -> Request:
+    """Check the options and read all items. Raises InputError, in one line."""
+    check(options)
+    chosen, root = plan_units(options), data_root(options.data_dir)
+    return Request(options, chosen, root, load_items(root, chosen, options.limit))
+
+
+def load_items(
+    root: Path, chosen: dict[Family, list[str]], limit: int | None
+) -> dict[tuple[Family, str], list[Item]]:
+    """All items of the run; the sentences of retrieval are only seen to be there."""
+    items: dict[tuple[Family, str], list[Item]] = {}
+    for task, names in chosen.items():
+        for name in names:
+            if task == "flores":
+                flores.load(root, language(name).flores)
+            else:
+                items[task, name] = TEXT[task].load(root, name)[:limit]
+    return items
+
+
+def _positive(text: str) -> bool:
+    return text.isdigit() and int(text) > 0
+
+
+def plan_units(options: Options) -> dict[Family, list[str]]:
+    """The units of each task asked for. Raises InputError for unknown names or an empty choice."""
+    chosen: dict[Family, list[str]] = {}
+    for name in options.tasks:
+        if name not in TASK_NAMES:
+            raise unknown("task", name, TASK_NAMES)
+        task = TASK_NAMES[name]
+        names = units_of(task, options.languages) if options.languages else list(units(task))
+        # Retrieval is between languages.
+        if names and not (task == "flores" and len(names) < 2):
+            chosen[task] = names
+    if not chosen:
+        raise InputError(
+            f"none of {', '.join(options.tasks)} covers {', '.join(options.languages)}; "
+            "see the languages with: xlt-bench languages"
+        )
+    return chosen
+
+
+def run_folder(options: Options, adapter: str | None) -> Path:
+    """OUTPUT itself, or OUTPUT/<adapter name> where there are several adapters."""
+    if adapter is None or len(options.adapters) == 1:
+        return options.output
+    return options.output / Path(adapter).name.replace(":", "-")
