@@ -39,3 +39,47 @@ def test_help_and_wrong_arguments_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+WRONG = [
+    "evaluate --model embedded --output OUT --data-dir mini --tasks masive",
+    "evaluate --model embedded --output OUT --data-dir mini --languages xx",
+    "evaluate --model embedded --output OUT --data-dir mini --limit 0",
+    "evaluate --model embedded --output OUT --data-dir mini --batch-size 0",
+    "evaluate --model embedded --output OUT --data-dir mini --dtype float8",
+    "evaluate --model embedded --output OUT --data-dir mini --device gpu",
+    "evaluate --model embedded --output OUT --data-dir mini --chat-template lama3",
+    "evaluate --model embedded --output OUT --data-dir mini --adapter ./none",
+    "evaluate --model ./none --output OUT --data-dir mini",
+    "evaluate --model embedded --output OUT --data-dir none",
+    "train massive-baseline --model ./none --output OUT",
+    "train massive-baseline --model embedded --output OUT --chat-template lama3",
+    "merge --task embedded:baseline --alignment embedded:aligned --output OUT --weight 3",
+    "merge --task ./none --alignment embedded:aligned --output OUT",
+    "score none",
+    "compare none none",
+]
+
+
+def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from xlt_bench import cli\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    sys.argv = ['xlt-bench', *line.split()]\n"
+        "    try:\n"
+        "        cli.main()\n"
+        "    except SystemExit as stopped:\n"
+        "        heavy = {'torch', 'transformers', 'lm_eval', 'peft'} & set(sys.modules)\n"
+        "        print(stopped.code, sorted(heavy), line)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(WRONG),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.splitlines() == [f"2 [] {line}" for line in WRONG]
+    assert done.stderr.count("error: ") == len(WRONG)

@@ -36,6 +36,22 @@ def test_states_are_means_of_block_outputs_before_the_final_norm(base):
         assert normed.shape == (32,)
 
 
+def test_short_sentences_share_a_batch_that_is_no_larger_than_that_of_the_longest(base):
+    sentences = ["x" * n for n in (5, 40, 4, 38, 6, 10, 7, 9, 8)]
+    alone = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=1)
+    lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=2)
+    sizes: list[int] = []
+    states = lm.sentence_states(sentences, [2], sizes.append)
+    torch.testing.assert_close(states, alone.sentence_states(sentences, [2]))
+    tokens = sorted((len(base.tokenizer(text)["input_ids"]) for text in sentences), reverse=True)
+    assert sizes[0] == 2
+    assert max(sizes) > 2
+    for size in sizes:
+        assert size * tokens[0] <= 2 * 40 + 2
+        del tokens[:size]
+    assert tokens == []
+
+
 def test_llama3_template_has_line_breaks_and_no_bos(base, tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     assert set_chat_template(tokenizer, "llama3-midalign")[0] == "llama3-midalign"

@@ -28,9 +28,11 @@ def normalise(states: Tensor) -> Tensor:
     NaN has no nearest sentence.
     """
     states = states.to(torch.float32)
-    if not torch.isfinite(states).all():
+    # A row is finite where its length is: one pass over the states instead of three.
+    lengths = torch.linalg.vector_norm(states, dim=1, keepdim=True)
+    if not torch.isfinite(lengths).all():
         raise ValueError("hidden states hold values that are not finite")
-    return torch.nn.functional.normalize(states, dim=1)
+    return states / lengths.clamp_min(1e-12)
 
 
 def neighbours(x: Tensor, y: Tensor, k: int = K) -> tuple[Tensor, Tensor]:
