@@ -416,32 +416,10 @@ _SHOWN = {
 
 
 def _print_scores(scores: Any, title: str) -> None:
-    """A table a task: a row a unit by setting, then the means over exactly the units shown."""
+    """A table a task: units by setting, then the means over exactly the units shown."""
     for task, metrics in _SHOWN.items():
-        cells = {(row.unit, row.metric): row for row in scores.scores if row.task == task}
-        if not cells:
-            continue
-        table = Table("", "setting", *metrics, title=f"{task}: {title}", title_justify="left")
-        for column in table.columns[2:]:
-            column.justify = "right"
-        units = list(dict.fromkeys(row.unit for row in cells.values()))
-        order = {"supervised": 0, "transfer": 1, None: 2}
-        for unit in sorted(units, key=lambda u: order[cells[u, metrics[0]].setting]):
-            first = cells[unit, metrics[0]]
-            setting = (first.setting or "") + (" (aligned)" if first.aligned else "")
-            table.add_row(unit, setting, *[_cell(cells.get((unit, m))) for m in metrics])
-        table.add_section()
-        means = {(row.split, row.metric): row for row in scores.means if row.task == task}
-        for split in ("supervised", "aligned", "transfer", "all"):
-            rows = [means.get((split, metric)) for metric in metrics]
-            if rows[0] is not None:
-                missing = f", {len(rows[0].missing)} missing" if rows[0].missing else ""
-                label = f"mean of {len(rows[0].units)}{missing}"
-                table.add_row(split, label, *[_cell(row) for row in rows], style="bold")
-        console.print(table)
-        whole = [row for (split, _), row in means.items() if split == "all"]
-        if whole and whole[0].missing:
-            console.print(f"missing, and in no mean: {' '.join(whole[0].missing)}", markup=False)
+        if any(row.task == task for row in scores.scores):
+            _print_task(scores, task, metrics, title)
     if scores.layers:
         table = Table(
             "layer", "retrieval accuracy", title="retrieval by layer", title_justify="left"
@@ -449,6 +427,33 @@ def _print_scores(scores: Any, title: str) -> None:
         for row in scores.layers:
             table.add_row(str(row.layer), _cell(row))
         console.print(table)
+
+
+def _print_task(scores: Any, task: str, metrics: tuple[str, ...], title: str) -> None:
+    """Narrow enough for 80 columns; a heading's words break where a column is narrow."""
+    cells = {(row.unit, row.metric): row for row in scores.scores if row.task == task}
+    firsts = [row for row in cells.values() if row.metric == metrics[0]]
+    table = Table("", title=f"{task}: {title}", title_justify="left")
+    for metric in metrics:
+        table.add_column(metric.replace("_", " "), justify="right")
+    for setting in ("supervised", "transfer", None):
+        for first in (row for row in firsts if row.setting == setting):
+            label = first.unit + ("*" if first.aligned else "")
+            table.add_row(label, *[_cell(cells.get((first.unit, m))) for m in metrics])
+        table.add_section()
+    means = {(row.split, row.metric): row for row in scores.means if row.task == task}
+    for split in ("supervised", "aligned", "transfer", "all"):
+        rows = [means.get((split, metric)) for metric in metrics]
+        if rows[0] is not None:
+            n = len(rows[0].units)
+            share = f"{n} of {n + len(rows[0].missing)}" if rows[0].missing else str(n)
+            table.add_row(f"{split} ({share})", *[_cell(row) for row in rows], style="bold")
+    console.print(table)
+    aligned = "; * aligned" if any(row.aligned for row in firsts) else ""
+    console.print(f"by setting, with means over the units shown{aligned}", style="dim")
+    whole = means.get(("all", metrics[0]))
+    if whole is not None and whole.missing:
+        console.print(f"missing, and in no mean: {' '.join(whole.missing)}", markup=False)
 
 
 def _cell(row: Any) -> str:
