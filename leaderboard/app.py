@@ -5,6 +5,8 @@ $XLT_BENCH_LEADERBOARD is the database, $XLT_BENCH_SUBMISSIONS the folder of sub
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import links
 import queries
 import streamlit as st
@@ -18,7 +20,11 @@ PAGES = {
     "submission": "Submission",
     "how_to_submit": "How to submit",
 }
-CHECKED_EVERY = 20  # seconds
+CHECKED_EVERY = 10  # seconds
+# Less empty space above and below; nothing here comes from a submission.
+_STYLE = (
+    "<style>[data-testid=stMainBlockContainer] {padding-top: 4rem; padding-bottom: 3rem}</style>"
+)
 
 
 @st.fragment(run_every=CHECKED_EVERY)
@@ -30,7 +36,7 @@ def watch() -> None:
         st.rerun()
 
 
-st.set_page_config("xlt-bench leaderboard", ":material/leaderboard:", layout="wide")
+st.set_page_config("xlt-bench leaderboard", Path(__file__).with_name("icon.svg"), layout="wide")
 page = st.navigation(
     [
         st.Page(f"views/{name}.py", title=title, url_path=name, default=name == "overview")
@@ -38,6 +44,7 @@ page = st.navigation(
     ],
     position="top",
 )
+st.html(_STYLE)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title(page.title)
     corner = st.empty()
@@ -45,6 +52,9 @@ queries.ensure()
 links.start()
 st.session_state["version"] = queries.version()
 watch()
-page.run()
-with corner.popover("Link to this view"):
-    st.code(links.link(), language=None, wrap_lines=True)
+try:
+    page.run()
+finally:
+    # Also for a page that ends early, with an empty state.
+    with corner.popover("Link to this view"):
+        st.code(links.link(), language=None, wrap_lines=True)

@@ -6,6 +6,7 @@ Titles and names go through Vega as text; nothing of a submission is markup anyw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -15,9 +16,20 @@ COLOURS = [BLUE, ORANGE, GREEN, VERMILION, "#56B4E9", "#CC79A7", "#F0E442"]
 GREY = "#808080"  # 4 : 1 on white and on the dark page
 GROUPS = {"supervised": BLUE, "aligned": GREEN, "transfer": ORANGE, "not aligned": ORANGE}
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
-# One row a language, the labels all shown.
+COLUMNS = alt.ExprRef("containerSize()[0] < 600 ? 2 : 4")
+# One row a language, the labels all shown, headings bold; on a telephone the chart needs the width.
 STEP = alt.Step(20)
-_AXIS = alt.Axis(title=None, labelLimit=220, labelOverlap=False, ticks=False)
+_AXIS = alt.Axis(
+    title=None,
+    labelLimit=alt.ExprRef("containerSize()[0] < 600 ? 120 : 220"),
+    labelFontWeight={
+        "condition": {"test": r"test(/^[A-Z ]+ \(/, datum.label)", "value": "bold"},
+        "value": "normal",
+    },
+    labelOverlap=False,
+    labelFlush=False,
+    ticks=False,
+)
 
 
 def few(values: pd.Series) -> pd.Series:
@@ -38,6 +50,11 @@ def colour_scale(values: pd.Series) -> alt.Scale:
     if "other" in set(values):
         names, range_ = [*names, "other"], [*range_, GREY]
     return alt.Scale(domain=names, range=range_)
+
+
+def _legend(**options: Any) -> alt.Legend:
+    """Above the chart, where it takes no width."""
+    return alt.Legend(orient="top", **options)
 
 
 def _grouped(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -65,12 +82,14 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
     """Bars about zero: `label`, `group`, `value`, `low`, `high`, `mark`, `shown` (the colour)."""
     rows, order = _grouped(frame)
     most = float(frame[["value", "low", "high"]].abs().max().max()) * 1.08 or 1.0
-    x = alt.X("value:Q", title=title, scale=alt.Scale(domain=[-most, most]))
+    scale, axis = alt.Scale(domain=[-most, most]), alt.Axis(tickCount=8)
+    x = alt.X("value:Q", title=title, scale=scale, axis=axis)
     base = alt.Chart(rows).encode(y=alt.Y("label:N", sort=order, axis=_AXIS))
     tooltip = _interval_tooltip(
         "gain",
         alt.Tooltip("p_holm:Q", title="p (Holm)", format=".4f"),
         alt.Tooltip("script:N"),
+        alt.Tooltip("family:N"),
         alt.Tooltip("resource:N"),
     )
     bars = base.mark_bar(height=12).encode(
@@ -79,14 +98,14 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
             "shown:N",
             title=colour,
             scale=colour_scale(frame["shown"]),
-            legend=alt.Legend(orient="top", columns=3, labelLimit=140),
+            legend=_legend(columns=COLUMNS),
         ),
         tooltip=tooltip,
     )
     rules = base.mark_rule(color=GREY, strokeWidth=1.5).encode(
         x=alt.X("low:Q"), x2="high:Q", tooltip=tooltip
     )
-    marks = base.mark_text(align="left", dx=4, dy=1, color=GREY, fontWeight="bold").encode(
+    marks = base.mark_text(align="left", dx=4, dy=4, color=GREY, fontSize=18).encode(
         x=alt.X("high:Q"), text="mark:N"
     )
     zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=GREY).encode(x="zero:Q")
@@ -99,7 +118,9 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     base = alt.Chart(rows).encode(y=alt.Y("label:N", sort=order, axis=_AXIS))
     tooltip = _interval_tooltip(title, alt.Tooltip("n:Q", title="items"))
     rules = base.mark_rule(color=GREY, strokeWidth=1.5).encode(
-        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False)), x2="high:Q", tooltip=tooltip
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=8)),
+        x2="high:Q",
+        tooltip=tooltip,
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         x="value:Q",
@@ -107,7 +128,7 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=alt.Legend(orient="top"),
+            legend=_legend(),
         ),
         tooltip=tooltip,
     )
@@ -118,14 +139,20 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
     """Gains by `system` and `unit`, a star where significant; equal colours for gain and loss."""
     most = float(frame["gain"].abs().max()) or 1.0
     base = alt.Chart(frame).encode(
-        x=alt.X("unit:N", sort=list(units), title=None, axis=alt.Axis(labelAngle=-90)),
-        y=alt.Y("system:N", sort=list(systems), title=None, axis=alt.Axis(labelLimit=160)),
+        x=alt.X(
+            "unit:N",
+            sort=list(units),
+            title=None,
+            # Twenty codes have room on a telephone, thirty-five have not.
+            axis=alt.Axis(labelAngle=-90, labelOverlap=len(units) > 24),
+        ),
+        y=alt.Y("system:N", sort=list(systems), title=None, axis=_AXIS),
     )
-    cells = base.mark_rect().encode(
+    cells = base.mark_rect(stroke=GREY, strokeWidth=0.5).encode(
         color=alt.Color(
             "gain:Q",
             scale=alt.Scale(domain=[-most, 0, most], range=[VERMILION, "#F5F5F5", BLUE]),
-            legend=alt.Legend(orient="top", title="gain"),
+            legend=_legend(title="gain"),
         ),
         tooltip=[
             alt.Tooltip("system:N"),
@@ -134,18 +161,22 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
             alt.Tooltip("p_holm:Q", title="p (Holm)", format=".4f"),
         ],
     )
-    stars = base.transform_filter("datum.significant").mark_text(text="*", color="black", dy=3)
+    stars = base.transform_filter("datum.significant").mark_text(
+        text="*", color="black", fontSize=16, dy=5
+    )
     return alt.LayerChart(layer=[cells, stars], height=alt.Step(22))
 
 
 def layers(frame: pd.DataFrame) -> alt.LayerChart:
     """Retrieval accuracy by `layer`, a line a `system`; a band where `low` and `high` are known."""
     names = list(dict.fromkeys(frame["system"]))
+    # One legend for colour and dash; without the opacity, it would be as faint as the bands.
+    legend = _legend(columns=1, labelLimit=320, symbolType="stroke", symbolOpacity=1)
     colour = alt.Color(
         "system:N",
         title=None,
         scale=alt.Scale(domain=names, range=COLOURS[: len(names)]),
-        legend=alt.Legend(orient="top", columns=1, labelLimit=320),
+        legend=legend,
     )
     base = alt.Chart(frame).encode(x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)))
     y = alt.Y("value:Q", title="retrieval accuracy (%)", scale=alt.Scale(zero=False))
@@ -154,7 +185,12 @@ def layers(frame: pd.DataFrame) -> alt.LayerChart:
         alt.Tooltip("layer:Q"),
         alt.Tooltip("value:Q", title="accuracy", format=".2f"),
     ]
-    dash = alt.StrokeDash("system:N", scale=alt.Scale(domain=names, range=DASHES), legend=None)
+    dash = alt.StrokeDash(
+        "system:N",
+        title=None,
+        scale=alt.Scale(domain=names, range=DASHES[: len(names)]),
+        legend=legend,
+    )
     lines = base.mark_line(strokeWidth=2.5).encode(y=y, color=colour, strokeDash=dash)
     points = base.mark_point(filled=True, size=50, opacity=1).encode(
         y=y, color=colour, tooltip=tooltip
@@ -163,21 +199,30 @@ def layers(frame: pd.DataFrame) -> alt.LayerChart:
     if "low" in frame:
         band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
         drawn.insert(0, band)
-    return alt.LayerChart(layer=drawn, height=360)
+    return alt.LayerChart(layer=drawn, height=400 + 20 * len(names))
 
 
 def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
     """The matrix of retrieval accuracies: `source` down, `target` across."""
     chart: alt.Chart = (
-        alt.Chart(frame, height=max(160, 16 * len(order)))
+        alt.Chart(frame, height=alt.Step(16))
         .mark_rect()
         .encode(
             x=alt.X(
-                "target:N", sort=list(order), title="candidates in", axis=alt.Axis(labelAngle=0)
+                "target:N", sort=list(order), title="candidates in", axis=alt.Axis(labelAngle=-90)
             ),
-            y=alt.Y("source:N", sort=list(order), title="query in"),
+            y=alt.Y(
+                "source:N",
+                sort=list(order),
+                title="query in",
+                axis=alt.Axis(labelOverlap=False, labelFlush=False, ticks=False),
+            ),
+            # The whole range, so that a colour means the same at every layer.
             color=alt.Color(
-                "accuracy:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="top")
+                "accuracy:Q",
+                title="accuracy (%)",
+                scale=alt.Scale(scheme="viridis", domain=[0, 100]),
+                legend=_legend(),
             ),
             tooltip=["source:N", "target:N", alt.Tooltip("accuracy:Q", format=".1f")],
         )
@@ -190,15 +235,20 @@ def correlation(
 ) -> alt.LayerChart:
     """Retrieval against score, a point a unit; `line` is (slope, intercept)."""
     base = alt.Chart(frame).encode(
-        x=alt.X("retrieval:Q", title="retrieval accuracy (%)", scale=alt.Scale(zero=False)),
-        y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False)),
+        x=alt.X(
+            "retrieval:Q",
+            title="retrieval accuracy (%)",
+            scale=alt.Scale(zero=False, padding=20),
+            axis=alt.Axis(tickCount=8),
+        ),
+        y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False, padding=20)),
     )
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         color=alt.Color(
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=alt.Legend(orient="top"),
+            legend=_legend(),
         ),
         tooltip=[
             alt.Tooltip("label:N", title="language"),
@@ -206,7 +256,7 @@ def correlation(
             alt.Tooltip("value:Q", title=metric, format=".2f"),
         ],
     )
-    names = base.mark_text(dy=-9, fontSize=10, color=GREY).encode(text="unit:N")
+    names = base.mark_text(dy=-9, fontSize=11, color=GREY).encode(text="unit:N")
     drawn = [points, names]
     if line:
         ends = [float(frame["retrieval"].min()), float(frame["retrieval"].max())]

@@ -114,6 +114,13 @@ def page_number(total: int, rows: int = ROWS) -> int:
     return int(choose("Page", pages, "page", name=lambda page: f"{page} of {len(pages)}"))
 
 
+def figures(*shown: tuple[str, str | int, str | None]) -> None:
+    """Large figures beside each other: label, value, a remark."""
+    with st.container(horizontal=True, gap="large"):
+        for label, value, remark in shown:
+            st.metric(label, value, remark, "off", delta_arrow="off", width="content")
+
+
 def advise(message: str, mend: str | None = None) -> None:
     """An empty state: what to do, and a command to copy."""
     st.info(message)

@@ -114,7 +114,7 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def make_run(made_up_root):
-    """Writes finished runs on the made-up data, partly right by a seed, without a model."""
+    """Writes finished runs on the made-up data (or `root`), partly right by a seed, no model."""
     import random
     from itertools import permutations
 
@@ -152,6 +152,7 @@ def make_run(made_up_root):
         created="2026-01-02T03:04:05+00:00",
         layers=(2, 4),
         recipe=None,
+        root=made_up_root,
     ):
         draw = random.Random(seed)
         units = units or every
@@ -159,9 +160,9 @@ def make_run(made_up_root):
         for task, names in units.items():
             for unit in names:
                 if task == "flores":
-                    items = flores.load(made_up_root, language(unit).flores)[:limit]
+                    items = flores.load(root, language(unit).flores)[:limit]
                 else:
-                    items = TEXT[task].load(made_up_root, unit)[:limit]
+                    items = TEXT[task].load(root, unit)[:limit]
                     hits = [draw.random() < right for _ in items]
                     answers = [
                         Prediction(item.id, item.target if hit else "nothing of it", False)
@@ -232,7 +233,7 @@ def make_run(made_up_root):
             seconds={},
             batch_sizes={},
             fertility={},
-            results=score_run(folder, made_up_root, ["sw"] if adapter else []),
+            results=score_run(folder, root, ["sw"] if adapter else []),
         )
         write_json(folder / "record.json", record.model_dump())
         return folder

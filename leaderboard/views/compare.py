@@ -6,7 +6,7 @@ import pandas as pd
 import pick
 import streamlit as st
 from links import choose, footer, nothing, page_number, short
-from queries import Version, ask, submissions, version
+from queries import Version, ask, one, submissions, version
 
 from xlt_bench.errors import InputError
 from xlt_bench.store.live import answers
@@ -27,6 +27,9 @@ SELECT DISTINCT u.unit, t.name, t.script
 FROM unit_scores u JOIN submissions s USING (number)
 JOIN units n USING (task, unit) JOIN languages t ON t.code = n.language
 WHERE s.id = $id AND u.task = $task ORDER BY u.unit
+"""
+_BASELINE = """
+SELECT b.id FROM submissions s JOIN submissions b ON b.number = s.baseline WHERE s.id = $id
 """
 # Our own style for our own keys: texts of such a container run from right to left.
 _STYLE = """<style>
@@ -94,10 +97,12 @@ task = pick.task("flores")
 first, second = st.columns(2)
 with first:
     system, name = pick.system("First system", task=task)
+known = one(_BASELINE, {"id": system})
 with second:
     other, other_name = pick.system(
         "Second system",
         "baseline",
+        default=known["id"] if known else None,
         task=task,
         without=system,
         empty="There is only one submission with this task. Submit another one to compare with:",

@@ -8,7 +8,7 @@ from typing import Any
 import charts
 import pick
 import streamlit as st
-from links import choose, footer, nothing
+from links import choose, figures, footer, nothing
 from queries import ask, describe, one
 
 SPLITS = {"transfer": "transfer languages", "all": "all languages"}
@@ -28,13 +28,14 @@ WHERE submission = $system AND task = $task AND retrieval_of = $retrieval_of AND
 
 def statistics(fit: dict[str, Any]) -> None:
     """Pearson's r with its interval, Spearman's rho, and over how many points."""
-    columns = st.columns(3)
     known = not math.isnan(_number(fit["pearson"]))
     ends = [_number(fit[end]) for end in ("pearson_low", "pearson_high")]
-    interval = "" if any(map(math.isnan, ends)) else f"95 %: {ends[0]:.2f} to {ends[1]:.2f}"
-    columns[0].metric("Pearson's r", f"{fit['pearson']:.2f}" if known else "–", interval, "off")
-    columns[1].metric("Spearman's rho", f"{fit['spearman']:.2f}" if known else "–")
-    columns[2].metric("Points", int(fit["n"]))
+    interval = None if any(map(math.isnan, ends)) else f"95 %: {ends[0]:.2f} to {ends[1]:.2f}"
+    figures(
+        ("Pearson's r", f"{fit['pearson']:.2f}" if known else "–", interval),
+        ("Spearman's rho", f"{fit['spearman']:.2f}" if known else "–", None),
+        ("Points", int(fit["n"]), None),
+    )
 
 
 def _number(value: Any) -> float:

@@ -6,16 +6,21 @@ import charts
 import pandas as pd
 import pick
 import streamlit as st
-from links import ROWS, choose, footer, nothing, page_number, short
+from links import ROWS, choose, figures, footer, nothing, page_number, short
 from queries import Version, ask, describe, one, submissions, unit_labels, version
 
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.paired import ALPHA
 from xlt_bench.store.live import paired_gains
 
-COLOURS = {"group": "setting", "script": "script", "resource": "resource level"}
+COLOURS = {
+    "group": "setting",
+    "script": "script",
+    "family": "language family",
+    "resource": "resource level",
+}
 _LANGUAGES = """
-SELECT u.unit, l.name AS language_name, l.script, l.resource, u.setting
+SELECT u.unit, l.name AS language_name, l.script, l.family, l.resource, u.setting
 FROM units u JOIN languages l ON l.code = u.language WHERE u.task = $task
 """
 _STORED = """
@@ -84,14 +89,14 @@ def gains(system: str, baseline: str, task: str) -> tuple[pd.DataFrame, list[str
 
 def counts(rows: pd.DataFrame) -> None:
     """How many languages gain and lose, and for how many that is more than chance."""
-    columns = st.columns(3)
-    for column, label, chosen in (
-        (columns[0], "Languages that gain", rows["value"] > 0),
-        (columns[1], "Languages that lose", rows["value"] < 0),
+    shown = []
+    for label, chosen in (
+        ("Languages that gain", rows["value"] > 0),
+        ("Languages that lose", rows["value"] < 0),
     ):
         sure = int((chosen & rows["significant"]).sum())
-        column.metric(label, int(chosen.sum()), f"{sure} significant", delta_color="off")
-    columns[2].metric("Mean gain", f"{rows['value'].mean():+.1f}", f"{len(rows)} units", "off")
+        shown.append((label, int(chosen.sum()), f"{sure} significant"))
+    figures(*shown, ("Mean gain", f"{rows['value'].mean():+.1f}", f"{len(rows)} units"))
 
 
 def heat(task: str, base: str) -> None:

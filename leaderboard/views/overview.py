@@ -25,11 +25,11 @@ SHOWN = {
     "partial": "partial",
     "superseded": "superseded by a newer run",
 }
-RECIPES = {
-    "any": "any",
-    "bare": "bare model",
-    "tuned": "adapter, not aligned",
-    "aligned": "adapter, aligned",
+ADAPTERS = {
+    "any": "any or none",
+    "bare": "none: the bare model",
+    "tuned": "not aligned",
+    "aligned": "aligned",
 }
 # The orders and the conditions are written here and chosen by name; values are bound.
 _ORDERS = {
@@ -56,13 +56,14 @@ WITH retrieval AS (
     WHERE m.task = $task AND m.metric = $metric
     GROUP BY ALL
 )
-SELECT t.*, r.value AS retrieval, s.created, u.lacks, count(*) OVER () AS total
+SELECT t.*, r.value AS retrieval, s.recipe, s.created, u.lacks, count(*) OVER () AS total
 FROM systems t
 JOIN submissions s ON s.id = t.submission
 JOIN runs u ON u.number = s.number AND u.task = $task
 LEFT JOIN retrieval r USING (submission)
 WHERE ($base = 'any' OR t.base_model = $base)
-    AND CASE $recipe WHEN 'bare' THEN t.adapter IS NULL
+    AND ($recipe = 'any' OR s.recipe = $recipe)
+    AND CASE $adapter WHEN 'bare' THEN t.adapter IS NULL
         WHEN 'tuned' THEN t.adapter IS NOT NULL AND len(s.alignment_languages) = 0
         WHEN 'aligned' THEN len(s.alignment_languages) > 0 ELSE true END
     AND CASE $shown WHEN 'superseded' THEN NOT t.current
@@ -90,21 +91,28 @@ def filters(task: str) -> tuple[dict[str, Any], str]:
         base: f"{short(model, 40)} · {base[:4]}"
         for base, model in zip(found["base_model"], found["model"], strict=True)
     }
+    recipes = ask(
+        "SELECT recipe, count(*) AS n FROM submissions WHERE recipe IS NOT NULL "
+        "GROUP BY recipe ORDER BY n DESC, recipe LIMIT 200"
+    )
     top, bottom = st.columns(4), st.columns([2, 1, 1])
     with top[0]:
         metric = choose("Score", metrics(task), "metric")
     with top[1]:
         base = choose("Base model", list(bases), "base", name=bases.__getitem__)
     with top[2]:
-        recipe = choose("Recipe", list(RECIPES), "recipe", name=RECIPES.__getitem__)
+        adapter = choose("Adapter", list(ADAPTERS), "adapter", name=ADAPTERS.__getitem__)
     with top[3]:
-        shown = choose("Show", list(SHOWN), "shown", name=SHOWN.__getitem__)
+        recipe = choose("Recipe", ["any", *recipes["recipe"]], "recipe", name=short)
     with bottom[0]:
         text = words("Find", "find", "name, model or id")
     with bottom[1]:
+        shown = choose("Show", list(SHOWN), "shown", name=SHOWN.__getitem__)
+    with bottom[2]:
         sort = choose("Sort by", list(SORTS), "sort", name=SORTS.__getitem__)
-    given = {"task": task, "metric": metric, "base": base, "recipe": recipe, "shown": shown}
-    return {**given, "words": like(text), "by": "all" if task == "flores" else "transfer"}, sort
+    given = {"task": task, "metric": metric, "base": base, "adapter": adapter, "recipe": recipe}
+    found = {"shown": shown, "words": like(text)}
+    return {**given, **found, "by": "all" if task == "flores" else "transfer"}, sort
 
 
 def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFrame:
@@ -125,7 +133,6 @@ def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
         {
             "place": frame["place"].astype("Int64"),
             "system": frame["name"].map(short),
-            "base model": frame["model"].map(lambda text: short(text, 40)),
             by: frame["score"],
             "95 %": frame["score_interval"].map(interval),
         }
@@ -136,13 +143,15 @@ def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
             shown[f"95 % {split}"] = frame[f"{split}_interval"].map(interval)
     shown["gap"] = frame["gap"]
     shown["retrieval"] = frame["retrieval"]
+    shown["base model"] = frame["model"].map(lambda text: short(text, 40))
+    shown["recipe"] = frame["recipe"].map(lambda text: short(text, 40), na_action="ignore")
     shown["lacks"] = frame["lacks"].map(lambda lacks: short(" ".join(lacks), 60) or None)
     return shown.dropna(axis="columns", how="all")
 
 
 def interval(ends: Any) -> str:
-    """`60.1 to 63.0`."""
-    return "" if not hasattr(ends, "__len__") else f"{ends[0]:.1f} to {ends[1]:.1f}"
+    """`60.1 – 63.0`."""
+    return "" if not hasattr(ends, "__len__") else f"{ends[0]:.1f} – {ends[1]:.1f}"
 
 
 def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
@@ -164,7 +173,8 @@ def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
     with st.container(horizontal=True):
         for page, label in (("submission", "Its submission"), ("gains", "Its gains")):
             given = {"system": chosen, "task": task}
-            st.page_link(f"views/{page}.py", label=label, query_params=given)
+            icon = ":material/arrow_forward:"
+            st.page_link(f"views/{page}.py", label=label, icon=icon, query_params=given)
     footer("languages", caption, rows.drop(columns="label"))
 
 
@@ -192,6 +202,8 @@ def systems(task: str) -> None:
     st.dataframe(
         table(frame, given["by"]),
         hide_index=True,
+        height="content",
+        placeholder="",
         column_config={
             name: st.column_config.NumberColumn(format="%.1f")
             for name in ("transfer", "all", "supervised", "aligned", "gap", "retrieval")
@@ -216,7 +228,13 @@ def published(task: str) -> None:
     """What the paper prints, apart from what is ranked."""
     st.subheader("Published in the paper")
     figures = ask(_PUBLISHED, {"task": task})
-    st.dataframe(figures, hide_index=True, alt="Figures printed in the paper")
+    st.dataframe(
+        figures,
+        hide_index=True,
+        placeholder="",
+        column_config={"value": st.column_config.NumberColumn(format="%.1f")},
+        alt="Figures printed in the paper",
+    )
     footer(
         f"published-{task}",
         "Figures printed in arXiv 2502.14830, not computed here and not ranked.",

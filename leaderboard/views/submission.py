@@ -34,7 +34,8 @@ _PARTS = ("model", "adapter", "versions", "hardware", "seconds", "batch_sizes", 
 def facts(row: dict[str, Any]) -> pd.DataFrame:
     """A line a fact, long texts whole."""
     left_out = ("record", "command", "notes")
-    lines = [(key, as_text(value)) for key, value in row.items() if key not in left_out]
+    told = [(key, as_text(value)) for key, value in row.items() if key not in left_out]
+    lines = [(key.replace("_", " "), value) for key, value in told]
     return pd.DataFrame([line for line in lines if line[1]], columns=["what", "value"])
 
 
@@ -90,22 +91,28 @@ if row["url"]:
     st.link_button("Its page", row["url"], icon=":material/open_in_new:")
 if row["notes"]:
     st.text(row["notes"])
-st.dataframe(facts({**row, "name": short(row["name"], 400)}), hide_index=True, alt="Facts")
+st.dataframe(
+    facts({**row, "name": short(row["name"], 400)}), hide_index=True, height="content", alt="Facts"
+)
 st.subheader("The command that repeats it")
 st.code(row["command"], language=None, wrap_lines=True)
 st.subheader("Tasks and means")
 tasks = ask(_TASKS, {"id": chosen})
-st.dataframe(tasks.assign(task=tasks["task"].map(TASKS)), hide_index=True, alt="Tasks")
+st.dataframe(
+    tasks.assign(task=tasks["task"].map(TASKS)), hide_index=True, placeholder="", alt="Tasks"
+)
 means = ask(_MEANS, {"id": chosen})
-st.dataframe(means, hide_index=True, alt="Means")
+rounded = {end: st.column_config.NumberColumn(format="%.1f") for end in ("value", "low", "high")}
+st.dataframe(means, hide_index=True, placeholder="", column_config=rounded, alt="Means")
 footer(
     f"means-{chosen}",
     "Unweighted means by split with 95 % intervals; missing units are in no mean. Gains over the "
-    "submission named under compared_with are on the page Gains.",
+    "submission named under compared with are on the page Gains.",
     means,
 )
 with st.container(horizontal=True):
-    st.page_link("views/gains.py", label="Its gains", query_params={"system": chosen})
-    st.page_link("views/compare.py", label="Its answers", query_params={"system": chosen})
+    for page, label in (("gains", "Its gains"), ("compare", "Its answers")):
+        icon = ":material/arrow_forward:"
+        st.page_link(f"views/{page}.py", label=label, icon=icon, query_params={"system": chosen})
 record(json.loads(row["record"]))
 files(submissions() / chosen)

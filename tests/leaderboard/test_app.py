@@ -13,57 +13,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from xlt_bench.record import Record
-from xlt_bench.store.build import build, connect
-from xlt_bench.submit.packing import About, submit
+from xlt_bench.store.build import connect
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
-# The made-up runs have two languages of slot filling; more of them, for splits and for r.
-MORE = """
-CREATE TEMP TABLE more AS SELECT * FROM (VALUES ('en', 91.0, 80.0), ('fr', 70.0, 60.0),
-    ('th', 30.0, 45.0), ('ja', 35.0, 20.0)) AS more (unit, score, retrieval);
-INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.score AS value, false AS aligned)
-FROM unit_scores u JOIN submissions s USING (number), more m
-WHERE s.name = 'good adapter' AND u.task = 'massive' AND u.metric = 'slot_f1' AND u.unit = 'de';
-INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.retrieval AS value)
-FROM unit_scores u JOIN submissions s USING (number), more m
-WHERE s.name = 'good adapter' AND u.task = 'flores' AND u.unit = 'de' AND m.unit <> 'en';
-INSERT INTO mean_scores SELECT u.* REPLACE ('supervised' AS split, 91.0 AS value)
-FROM mean_scores u JOIN submissions s USING (number)
-WHERE s.name = 'good adapter' AND u.task = 'massive' AND metric = 'slot_f1' AND split = 'transfer';
-"""
 PAGES = ["overview", "gains", "layers", "correlation", "compare", "submission", "how_to_submit"]
-SCRIPT = "<script>alert(1)</script>"
-MARKUP = "# [a](https://example.org) **b** :red[c] $x$ <b>d</b>"
-
-
-@pytest.fixture(scope="module")
-def board(make_run, made_up_root, tmp_path_factory):
-    """A bare model, adapters with hostile names, a limited run, and another base model."""
-    folder = tmp_path_factory.mktemp("board")
-
-    def add(name, seed, **options):
-        run = make_run(folder / f"run {seed}", seed, **options)
-        return submit(
-            run, About(name=name, notes=MARKUP), folder / "submissions", made_up_root
-        ).folder.name
-
-    ids = {
-        "bare": add("bare model", 0, right=0.3),
-        "good": add("good adapter", 1, adapter="good", right=0.9),
-        "script": add(SCRIPT, 2, adapter="script", right=0.6),
-        "long": add("long", 3, adapter="long", right=0.1),
-        "markup": add(MARKUP, 4, adapter="markup", right=0.5),
-        "limited": add("limited run", 5, adapter="limited", limit=3),
-        "other": add("other base", 6, model="large"),
-    }
-    db = folder / "leaderboard.duckdb"
-    built = build(folder / "submissions", db)
-    assert (built.loaded, built.refused) == (len(ids), [])
-    # A submission is refused for such a name; the pages must stand it all the same.
-    with duckdb.connect(db) as store:
-        store.execute("UPDATE submissions SET name = repeat('long <b> ', 625) WHERE name = 'long'")
-        store.execute(MORE)
-    return folder, ids
 
 
 @pytest.fixture
@@ -123,7 +76,7 @@ def test_every_page_shows_rows_a_caption_and_downloads(app):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_hostile_names_are_text_and_are_cut(app, board, page):
+def test_hostile_names_are_text_and_are_cut(app, board, hostile, page):
     _, ids = board
     for name in ("script", "long", "markup"):
         params = {"system": ids[name], "systems": ids[name], "task": "massive", "open": ids[name]}
@@ -138,7 +91,9 @@ def test_hostile_names_are_text_and_are_cut(app, board, page):
                 "caption",
                 "info",
             ):
-                assert not any(bad in str(element.value) for bad in (SCRIPT, "<b>", ":red["))
+                assert not any(
+                    bad in str(element.value) for bad in (hostile["script"], "<b>", ":red[")
+                )
         # Labels of controls are Markdown, too; what a control offers is text.
         controls = [*seen.selectbox, *seen.multiselect, *seen.text_input, *seen.metric]
         for control in [*controls, *seen.expander]:
@@ -172,8 +127,9 @@ def test_overview_filters_and_sorts(app, board):
         return frames[0]["system"].tolist() if "base model" in frames[0] else []
 
     assert len(systems()) == 7
-    assert set(systems(recipe="bare")) == {"bare model", "other base"}
-    assert "bare model" not in systems(recipe="aligned")
+    assert set(systems(adapter="bare")) == {"bare model", "other base"}
+    assert "bare model" not in systems(adapter="aligned")
+    assert systems(recipe="massive-align-middle") == ["good adapter"]
     assert systems(find="good") == ["good adapter"]
     assert systems(find="o%d") == [], "a wildcard is a character like any other"
     ours = connect(board[0] / "leaderboard.duckdb")
@@ -352,16 +308,16 @@ def test_compare_without_the_test_sets_shows_the_answers(app, board, tmp_path, m
     assert "xlt-bench data fetch" in [code.value for code in seen.code]
 
 
-def test_submission_has_the_record_the_command_and_the_files(app, board):
+def test_submission_has_the_record_the_command_and_the_files(app, board, hostile):
     _, ids = board
     seen = app("submission", system=ids["limited"])
     codes = [code.value for code in seen.code]
     assert "xlt-bench evaluate" in codes
-    assert MARKUP in [text.value for text in seen.text], "notes are text"
+    assert hostile["markup"] in [text.value for text in seen.text], "notes are text"
     listed = [frame.value for frame in seen.dataframe if "file" in frame.value]
     assert "predictions/massive/sw.jsonl.zst" in listed[0]["file"].tolist()
     facts = seen.dataframe[0].value.set_index("what")["value"]
-    assert facts["item_limit"] == "3"
+    assert facts["item limit"] == "3"
 
 
 def test_the_app_sees_a_new_database_without_a_restart(app, board, tmp_path, monkeypatch):

@@ -1,0 +1,289 @@
+"""A small leaderboard that the app's tests and the browser's share; its server and the browser."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import duckdb
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from xlt_bench.data.root import MINI
+from xlt_bench.languages import units
+from xlt_bench.store.build import build
+from xlt_bench.submit.packing import About, submit
+
+# The made-up runs have two languages of slot filling; more of them, for splits and for r.
+MORE = """
+CREATE TEMP TABLE more AS SELECT * FROM (VALUES ('en', 91.0, 80.0), ('fr', 70.0, 60.0),
+    ('th', 30.0, 45.0), ('ja', 35.0, 20.0)) AS more (unit, score, retrieval);
+INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.score AS value, false AS aligned)
+FROM unit_scores u JOIN submissions s USING (number), more m
+WHERE s.name = 'good adapter' AND u.task = 'massive' AND u.metric = 'slot_f1' AND u.unit = 'de';
+INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.retrieval AS value)
+FROM unit_scores u JOIN submissions s USING (number), more m
+WHERE s.name = 'good adapter' AND u.task = 'flores' AND u.unit = 'de' AND m.unit <> 'en';
+INSERT INTO mean_scores SELECT u.* REPLACE ('supervised' AS split, 91.0 AS value)
+FROM mean_scores u JOIN submissions s USING (number)
+WHERE s.name = 'good adapter' AND u.task = 'massive' AND metric = 'slot_f1' AND split = 'transfer';
+"""
+# The last is refused when it is submitted; the pages must stand it all the same.
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "markup": "# [a](https://example.org) **b** :red[c] $x$ <b>d</b>",
+    "long": "long <b> " * 625,
+}
+
+
+@pytest.fixture(scope="session")
+def hostile() -> dict[str, str]:
+    """Names of submissions that try to be more than text."""
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def built():
+    """Builds a database from submissions and gives it what no submission could bring."""
+
+    def make(submissions: Path, db: Path) -> None:
+        assert not build(submissions, db).refused
+        with duckdb.connect(db) as store:
+            query = "UPDATE submissions SET name = $name WHERE name = 'long'"
+            store.execute(query, {"name": HOSTILE["long"]})
+            store.execute(MORE)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def board(make_run, made_up_root, built, tmp_path_factory):
+    """A bare model, adapters with hostile names, a limited run, and another base model."""
+    folder = tmp_path_factory.mktemp("board")
+
+    def add(name, seed, **options):
+        run = make_run(folder / f"run {seed}", seed, **options)
+        about = About(name=name, notes=HOSTILE["markup"])
+        return submit(run, about, folder / "submissions", made_up_root).folder.name
+
+    ids = {
+        "bare": add("bare model", 0, right=0.3),
+        "good": add("good adapter", 1, adapter="good", right=0.9, recipe="massive-align-middle"),
+        "script": add(HOSTILE["script"], 2, adapter="script", right=0.6, recipe=HOSTILE["script"]),
+        "long": add("long", 3, adapter="long", right=0.1),
+        "markup": add(HOSTILE["markup"], 4, adapter="markup", right=0.5, recipe=HOSTILE["markup"]),
+        "limited": add("limited run", 5, adapter="limited", limit=3),
+        "other": add("other base", 6, model="large"),
+    }
+    built(folder / "submissions", folder / "leaderboard.duckdb")
+    return folder, ids
+
+
+PROGRAM = Path(sys.executable).with_name("xlt-bench")
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+ARGUMENTS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update"
+).split()
+PATIENCE = 60_000  # milliseconds; a limit for hangs on a busy machine, never an expectation
+DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
+# Streamlit's page asks beneath its own address first and is told that there is nothing.
+PROBES = ("/_stcore/health", "/_stcore/host-config")
+
+
+@pytest.fixture(scope="module")
+def shelf(context, board, built, make_run, tmp_path_factory):
+    """The small board, and three systems that answered the mini suite in its real scripts.
+
+    It asks for the browser, so that nothing is built where there is none.
+    """
+    folder = tmp_path_factory.mktemp("shelf")
+    shutil.copytree(board[0] / "submissions", folder / "submissions")
+    asked = {
+        "massive": list(units("massive")),
+        "wmt23": ["he-en", "en-he"],
+        "flores": list(units("flores"))[:12],
+    }
+    ids = dict(board[1])
+    for name, seed, right, recipe in (
+        ("mini bare", 10, 0.4, None),
+        ("mini baseline", 11, 0.5, "massive-baseline"),
+        ("mini aligned", 12, 0.6, "massive-align-middle"),
+    ):
+        options = {"right": right, "adapter": recipe and name, "recipe": recipe, "model": "mini"}
+        run = make_run(folder / name, seed, units=asked, root=MINI, **options)
+        ids[name] = submit(run, About(name=name), folder / "submissions", MINI).folder.name
+    built(folder / "submissions", folder / "leaderboard.duckdb")
+    return folder, ids
+
+
+@pytest.fixture(scope="module")
+def address(shelf):
+    """Where the server is, once it answers."""
+    folder, _ = shelf
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [PROGRAM, "leaderboard", "serve", "--port", str(port)]
+    command += ["--db", folder / "leaderboard.duckdb", "--submissions", folder / "submissions"]
+    environment = {**os.environ, "XLT_BENCH_DATA": str(MINI)}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    url = f"http://localhost:{port}"
+    try:
+        while not answers(f"{url}/_stcore/health"):
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def context():
+    """One browser for all tests."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        context = browser.new_context(accept_downloads=True)
+        context.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        yield context
+        browser.close()
+
+
+@pytest.fixture
+def tab(context, address):
+    """Opens pages; whatever a page complains of, or asks of another host, fails the test."""
+    tab = Tab(context.new_page(), address)
+    yield tab
+    tab.page.close()
+    assert tab.complaints == []
+
+
+class Tab:
+    """A tab of the browser on the leaderboard."""
+
+    def __init__(self, page, address):
+        self.page, self.address, self.complaints = page, address, []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("request", self._request)
+
+    def _console(self, message):
+        if message.type == "error" and not message.location["url"].endswith(PROBES):
+            self.complaints.append(f"console: {message.text}")
+
+    def _dialog(self, dialog):
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _request(self, request):
+        if urlsplit(request.url).hostname not in ("localhost", None):
+            self.complaints.append(f"asked another host: {request.url}")
+
+    def open(self, page="overview", *, width=1280, dark=False, **params):
+        """A page with query parameters, in light or dark."""
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme="dark" if dark else "light")
+        path = "" if page == "overview" else page
+        self.page.goto(f"{self.address}/{path}?{urlencode(params, doseq=True)}")
+        title = page.replace("_", " ").capitalize()
+        expect(self.page.locator("h1")).to_have_text(title)
+        self.settle()
+        return self.page
+
+    def settle(self):
+        """The page has run to its end, without an exception, and its charts are drawn."""
+        self.page.locator(f"{DONE} [data-testid=stPopover]").first.wait_for()
+        self.page.wait_for_function(
+            "document.querySelectorAll('[data-stale=true], [data-testid=stSkeleton]').length === 0"
+            " && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]"
+            ".every(chart => chart.querySelector('svg text'))"
+        )
+        assert self.page.get_by_test_id("stException").count() == 0
+
+    def choose(self, label, option):
+        """Click a select box and one of its options, and wait for the page."""
+        before = self.page.url
+        box = self.page.get_by_test_id("stSelectbox")
+        box = box.filter(has=self.page.get_by_text(label, exact=True)).first
+        box.get_by_role("combobox").click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+        self.page.wait_for_url(lambda url: url != before)
+        self.settle()
+
+    def values(self):
+        """What each select box and list shows, by its label."""
+        return self.page.evaluate(
+            "() => Object.fromEntries([...document.querySelectorAll('[data-testid=stSelectbox], "
+            "[data-testid=stMultiSelect]')].map(box => [box.querySelector('label').innerText, "
+            "box.innerText + [...box.querySelectorAll('input')].map(i => i.value).join()]))"
+        )
+
+    def drawn(self):
+        """The texts of all charts."""
+        return self.page.locator("[data-testid=stVegaLiteChart] svg text").all_inner_texts()
+
+    def fits(self):
+        """Whether nothing on the page is wider than the window."""
+        return self.page.evaluate(
+            "() => [document.documentElement, document.querySelector('[data-testid=stMain]')]"
+            ".every(part => part.scrollWidth <= part.clientWidth)"
+        )
+
+    def download(self, button):
+        """The bytes that a click saves."""
+        with self.page.expect_download() as found:
+            button.click()
+        return Path(found.value.path()).read_bytes()
+
+
+@pytest.fixture
+def shoot(shots):
+    """Saves a picture of a whole page."""
+
+    def take(tab, name):
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page = tab.page
+        width, _ = page.viewport_size.values()
+        height = page.get_by_test_id("stMain").evaluate("part => part.scrollHeight")
+        page.set_viewport_size({"width": width, "height": max(900, height)})
+        tab.settle()
+        page.screenshot(path=SHOTS / f"{name}.png")
+        shots.append(SHOTS / f"{name}.png")
+
+    return take
+
+
+_SHOTS = pytest.StashKey[list[Path]]()
+
+
+@pytest.fixture(scope="session")
+def shots(pytestconfig) -> list[Path]:
+    """The pictures that a browser took, to be named at the end."""
+    return pytestconfig.stash.setdefault(_SHOTS, [])
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """Where the pictures are."""
+    for path in config.stash.get(_SHOTS, []):
+        terminalreporter.write_line(f"screenshot: {path.relative_to(config.rootpath)}")
