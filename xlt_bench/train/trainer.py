@@ -58,7 +58,7 @@ def _prefix_cache(model: Any, prefix: Tensor, rows: int) -> DynamicCache:
     cache = DynamicCache(config=base_model(model).config)
     with without_head(model):
         model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    cache.batch_repeat_interleave(rows)  # type: ignore[no-untyped-call]
+    cache.batch_repeat_interleave(rows)
     return cache
 
 
