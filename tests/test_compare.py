@@ -12,6 +12,7 @@ from xlt_bench import cli
 from xlt_bench.compare import compare_systems, load_system
 from xlt_bench.errors import InputError
 from xlt_bench.record import Record
+from xlt_bench.store.build import build, connect
 from xlt_bench.submit.packing import About, submit
 
 
@@ -22,6 +23,9 @@ def runs(make_run, tmp_path_factory):
     make_run(folder / "lora", 1, right=0.9, adapter="lora")
     make_run(folder / "limited", 2, limit=3)
     make_run(folder / "other", 3, model="large")
+    two = {"flores": ["de", "sw"]}
+    make_run(folder / "two languages", 5, units=two, layers=(2, 4))
+    make_run(folder / "one layer", 6, units={"flores": ["de", "en", "sw"]}, layers=(2,))
     make_run(folder / "part", 4, units={"massive": ["de"], "uner": ["da"]})
     return folder
 
@@ -79,6 +83,23 @@ def test_what_cannot_be_compared_is_said(runs, made_up_root, tmp_path):
     assert [mean.units for mean in found[0].means] == [("de",), ("de",)]
     with pytest.raises(InputError, match="neither a finished run nor a submission"):
         load_system("nothing", runs, made_up_root)
+
+
+@pytest.mark.parametrize("other", ["two languages", "one layer"])
+def test_retrieval_over_other_languages_or_layers_is_not_compared(
+    runs, made_up_root, tmp_path, other
+):
+    """A language's accuracy is a mean over pairs and layers: over others it is another question."""
+    with pytest.raises(InputError, match="its languages or even layers differ"):
+        compare(runs, made_up_root, "lora", other)
+    folder = tmp_path / "submissions"
+    for name in ("lora", other):
+        submit(runs / name, About(), folder, made_up_root)
+    build(folder, tmp_path / "db")
+    with connect(tmp_path / "db") as store:
+        for view in ("gains", "significance", "gain_means"):
+            rows = store.execute(f"SELECT count(*) FROM {view} WHERE task = 'flores'").fetchone()
+            assert rows == (0,)
 
 
 def test_other_items_are_not_compared(runs, made_up_root, tmp_path):

@@ -1,7 +1,9 @@
 """The main job on a tiny random model: results, resuming after SIGKILL, and every refusal."""
 
+import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from xlt_bench import cli
 from xlt_bench.benchmarks import TEXT
@@ -133,6 +136,51 @@ def test_another_command_on_the_same_run_is_refused(
     code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--limit", 3))
     assert code == 2
     assert "started with another limit: 2 there, 3 now" in err
+
+
+def test_other_items_under_the_same_ids_are_refused(
+    root, tiny_model, tmp_path, monkeypatch, capsys
+):
+    """In a run that goes on, and in one that is scored: answers belong to what was asked."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    shutil.copytree(root, other)
+    (path,) = other.glob("massive/**/sw-KE.jsonl.gz")
+    text = gzip.decompress(path.read_bytes()).decode()
+    path.write_bytes(gzip.compress(text.replace('_utt": "', '_utt": "x ').encode()))
+    (run / "record.json").unlink()
+    code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, other, run))
+    assert code == 2
+    assert "started with other items of massive/sw" in err
+    argv = ["score", str(run), "--data-dir", str(other)]
+    code, _, err = run_cli(monkeypatch, capsys, argv)
+    assert code == 2
+    assert "the answers to massive sw are not to the items below" in err
+
+
+def test_a_finished_run_keeps_its_record(root, tiny_model, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    before = (run / "record.json").read_bytes()
+    code, out, _ = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--batch-size", 3))
+    assert code == 0
+    assert "massive" in out
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_an_adapter_that_lacks_weights_is_refused(
+    root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys
+):
+    """Peft would leave the rest at zero, and the adapter would count as applied."""
+    half = shutil.copytree(tiny_adapter, tmp_path / "half")
+    tensors = load_file(half / "adapter_model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if ".layers.0." in name}
+    assert 0 < len(kept) < len(tensors)
+    save_file(kept, half / "adapter_model.safetensors")
+    argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", half)
+    code, _, err = run_cli(monkeypatch, capsys, argv)
+    assert code == 2
+    assert f"lacks {len(tensors) - len(kept)} of {len(tensors)} weights" in err
 
 
 def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, Family, language, units
 from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
 from xlt_bench.record import Plan, Record
-from xlt_bench.scoring import ByUnit, count_run, is_aligned, members, score_function
+from xlt_bench.scoring import ByUnit, count_run, is_aligned, members, question, score_function
 from xlt_bench.submit.counts import Tasks, metrics, read_counts
 from xlt_bench.submit.opening import open_package
 from xlt_bench.submit.package import COUNTS, RECORD, SUBMISSION, base_model
@@ -179,9 +179,11 @@ def _not_comparable(task: Family, system: System, baseline: System) -> str:
         return f"versions {versions[0]} and {versions[1]}"
     if system.plan.limit != baseline.plan.limit:
         return f"limits {system.plan.limit} and {baseline.plan.limit}"
-    for name, digest in system.data_digests.items():
-        if name.startswith(f"{task}/") and baseline.data_digests.get(name, digest) != digest:
-            return f"the items of {name} differ"
+    for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
+        a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))
+        if a != b:
+            more = ", its languages or even layers" if task == "flores" else ""
+            return f"the items of {task}/{unit}{more} differ"
     return ""
 
 

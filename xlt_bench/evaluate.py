@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -33,8 +34,8 @@ from xlt_bench.models.chat import encode_prompt, set_chat_template
 from xlt_bench.models.lm import Progress, XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
-from xlt_bench.options import Options, Request, run_folder
-from xlt_bench.provenance import build_record
+from xlt_bench.options import TASK_NAMES, Options, Request, run_folder
+from xlt_bench.provenance import build_record, item_digests
 from xlt_bench.record import AdapterRecord, Plan, Record
 from xlt_bench.runs import (
     Prediction,
@@ -46,7 +47,8 @@ from xlt_bench.runs import (
     write_layer,
     write_predictions,
 )
-from xlt_bench.scoring import score_run, task_version
+from xlt_bench.scoring import score_run, task_version, text_units
+from xlt_bench.submit.test_sets import pinned
 
 # What the bare model and the adapter both answer, to see that the adapter does something.
 PROBE = (
@@ -76,6 +78,7 @@ class Evaluation:
     run: Path
     plan: Plan
     items: dict[tuple[Family, str], list[Item]]
+    digests: dict[str, str]
     root: Path
     track: Any = _untracked
     adapter: AdapterFiles | None = None
@@ -95,34 +98,43 @@ def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, 
     for found in adapters:
         check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card must not wait until the answers are scored
+    _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if "flores" in request.units else []
     device = choose_device(options.device)
     base = load_base(options.model, options.dtype, device)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = _with_adapters(base, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
+    codes = request.units.get("flores", [])
+    digests = item_digests(request.items, codes, options.limit, request.root)
+    common = Plan(
+        model=base.name,
+        model_revision=base.revision,
+        model_sha256=base.sha256,
+        adapter=None,
+        adapter_sha256=None,
+        dtype=str(base.model.dtype).removeprefix("torch."),
+        template=template,
+        template_sha256=template_sha,
+        limit=options.limit,
+        layers=layers,
+        units=request.units,
+        task_versions={task: task_version(task) for task in request.units},
+    )
+    jobs = []
     systems: list[AdapterFiles | None] = [*adapters] or [None]
     for adapter in systems:
         run = run_folder(options, adapter.name if adapter else None)
-        plan = Plan(
-            model=base.name,
-            model_revision=base.revision,
-            model_sha256=base.sha256,
-            adapter=adapter.name if adapter else None,
-            adapter_sha256=adapter.sha256 if adapter else None,
-            dtype=str(base.model.dtype).removeprefix("torch."),
-            template=template,
-            template_sha256=template_sha,
-            limit=options.limit,
-            layers=layers,
-            units=request.units,
-            task_versions={task: task_version(task) for task in request.units},
-        )
-        open_run(run, plan)
-        if adapter:
-            model.set_adapter(names[adapter.name])
-        job = Evaluation(base, lm, run, plan, request.items, request.root, track, adapter)
-        yield run, _run(job, model, names)
+        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
+        plan = common.model_copy(update=its)
+        open_run(run, plan, digests)  # all of them before any work
+        job = Evaluation(base, lm, run, plan, request.items, digests, request.root, track, adapter)
+        job.notes += _remarks(options, plan, digests)
+        jobs.append(job)
+    for job in jobs:
+        if job.adapter:
+            model.set_adapter(names[job.adapter.name])
+        yield job.run, _run(job, model, names)
 
 
 def _batch(options: Options) -> int | str:
@@ -134,6 +146,34 @@ def _layers(asked: Sequence[int], n_layers: int) -> list[int]:
         if not 1 <= layer <= n_layers:
             raise InputError(f"layer {layer} does not exist: the model has layers 1 to {n_layers}")
     return sorted(set(asked)) or even_layers(n_layers)
+
+
+def _check_context(skeleton: Any, chosen: Mapping[Family, Sequence[str]]) -> None:
+    """Raise InputError for a task whose answers alone fill the model's context."""
+    room = getattr(skeleton.config.get_text_config(), "max_position_embeddings", None)
+    for task in chosen:
+        if room and task != "flores" and room <= TEXT[task].MAX_NEW_TOKENS:
+            raise InputError(
+                f"the model's context of {room} tokens leaves no room for a prompt beside the "
+                f"{TEXT[task].MAX_NEW_TOKENS} new tokens of {task}; leave {task} out of --tasks"
+            )
+
+
+def _remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
+    """What the reader of the scores should know: tasks that fell away, items that are not ours."""
+    notes = [
+        f"{name}: evaluated in none of the chosen languages"
+        for name in options.tasks
+        if TASK_NAMES[name] not in plan.units
+    ]
+    for task, names in plan.units.items() if plan.limit is None else ():
+        sets = pinned(task, plan.task_versions[task])
+        odd = [
+            unit for unit in names if unit in sets and digests[f"{task}/{unit}"] != sets[unit][1]
+        ]
+        if odd:
+            notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; no ranking")
+    return notes
 
 
 def _with_adapters(base: Base, adapters: Sequence[AdapterFiles]) -> tuple[Any, dict[str, str]]:
@@ -154,10 +194,25 @@ def _with_adapters(base: Base, adapters: Sequence[AdapterFiles]) -> tuple[Any, d
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             line = str(error).strip().split("\n")[0]
             raise InputError(f"adapter {adapter.name} does not fit {base.name}: {line}") from None
+        _check_complete(model, name, adapter)
     return model.eval(), names
 
 
+def _check_complete(model: Any, name: str, adapter: AdapterFiles) -> None:
+    """Raise InputError for weights that the adapter's file lacks: peft would leave them at zero."""
+    from peft import get_peft_model_state_dict
+
+    wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    if lacking := sorted(set(wanted) - set(adapter.shapes)):
+        raise InputError(
+            f"adapter {adapter.name} lacks {len(lacking)} of {len(wanted)} weights that its "
+            f"configuration names, {lacking[0]} first: is it of a smaller model, or cut off?"
+        )
+
+
 def _run(job: Evaluation, model: Any, names: Mapping[str, str]) -> Record:
+    if (found := _finished_record(job)) is not None:
+        return found
     proof = _prove(job, model, names[job.adapter.name]) if job.adapter else None
     # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
     sample = [encode_prompt(job.lm.tokenizer, prompt) for prompt in _probe(job)]
@@ -168,10 +223,23 @@ def _run(job: Evaluation, model: Any, names: Mapping[str, str]) -> Record:
     aligned = proof.alignment_languages if proof else []
     results = score_run(job.run, job.root, aligned)
     record = build_record(
-        job.run, job.plan, job.base, job.items, job.root, proof, job.notes, results
+        job.run, job.plan, job.base, job.digests, job.root, proof, job.notes, results
     )
     write_bytes(job.run / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
     return record
+
+
+def _finished_record(job: Evaluation) -> Record | None:
+    """The record of a run that has all its answers: it says what made them, so it stays."""
+    path = job.run / "record.json"
+    files = [predictions_path(job.run, task, unit) for task, unit in text_units(job.plan)]
+    files += [layer_path(job.run, layer) for layer in job.plan.layers]
+    if not all(file.exists() for file in (path, *files)):
+        return None
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None  # of another version of the schema, or damaged: it is made again
 
 
 def _answer(job: Evaluation) -> None:

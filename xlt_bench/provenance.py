@@ -36,7 +36,7 @@ def build_record(
     run: Path,
     plan: Plan,
     base: Base,
-    items: Mapping[tuple[Family, str], Sequence[Item]],
+    digests: Mapping[str, str],
     root: Path,
     adapter: AdapterRecord | None,
     notes: Sequence[str],
@@ -65,7 +65,7 @@ def build_record(
         bos_per_prompt=sorted({count for row in progress.values() for count in row["bos"]}),
         truncated_prompts=sum(row["truncated_prompts"] for row in progress.values()),
         plan=plan,
-        data_digests=_digests(plan, items, root),
+        data_digests=dict(digests),
         notes=[*notes, *_notes(plan)],
         signatures=_signatures(plan),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -88,13 +88,19 @@ def _command() -> str:
     return shlex.join(words).replace(str(Path.home()), "~")
 
 
-def _digests(
-    plan: Plan, items: Mapping[tuple[Family, str], Sequence[Item]], root: Path
+def item_digests(
+    items: Mapping[tuple[Family, str], Sequence[Item]],
+    languages: Sequence[str],
+    limit: int | None,
+    root: Path,
 ) -> dict[str, str]:
-    """Content digests of what was asked, in full: prompts, targets and gold of each unit."""
+    """Content digests of what is asked, in full: prompts, targets and gold of each unit.
+
+    `items` are those of the text tasks, `languages` those of retrieval.
+    """
     digests = {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
-    for code in plan.units.get("flores", []):
-        digests[f"flores/{code}"] = content_digest(flores.sentences(root, code)[: plan.limit])
+    for code in languages:
+        digests[f"flores/{code}"] = content_digest(flores.sentences(root, code)[:limit])
     return digests
 
 

@@ -1,6 +1,7 @@
 """The run folder: what lies where, whole files or none, one line an answer.
 
 RUN/plan.json                        what is evaluated
+RUN/items.json                       a digest of each unit's items
 RUN/predictions/<task>/<unit>.jsonl.zst   {"id": ..., "hypothesis": ..., "cut_off": ...} a line
 RUN/retrieval/layer-16.parquet       source, target, accuracy, neighbours (one index a sentence)
 RUN/progress/<task>_<unit>.json      seconds and batch size of what is finished
@@ -145,10 +146,14 @@ def check_free(run: Path) -> None:
         raise InputError(f"{run} is not empty and no run; choose another --output")
 
 
-def open_run(run: Path, plan: Plan) -> None:
-    """Start a run folder, or check that an existing one was started with the same plan."""
+def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
+    """Start a run folder, or check that an existing one has the same plan and items.
+
+    `digests` are those of the items, by `task/unit`. Raises InputError that names a difference.
+    """
     if not (run / "plan.json").exists():
         check_free(run)
+        write_json(run / "items.json", dict(digests))
         write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
         return
     old, new = read_plan(run).model_dump(), plan.model_dump()
@@ -158,6 +163,25 @@ def open_run(run: Path, plan: Plan) -> None:
                 f"{run} was started with another {key.replace('_', ' ')}: {_short(old[key])} "
                 f"there, {_short(value)} now; choose another --output"
             )
+    if odd := [name for name, was in read_digests(run).items() if digests.get(name) != was]:
+        raise InputError(
+            f"{run} was started with other items of {odd[0]} than the data folder has now; "
+            "give its own --data-dir, or choose another --output"
+        )
+
+
+def read_digests(run: Path) -> dict[str, str]:
+    """The digest of each unit's items (`task/unit`) that a run answers; empty where none is kept.
+
+    Raises InputError for a damaged file.
+    """
+    path = run / "items.json"
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); choose another --output") from None
 
 
 def _short(value: Any) -> str:

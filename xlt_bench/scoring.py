@@ -12,6 +12,7 @@ import numpy as np
 
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.benchmarks.base import RETRIEVAL, RETRIEVAL_VERSION, flags
+from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family, language, other_side, units
 from xlt_bench.metrics.significance import Counts, Interval, Score, interval, mean_interval, percent
@@ -22,6 +23,7 @@ from xlt_bench.runs import (
     Table,
     layer_path,
     predictions_path,
+    read_digests,
     read_layer,
     read_plan,
     read_predictions,
@@ -79,13 +81,29 @@ def task_version(task: Family) -> int:
     return RETRIEVAL_VERSION if task == "flores" else TEXT[task].VERSION
 
 
+def question(plan: Plan, digests: Mapping[str, str], task: Family, unit: str) -> str:
+    """What a unit's score is over; scores over anything else are not compared with it.
+
+    The digest of its items; for retrieval also the languages and even layers of the mean.
+    """
+    digest = digests.get(f"{task}/{unit}", "")
+    if task != "flores":
+        return digest
+    even = [layer for layer in plan.layers if layer % 2 == 0]
+    return content_digest([digest, sorted(plan.units["flores"]), even])
+
+
 def count_run(plan: Plan, run: Path, root: Path) -> Counted:
     """The counts of the predictions and retrieval answers that are there."""
     there = [(task, unit, predictions_path(run, task, unit)) for task, unit in text_units(plan)]
+    digests = read_digests(run)
+
+    def count(task: Family, unit: str, path: Path) -> dict[str, Counts]:
+        answers, digest = read_predictions(path), digests.get(f"{task}/{unit}")
+        return count_answers(root, task, unit, plan.limit, answers, digest)
+
     answered = (
-        (task, unit, count_answers(root, task, unit, plan.limit, read_predictions(path)))
-        for task, unit, path in there
-        if path.exists()
+        (task, unit, count(task, unit, path)) for task, unit, path in there if path.exists()
     )
     paths = {layer: layer_path(run, layer) for layer in plan.layers}
     tables = ((layer, read_layer(path)) for layer, path in paths.items() if path.exists())
@@ -114,10 +132,23 @@ def gather(
 
 
 def count_answers(
-    root: Path, task: Family, unit: str, limit: int | None, answers: Sequence[Prediction]
+    root: Path,
+    task: Family,
+    unit: str,
+    limit: int | None,
+    answers: Sequence[Prediction],
+    digest: str | None = None,
 ) -> dict[str, Counts]:
-    """Counts by metric of a unit's answers. Raises InputError where they are to other items."""
+    """Counts by metric of a unit's answers. Raises InputError where they are to other items.
+
+    `digest` is that of the items that were asked, where it is known.
+    """
     items = TEXT[task].load(root, unit)[:limit]
+    if digest not in (None, content_digest(items)):
+        raise InputError(
+            f"the answers to {task} {unit} are not to the items below {root}; give the --data-dir "
+            "that they were made with"
+        )
     fault = _other_items([item.id for item in items], [answer.id for answer in answers])
     if fault:
         raise InputError(f"the predictions of {task} {unit} are not of its test set: {fault}")

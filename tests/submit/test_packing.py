@@ -88,7 +88,10 @@ def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
     other = make_run(tmp_path / "other", 1, adapter="another", created=latest)
     assert submit(other, About(), folder, root).supersedes == []
     new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
-    assert submit(new, About(), folder, root).supersedes == [old.folder.name]
+    done = submit(new, About(), folder, root)
+    assert done.supersedes == [old.folder.name]
+    told = f"it supersedes {old.folder.name} with other answers to 7 of 7 files"
+    assert check(done.folder, root).detail == told
     early = make_run(tmp_path / "early", 2, adapter="lora", created="2025-03-03T00:00:00+00:00")
     assert submit(early, About(), folder, root).supersedes == []
     assert len(list(folder.iterdir())) == 5

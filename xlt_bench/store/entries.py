@@ -15,7 +15,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.languages import language
 from xlt_bench.record import LayerAccuracy, Mean, Plan, Record, Score
 from xlt_bench.runs import layer_path
-from xlt_bench.scoring import is_aligned, members, score_function
+from xlt_bench.scoring import is_aligned, members, question, score_function
 from xlt_bench.submit.checking import TOLERANCE
 from xlt_bench.submit.counts import Tasks, read_counts
 from xlt_bench.submit.opening import Package, open_package
@@ -173,7 +173,7 @@ def _add(rows: Rows, number: int, record: Record) -> None:
         row = {"number": number, "task": task, "version": version}
         rows.add("runs", [{**row, "complete": not lacks, "lacks": lacks}])
     for score in results.scores:
-        items = record.data_digests[f"{score.task}/{score.unit}"]
+        items = question(record.plan, record.data_digests, score.task, score.unit)
         scored = score.model_dump(exclude={"setting"})
         rows.add("unit_scores", [{"number": number, "items": items, **scored}])
     rows.add("mean_scores", [{"number": number, **row.model_dump()} for row in results.means])

@@ -9,7 +9,7 @@ from xlt_bench.compare import compare_means, compare_units
 from xlt_bench.languages import FAMILIES, Family
 from xlt_bench.metrics.paired import Gain, Replicates, replicates
 from xlt_bench.metrics.significance import Counts
-from xlt_bench.scoring import ByUnit, score_function
+from xlt_bench.scoring import ByUnit, question, score_function
 from xlt_bench.store.entries import Entry
 from xlt_bench.submit.counts import metrics, read_counts
 from xlt_bench.submit.package import COUNTS
@@ -74,7 +74,7 @@ def _pair_rows(
         theirs = {
             unit: one
             for unit, one in theirs.items()
-            if same and _items(entry, task, unit) == _items(baseline, task, unit)
+            if same and _asked(entry, task, unit) == _asked(baseline, task, unit)
         }
         head = {
             "number": entry.number,
@@ -101,8 +101,8 @@ def _pair_rows(
         yield units, means
 
 
-def _items(entry: Entry, task: Family, unit: str) -> str | None:
-    return entry.data_digests.get(f"{task}/{unit}")
+def _asked(entry: Entry, task: Family, unit: str) -> str:
+    return question(entry.plan, entry.data_digests, task, unit)
 
 
 def _interval(found: Gain) -> dict[str, float]:

@@ -54,7 +54,7 @@ CREATE TABLE unit_scores (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     n INTEGER NOT NULL,                 -- items
-    items VARCHAR NOT NULL              -- their digest: scores on other items are not compared
+    items VARCHAR NOT NULL              -- digest of what was asked: scores on anything else are not compared
 );
 
 -- An unweighted mean over exactly `units`; those in `missing` were not evaluated.

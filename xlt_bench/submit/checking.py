@@ -41,8 +41,10 @@ from xlt_bench.submit.package import (
     MAX_ID,
     RECORD,
     SUBMISSION,
+    Submission,
     answer_files,
     base_model,
+    superseded,
 )
 from xlt_bench.submit.reading import Answers, read_answers, read_layer, read_model
 
@@ -52,7 +54,10 @@ State = Literal["checked", "not fully checked", "refused"]
 
 @dataclass(frozen=True)
 class Report:
-    """The state of one folder; `detail` says why it is refused, or what could not be checked."""
+    """The state of one folder.
+
+    `detail` says why it is refused, what could not be checked, or what a checked one supersedes.
+    """
 
     name: str
     state: State
@@ -80,13 +85,24 @@ def folders(paths: Sequence[Path]) -> list[Path]:
 def check(folder: Path, root: Path | None) -> Report:
     """Check one submission, with the test sets below `root` or (None) without any."""
     try:
-        unchecked = check_package(open_package(folder), root, folder.parent)
+        package = open_package(folder)
+        unchecked = check_package(package, root, folder.parent)
     except InputError as error:
         return Report(folder.name[:MAX_ID], "refused", " ".join(str(error).split()))
     if unchecked:
         detail = f"no test set at hand (or of a newer version) for {', '.join(unchecked)}"
         return Report(folder.name, "not fully checked", detail)
-    return Report(folder.name, "checked", "")
+    older = superseded(folder, package.record)
+    return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
+
+
+def _change(package: Package, older: str) -> str:
+    """What a reviewer should ask about: anybody can state another's hashes over other answers."""
+    path = package.folder.with_name(older) / SUBMISSION
+    new, old = package.submission.contents, read_model(path, Submission).contents
+    differ = [name for name, digest in old.items() if new.get(name) != digest]
+    answers = f"with other answers to {len(differ)} of {len(old)} files" if differ else "unchanged"
+    return f"it supersedes {older} {answers}"
 
 
 def check_package(package: Package, root: Path | None, beside: Path) -> list[str]:

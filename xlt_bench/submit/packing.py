@@ -36,16 +36,13 @@ from xlt_bench.submit.counts import Tasks, write_counts
 from xlt_bench.submit.opening import check_record, open_package
 from xlt_bench.submit.package import (
     COUNTS,
-    ID,
-    IDENTITY,
     RECORD,
     SUBMISSION,
     Submission,
-    age,
     answer_files,
-    covers,
     missing,
     submission_id,
+    superseded,
 )
 from xlt_bench.submit.reading import MAX_PACKED, read_answers, read_bytes, read_layer, read_model
 
@@ -97,7 +94,7 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
             check_package(open_package(folder), None, submissions)
         repeat = there.exists() or not _moved(folder, there)
     partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
-    return Submitted(there, repeat, partial, [] if repeat else _covered(there, record))
+    return Submitted(there, repeat, partial, [] if repeat else superseded(there, record))
 
 
 def public(record: Record) -> Record:
@@ -186,16 +183,3 @@ def _moved(folder: Path, there: Path) -> bool:
             raise
         return False
     return True
-
-
-def _covered(folder: Path, record: Record) -> list[str]:
-    """Older submissions of the same system that this one supersedes."""
-    key = folder.name[-IDENTITY:].split("-")[0]
-    found = []
-    for path in sorted(folder.parent.iterdir()):
-        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == key:
-            older = read_model(path / RECORD, Record)
-            newer = age(record, folder.name) > age(older, path.name)
-            if newer and covers(record.plan, older.plan):
-                found.append(path.name)
-    return found
