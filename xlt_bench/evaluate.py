@@ -24,6 +24,7 @@ from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.adapters import (
     AdapterFiles,
     alignment_languages,
+    attach,
     change_norms,
     check_adapter,
     find_adapter,
@@ -34,8 +35,8 @@ from xlt_bench.models.chat import encode_prompt, set_chat_template
 from xlt_bench.models.lm import Progress, XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
-from xlt_bench.options import TASK_NAMES, Options, Request, run_folder
-from xlt_bench.provenance import build_record, item_digests
+from xlt_bench.options import Options, Request, run_folder
+from xlt_bench.provenance import build_record, item_digests, remarks
 from xlt_bench.record import AdapterRecord, Plan, Record
 from xlt_bench.runs import (
     Prediction,
@@ -48,7 +49,6 @@ from xlt_bench.runs import (
     write_predictions,
 )
 from xlt_bench.scoring import score_run, task_version, text_units
-from xlt_bench.submit.test_sets import pinned
 
 # What the bare model and the adapter both answer, to see that the adapter does something.
 PROBE = (
@@ -103,7 +103,7 @@ def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, 
     device = choose_device(options.device)
     base = load_base(options.model, options.dtype, device)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
-    model, names = _with_adapters(base, adapters)
+    model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
     codes = request.units.get("flores", [])
     digests = item_digests(request.items, codes, options.limit, request.root)
@@ -129,7 +129,7 @@ def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, 
         plan = common.model_copy(update=its)
         open_run(run, plan, digests)  # all of them before any work
         job = Evaluation(base, lm, run, plan, request.items, digests, request.root, track, adapter)
-        job.notes += _remarks(options, plan, digests)
+        job.notes += remarks(options, plan, digests)
         jobs.append(job)
     for job in jobs:
         if job.adapter:
@@ -157,57 +157,6 @@ def _check_context(skeleton: Any, chosen: Mapping[Family, Sequence[str]]) -> Non
                 f"the model's context of {room} tokens leaves no room for a prompt beside the "
                 f"{TEXT[task].MAX_NEW_TOKENS} new tokens of {task}; leave {task} out of --tasks"
             )
-
-
-def _remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
-    """What the reader of the scores should know: tasks that fell away, items that are not ours."""
-    notes = [
-        f"{name}: evaluated in none of the chosen languages"
-        for name in options.tasks
-        if TASK_NAMES[name] not in plan.units
-    ]
-    for task, names in plan.units.items() if plan.limit is None else ():
-        sets = pinned(task, plan.task_versions[task])
-        odd = [
-            unit for unit in names if unit in sets and digests[f"{task}/{unit}"] != sets[unit][1]
-        ]
-        if odd:
-            notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; no ranking")
-    return notes
-
-
-def _with_adapters(base: Base, adapters: Sequence[AdapterFiles]) -> tuple[Any, dict[str, str]]:
-    """The base with all adapters loaded beside each other, and peft's name of each."""
-    if not adapters:
-        return base.model, {}
-    from peft import PeftModel
-
-    names = {adapter.name: f"adapter_{i}" for i, adapter in enumerate(adapters)}
-    model = base.model
-    for adapter in adapters:
-        folder, name = str(adapter.folder), names[adapter.name]
-        try:
-            if isinstance(model, PeftModel):
-                model.load_adapter(folder, adapter_name=name)
-            else:
-                model = PeftModel.from_pretrained(model, folder, adapter_name=name)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            line = str(error).strip().split("\n")[0]
-            raise InputError(f"adapter {adapter.name} does not fit {base.name}: {line}") from None
-        _check_complete(model, name, adapter)
-    return model.eval(), names
-
-
-def _check_complete(model: Any, name: str, adapter: AdapterFiles) -> None:
-    """Raise InputError for weights that the adapter's file lacks: peft would leave them at zero."""
-    from peft import get_peft_model_state_dict
-
-    wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    if lacking := sorted(set(wanted) - set(adapter.shapes)):
-        raise InputError(
-            f"adapter {adapter.name} lacks {len(lacking)} of {len(wanted)} weights that its "
-            f"configuration names, {lacking[0]} first: is it of a smaller model, or cut off?"
-        )
 
 
 def _run(job: Evaluation, model: Any, names: Mapping[str, str]) -> Record:

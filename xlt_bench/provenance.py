@@ -24,7 +24,9 @@ from xlt_bench.languages import Family
 from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
 from xlt_bench.models.load import Base
+from xlt_bench.options import TASK_NAMES, Options
 from xlt_bench.record import AdapterRecord, Fertility, ModelRecord, Plan, Record, Scores
+from xlt_bench.submit.test_sets import pinned
 
 _PACKAGES = (
     "xlt-bench torch transformers peft tokenizers lm_eval sacrebleu mecab-python3 py3langid numpy "
@@ -102,6 +104,23 @@ def item_digests(
     for code in languages:
         digests[f"flores/{code}"] = content_digest(flores.sentences(root, code)[:limit])
     return digests
+
+
+def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
+    """What the reader of the scores should know: tasks that fell away, items that are not ours."""
+    notes = [
+        f"{name}: evaluated in none of the chosen languages"
+        for name in options.tasks
+        if TASK_NAMES[name] not in plan.units
+    ]
+    for task, names in plan.units.items() if plan.limit is None else ():
+        sets = pinned(task, plan.task_versions[task])
+        odd = [
+            unit for unit in names if unit in sets and digests[f"{task}/{unit}"] != sets[unit][1]
+        ]
+        if odd:
+            notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; no ranking")
+    return notes
 
 
 def _notes(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,39 @@ def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
             if f".{adapter_name}" in name:
                 squares["parameters"] += parameter.detach().double().pow(2).sum().item()
     return {kind: math.sqrt(max(square, 0.0)) for kind, square in sorted(squares.items())}
+
+
+def attach(model: Any, base: str, adapters: Sequence[AdapterFiles]) -> tuple[Any, dict[str, str]]:
+    """The model `base` with all adapters loaded beside each other, and peft's name of each.
+
+    Raises InputError for an adapter that does not fit the base, or lacks weights.
+    """
+    if not adapters:
+        return model, {}
+    from peft import PeftModel
+
+    names = {adapter.name: f"adapter_{i}" for i, adapter in enumerate(adapters)}
+    for adapter in adapters:
+        folder, name = str(adapter.folder), names[adapter.name]
+        try:
+            if isinstance(model, PeftModel):
+                model.load_adapter(folder, adapter_name=name)
+            else:
+                model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            line = str(error).strip().split("\n")[0]
+            raise InputError(f"adapter {adapter.name} does not fit {base}: {line}") from None
+        _check_complete(model, name, adapter)
+    return model.eval(), names
+
+
+def _check_complete(model: Any, name: str, adapter: AdapterFiles) -> None:
+    """Raise InputError for weights that the adapter's file lacks: peft would leave them at zero."""
+    from peft import get_peft_model_state_dict
+
+    wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    if lacking := sorted(set(wanted) - set(adapter.shapes)):
+        raise InputError(
+            f"adapter {adapter.name} lacks {len(lacking)} of {len(wanted)} weights that its "
+            f"configuration names, {lacking[0]} first: is it of a smaller model, or cut off?"
+        )
