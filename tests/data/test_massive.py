@@ -40,7 +40,10 @@ def test_packed_and_rebuilt_files_have_the_upstream_digest(tmp_path):
     assert content_digest(rows[0]) == content_digest(rows[1])
 
 
-@pytest.mark.parametrize("bad", [{"id": "1"}, [], row(1, "other")])
+@pytest.mark.parametrize(
+    "bad",
+    [{"id": "1"}, [], row(1, "other"), row(1, "test", id=5), row(1, "test", annot_utt=None)],
+)
 def test_a_row_of_another_form_is_named(tmp_path, bad):
     write(tmp_path, [row(0, "test"), bad])
     with pytest.raises(InputError, match=r"xx-XX\.jsonl line 2 is no MASSIVE 1\.1 row"):

@@ -43,7 +43,10 @@ def load_all(root: Path, locale: str) -> list[Utterance]:
         row = read_json(line, path, number, "massive")
         try:
             split = _SPLITS[row["partition"]]
-            rows.append(Utterance(row["id"], locale, split, row["utt"], row["annot_utt"]))
+            texts = row["id"], row["utt"], row["annot_utt"]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("id, utt and annot_utt must be texts")
+            rows.append(Utterance(texts[0], locale, split, *texts[1:]))
         except (KeyError, TypeError):
             raise InputError(
                 f"{path} line {number} is no MASSIVE 1.1 row; delete it, then: "

@@ -90,6 +90,8 @@ def find_adapter(name: str) -> AdapterFiles:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (ValueError, OSError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"adapter {name}: {CONFIG} holds no JSON object; is it a PEFT adapter?")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     return AdapterFiles(name, folder, config, digest, shapes)
 
@@ -155,7 +157,13 @@ def alignment_languages(adapter: AdapterFiles) -> list[str]:
     InputError for a broken head or an unknown language.
     """
     languages = _card_head(adapter).get("alignment_languages") or []
-    return [language(str(code)).code for code in languages]
+    if not isinstance(languages, list) or not all(isinstance(code, str) for code in languages):
+        # YAML reads a bare `no` as false: Norwegian must be quoted.
+        raise InputError(
+            f"adapter {adapter.name}: alignment_languages in the head of README.md must be a list "
+            f'of language codes like [de, "no"], not {languages!r}'
+        )
+    return [language(code).code for code in languages]
 
 
 def recipe_name(adapter: AdapterFiles) -> str | None:
@@ -175,9 +183,13 @@ def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
     card = adapter.folder / "README.md"
     if not card.is_file():
         return {}
-    parts = card.read_text(encoding="utf-8").split("---", 2)
     try:
+        parts = card.read_text(encoding="utf-8").split("---", 2)
         head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"adapter {adapter.name}: README.md is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
     except yaml.YAMLError as error:
         line = str(error).split("\n")[0]
         raise InputError(f"adapter {adapter.name}: README.md has a broken head: {line}") from None

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.errors import unknown
+from xlt_bench.errors import InputError, unknown
 
 _FOLDER = Path(__file__).with_name("templates")
 NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
@@ -28,22 +28,47 @@ def template_file(choice: str) -> Path:
 def check_template(choice: str | None) -> None:
     """Raise InputError, without a tokenizer, for what `set_chat_template` would refuse."""
     if choice not in (None, "tokenizer"):
-        template_file(str(choice))
+        _read_template(str(choice))
+
+
+def _read_template(choice: str) -> str:
+    path = template_file(choice)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"chat template {path} is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
 
 
 def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
     """Give the tokenizer its chat template; returns the template's name and sha256.
 
     `choice` is a name, a file, or None: the tokenizer's own, or `plain` where it has none.
-    Raises InputError for an unknown name.
+    Raises InputError for an unknown name, and for a template that cannot render a chat.
     """
     if choice is None:
         choice = "tokenizer" if tokenizer.chat_template else "plain"
     if choice != "tokenizer":
-        tokenizer.chat_template = template_file(choice).read_text(encoding="utf-8")
+        tokenizer.chat_template = _read_template(choice)
+    _try_template(tokenizer, choice)
     template = tokenizer.chat_template
     text = template if isinstance(template, str) else str(sorted(template.items()))
     return choice, hashlib.sha256(text.encode()).hexdigest()
+
+
+def _try_template(tokenizer: Any, choice: str) -> None:
+    """Render one chat, so that a broken template fails here and not after hours of work."""
+    chat = [{"role": role, "content": role} for role in ("system", "user")]
+    try:
+        render_chat(tokenizer, chat, add_generation_prompt=True)
+    except Exception as error:  # a template runs what it likes, and may raise anything
+        line = " ".join(str(error).split())
+        where = f" line {error.lineno}" if getattr(error, "lineno", None) else ""
+        raise InputError(
+            f"chat template {choice}{where} cannot render a system and a user message: {line}; "
+            "mend it, or choose another with --chat-template"
+        ) from None
 
 
 def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:

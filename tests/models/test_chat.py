@@ -1,0 +1,55 @@
+"""Chat templates that cannot be used are refused where they are chosen, in one line."""
+
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.models.chat import check_template, set_chat_template
+
+SYSTEM_REFUSED = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{{ messages[0].content }}"
+)
+
+
+@pytest.fixture
+def tokenizer(tiny_model):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+BROKEN = {
+    "not UTF-8": ("caf\xe9".encode("latin-1"), r"is not UTF-8 \(byte 3\)"),
+    "syntax": (b"{% for m in messages %}{{ m.content }}", "cannot render|line 1"),
+    "raises": (b"{{ raise_exception('not for\nyou') }}", "not for you"),
+    "arithmetic": (b"{{ messages[0].content + 1 }}", "cannot render a system and a user message"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_line(name, tokenizer, tmp_path):
+    data, message = BROKEN[name]
+    path = tmp_path / "chat.jinja"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=message) as refused:
+        set_chat_template(tokenizer, str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unreadable_file_is_seen_without_a_tokenizer(tmp_path):
+    path = tmp_path / "chat.jinja"
+    path.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="is not UTF-8"):
+        check_template(str(path))
+
+
+def test_the_broken_template_of_a_tokenizer(tokenizer):
+    tokenizer.chat_template = "{{ messages[0].content"
+    with pytest.raises(InputError, match="chat template tokenizer"):
+        set_chat_template(tokenizer, None)
+
+
+def test_a_template_without_a_system_role_is_taken(tokenizer, tmp_path):
+    path = tmp_path / "chat.jinja"
+    path.write_text(SYSTEM_REFUSED)
+    assert set_chat_template(tokenizer, str(path))[0] == str(path)
