@@ -1,11 +1,14 @@
 """The command line as a whole: documented, and quick to answer."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import typer
 
+from xlt_bench import cli
 from xlt_bench.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +49,7 @@ WRONG = [
     "evaluate --model embedded --output OUT --data-dir mini --languages xx",
     "evaluate --model embedded --output OUT --data-dir mini --limit 0",
     "evaluate --model embedded --output OUT --data-dir mini --batch-size 0",
+    "evaluate --model embedded --output OUT --data-dir mini --batch-size \u00b2",
     "evaluate --model embedded --output OUT --data-dir mini --dtype float8",
     "evaluate --model embedded --output OUT --data-dir mini --device gpu",
     "evaluate --model embedded --output OUT --data-dir mini --chat-template lama3",
@@ -83,3 +87,26 @@ def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines() == [f"2 [] {line}" for line in WRONG]
     assert done.stderr.count("error: ") == len(WRONG)
+
+
+@pytest.mark.parametrize(
+    ("number", "again"),
+    [
+        (errno.ENOSPC, True),
+        (errno.EDQUOT, True),
+        (errno.EIO, True),
+        (errno.ENOTDIR, False),
+        (errno.EACCES, False),
+    ],
+)
+def test_only_a_failing_disk_asks_to_run_it_again(number, again, monkeypatch, capsys) -> None:
+    def fail(**_options: object) -> None:
+        raise OSError(number, "What the system says", "OUT/plan.json")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: What the system says: OUT/plan.json")
+    assert ("run it again" in line) == again

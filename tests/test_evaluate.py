@@ -227,10 +227,16 @@ def test_unknown_names_and_broken_data_are_one_line(
     packed = broken / "massive" / "1.1" / "data" / "sw-KE.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:40])
     (broken / "massive" / "1.1" / "data" / "de-DE.jsonl.gz").unlink()
+    flores = broken / "flores200_dataset" / "dev" / "swh_Latn.dev"
+    flores.write_text("".join(flores.read_text().splitlines(keepends=True)[:-1]))
     cases = {
         "task": (["--tasks", "masive"], "did you mean 'massive'"),
         "language": (["--languages", "sv-SE,xx"], "unknown language 'xx'"),
         "truncated": (["--tasks", "massive", "--languages", "sw"], "truncated or corrupt"),
+        "not parallel": (
+            ["--tasks", "retrieval", "--languages", "de,sw"],
+            "deu_Latn.dev has 8 sentences, swh_Latn.dev has 7",
+        ),
         "missing": (["--tasks", "massive", "--languages", "de"], "xlt-bench data fetch massive"),
     }
     for name, (more, message) in cases.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,10 @@ def main() -> None:
     except OSError as error:
         # Disk full, no permission, a folder that vanished: the system names the file.
         where = f": {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}; what is finished is kept, run it again after")
+        # The device is full or failed amid the work: the mend lies outside the command.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        hint = "; what is finished is kept, run it again after" if full else ""
+        _fail(f"{error.strerror or error}{where}{hint}")
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on from here", markup=False)
         raise SystemExit(130) from None

@@ -89,15 +89,27 @@ def load_items(
     items: dict[tuple[Family, str], list[Item]] = {}
     for task, names in chosen.items():
         for name in names:
-            if task == "flores":
-                flores.load(root, language(name).flores)
-            else:
+            if task != "flores":
                 items[task, name] = TEXT[task].load(root, name)[:limit]
+    _check_parallel(root, chosen.get("flores", []))
     return items
 
 
+def _check_parallel(root: Path, codes: Sequence[str]) -> None:
+    """Raise InputError where two languages' FLORES sentences cannot be translations by position."""
+    counts = {code: len(flores.load(root, language(code).flores)) for code in codes}
+    first = next(iter(counts), "")
+    for code, count in counts.items():
+        if count != counts[first] or not count:
+            names = [f"{language(one).flores}.dev has {counts[one]}" for one in (first, code)]
+            raise InputError(
+                f"FLORES files are not parallel: {' sentences, '.join(names)}; delete the odd one "
+                f"below {root / 'flores200_dataset' / 'dev'}, then: xlt-bench data fetch flores"
+            )
+
+
 def _positive(text: str) -> bool:
-    return text.isdigit() and int(text) > 0
+    return text.isdecimal() and int(text) > 0
 
 
 def plan_units(options: Options) -> dict[Family, list[str]]:

@@ -402,3 +402,26 @@ def test_the_store_imports_no_torch():
         "assert not heavy, heavy"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_csv_runs_no_formula_and_parquet_keeps_the_text(make_run, made_up_root, tmp_path):
+    """Any text of a submission may begin like a formula, its model's name for one."""
+    import csv
+
+    import pyarrow.parquet as pq
+
+    run = make_run(tmp_path / "run", 0, model="=1+1", units={"massive": ["sw"]})
+    submit(run, About(name="plain", notes="-5\nof it"), tmp_path / "submissions", made_up_root)
+    build(tmp_path / "submissions", tmp_path / "board.duckdb")
+    with connect(tmp_path / "board.duckdb") as store:
+        for form in ("csv", "parquet"):
+            export(store, form, tmp_path / form)
+    with (tmp_path / "csv" / "submissions.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    kept = pq.read_table(tmp_path / "parquet" / "submissions.parquet").to_pylist()[0]
+    assert (row["model"], kept["model"]) == ("'=1+1", "=1+1")
+    assert (row["notes"], kept["notes"]) == ("'-5\nof it", "-5\nof it")
+    with (tmp_path / "csv" / "published.csv").open(newline="") as file:
+        values = [row["value"] for row in csv.DictReader(file) if row["value"]]
+    assert values
+    assert all(float(value) is not None for value in values)

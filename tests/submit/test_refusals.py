@@ -263,6 +263,8 @@ def test_broken_answers(submission, made_up_root):
 
     cases = {
         "is damaged": packed[:-5] + bytes(5),
+        "does not end with its first zstd frame": packed + b"smuggled",
+        "zst does not end with its first": packed + zstandard.compress(b"another frame"),
         "unpacks to more than": zstandard.compress(bytes(200 << 20)),
         "at most 10,000 are taken": zstandard.compress(b"{}\n" * 20_000),
         "is not UTF-8": zstandard.compress(b"\xff"),

@@ -46,10 +46,8 @@ def _write(
     store: duckdb.DuckDBPyConnection, name: str, query: str, form: str, folder: Path
 ) -> Path:
     columns = store.execute(f"DESCRIBE {query}").fetchall()
-    # CSV has no lists.
     wanted = ", ".join(
-        f"array_to_string({column}, ' ') AS {column}" if form == "csv" and "[]" in kind else column
-        for column, kind, *_ in columns
+        _csv_cell(column, kind) if form == "csv" else column for column, kind, *_ in columns
     )
     rows = store.sql(f"SELECT {wanted} FROM ({query}) ORDER BY ALL")
     reader: Any = rows.to_arrow_reader(_ROWS)
@@ -62,6 +60,18 @@ def _write(
                 out.write_batch(batch)
         part.replace(path)
     return path
+
+
+def _csv_cell(column: str, kind: str) -> str:
+    """A column of a query as CSV holds it: lists as words, and no text that a spreadsheet runs."""
+    if "[]" in kind:
+        text = f"array_to_string({column}, ' ')"
+    elif kind == "VARCHAR":
+        text = column
+    else:
+        return column
+    # A model, an adapter or a note may begin with what starts a formula.
+    return f"regexp_replace({text}, '^([-=+@\\t\\r])', '''\\1') AS {column}"
 
 
 def page(store: duckdb.DuckDBPyConnection) -> list[Table]:

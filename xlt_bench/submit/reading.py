@@ -97,12 +97,17 @@ def read_answers(path: Path) -> list[Prediction]:
 def _unpack(data: bytes, name: str) -> bytes:
     try:
         # The window is what a frame makes a reader allocate at once.
-        reader = zstandard.ZstdDecompressor(max_window_size=MAX_UNPACKED).stream_reader(data)
-        text = bytes(reader.read(MAX_UNPACKED + 1))
+        unpack = zstandard.ZstdDecompressor(max_window_size=MAX_UNPACKED)
+        text = bytes(unpack.stream_reader(data).read(MAX_UNPACKED + 1))
     except zstandard.ZstdError as error:
         raise InputError(f"{name} is damaged: {_line(error)}") from None
     if len(text) > MAX_UNPACKED:
         raise InputError(f"{name} unpacks to more than {MAX_UNPACKED:,} bytes")
+    # Only now, since an object of this kind unpacks without a bound. It ends with the first frame.
+    first = unpack.decompressobj()
+    first.decompress(data)
+    if not first.eof or first.unused_data:
+        raise InputError(f"{name} does not end with its first zstd frame; pack it as one frame")
     return text
 
 
