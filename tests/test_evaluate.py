@@ -322,3 +322,46 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(
         assert not [path for path in left if path.name.startswith(".")]
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_states_that_overflow_are_one_line_after_the_first_language(
+    root, tiny_model, tmp_path, monkeypatch, capsys
+):
+    from xlt_bench.models.lm import XltLM
+
+    computed = []
+
+    def overflown(self, sentences, layers, progress):
+        import torch
+
+        computed.append(len(sentences))
+        return torch.full((len(sentences), len(layers), 4), torch.inf)
+
+    monkeypatch.setattr(XltLM, "sentence_states", overflown)
+    argv = arguments(tiny_model, root, tmp_path / "run")
+    code, _, err = run_cli(monkeypatch, capsys, argv)
+    assert code == 2
+    assert "choose --dtype bfloat16 or float32" in err
+    assert "Traceback" not in err
+    assert computed == [8]
+
+
+def test_a_disk_that_fills_while_states_are_stored(root, tiny_model, tmp_path, monkeypatch, capsys):
+    import errno
+
+    from xlt_bench import runs
+
+    real = os.fsync
+
+    def full(handle):
+        if "states" in str(Path(f"/proc/self/fd/{handle}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(runs.os, "fsync", full)
+    run = tmp_path / "run"
+    code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    assert code == 2
+    assert "No space left" in err
+    assert "Traceback" not in err
+    assert list((run / "retrieval" / "states").iterdir()) == []

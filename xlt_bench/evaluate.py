@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from xlt_bench.benchmarks import TEXT, flores
 from xlt_bench.benchmarks.base import Item
@@ -256,11 +256,14 @@ def _states(job: Evaluation, code: str, folder: Path) -> None:
     started = time.perf_counter()
     with job.track(f"retrieval {code}", len(sentences)) as progress:
         states = job.lm.sentence_states(sentences, job.plan.layers, progress)
+    if not torch.isfinite(states).all():
+        raise InputError(
+            f"hidden states of {code} are not finite in {job.plan.dtype}; choose --dtype bfloat16 "
+            "or float32, and another --output"
+        )
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{code}.part"
-    save_file(layers, beside)
-    beside.replace(folder / f"{code}.safetensors")
+    # Not save_file, whose error on a full disk is no OSError.
+    write_bytes(folder / f"{code}.safetensors", save(layers))
     _finished(job, f"retrieval_{code}", started)
 
 

@@ -155,6 +155,9 @@ RESULTS = {
     "--limit 0.5": lambda r: r["config"].update(limit=0.5),
     "name no model": lambda r: r["config"].update(model_args={}),
     "is not here": lambda r: r["config"].update(model_args="pretrained=/nowhere/model"),
+    "has no versions": lambda r: r.pop("versions"),
+    "has no n-shot": lambda r: r.pop("n-shot"),
+    "has no date": lambda r: r.pop("date"),
     "none of our tasks": lambda r: r.update(configs={"hellaswag": {}}),
 }
 

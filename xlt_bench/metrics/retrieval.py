@@ -32,7 +32,8 @@ def normalise(states: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(states, dim=1, keepdim=True)
     if not torch.isfinite(lengths).all():
         raise ValueError("hidden states hold values that are not finite")
-    return states / lengths.clamp_min(1e-12)
+    unit: Tensor = states / lengths.clamp_min(1e-12)
+    return unit
 
 
 def neighbours(x: Tensor, y: Tensor, k: int = K) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,8 @@ def _try_template(tokenizer: Any, choice: str) -> None:
         render_chat(tokenizer, chat, add_generation_prompt=True)
     except Exception as error:  # a template runs what it likes, and may raise anything
         line = " ".join(str(error).split())
-        where = f" line {error.lineno}" if getattr(error, "lineno", None) else ""
+        number = getattr(error, "lineno", None)
+        where = f" line {number}" if number else ""
         raise InputError(
             f"chat template {choice}{where} cannot render a system and a user message: {line}; "
             "mend it, or choose another with --chat-template"

@@ -51,6 +51,9 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
     results = read_json(read_bytes(path, 64 * MB), path.name)
     if not isinstance(results, dict) or not isinstance(results.get("config"), dict):
         raise InputError(f"{path} is no result of lm-eval")
+    for key, kind in {"versions": dict, "n-shot": dict, "date": int | float}.items():
+        if not isinstance(results.get(key), kind):
+            raise InputError(f"{path.name} has no {key} as lm-eval writes it; run lm_eval again")
     chosen = _units(results, path)
     limit = _limit(results["config"])
     stamp = path.stem.removeprefix("results_")
