@@ -365,3 +365,18 @@ def test_a_disk_that_fills_while_states_are_stored(root, tiny_model, tmp_path, m
     assert "No space left" in err
     assert "Traceback" not in err
     assert list((run / "retrieval" / "states").iterdir()) == []
+
+
+def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root, tmp_path):
+    from types import SimpleNamespace
+
+    from xlt_bench.errors import InputError
+    from xlt_bench.provenance import _fertility
+
+    plan = SimpleNamespace(units={"flores": ["sw"]})
+    assert _fertility(None, plan, tmp_path) == {}
+    path = tmp_path / "flores200_dataset" / "dev" / "swh_Latn.dev"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(InputError, match="is not UTF-8"):
+        _fertility(None, plan, tmp_path)

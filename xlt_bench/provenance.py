@@ -17,9 +17,8 @@ import torch
 
 from xlt_bench.benchmarks import flores
 from xlt_bench.benchmarks.base import Item
-from xlt_bench.data.root import content_digest
+from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.data.wmt23 import FROM_ALMA
-from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
 from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
@@ -170,7 +169,7 @@ def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
     for code in sorted(codes):
         try:
             sentences = flores.sentences(root, code)
-        except InputError:
+        except MissingFileError:
             return {}
         one = fertility(count, sentences, code)
         found[code] = Fertility(
