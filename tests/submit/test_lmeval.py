@@ -145,6 +145,10 @@ SAMPLES = {
     "of up to 6 tokens": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(
         max_gen_toks=7
     ),
+    "'num_beams': 8": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(num_beams=8),
+    "differ in more than": lambda rows: rows[0]["arguments"]["gen_args_0"].update(
+        arg_0="Hint: " + rows[0]["arguments"]["gen_args_0"]["arg_0"]
+    ),
     "is no text": lambda rows: rows[2].update(filtered_resps=[None]),
     "is not what lm-eval logs": lambda rows: rows[0].pop("arguments"),
 }
@@ -152,6 +156,7 @@ RESULTS = {
     "in version 3": lambda r: r["versions"].update(xlt_massive_sw=3),
     "5 examples in the prompt": lambda r: r["n-shot"].update(xlt_massive_sw=5),
     "no chat template": lambda r: r.update(chat_template_sha=None),
+    "own system prompt": lambda r: r.update(system_instruction="Be brief."),
     "--limit 0.5": lambda r: r["config"].update(limit=0.5),
     "name no model": lambda r: r["config"].update(model_args={}),
     "is not here": lambda r: r["config"].update(model_args="pretrained=/nowhere/model"),

@@ -119,23 +119,36 @@ def _answers(path: Path, items: Sequence[Item], max_tokens: int) -> list[Predict
         rows.sort(key=lambda row: int(row["doc_id"]))
         if len(rows) != len(items):
             raise InputError(f"{path.name}: {len(items)} items expected, {len(rows)} found")
-        return [
-            _answer(row, item, max_tokens, path.name) for row, item in zip(rows, items, strict=True)
-        ]
+        both = list(zip(rows, items, strict=True))
+        found = [_answer(row, item, max_tokens, path.name) for row, item in both]
+        frames = {_frame(_prompt(row), item) for row, item in both}
     except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path.name} is not what lm-eval logs ({error!r})") from None
+    if len(frames) > 1:
+        raise InputError(f"{path.name}: prompts differ in more than their item's own text")
+    return found
+
+
+def _prompt(row: dict[str, Any]) -> str:
+    return str(row["arguments"]["gen_args_0"]["arg_0"])
+
+
+def _frame(prompt: str, item: Item) -> tuple[str, str, str]:
+    """What stands before, between and behind an item's own texts: the chat template's, for all."""
+    before, _, rest = prompt.partition(item.system) if item.system else ("", "", prompt)
+    head, _, tail = rest.rpartition(item.user)
+    return before, head, tail
 
 
 def _answer(row: dict[str, Any], item: Item, max_tokens: int, where: str) -> Prediction:
     if row["doc"] != dataclasses.asdict(item):
         raise InputError(f"{where}: item {item.id} expected, another (or another text) found")
-    call = row["arguments"]["gen_args_0"]
-    prompt, options = call["arg_0"], call["arg_1"]
+    prompt, options = _prompt(row), row["arguments"]["gen_args_0"]["arg_1"]
     if item.user not in prompt or item.system not in prompt:
         raise InputError(f"{where}: the prompt of item {item.id} is not that of the task")
-    if options.get("do_sample") or options.get("max_gen_toks") != max_tokens:
+    if options != {"until": [], "do_sample": False, "max_gen_toks": max_tokens}:
         raise InputError(
             f"{where}: answers must be greedy and of up to {max_tokens} tokens, not {options}"
         )
@@ -206,6 +219,8 @@ def _plan(
     sha = results.get("chat_template_sha")
     if not sha:
         raise InputError("the prompts had no chat template; run lm_eval with --apply_chat_template")
+    if results.get("system_instruction"):
+        raise InputError("the tasks have their own system prompt; leave --system_instruction out")
     return Plan(
         model=model.name,
         model_revision=model.revision,
