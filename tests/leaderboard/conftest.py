@@ -13,7 +13,6 @@ from urllib.parse import urlencode, urlsplit
 
 import duckdb
 import pytest
-from playwright.sync_api import expect, sync_playwright
 
 from xlt_bench.data.root import MINI
 from xlt_bench.languages import units
@@ -160,11 +159,12 @@ def context():
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         context = browser.new_context(accept_downloads=True)
         context.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
+        sync_api.expect.set_options(timeout=PATIENCE)
         yield context
         browser.close()
 
@@ -207,7 +207,7 @@ class Tab:
         path = "" if page == "overview" else page
         self.page.goto(f"{self.address}/{path}?{urlencode(params, doseq=True)}")
         title = page.replace("_", " ").capitalize()
-        expect(self.page.locator("h1")).to_have_text(title)
+        self.page.locator("h1", has_text=title).wait_for()
         self.settle()
         return self.page
 
@@ -241,7 +241,7 @@ class Tab:
 
     def drawn(self):
         """The texts of all charts."""
-        return self.page.locator("[data-testid=stVegaLiteChart] svg text").all_inner_texts()
+        return self.page.locator("[data-testid=stVegaLiteChart] svg text").all_text_contents()
 
     def fits(self):
         """Whether nothing on the page is wider than the window."""
