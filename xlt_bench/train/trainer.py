@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import DynamicCache, EarlyStoppingCallback, Trainer
@@ -54,10 +55,15 @@ def _shared_tokens(ids: Tensor, labels: Tensor) -> int:
 
 
 def _prefix_cache(model: Any, prefix: Tensor, rows: int) -> DynamicCache:
-    """Keys and values of a prefix (1, tokens), with their gradients, for `rows` rows."""
+    """Keys and values of a prefix (1, tokens), with their gradients, for `rows` rows.
+
+    Not through the wrapper for several processes: each of its forwards waits for the other
+    processes, whose rows may share nothing. Gradients are gathered at the parameters all the same.
+    """
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
     cache = DynamicCache(config=base_model(model).config)
     with without_head(model):
-        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        inner(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.batch_repeat_interleave(rows)
     return cache
 
