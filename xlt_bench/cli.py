@@ -272,7 +272,7 @@ def demo(
     for before, after in zip(base.results.layers, aligned.results.layers, strict=True):
         table.add_row(str(before.layer), _cell(before), _cell(after))
     console.print(table)
-    console.print(_AFTER_DEMO, markup=False, highlight=False)
+    console.print(_AFTER_DEMO, markup=False, highlight=False, soft_wrap=True)
 
 
 _AFTER_DEMO = """\
