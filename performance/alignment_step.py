@@ -12,7 +12,6 @@ gradient differs.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from side_by_side import (
     median_ratio,
     model_and_tokenizer,
     parser,
+    run,
     verdict,
     with_lora,
 )
@@ -29,7 +29,6 @@ from torch import Tensor
 
 from xlt_bench.benchmarks import flores
 from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError
 from xlt_bench.models.blocks import count_layers, pooled_layers, without_head
 from xlt_bench.objectives.contrastive import contrastive_loss
 from xlt_bench.pooling import mean_pool
@@ -117,7 +116,4 @@ def _distance(ours: dict[str, Tensor], others: dict[str, Tensor]) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,13 +22,12 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from peft import PeftModel
+from side_by_side import parser, random_model, run
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from xlt_bench.benchmarks import massive
 from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.generation import ordinary
 from xlt_bench.models.lm import XltLM
@@ -152,20 +150,7 @@ def _model(folder: str | None, items: Sequence[Item], dtype: str, device: str) -
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer, eos_token="<|end|>", pad_token="<|end|>"
     )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        max_position_embeddings=8192,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config).to(device, DTYPES[dtype]).eval()
+    model = random_model(tokenizer, tied=False).to(device, DTYPES[dtype])
     known = len(tokenizer)  # the rest of the vocabulary has no text that could be compared
 
     def silence(_module: Any, _inputs: Any, logits: Tensor) -> None:
@@ -182,21 +167,13 @@ def _items(data_dir: str | None, language: str, count: int) -> list[Item]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", help="model folder or hub name; else a random model")
-    parser.add_argument("--adapter", help="PEFT adapter whose answers end")
-    parser.add_argument("--data-dir", help="folder of the data sets, as of xlt-bench")
-    parser.add_argument("--language", default="es")
-    parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
-    parser.add_argument("--device")
-    return parser.parse_args()
+    made = parser(__doc__, turns=3)
+    made.add_argument("--adapter", help="PEFT adapter whose answers end")
+    made.add_argument("--language", default="es")
+    made.add_argument("--prompts", type=int, default=64)
+    made.add_argument("--batch-size", type=int, default=16)
+    return made.parse_args()
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

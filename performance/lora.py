@@ -11,7 +11,6 @@ long the adapter takes as the base; exit code 1 where it missed or an answer dif
 from __future__ import annotations
 
 import copy
-import sys
 from typing import Any
 
 from peft import PeftModel
@@ -20,13 +19,13 @@ from side_by_side import (
     median_ratio,
     model_and_tokenizer,
     parser,
+    run,
     verdict,
     with_lora,
 )
 
 from xlt_bench.benchmarks import massive
 from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.generation import decoder
 from xlt_bench.models.merged import merged
@@ -80,7 +79,4 @@ def _with_adapter(base: Any, folder: str | None) -> Any:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

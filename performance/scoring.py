@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +21,11 @@ from pathlib import Path
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from seqeval.metrics import f1_score
-from side_by_side import verdict
+from side_by_side import run, verdict
 
 from xlt_bench.benchmarks import massive, wmt23
 from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError
 from xlt_bench.languages import units
 from xlt_bench.metrics.significance import N_RESAMPLES, SEED, interval, resample_sums
 from xlt_bench.metrics.slots import bio, gold_labels, parse, place
@@ -150,7 +148,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from xlt_bench.embedded import shipped
+from xlt_bench.errors import InputError
 from xlt_bench.models.load import DTYPES, choose_device, load_base
 
 Seconds = dict[str, list[float]]
@@ -42,6 +44,12 @@ def model_and_tokenizer(options: argparse.Namespace, vocabulary: int = 49152) ->
         base = load_base(options.model, options.dtype, device)
         return base.model, base.tokenizer
     tokenizer = AutoTokenizer.from_pretrained(shipped("embedded"))
+    model = random_model(tokenizer, vocabulary, tied=True)
+    return model.to(DTYPES[options.dtype]).to(device), tokenizer
+
+
+def random_model(tokenizer: Any, vocabulary: int = 49152, *, tied: bool) -> Any:
+    """An untrained model of SmolLM2-135M's shape, float32; `tied`: one matrix embeds and scores."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -51,13 +59,12 @@ def model_and_tokenizer(options: argparse.Namespace, vocabulary: int = 49152) ->
         num_attention_heads=9,
         num_key_value_heads=3,
         max_position_embeddings=8192,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config).to(DTYPES[options.dtype]).eval()
-    return model.to(device), tokenizer  # type: ignore[arg-type]
+    return LlamaForCausalLM(config).eval()
 
 
 def with_lora(base: Any) -> Any:
@@ -108,6 +115,14 @@ def synchronize() -> None:
 def median_ratio(seconds: Seconds, over: str, under: str) -> float:
     """The median over turns of how many times as long `over` took as `under`."""
     return statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exit with what `main` returns; what the user got wrong is one line."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 def verdict(name: str, ratio: float, goal: float, met: bool) -> int:

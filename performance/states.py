@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from side_by_side import by_turns, median_ratio, model_and_tokenizer, parser, verdict
+from side_by_side import by_turns, median_ratio, model_and_tokenizer, parser, run, verdict
 from torch import Tensor
 
 from xlt_bench.benchmarks import flores
 from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.blocks import lengths_mask, pad_right
 from xlt_bench.models.chat import encode_sentence
@@ -86,16 +85,16 @@ def _full_forward(lm: Any, sentences: Sequence[str], layers: Sequence[int], size
     return torch.cat(pooled)
 
 
-def _peak(kind: str, run: Any) -> int:
+def _peak(kind: str, way: Any) -> int:
     """MB that `run` needs at its peak beyond what is there before."""
     if kind == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        run()
+        way()
         return int(torch.cuda.max_memory_allocated() - before) >> 20
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now (Linux)
     before = _status("VmRSS")
-    run()
+    way()
     return (_status("VmHWM") - before) >> 10
 
 
@@ -119,7 +118,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

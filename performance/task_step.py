@@ -11,8 +11,6 @@ or a gradient differs.
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from side_by_side import (
     by_turns,
@@ -20,13 +18,13 @@ from side_by_side import (
     median_ratio,
     model_and_tokenizer,
     parser,
+    run,
     verdict,
     with_lora,
 )
 
 from xlt_bench.benchmarks import massive
 from xlt_bench.data.root import data_root
-from xlt_bench.errors import InputError
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.train.examples import encode_items
 from xlt_bench.train.plan import task_batch
@@ -69,7 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

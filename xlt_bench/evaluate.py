@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ from xlt_bench.models.lm import Progress, XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.options import Options, Request, run_folder
-from xlt_bench.provenance import build_record, item_digests, remarks
+from xlt_bench.provenance import build_record, item_digests, read_progress, remarks
 from xlt_bench.record import AdapterRecord, Plan, Record
 from xlt_bench.runs import (
     Prediction,
@@ -274,7 +273,7 @@ def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
 
 def _merged_throughout(run: Path) -> bool | None:
     """Whether the adapter was in the weights for all that the run has; None: for some of it."""
-    rows = [json.loads(path.read_bytes()) for path in (run / "progress").glob("*.json")]
+    rows = read_progress(run).values()
     states = {row.get("merged", False) for row in rows}  # runs begun before merging have no key
     return states.pop() if len(states) == 1 else None
 

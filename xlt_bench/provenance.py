@@ -44,7 +44,7 @@ def build_record(
     results: Scores,
 ) -> Record:
     """The record of a finished run."""
-    progress = _progress(run)
+    progress = read_progress(run)
     config = base.model.config
     return Record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -78,7 +78,8 @@ def build_record(
     )
 
 
-def _progress(run: Path) -> dict[str, Any]:
+def read_progress(run: Path) -> dict[str, Any]:
+    """What is noted of each finished part of a run, by its name."""
     paths = sorted((run / "progress").glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
