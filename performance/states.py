@@ -86,7 +86,7 @@ def _full_forward(lm: Any, sentences: Sequence[str], layers: Sequence[int], size
 
 
 def _peak(kind: str, way: Any) -> int:
-    """MB that `run` needs at its peak beyond what is there before."""
+    """MB that `way` needs at its peak beyond what is there before."""
     if kind == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
