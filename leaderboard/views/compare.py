@@ -76,7 +76,8 @@ def item(row: pd.Series, names: tuple[str, str], rtl: tuple[bool, bool]) -> None
             # A title may hold a submission's name: text, not a Markdown label.
             column.text(title)
             with column.container(key=f"{kind}-{row['id']}-{place}", border=True):
-                st.text(short_answer(text))
+                # As wide as its box, or a text from right to left would begin in the middle.
+                st.text(short_answer(text), width="stretch")
 
 
 def short_answer(text: object) -> str:

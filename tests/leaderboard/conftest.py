@@ -222,11 +222,12 @@ class Tab:
         assert self.page.get_by_test_id("stException").count() == 0
 
     def choose(self, label, option):
-        """Click a select box and one of its options, and wait for the page."""
+        """Click a select box, or a list, and one of its options, and wait for the page."""
         before = self.page.url
-        box = self.page.get_by_test_id("stSelectbox")
-        box = box.filter(has=self.page.get_by_text(label, exact=True)).first
-        box.get_by_role("combobox").click()
+        box = self.page.get_by_role("combobox", name=label, exact=True)
+        # A list closes when the page is scrolled, so that comes first.
+        box.scroll_into_view_if_needed()
+        box.click()
         self.page.get_by_role("option", name=option, exact=True).click()
         self.page.wait_for_url(lambda url: url != before)
         self.settle()
@@ -240,8 +241,15 @@ class Tab:
         )
 
     def drawn(self):
-        """The texts of all charts."""
-        return self.page.locator("[data-testid=stVegaLiteChart] svg text").all_text_contents()
+        """The texts of all charts, sorted, for Vega keeps the marks that were there before.
+
+        It draws new data a bit later than the page, so this waits until nothing changes.
+        """
+        texts, before = self.page.locator("[data-testid=stVegaLiteChart] svg text"), None
+        while (now := texts.all_text_contents()) != before:
+            before = now
+            self.page.wait_for_timeout(500)
+        return sorted(now)
 
     def fits(self):
         """Whether nothing on the page is wider than the window."""
