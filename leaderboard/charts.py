@@ -128,7 +128,7 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=_legend(),
+            legend=_legend(columns=COLUMNS),
         ),
         tooltip=tooltip,
     )
@@ -248,7 +248,7 @@ def correlation(
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=_legend(),
+            legend=_legend(columns=COLUMNS),
         ),
         tooltip=[
             alt.Tooltip("label:N", title="language"),

@@ -18,8 +18,6 @@ from xlt_bench.store.build import connect
 from xlt_bench.submit.packing import About, submit
 
 expect = pytest.importorskip("playwright.sync_api").expect
-pytestmark = pytest.mark.slow
-
 PROGRAM = Path(sys.executable).with_name("xlt-bench")
 TITLES = {
     "overview": "Overview",
