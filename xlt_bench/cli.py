@@ -19,11 +19,20 @@ from xlt_bench.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="The data sets: fetch and check.")
+comet_app = typer.Typer(no_args_is_help=True, help="The environment of the metric COMET.")
 app.add_typer(data, name="data")
+app.add_typer(comet_app, name="comet")
 app.add_typer(cli_leaderboard.submissions, name="submissions")
 app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
 app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
+WithComet = Annotated[
+    bool, typer.Option("--comet", help="Score translations with COMET too; see: xlt-bench comet.")
+]
+CometModel = Annotated[
+    str | None,
+    typer.Option(help="Hub name, folder or .ckpt file; else Unbabel/wmt22-comet-da."),
+]
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -80,6 +89,8 @@ def evaluate(
         str | None,
         typer.Option(help="tokenizer, plain, llama3-midalign or a Jinja file."),
     ] = None,
+    comet: WithComet = False,
+    comet_model: CometModel = None,
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate adapters on a base model: slot filling, translation, entities, retrieval."""
@@ -104,41 +115,43 @@ def evaluate(
         chat_template=chat_template,
         data_dir=data_dir,
     )
+    checkpoint = _comet_checkpoint(comet, comet_model)
+    if checkpoint:
+        from xlt_bench.comet.score import check as check_comet
+        from xlt_bench.options import plan_units
+
+        check_comet(checkpoint, list(plan_units(options)))
+    finished = []
     for run, record in _evaluated(options):
         for note in record.notes:
             errors.print(note, markup=False, style="bold red" if "WARNING" in note else "")
         title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
         _print_scores(record.results, title)
         console.print(f"record: {run / 'record.json'}", markup=False)
+        finished.append((run, title))
+    if checkpoint:  # last: it may fail where the answers did not, and its model needs the memory
+        for run, title in finished:
+            scores, _ = _scored(run, data_dir, checkpoint)
+            _print_task(scores, "wmt23", _SHOWN["wmt23"], title)
 
 
 @app.command()
 def score(
     run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    comet: WithComet = False,
+    comet_model: CometModel = None,
     data_dir: DataDir = None,
 ) -> None:
     """Re-compute all scores of a run from its predictions; exits 1 if the record differs."""
-    from pydantic import ValidationError
-
-    from xlt_bench.data.root import data_root
-    from xlt_bench.record import Record
-    from xlt_bench.scoring import score_run
-
-    path = run / "record.json"
-    try:
-        record = Record.model_validate_json(path.read_bytes()) if path.exists() else None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    aligned = record.alignment_languages if record else []
-    scores = score_run(run, data_root(data_dir), aligned)
+    scores, record = _scored(run, data_dir, _comet_checkpoint(comet, comet_model))
     text = scores.model_dump_json(indent=1)
     if as_json:
         print(text)
     else:
         _print_scores(scores, str(run))
     if record and record.results.model_dump_json(indent=1) != text:
+        path = run / "record.json"
         errors.print(f"{path} states other scores than its predictions give", markup=False)
         raise SystemExit(1)
 
@@ -322,6 +335,15 @@ def data_check(
         raise SystemExit(1)
 
 
+@comet_app.command("setup")
+def comet_setup() -> None:
+    """Make COMET's environment in the user's cache, or in $XLT_BENCH_COMET; or mend it."""
+    from xlt_bench.comet.environment import setup
+
+    found = setup(lambda step: errors.print(step, markup=False, highlight=False))
+    console.print(", ".join(f"{name} {version}" for name, version in found.items()))
+
+
 @app.command()
 def languages() -> None:
     """List the languages: codes, script, family, resource level, and their setting in each task."""
@@ -372,6 +394,41 @@ def _evaluated(options: Any) -> Iterator[Any]:
     return run_all(request, _track)
 
 
+def _comet_checkpoint(comet: bool, model: str | None) -> str | None:
+    """What `--comet` scores with, None without it."""
+    if not comet:
+        if model is not None:
+            raise InputError("--comet-model goes with --comet")
+        return None
+    from xlt_bench.comet.score import MODEL
+
+    return model or MODEL
+
+
+def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[Any, Any]:
+    """A run's scores and record (None: it has none), with those of a COMET checkpoint if given."""
+    from pydantic import ValidationError
+
+    from xlt_bench.data.root import data_root
+    from xlt_bench.record import Record
+    from xlt_bench.scoring import score_run
+
+    path, root = run / "record.json", data_root(data_dir)
+    try:
+        record = Record.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if checkpoint:
+        from xlt_bench.comet.score import score_segments, with_comet
+
+        score_segments(run, root, checkpoint, _track)
+    scores = score_run(run, root, record.alignment_languages if record else [])
+    if checkpoint and record:
+        record = with_comet(run, record, scores)
+    return scores, record
+
+
 def _quiet(progress: bool = False) -> None:
     """Libraries' own advice off, and their bars too unless `progress`: mostly the line is ours."""
     if not progress:
@@ -413,7 +470,7 @@ def _track(name: str, total: int) -> Iterator[Any]:
 
 _SHOWN = {
     "massive": ("slot_f1", "slot_f1_midalign", "exact_match", "ill_formed", "cut_off"),
-    "wmt23": ("bleu", "bleu_13a", "chrf", "empty", "copied_source", "wrong_language"),
+    "wmt23": ("bleu", "bleu_13a", "chrf", "comet", "empty", "copied_source", "wrong_language"),
     "uner": ("entity_f1", "entity_f1_text", "invalid_json", "cut_off"),
     "flores": ("retrieval_accuracy",),
 }
@@ -437,6 +494,8 @@ def _print_task(scores: Any, task: str, metrics: tuple[str, ...], title: str) ->
     """Narrow enough for 80 columns; a heading's words break where a column is narrow."""
     cells = {(row.unit, row.metric): row for row in scores.scores if row.task == task}
     firsts = [row for row in cells.values() if row.metric == metrics[0]]
+    scored = {metric for _, metric in cells}
+    metrics = tuple(metric for metric in metrics if metric != "comet" or metric in scored)
     table = Table("", title=f"{task}: {title}", title_justify="left")
     for metric in metrics:
         table.add_column(metric.replace("_", " "), justify="right")

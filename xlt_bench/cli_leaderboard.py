@@ -49,6 +49,8 @@ def submit(
         console.print(f"these answers are there already, nothing was written: {done.folder}")
         return
     console.print(f"every score was computed again and agrees: {done.folder}")
+    if done.comet:
+        console.print("COMET is left out: it cannot be computed again from the answers alone")
     for task, lacks in done.partial.items():
         shown = " ".join(lacks[:8]) + (f" and {len(lacks) - 8} more" if len(lacks) > 8 else "")
         console.print(f"{task} is partial and will not be ranked; it lacks {shown}")

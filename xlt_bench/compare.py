@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlt_bench.comet.stored import COMET, read_comet
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, Family, language, units
 from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
@@ -106,18 +107,19 @@ def _shared(
 
 @dataclass(frozen=True)
 class System:
-    """A system whose answers are at hand, as counts."""
+    """A system whose answers are at hand, as counts; `comet` is the checksum of its checkpoint."""
 
     name: str
     plan: Plan
     alignment_languages: Sequence[str]
     data_digests: Mapping[str, str]
     tasks: Tasks
+    comet: str | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One task: gains in its ranked metric."""
+    """One task: gains in its ranked metric, or in COMET."""
 
     task: Family
     metric: str
@@ -132,6 +134,7 @@ def load_system(name: str, submissions: Path, root: Path) -> System:
     Raises InputError where there is no such thing, or it is broken.
     """
     folder = Path(name) if Path(name).is_dir() else submissions / name
+    comet = None
     if (folder / SUBMISSION).exists():
         package = open_package(folder.resolve())
         label, record = package.submission.name, package.record
@@ -139,9 +142,12 @@ def load_system(name: str, submissions: Path, root: Path) -> System:
     elif (folder / RECORD).exists():
         record = read_model(folder / RECORD, Record)
         label, tasks = str(folder), count_run(record.plan, folder, root).tasks
+        scored = read_comet(record.plan, folder).values()
+        comet = next((segments.sha256 for segments in scored), None)
     else:
         raise InputError(f"{name} is neither a finished run nor a submission in {submissions}")
-    return System(label, record.plan, record.alignment_languages, record.data_digests, tasks)
+    aligned, digests = record.alignment_languages, record.data_digests
+    return System(label, record.plan, aligned, digests, tasks, comet)
 
 
 def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:
@@ -159,18 +165,42 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
         if why := _not_comparable(task, system, baseline):
             notes.append(f"{task} is left out: {why}")
             continue
-        metric = metrics(task)[0]
-        ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
-        aligned = system.alignment_languages
-        gains = compare_units(task, ours, theirs, aligned)
-        if alone := [unit for unit in units(task) if (unit in ours) != (unit in theirs)]:
-            notes.append(f"{task}: only one of the two has {' '.join(alone)}; they are in no mean")
-        if gains:
-            means = compare_means(task, ours, theirs, aligned)
-            found.append(Comparison(task, metric, gains, means))
+        chosen = [metrics(task)[0]]
+        if task == "wmt23" and (why := _no_comet(system, baseline)):
+            notes.append(f"{task} {COMET} is left out: {why}")
+        elif task == "wmt23" and system.comet:
+            chosen.append(COMET)
+        for metric in chosen:
+            if alone := _alone(task, metric, system, baseline):
+                label, names = f"{task} {metric}" if metric == COMET else task, " ".join(alone)
+                notes.append(f"{label}: only one of the two has {names}; they are in no mean")
+            if one := _compared(task, metric, system, baseline):
+                found.append(one)
     if not found:
         raise InputError("; ".join(["the two share no task and unit", *notes]))
     return found, notes
+
+
+def _alone(task: Family, metric: str, system: System, baseline: System) -> list[str]:
+    ours, theirs = (one.tasks[task].get(metric, {}) for one in (system, baseline))
+    return [unit for unit in units(task) if (unit in ours) != (unit in theirs)]
+
+
+def _compared(task: Family, metric: str, system: System, baseline: System) -> Comparison | None:
+    """The gains in a metric; None where no unit has it on both sides."""
+    ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
+    gains = compare_units(task, ours, theirs, system.alignment_languages)
+    means = compare_means(task, ours, theirs, system.alignment_languages)
+    return Comparison(task, metric, gains, means) if gains else None
+
+
+def _no_comet(system: System, baseline: System) -> str:
+    """Why COMET is not compared where at least one has it; empty where it is, or none has it."""
+    if system.comet == baseline.comet:
+        return ""
+    if system.comet and baseline.comet:
+        return f"checkpoints {system.comet[:12]} and {baseline.comet[:12]}"
+    return f"only {(system if system.comet else baseline).name} has it"
 
 
 def _not_comparable(task: Family, system: System, baseline: System) -> str:

@@ -17,6 +17,7 @@ import torch
 
 from xlt_bench.benchmarks import flores
 from xlt_bench.benchmarks.base import Item
+from xlt_bench.comet.stored import comet_signatures, read_comet
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.data.wmt23 import FROM_ALMA
 from xlt_bench.languages import Family
@@ -68,7 +69,7 @@ def build_record(
         plan=plan,
         data_digests=dict(digests),
         notes=[*notes, *_notes(plan)],
-        signatures=_signatures(plan),
+        signatures=_signatures(plan) | comet_signatures(read_comet(plan, run)),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         hardware=_hardware(base),
         seconds={name: row["seconds"] for name, row in progress.items()},

@@ -4,6 +4,7 @@ RUN/plan.json                        what is evaluated
 RUN/items.json                       a digest of each unit's items
 RUN/predictions/<task>/<unit>.jsonl.zst   {"id": ..., "hypothesis": ..., "cut_off": ...} a line
 RUN/retrieval/layer-16.parquet       source, target, accuracy, neighbours (one index a sentence)
+RUN/comet/<direction>.json           COMET's score of each segment, and what it was made with
 RUN/progress/<task>_<unit>.json      seconds and batch size of what is finished
 RUN/record.json                      the result
 """

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from xlt_bench.benchmarks import TEXT
-from xlt_bench.benchmarks.base import RETRIEVAL, RETRIEVAL_VERSION, flags
+from xlt_bench.benchmarks.base import RETRIEVAL, RETRIEVAL_VERSION, Item, flags
+from xlt_bench.comet.stored import COMET, read_comet
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family, language, other_side, units
@@ -71,7 +72,7 @@ def scores_of(counted: Counted, alignment_languages: Sequence[str] = ()) -> Scor
 
 def score_function(task: Family, metric: str) -> Score:
     """From summed counts to the score."""
-    if task == "flores" or metric == CUT_OFF:
+    if task == "flores" or metric in (CUT_OFF, COMET):
         return percent
     return TEXT[task].METRICS[metric].score  # type: ignore[no-any-return]
 
@@ -97,10 +98,13 @@ def count_run(plan: Plan, run: Path, root: Path) -> Counted:
     """The counts of the predictions and retrieval answers that are there."""
     there = [(task, unit, predictions_path(run, task, unit)) for task, unit in text_units(plan)]
     digests = read_digests(run)
+    comet = read_comet(plan, run)
 
     def count(task: Family, unit: str, path: Path) -> dict[str, Counts]:
         answers, digest = read_predictions(path), digests.get(f"{task}/{unit}")
-        return count_answers(root, task, unit, plan.limit, answers, digest)
+        counts = count_answers(root, task, unit, plan.limit, answers, digest)
+        scored = {COMET: comet[unit].counts} if task == "wmt23" and unit in comet else {}
+        return counts | scored
 
     answered = (
         (task, unit, count(task, unit, path)) for task, unit, path in there if path.exists()
@@ -143,7 +147,23 @@ def count_answers(
 
     `digest` is that of the items that were asked, where it is known.
     """
-    items = TEXT[task].load(root, unit)[:limit]
+    items = items_answered(root, task, unit, limit, answers, digest)
+    counts: dict[str, Counts] = TEXT[task].count(items, [answer.hypothesis for answer in answers])
+    if not any(answer.cut_off is None for answer in answers):
+        counts[CUT_OFF] = flags([bool(answer.cut_off) for answer in answers])
+    return counts
+
+
+def items_answered(
+    root: Path,
+    task: Family,
+    unit: str,
+    limit: int | None,
+    answers: Sequence[Prediction],
+    digest: str | None = None,
+) -> list[Item]:
+    """The items of a unit's answers, in order; `digest` and errors as for `count_answers`."""
+    items: list[Item] = TEXT[task].load(root, unit)[:limit]
     if digest not in (None, content_digest(items)):
         raise InputError(
             f"the answers to {task} {unit} are not to the items below {root}; give the --data-dir "
@@ -152,10 +172,7 @@ def count_answers(
     fault = _other_items([item.id for item in items], [answer.id for answer in answers])
     if fault:
         raise InputError(f"the predictions of {task} {unit} are not of its test set: {fault}")
-    counts: dict[str, Counts] = TEXT[task].count(items, [answer.hypothesis for answer in answers])
-    if not any(answer.cut_off is None for answer in answers):
-        counts[CUT_OFF] = flags([bool(answer.cut_off) for answer in answers])
-    return counts
+    return items
 
 
 def _other_items(wanted: Sequence[str], got: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from xlt_bench.comet.stored import without_comet
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
 from xlt_bench.metrics.significance import Counts
@@ -62,13 +63,15 @@ class About:
 class Submitted:
     """Where a submission lies, whether it was there already, and what it means for others.
 
-    `partial` names what each task lacks; `supersedes` are older runs that it covers.
+    `partial` names what each task lacks; `supersedes` are older runs that it covers; `comet` says
+    that the run's COMET scores were left out.
     """
 
     folder: Path
     repeat: bool
     partial: dict[str, list[str]]
     supersedes: list[str]
+    comet: bool
 
 
 def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
@@ -82,7 +85,9 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=submissions) as beside:
         if lmeval.is_output(run):
             run = lmeval.convert(run, Path(beside) / "run", root)
-        record = public(read_model(run / RECORD, Record))
+        whole = public(read_model(run / RECORD, Record))
+        # A check has the answers and no checkpoint: what it cannot compute again is not claimed.
+        record = without_comet(whole)
         check_record(record)
         counted, contents = _count(run, record, root)
         if differs := difference(record.results, scores_of(counted, record.alignment_languages)):
@@ -94,7 +99,8 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
             check_package(open_package(folder), None, submissions)
         repeat = there.exists() or not _moved(folder, there)
     partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
-    return Submitted(there, repeat, partial, [] if repeat else superseded(there, record))
+    older = [] if repeat else superseded(there, record)
+    return Submitted(there, repeat, partial, older, comet=record != whole)
 
 
 def public(record: Record) -> Record:
