@@ -40,7 +40,7 @@ def clean_environ() -> dict[str, str]:
 def last_line(text: str) -> str:
     """The last line that says something, where libraries put what went wrong."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    return lines[-1][:500] if lines else ""
 
 
 def place() -> Path:

@@ -72,12 +72,15 @@ def load(checkpoint: Path) -> Any:
             str(checkpoint), local_files_only=constants.HF_HUB_OFFLINE
         )
     except Exception as error:
-        sys.exit(f"{checkpoint} cannot be loaded ({told(error)})")
+        sys.exit(
+            f"{checkpoint} cannot be loaded ({told(error)}); is it COMET's, and its encoder (in "
+            "hparams.yaml) in the hub's cache?"
+        )
 
 
 def told(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:250]
+    """What an exception says, in one line of at most 150 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:150]
 
 
 def score(
