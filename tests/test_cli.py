@@ -60,7 +60,10 @@ WRONG = [
     "train massive-baseline --model embedded --output OUT --chat-template lama3",
     "merge --task embedded:baseline --alignment embedded:aligned --output OUT --weight 3",
     "merge --task ./none --alignment embedded:aligned --output OUT",
+    "evaluate --model embedded --output OUT --data-dir mini --tasks uner --comet",
+    "evaluate --model embedded --output OUT --data-dir mini --comet --comet-model ./none",
     "score none",
+    "score none --comet-model ./none",
     "compare none none",
 ]
 

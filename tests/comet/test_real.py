@@ -74,6 +74,6 @@ def test_scores_are_those_of_comet(script, checkpoint, make_run, tmp_path):
         assert found["scores"] == pytest.approx(wanted, abs=1e-6)
         assert len(set(wanted)) > len(wanted) / 2
         assert len(found["sha256"]) == 64
-    assert done == [(f"comet {unit}", len(TEXT["wmt23"].load(MINI, unit))) for unit in units]
+    assert done == [("comet checkpoint", 1), ("comet de-en", 20), ("comet en-ja", 20)]
     score_segments(run, MINI, str(checkpoint), track)
-    assert len(done) == 2
+    assert done[3:] == [("comet checkpoint", 1)]

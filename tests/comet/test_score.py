@@ -53,7 +53,11 @@ def test_scores_are_kept_and_recomputed_without_comet(
     before = read_record(run)
     code, _, err = score(run, "--comet", "--comet-model", checkpoint)
     assert code == 0
-    assert err.splitlines() == ["comet de-en: 5 done", "comet en-de: 5 done"]
+    assert err.splitlines() == [
+        "comet checkpoint: 1 done",
+        "comet de-en: 5 done",
+        "comet en-de: 5 done",
+    ]
     item = TEXT["wmt23"].load(made_up_root, "de-en")[0]
     answer = read_predictions(path)[0].hypothesis
     assert {"src": item.user, "mt": answer.strip(), "ref": item.gold} in fake_comet.calls[0]
@@ -277,4 +281,5 @@ def test_the_worker_gives_comet_batches_of_like_length_and_keeps_the_order() -> 
     done: list[int] = []
     assert worker.score(Model(), segments, done.append) == list(range(300))
     assert done == [128, 128, 44]
-    assert sum(Model.chunks, []) == sorted(i * 7 % 300 for i in range(300))
+    given = [length for chunk in Model.chunks for length in chunk]
+    assert given == sorted(i * 7 % 300 for i in range(300))

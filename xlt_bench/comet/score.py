@@ -82,7 +82,9 @@ def score_segments(run: Path, root: Path, model: str, track: Any) -> None:
             ],
         }
         with _worker(python, folder, request, offline=checkpoint is not None) as steps:
-            made = {"model": _shown(model, checkpoint), **next(steps)}
+            with track("comet checkpoint", 1) as progress:  # its download is long and silent
+                made = {"model": _shown(model, checkpoint), **next(steps)}
+                progress(1)
             todo = [unit for unit, one in kept.items() if not one or one.sha256 != made["sha256"]]
             # Before the first is written: two checkpoints' scores never lie side by side.
             for unit in todo:
