@@ -13,26 +13,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from xlt_bench import cli_leaderboard
+from xlt_bench import cli_comet, cli_leaderboard
+from xlt_bench.cli_comet import CometModel, WithComet
 from xlt_bench.cli_leaderboard import DataDir
 from xlt_bench.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="The data sets: fetch and check.")
-comet_app = typer.Typer(no_args_is_help=True, help="The environment of the metric COMET.")
 app.add_typer(data, name="data")
-app.add_typer(comet_app, name="comet")
+app.add_typer(cli_comet.comet, name="comet")
 app.add_typer(cli_leaderboard.submissions, name="submissions")
 app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
 app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
-WithComet = Annotated[
-    bool, typer.Option("--comet", help="Score translations with COMET too; see: xlt-bench comet.")
-]
-CometModel = Annotated[
-    str | None,
-    typer.Option(help="Hub name, folder or .ckpt file; else Unbabel/wmt22-comet-da."),
-]
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -115,7 +108,7 @@ def evaluate(
         chat_template=chat_template,
         data_dir=data_dir,
     )
-    checkpoint = _comet_checkpoint(comet, comet_model)
+    checkpoint = cli_comet.asked_model(comet, comet_model)
     if checkpoint:
         from xlt_bench.comet.score import check as check_comet
         from xlt_bench.options import plan_units
@@ -131,8 +124,9 @@ def evaluate(
         finished.append((run, title))
     if checkpoint:  # last: it may fail where the answers did not, and its model needs the memory
         for run, title in finished:
-            scores, _ = _scored(run, data_dir, checkpoint)
+            scores, record = _scored(run, data_dir, checkpoint)
             _print_task(scores, "wmt23", _COMET, title)
+            _check_record(run, record, scores)
 
 
 @app.command()
@@ -144,16 +138,12 @@ def score(
     data_dir: DataDir = None,
 ) -> None:
     """Re-compute all scores of a run from its predictions; exits 1 if the record differs."""
-    scores, record = _scored(run, data_dir, _comet_checkpoint(comet, comet_model))
-    text = scores.model_dump_json(indent=1)
+    scores, record = _scored(run, data_dir, cli_comet.asked_model(comet, comet_model))
     if as_json:
-        print(text)
+        print(scores.model_dump_json(indent=1))
     else:
         _print_scores(scores, str(run))
-    if record and record.results.model_dump_json(indent=1) != text:
-        path = run / "record.json"
-        errors.print(f"{path} states other scores than its predictions give", markup=False)
-        raise SystemExit(1)
+    _check_record(run, record, scores)
 
 
 @app.command()
@@ -335,15 +325,6 @@ def data_check(
         raise SystemExit(1)
 
 
-@comet_app.command("setup")
-def comet_setup() -> None:
-    """Make COMET's environment in the user's cache, or in $XLT_BENCH_COMET; or mend it."""
-    from xlt_bench.comet.environment import setup
-
-    found = setup(lambda step: errors.print(step, markup=False, highlight=False))
-    console.print(", ".join(f"{name} {version}" for name, version in found.items()))
-
-
 @app.command()
 def languages() -> None:
     """List the languages: codes, script, family, resource level, and their setting in each task."""
@@ -394,17 +375,6 @@ def _evaluated(options: Any) -> Iterator[Any]:
     return run_all(request, _track)
 
 
-def _comet_checkpoint(comet: bool, model: str | None) -> str | None:
-    """What `--comet` scores with, None without it."""
-    if not comet:
-        if model is not None:
-            raise InputError("--comet-model goes with --comet")
-        return None
-    from xlt_bench.comet.score import MODEL
-
-    return model or MODEL
-
-
 def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[Any, Any]:
     """A run's scores and record (None: it has none), with those of a COMET checkpoint if given."""
     from pydantic import ValidationError
@@ -427,6 +397,13 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
     if checkpoint and record:
         record = with_comet(run, record, scores)
     return scores, record
+
+
+def _check_record(run: Path, record: Any, scores: Any) -> None:
+    if record and record.results != scores:
+        path = run / "record.json"
+        errors.print(f"{path} states other scores than its predictions give", markup=False)
+        raise SystemExit(1)
 
 
 def _quiet(progress: bool = False) -> None:

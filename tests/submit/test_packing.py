@@ -126,7 +126,7 @@ def test_local_folders_are_not_published(make_run, root, folder, tmp_path):
         text = (run / name).read_text()
         text = text.replace('"base"', '"/home/ada/models/llama"')
         text = text.replace('"lora"', '"/home/ada/out/my lora"')
-        told = "xlt-bench evaluate --model /home/ada/models/llama"
+        told = "xlt-bench evaluate --model /home/ada/models/llama --comet-model '/home/ada/a b'"
         text = text.replace("xlt-bench evaluate", told)
         (run / name).write_text(text)
     done = submit(run, About(), folder, root)
@@ -135,7 +135,7 @@ def test_local_folders_are_not_published(make_run, root, folder, tmp_path):
         assert "/home" not in path.read_text()
         assert "ada/" not in path.read_text()
     record = json.loads((done.folder / "record.json").read_text())
-    assert record["command"] == "xlt-bench evaluate --model llama"
+    assert record["command"] == "xlt-bench evaluate --model llama --comet-model 'a b'"
     assert record["adapter"]["recipe"] == "my recipe.yaml"
     assert check(done.folder, root).state == "checked"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ from xlt_bench.submit.package import (
     superseded,
 )
 from xlt_bench.submit.reading import MAX_PACKED, read_answers, read_bytes, read_layer, read_model
+
+# As the shell's words are joined in a record.
+_COMET_MODEL = re.compile(r"--comet-model[ =]('[^']+'|\S+)")
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,12 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
 
 
 def public(record: Record) -> Record:
-    """The record without the submitter's folders: of a model, adapter, recipe the path's end."""
+    """The record without the submitter's folders: of what lay in one, the path's end."""
     given = [record.model.name]
     if record.adapter:
         adapter = record.adapter
         given += [adapter.name, adapter.base_model or "", adapter.recipe or ""]
+    given += [name.strip("'") for name in _COMET_MODEL.findall(record.command)]
     local = [name for name in given if looks_local(name)]
     if not local:
         return record
