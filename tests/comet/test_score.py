@@ -151,7 +151,7 @@ def test_every_refusal_is_one_line(
         ((run, "--comet", "--comet-model", tmp_path), "no checkpoint there; give a .ckpt file"),
         ((run, "--comet", "--comet-model", bare), "COMET needs"),
         ((run, "--comet", "--comet-model", junk), "cannot be loaded (ValueError: no such key)"),
-        ((run, "--comet"), "cannot be downloaded (ConnectionError: the hub is far away); mind its"),
+        ((run, "--comet"), "cannot be downloaded (ConnectionError: the hub is far away); check"),
         ((no_wmt, "--comet"), "has no answers to wmt23"),
         ((tmp_path, "--comet"), "is no run"),
     ]

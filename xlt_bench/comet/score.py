@@ -61,7 +61,10 @@ def score_segments(run: Path, root: Path, model: str, track: Any) -> None:
     paths = {unit: predictions_path(run, "wmt23", unit) for unit in plan.units.get("wmt23", [])}
     answers = {unit: read_predictions(path) for unit, path in paths.items() if path.exists()}
     if not answers:
-        raise InputError(f"{run} has no answers to wmt23, and COMET scores translations only")
+        raise InputError(
+            f"{run} has no answers to wmt23, and COMET scores translations only; see: "
+            "xlt-bench evaluate --tasks wmt23"
+        )
     checkpoint, python = _local_checkpoint(model), find_python()
     kept = {unit: read_segments(run, unit, answers[unit]) for unit in answers}
     with tempfile.TemporaryDirectory(prefix="xlt-bench-comet-") as name:

@@ -50,7 +50,10 @@ def download(name: str) -> str:
         cause: BaseException = error
         while cause.__context__ is not None:  # comet hides it behind a KeyError
             cause = cause.__context__
-        sys.exit(f"{name} cannot be downloaded ({told(cause)}); mind its name and the network")
+        sys.exit(
+            f"{name} cannot be downloaded ({told(cause)}); check its name and the network, or give "
+            "a local one with --comet-model PATH"
+        )
 
 
 def checksum(path: Path) -> str:
