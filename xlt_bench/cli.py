@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from xlt_bench import cli_comet, cli_leaderboard
 from xlt_bench.cli_comet import CometModel, WithComet
 from xlt_bench.cli_leaderboard import DataDir
 from xlt_bench.errors import InputError
+from xlt_bench.processes import rank
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="The data sets: fetch and check.")
@@ -32,6 +34,8 @@ errors = Console(stderr=True, soft_wrap=True)
 
 def main() -> None:
     """Run the command line; what the user got wrong is one line and exit code 2."""
+    # SIGTERM comes from torchrun where another process died, and from a scheduler at its limit.
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         app(standalone_mode=True)
     except InputError as error:
@@ -43,12 +47,27 @@ def main() -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
         hint = "; what is finished is kept, run it again after" if full else ""
         _fail(f"{error.strerror or error}{where}{hint}")
-    except KeyboardInterrupt:
+    except _Stopped as stopped:
         errors.print("stopped; the same command goes on from here", markup=False)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + stopped.number) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stopped(BaseException):
+    """A signal to stop. Not KeyboardInterrupt, which typer takes for itself and says nothing of."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise _Stopped(number)
 
 
 def _fail(message: str) -> None:
+    message = f"process {rank()}: {message}" if rank() else message
     errors.print("error: " + " ".join(message.split()), markup=False, highlight=False)
     raise SystemExit(2)
 
@@ -78,6 +97,9 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: the i-th of n shares of the work; then `join`.")
+    ] = None,
     chat_template: Annotated[
         str | None,
         typer.Option(help="tokenizer, plain, llama3-midalign or a Jinja file."),
@@ -107,6 +129,7 @@ def evaluate(
         batch_size=batch_size,
         chat_template=chat_template,
         data_dir=data_dir,
+        shard=shard,
     )
     checkpoint = cli_comet.asked_model(comet, comet_model)
     if checkpoint:
@@ -144,6 +167,22 @@ def score(
     else:
         _print_scores(scores, str(run))
     _check_record(run, record, scores)
+
+
+@app.command()
+def join(
+    runs: Annotated[list[Path], typer.Argument(help="The run folders of all shards.")],
+    output: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Put together the runs of `evaluate --shard i/n`, or of different tasks or languages."""
+    _quiet()
+    from xlt_bench.data.root import data_root
+    from xlt_bench.join import join as run
+
+    record = run(runs, output, data_root(data_dir))
+    _print_scores(record.results, str(output))
+    console.print(f"record: {output / 'record.json'}", markup=False)
 
 
 @app.command()
@@ -377,18 +416,12 @@ def _evaluated(options: Any) -> Iterator[Any]:
 
 def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[Any, Any]:
     """A run's scores and record (None: it has none), with those of a COMET checkpoint if given."""
-    from pydantic import ValidationError
-
     from xlt_bench.data.root import data_root
-    from xlt_bench.record import Record
+    from xlt_bench.runs import read_record
     from xlt_bench.scoring import score_run
 
-    path, root = run / "record.json", data_root(data_dir)
-    try:
-        record = Record.model_validate_json(path.read_bytes()) if path.exists() else None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    root = data_root(data_dir)
+    record = read_record(run) if (run / "record.json").exists() else None
     if checkpoint:
         from xlt_bench.comet.score import score_segments, with_comet
 
@@ -430,6 +463,9 @@ def _track(name: str, total: int) -> Iterator[Any]:
         TimeRemainingColumn,
     )
 
+    if rank() and errors.is_terminal:  # several bars would overwrite each other
+        yield lambda _done: None
+        return
     if not errors.is_terminal:  # a log file: one line a finished unit
         yield lambda _done: None
         errors.print(f"{name}: {total} done", markup=False, highlight=False)

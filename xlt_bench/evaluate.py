@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
-from safetensors import safe_open
-from safetensors.torch import save
-
-from xlt_bench.benchmarks import TEXT, flores
-from xlt_bench.benchmarks.base import Item
+from xlt_bench.answering import Job, answer, unanswered, untracked
+from xlt_bench.benchmarks import TEXT
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
 from xlt_bench.metrics.retrieval import even_layers
@@ -31,23 +25,23 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.blocks import count_layers
 from xlt_bench.models.chat import encode_prompt, set_chat_template
-from xlt_bench.models.lm import Progress, XltLM
+from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.options import Options, Request, run_folder
-from xlt_bench.provenance import build_record, item_digests, read_progress, remarks
-from xlt_bench.record import AdapterRecord, Plan, Record
-from xlt_bench.runs import (
-    Prediction,
-    layer_path,
-    open_run,
-    predictions_path,
-    write_bytes,
-    write_json,
-    write_layer,
-    write_predictions,
+from xlt_bench.processes import from_first, rank, together, wait, world_size
+from xlt_bench.provenance import (
+    finish,
+    finished_record,
+    hf_system,
+    item_digests,
+    read_progress,
+    remarks,
 )
-from xlt_bench.scoring import score_run, task_version, text_units
+from xlt_bench.record import AdapterRecord, Plan, Record
+from xlt_bench.runs import open_run
+from xlt_bench.scoring import task_version
+from xlt_bench.shares import divide, unit_costs
 
 # What the bare model and the adapter both answer, to see that the adapter does something.
 PROBE = (
@@ -63,34 +57,28 @@ PROBE = (
 _PROBE_TOKENS = 16
 
 
-@contextmanager
-def _untracked(_name: str, _total: int) -> Iterator[Progress]:
-    yield lambda _done: None
-
-
 @dataclass
 class Evaluation:
-    """A loaded model on its way through one run."""
+    """A loaded model with its adapters, of which a job takes one or none."""
 
     base: Base
+    model: Any
     lm: XltLM
-    run: Path
-    plan: Plan
-    items: dict[tuple[Family, str], list[Item]]
-    digests: dict[str, str]
-    root: Path
-    track: Any = _untracked
-    adapter: AdapterFiles | None = None
-    merged: bool = False
-    notes: list[str] = field(default_factory=list)
+    names: Mapping[str, str]
 
 
-def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, Record]]:
+def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, Record]]:
     """Run everything; yields each run's folder and record as it is finished.
 
-    `track(name, total)` is a context manager that yields a function to report progress to. Raises
+    `track(name, total)` is a context manager that yields a function to report progress to. Started
+    by torchrun, each process answers its share of the units and the first one yields. Raises
     InputError before any work where adapter and model do not fit.
     """
+    with together():
+        yield from _evaluate(request, track)
+
+
+def _evaluate(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
     skeleton = meta_model(options.model)
@@ -104,8 +92,9 @@ def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, 
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
-    codes = request.units.get("flores", [])
-    digests = item_digests(request.items, codes, options.limit, request.root)
+    digests = item_digests(
+        request.items, request.units.get("flores", []), options.limit, request.root
+    )
     common = Plan(
         model=base.name,
         model_revision=base.revision,
@@ -119,6 +108,7 @@ def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, 
         layers=layers,
         units=request.units,
         task_versions={task: task_version(task) for task in request.units},
+        shard=options.shard,
     )
     jobs = []
     systems: list[AdapterFiles | None] = [*adapters] or [None]
@@ -126,14 +116,17 @@ def evaluate(request: Request, track: Any = _untracked) -> Iterator[tuple[Path, 
         run = run_folder(options, adapter.name if adapter else None)
         its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
         plan = common.model_copy(update=its)
-        open_run(run, plan, digests)  # all of them before any work
-        job = Evaluation(base, lm, run, plan, request.items, digests, request.root, track, adapter)
+        from_first(partial(open_run, run, plan, digests))  # all of them before any work
+        job = Job(run, plan, request.items, digests, request.root, lm, lm, track)
         job.notes += remarks(options, plan, digests)
-        jobs.append(job)
-    for job in jobs:
-        if job.adapter:
-            model.set_adapter(names[job.adapter.name])
-        yield job.run, _run(job, model, names)
+        jobs.append((job, adapter))
+    evaluation = Evaluation(base, model, lm, names)
+    for job, adapter in jobs:
+        if adapter:
+            model.set_adapter(names[adapter.name])
+        record = _run(evaluation, job, adapter)
+        if record:
+            yield job.run, record
 
 
 def _batch(options: Options) -> int | str:
@@ -158,117 +151,26 @@ def _check_context(skeleton: Any, chosen: Mapping[Family, Sequence[str]]) -> Non
             )
 
 
-def _run(job: Evaluation, model: Any, names: Mapping[str, str]) -> Record:
-    if (found := _finished_record(job)) is not None:
-        return found
-    proof = _prove(job, model, names[job.adapter.name]) if job.adapter else None
+def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Record | None:
+    """Answer and score; the record, in the first process alone."""
+    first = rank() == 0
+    if (found := from_first(partial(finished_record, job))) is not None:
+        return found if first else None
+    proof = _prove(evaluation, job, adapter) if adapter and first else None
+    costs = unit_costs(job.items, job.plan.units.get("flores", []), job.plan.limit, job.root)
+    todo = from_first(partial(unanswered, job))
+    mine = divide({unit: costs[unit] for unit in todo}, world_size())[rank()]
     # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
-    sample = [encode_prompt(job.lm.tokenizer, prompt) for prompt in _probe(job)]
-    with merged(model, sample) if len(names) == 1 else nullcontext(False) as job.merged:
-        _answer(job)
+    alone = len(evaluation.names) == 1
+    sample = [encode_prompt(evaluation.lm.tokenizer, prompt) for prompt in _probe(evaluation.lm)]
+    with merged(evaluation.model, sample) if alone else nullcontext(False) as job.merged:
+        answer(job, mine)
+    wait()
+    if not first:
+        return None
     if proof:
         proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
-    aligned = proof.alignment_languages if proof else []
-    results = score_run(job.run, job.root, aligned)
-    record = build_record(
-        job.run, job.plan, job.base, job.digests, job.root, proof, job.notes, results
-    )
-    write_bytes(job.run / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
-    return record
-
-
-def _finished_record(job: Evaluation) -> Record | None:
-    """The record of a run that has all its answers: it says what made them, so it stays."""
-    path = job.run / "record.json"
-    files = [predictions_path(job.run, task, unit) for task, unit in text_units(job.plan)]
-    files += [layer_path(job.run, layer) for layer in job.plan.layers]
-    if not all(file.exists() for file in (path, *files)):
-        return None
-    try:
-        return Record.model_validate_json(path.read_bytes())
-    except ValidationError:
-        return None  # of another version of the schema, or damaged: it is made again
-
-
-def _answer(job: Evaluation) -> None:
-    """Everything of the plan that is not on disk yet."""
-    for task, names in job.plan.units.items():
-        if task == "flores":
-            _retrieve(job, names)
-            continue
-        for unit in names:
-            if not predictions_path(job.run, task, unit).exists():
-                _predict(job, task, unit)
-
-
-def _predict(job: Evaluation, task: Family, unit: str) -> None:
-    items = job.items[task, unit]
-    prompts = [job.lm.apply_chat_template(item.messages) for item in items]
-    started = time.perf_counter()
-    with job.track(f"{task} {unit}", len(items)) as progress:
-        answers = job.lm.generate(prompts, TEXT[task].MAX_NEW_TOKENS, progress)
-    _finished(job, f"{task}_{unit}", started)
-    predictions = [
-        Prediction(item.id, answer.text, answer.cut_off)
-        for item, answer in zip(items, answers, strict=True)
-    ]
-    write_predictions(predictions_path(job.run, task, unit), predictions)
-
-
-def _finished(job: Evaluation, name: str, started: float) -> None:
-    lm = job.lm
-    write_json(
-        job.run / "progress" / f"{name}.json",
-        {
-            "seconds": round(time.perf_counter() - started, 3),
-            "batch_size": str(lm.batch_size_per_gpu),
-            "bos": sorted(lm.bos_counts),
-            "truncated_prompts": lm.truncated_prompts,
-            "merged": job.merged,
-        },
-    )
-    lm.bos_counts, lm.truncated_prompts = set(), 0
-
-
-def _retrieve(job: Evaluation, codes: Sequence[str]) -> None:
-    """States a language on disk, then neighbours a layer on disk; the states go at the end.
-
-    Memory holds one layer of all languages at a time.
-    """
-    todo = [layer for layer in job.plan.layers if not layer_path(job.run, layer).exists()]
-    folder = job.run / "retrieval" / "states"
-    if todo:
-        for code in codes:
-            if not (folder / f"{code}.safetensors").exists():
-                _states(job, code, folder)
-        for layer in todo:
-            started = time.perf_counter()
-            states = {code: _layer_states(folder, code, layer) for code in codes}
-            table = flores.layer_table(states)
-            write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
-            _finished(job, f"retrieval_layer_{layer}", started)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _states(job: Evaluation, code: str, folder: Path) -> None:
-    sentences = flores.sentences(job.root, code)[: job.plan.limit]
-    started = time.perf_counter()
-    with job.track(f"retrieval {code}", len(sentences)) as progress:
-        states = job.lm.sentence_states(sentences, job.plan.layers, progress)
-    if not torch.isfinite(states).all():
-        raise InputError(
-            f"hidden states of {code} are not finite in {job.plan.dtype}; choose --dtype bfloat16 "
-            "or float32, and another --output"
-        )
-    layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
-    # Not save_file, whose error on a full disk is no OSError.
-    write_bytes(folder / f"{code}.safetensors", save(layers))
-    _finished(job, f"retrieval_{code}", started)
-
-
-def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
-    with safe_open(folder / f"{code}.safetensors", framework="pt") as file:
-        return file.get_tensor(str(layer))  # type: ignore[no-any-return]
+    return finish(job, hf_system(evaluation.base), proof)
 
 
 def _merged_throughout(run: Path) -> bool | None:
@@ -278,34 +180,34 @@ def _merged_throughout(run: Path) -> bool | None:
     return states.pop() if len(states) == 1 else None
 
 
-def _probe(job: Evaluation) -> list[str]:
-    return [job.lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
+def _probe(lm: XltLM) -> list[str]:
+    return [lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
 
 
-def _prove(job: Evaluation, model: Any, adapter_name: str) -> AdapterRecord:
+def _prove(evaluation: Evaluation, job: Job, adapter: AdapterFiles) -> AdapterRecord:
     """Compare the adapter's answers to the bare model's on the probe, and measure its change."""
-    assert job.adapter is not None
-    prompts = _probe(job)
-    with_adapter = job.lm.generate(prompts, _PROBE_TOKENS)
+    lm, model = evaluation.lm, evaluation.model
+    prompts = _probe(lm)
+    with_adapter = lm.generate(prompts, _PROBE_TOKENS)
     with model.disable_adapter():
-        bare = job.lm.generate(prompts, _PROBE_TOKENS)
-    job.lm.bos_counts, job.lm.truncated_prompts = set(), 0
+        bare = lm.generate(prompts, _PROBE_TOKENS)
+    lm.noted()  # the probe is no part of the run
     differing = sum(a.text != b.text for a, b in zip(with_adapter, bare, strict=True))
-    norms = change_norms(model, adapter_name)
+    norms = change_norms(model, evaluation.names[adapter.name])
     if not any(norms.values()):
-        job.notes.append(f"WARNING: adapter {job.adapter.name} changes no weight")
+        job.notes.append(f"WARNING: adapter {adapter.name} changes no weight")
     if not differing:
         job.notes.append(
-            f"WARNING: adapter {job.adapter.name} gives the bare model's answer to all "
+            f"WARNING: adapter {adapter.name} gives the bare model's answer to all "
             f"{len(PROBE)} probe prompts"
         )
     return AdapterRecord(
-        name=job.adapter.name,
-        sha256=job.adapter.sha256,
-        peft_type=job.adapter.config["peft_type"],
-        base_model=job.adapter.config.get("base_model_name_or_path"),
-        alignment_languages=alignment_languages(job.adapter),
-        recipe=recipe_name(job.adapter),
+        name=adapter.name,
+        sha256=adapter.sha256,
+        peft_type=adapter.config["peft_type"],
+        base_model=adapter.config.get("base_model_name_or_path"),
+        alignment_languages=alignment_languages(adapter),
+        recipe=recipe_name(adapter),
         change_norms=norms,
         probe_prompts=len(PROBE),
         probe_differing=differing,

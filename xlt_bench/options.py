@@ -19,6 +19,7 @@ from xlt_bench.models.adapters import check_local
 from xlt_bench.models.chat import check_template
 from xlt_bench.models.choices import check_device, check_dtype, check_model
 from xlt_bench.runs import check_free
+from xlt_bench.shares import RETRIEVAL, Unit, divide, parse_share, unit_costs
 
 TASK_NAMES: dict[str, Family] = {
     "massive": "massive",
@@ -44,6 +45,7 @@ class Options:
     batch_size: str = "auto"
     chat_template: str | None = None
     data_dir: str | None = None
+    shard: str | None = None
 
 
 def check(options: Options) -> None:
@@ -52,6 +54,8 @@ def check(options: Options) -> None:
         raise InputError(f"--limit must be at least 1, not {options.limit}")
     if options.batch_size != "auto" and not _positive(options.batch_size):
         raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
+    if options.shard is not None:
+        parse_share(options.shard)
     plan_units(options)
     check_dtype(options.dtype)
     check_device(options.device)
@@ -79,7 +83,31 @@ def prepare(options: Options) -> Request:
     """Check the options and read all items. Raises InputError, in one line."""
     check(options)
     chosen, root = plan_units(options), data_root(options.data_dir)
-    return Request(options, chosen, root, load_items(root, chosen, options.limit))
+    items = load_items(root, chosen, options.limit)
+    if options.shard is not None:
+        costs = unit_costs(items, chosen.get("flores", []), options.limit, root)
+        chosen = _share(options.shard, costs, chosen)
+        items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
+    return Request(options, chosen, root, items)
+
+
+def _share(
+    shard: str, costs: dict[Unit, float], chosen: dict[Family, list[str]]
+) -> dict[Family, list[str]]:
+    """The units of a shard, by task."""
+    share = parse_share(shard)
+    mine = divide(costs, share.of)[share.number - 1]
+    if not mine:
+        raise InputError(
+            f"--shard {shard} is left without work: there are {len(costs)} units (a language or "
+            "direction of a task, or retrieval as a whole); use fewer shards"
+        )
+    kept = {
+        task: names if task == "flores" else [name for name in names if (task, name) in mine]
+        for task, names in chosen.items()
+        if task != "flores" or RETRIEVAL in mine
+    }
+    return {task: names for task, names in kept.items() if names}
 
 
 def load_items(

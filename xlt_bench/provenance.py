@@ -9,12 +9,15 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
+from xlt_bench.answering import Job, unanswered
 from xlt_bench.benchmarks import flores
 from xlt_bench.benchmarks.base import Item
 from xlt_bench.comet.stored import comet_signatures, read_comet
@@ -25,7 +28,10 @@ from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
 from xlt_bench.models.load import Base
 from xlt_bench.options import TASK_NAMES, Options
+from xlt_bench.processes import world_size
 from xlt_bench.record import AdapterRecord, Fertility, ModelRecord, Plan, Record, Scores
+from xlt_bench.runs import write_bytes
+from xlt_bench.scoring import score_run
 from xlt_bench.submit.test_sets import pinned
 
 _PACKAGES = (
@@ -34,49 +40,87 @@ _PACKAGES = (
 ).split()
 
 
-def build_record(
-    run: Path,
-    plan: Plan,
-    base: Base,
-    digests: Mapping[str, str],
-    root: Path,
-    adapter: AdapterRecord | None,
-    notes: Sequence[str],
-    results: Scores,
-) -> Record:
-    """The record of a finished run."""
-    progress = read_progress(run)
+@dataclass(frozen=True)
+class System:
+    """What answered: the model as the record states it, where it ran, and its tokenizer.
+
+    `tokenizer` is None and `device` empty where a server does not tell.
+    """
+
+    model: ModelRecord
+    device: str = ""
+    tokenizer: Any = None
+
+
+def hf_system(base: Base) -> System:
+    """A model that was loaded by transformers."""
     config = base.model.config
-    return Record(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=_command(),
-        model=ModelRecord(
-            name=base.name,
-            revision=base.revision,
-            sha256=base.sha256,
-            architecture=(config.architectures or [type(base.model).__name__])[0],
-            parameters=sum(
-                p.numel() for name, p in base.model.named_parameters() if ".lora_" not in name
-            ),
-            layers=config.get_text_config().num_hidden_layers,
-            dtype=plan.dtype,
+    record = ModelRecord(
+        name=base.name,
+        revision=base.revision,
+        sha256=base.sha256,
+        architecture=(config.architectures or [type(base.model).__name__])[0],
+        parameters=sum(
+            p.numel() for name, p in base.model.named_parameters() if ".lora_" not in name
         ),
+        layers=config.get_text_config().num_hidden_layers,
+        dtype=str(base.model.dtype).removeprefix("torch."),
+    )
+    return System(record, str(base.model.device), base.tokenizer)
+
+
+def finished_record(job: Job) -> Record | None:
+    """The record of a run that has all its answers: it says what made them, so it stays."""
+    path = job.run / "record.json"
+    if unanswered(job) or not path.exists():
+        return None
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None  # of another version of the schema, or damaged: it is made again
+
+
+def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
+    """Score a run that has all its answers, and write its record."""
+    results = score_run(job.run, job.root, adapter.alignment_languages if adapter else [])
+    record = _record(job, system, adapter, results)
+    write_record(job.run, record)
+    return record
+
+
+def write_record(run: Path, record: Record) -> None:
+    """RUN/record.json, which says that the run is finished."""
+    write_bytes(run / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Scores) -> Record:
+    plan, progress = job.plan, read_progress(job.run)
+    truncated = [row["truncated_prompts"] for row in progress.values()]
+    return Record(
+        created=now(),
+        command=command_line(),
+        model=system.model,
         adapter=adapter,
         template=plan.template,
         template_sha256=plan.template_sha256,
         bos_per_prompt=sorted({count for row in progress.values() for count in row["bos"]}),
-        truncated_prompts=sum(row["truncated_prompts"] for row in progress.values()),
+        truncated_prompts=None if None in truncated else sum(truncated),
         plan=plan,
-        data_digests=dict(digests),
-        notes=[*notes, *_notes(plan)],
-        signatures=_signatures(plan) | comet_signatures(read_comet(plan, run)),
+        data_digests=dict(job.digests),
+        notes=[*job.notes, *_notes(plan)],
+        signatures=_signatures(plan) | comet_signatures(read_comet(plan, job.run)),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        hardware=_hardware(base),
+        hardware=_hardware(system.device),
         seconds={name: row["seconds"] for name, row in progress.items()},
         batch_sizes={name: row["batch_size"] for name, row in progress.items()},
-        fertility=_fertility(base.tokenizer, plan, root),
+        fertility=_fertility(system.tokenizer, plan, job.root) if system.tokenizer else {},
         results=results,
     )
+
+
+def now() -> str:
+    """The time of a record: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_progress(run: Path) -> dict[str, Any]:
@@ -85,7 +129,7 @@ def read_progress(run: Path) -> dict[str, Any]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
-def _command() -> str:
+def command_line() -> str:
     """The command line, the program by its bare name and the home folder as `~`."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return shlex.join(words).replace(str(Path.home()), "~")
@@ -142,14 +186,14 @@ def _signatures(plan: Plan) -> dict[str, str]:
     return found
 
 
-def _hardware(base: Base) -> dict[str, str]:
-    device = str(base.model.device)
+def _hardware(device: str) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
     return {
         "device": device,
         "gpu": name,
         "cpu": platform.machine(),
         "cores": str(os.cpu_count()),
+        "processes": str(world_size()),
         "platform": platform.system(),
         "python": platform.python_version(),
     }

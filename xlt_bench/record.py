@@ -31,6 +31,8 @@ class Plan(_Strict):
     layers: list[int]
     units: dict[Family, list[str]]
     task_versions: dict[Family, int]
+    shard: str | None = None
+    """`2/4`: the units are one share of four of what was asked for."""
 
 
 class Score(_Strict):

@@ -17,15 +17,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError
-from xlt_bench.record import Plan
+from xlt_bench.record import Plan, Record
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,27 @@ def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
 
 def read_plan(run: Path) -> Plan:
     """The plan of a run. Raises InputError where the folder is none."""
+    return _read(run / "plan.json", Plan, f"{run} is no run: it has no plan.json")
+
+
+def read_record(run: Path) -> Record:
+    """The record of a finished run. Raises InputError where there is none."""
+    again = f"{run} is not finished: it has no record.json; run its evaluate command again"
+    return _read(run / "record.json", Record, again)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _read(path: Path, model: type[_Model], missing: str) -> _Model:
     try:
-        return Plan.model_validate_json((run / "plan.json").read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{run} is no run: it has no plan.json") from None
+        raise InputError(missing) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{run / 'plan.json'}: {where}: {first['msg']}") from None
+        raise InputError(f"{path}: {where}: {first['msg']}") from None
 
 
 def check_free(run: Path) -> None:

@@ -105,6 +105,16 @@ class XltLM(HFLM):  # type: ignore[misc]
         decode = decoder(self.model, encoded, max_new_tokens, stops, self.tokenizer.pad_token_id)
         return [self._answer(tokens, stops) for tokens in self._batched(encoded, decode, progress)]
 
+    def noted(self) -> dict[str, Any]:
+        """Batch size, BOS tokens of a prompt, truncated prompts, of all since the last call."""
+        row = {
+            "batch_size": str(self.batch_size_per_gpu),
+            "bos": sorted(self.bos_counts),
+            "truncated_prompts": self.truncated_prompts,
+        }
+        self.bos_counts, self.truncated_prompts = set(), 0
+        return row
+
     def _batched(
         self,
         rows: Sequence[list[int]],

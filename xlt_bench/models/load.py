@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
+from xlt_bench.processes import local_rank, world_size
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
@@ -29,9 +30,14 @@ class Base:
 
 
 def choose_device(device: str | None) -> str:
-    """The device asked for, else CUDA where there is one, else the CPU."""
+    """The device asked for, else CUDA where there is one, else the CPU.
+
+    Of several processes each takes the GPU of its own number.
+    """
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and world_size() > 1:
+        device = f"cuda:{local_rank()}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

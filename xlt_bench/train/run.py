@@ -27,6 +27,7 @@ from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
 from xlt_bench.models.blocks import count_layers
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import Base, load_base
+from xlt_bench.processes import world_size
 from xlt_bench.runs import write_bytes, write_json
 from xlt_bench.train.card import card
 from xlt_bench.train.plan import Data, load_data
@@ -82,14 +83,10 @@ def train(options: TrainOptions) -> Path:
     return output
 
 
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _check_processes(recipe: Recipe) -> None:
-    if recipe.micro_batches % _processes():
+    if recipe.micro_batches % world_size():
         raise InputError(
-            f"{_processes()} processes cannot share {recipe.micro_batches} micro-batches of an "
+            f"{world_size()} processes cannot share {recipe.micro_batches} micro-batches of an "
             "update evenly; change training.batch_size or training.micro_batch_size"
         )
 
@@ -207,7 +204,7 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(options.output / "checkpoints"),
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=options.recipe.micro_batches // _processes(),
+        gradient_accumulation_steps=options.recipe.micro_batches // world_size(),
         num_train_epochs=1,
         learning_rate=training.learning_rate,
         weight_decay=0.0,

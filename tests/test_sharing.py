@@ -1,0 +1,214 @@
+"""An evaluation divided among jobs or processes, against the same one undivided."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xlt_bench import cli
+from xlt_bench.errors import InputError
+from xlt_bench.record import Record
+from xlt_bench.shares import divide, parse_share
+
+PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
+OPTIONS = [
+    "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "3",
+    "--languages", "en,de,sw", "--tasks", "massive,wmt23,uner,retrieval", "--device", "cpu",
+]  # fmt: skip
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+
+
+def start(output: Path, *more: str, processes: int = 1) -> subprocess.Popen[str]:
+    several = [*TORCHRUN, "--nproc-per-node", str(processes)] if processes > 1 else []
+    return subprocess.Popen(
+        [*several, PROGRAM, "evaluate", *OPTIONS, "--output", str(output), *more],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    process = start(run)
+    _, err = process.communicate()
+    assert process.returncode == 0, err[-2000:]
+    return run
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    runs = [folder / f"shard-{i}" for i in (1, 2, 3)]
+    for i, run in enumerate(runs, 1):
+        process = start(run, "--shard", f"{i}/3")
+        _, err = process.communicate()
+        assert process.returncode == 0, err[-2000:]
+    return runs
+
+
+def answers(run: Path) -> dict[str, bytes]:
+    paths = [*run.glob("predictions/*/*"), *run.glob("retrieval/*")]
+    return {str(path.relative_to(run)): path.read_bytes() for path in paths}
+
+
+def record(run: Path) -> Record:
+    return Record.model_validate_json((run / "record.json").read_bytes())
+
+
+def xlt(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["xlt-bench", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(str(stopped.value.code))
+
+
+def test_joined_equals_undivided(
+    whole: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [set(answers(run)) for run in shards]
+    assert all(parts)
+    assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
+    joined = tmp_path / "joined"
+    words = [*map(str, reversed(shards)), "--output", str(joined), "--data-dir", "mini"]
+    assert xlt(monkeypatch, "join", *words) == 0
+    assert answers(joined) == answers(whole)
+    one, other = record(joined), record(whole)
+    assert one.results == other.results
+    own = {"created", "command", "notes", "seconds"}
+    assert one.model_dump(exclude=own) == other.model_dump(exclude=own)
+    assert set(one.seconds) == set(other.seconds)
+    assert any("joined from 3 runs" in note for note in one.notes)
+    assert (joined / "plan.json").read_bytes() == (whole / "plan.json").read_bytes()
+    assert xlt(monkeypatch, "score", str(joined), "--data-dir", "mini") == 0
+
+
+def test_what_is_no_part_is_refused_and_nothing_is_written(
+    whole: Path,
+    shards: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other"
+    assert xlt(monkeypatch, *_bare(other)) == 0
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
+    cases = {
+        "shard 2/3 is missing": [shards[0], shards[2]],
+        f"{whole} and ": [shards[0], shards[1], shards[2], whole],
+        "another adapter: None and": [shards[0], shards[1], shards[2], other],
+        "is not finished": [shards[0], unfinished, shards[2]],
+        "is no run": [shards[0], tmp_path / "none"],
+    }
+    for said, runs in cases.items():
+        output = tmp_path / "joined"
+        words = [*map(str, runs), "--output", str(output), "--data-dir", "mini"]
+        capsys.readouterr()
+        assert xlt(monkeypatch, "join", *words) == 2, said
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+        assert not output.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"other", "unfinished"}
+
+
+def _bare(output: Path) -> list[str]:
+    words = "evaluate --model embedded --data-dir mini --limit 2 --languages hi --tasks massive"
+    return [*words.split(), "--device", "cpu", "--output", str(output)]
+
+
+def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run, processes=2)
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-2000:]
+    assert answers(run) == answers(whole)
+    assert record(run).results == record(whole).results
+    assert record(run).hardware["processes"] == "2"
+    assert out.count("record:") == 1
+    # Each item once: every unit is told of as done by one of the two.
+    done = re.findall(r"^(\S+ \S+): \d+ done$", err, re.MULTILINE)
+    assert sorted(done) == sorted(set(done))
+    assert len(done) == len(record(whole).seconds) - len(record(whole).plan.layers)
+
+
+def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
+    whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(run, processes=2)
+    while not list(run.glob("predictions/*/*")) and process.poll() is None:
+        time.sleep(0.005)
+    second = [pid for pid in _children(process.pid) if _rank(pid) == "1"]
+    os.kill(second[0], signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode != 0
+    assert not (run / "record.json").exists()
+    assert "xlt_bench/" not in err  # in torchrun's report there is a traceback of its own
+    assert "stopped; the same command goes on from here" in err
+    before = answers(run)
+    process = start(run, processes=2)
+    _, err = process.communicate()
+    assert process.returncode == 0, err[-2000:]
+    assert before.items() <= answers(run).items()
+    assert answers(run) == answers(whole)
+    assert record(run).results == record(whole).results
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _rank(pid: int) -> str:
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return dict(word.decode().split("=", 1) for word in words if b"=" in word).get("RANK", "")
+
+
+def test_shares_hold_every_unit_once_and_are_even() -> None:
+    draw = random.Random(0)
+    for shares in (1, 2, 5, 9):
+        costs = {("massive", f"u{i}"): draw.uniform(1, 10) for i in range(draw.randrange(9, 40))}
+        parts = divide(costs, shares)  # type: ignore[arg-type]
+        assert sorted(unit for part in parts for unit in part) == sorted(costs)
+        loads = [sum(costs[unit] for unit in part) for part in parts]  # type: ignore[index]
+        # Graham's bound for the longest first.
+        least = max(sum(costs.values()) / shares, max(costs.values()))
+        assert max(loads) <= 4 / 3 * least + max(costs.values()) / 3
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/2/3", "1 /2"])
+def test_a_wrong_share_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--shard must be i/n"):
+        parse_share(text)
+
+
+def test_a_share_without_work_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert xlt(monkeypatch, *_bare(tmp_path / "run"), "--shard", "2/2") == 2
+    assert "left without work: there are 1 units" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_of_another_number_are_refused(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    for name in ("plan.json", "record.json"):
+        value = json.loads((shards[0] / name).read_text())
+        (value if name == "plan.json" else value["plan"])["shard"] = "1/2"
+        (half / name).write_text(json.dumps(value))
+    words = [str(half), str(shards[1]), "--output", str(tmp_path / "joined"), "--data-dir", "mini"]
+    assert xlt(monkeypatch, "join", *words) == 2
