@@ -104,6 +104,13 @@ def evaluate(
         str | None,
         typer.Option(help="tokenizer, plain, llama3-midalign or a Jinja file."),
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="hf, vllm, or openai: a server whose model is named MODEL.")
+    ] = "hf",
+    model_args: Annotated[
+        str | None,
+        typer.Option(help="For vllm and openai, as lm_eval's: tensor_parallel_size=4,..."),
+    ] = None,
     comet: WithComet = False,
     comet_model: CometModel = None,
     data_dir: DataDir = None,
@@ -130,6 +137,8 @@ def evaluate(
         chat_template=chat_template,
         data_dir=data_dir,
         shard=shard,
+        backend=backend,
+        model_args=model_args,
     )
     checkpoint = cli_comet.asked_model(comet, comet_model)
     if checkpoint:

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.answering import Job, answer, unanswered, untracked
+import torch
+
+from xlt_bench.answering import Job, TextLM, answer, unanswered, untracked
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
@@ -18,10 +20,8 @@ from xlt_bench.models.adapters import (
     AdapterFiles,
     alignment_languages,
     attach,
-    change_norms,
     check_adapter,
     find_adapter,
-    recipe_name,
 )
 from xlt_bench.models.blocks import count_layers
 from xlt_bench.models.chat import encode_prompt, set_chat_template
@@ -30,7 +30,9 @@ from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.options import Options, Request, run_folder
 from xlt_bench.processes import from_first, rank, together, wait, world_size
+from xlt_bench.proof import probe, prove
 from xlt_bench.provenance import (
+    System,
     finish,
     finished_record,
     hf_system,
@@ -38,23 +40,12 @@ from xlt_bench.provenance import (
     read_progress,
     remarks,
 )
-from xlt_bench.record import AdapterRecord, Plan, Record
+from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record
 from xlt_bench.runs import open_run
 from xlt_bench.scoring import task_version
-from xlt_bench.shares import divide, unit_costs
+from xlt_bench.shares import RETRIEVAL, divide, unit_costs
 
-# What the bare model and the adapter both answer, to see that the adapter does something.
-PROBE = (
-    "wake me up at five am this week",
-    "play some jazz in the kitchen",
-    "¿qué tiempo hace mañana en madrid?",
-    "stelle den wecker auf sieben uhr",
-    "Translate to French: The library opens at nine.",
-    "Who wrote the report about Lagos?",
-    "今週は午前五時に起こして",
-    "Niambie habari za leo",
-)
-_PROBE_TOKENS = 16
+_SERVED_AT_A_TIME = 16
 
 
 @dataclass
@@ -74,11 +65,22 @@ def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, R
     by torchrun, each process answers its share of the units and the first one yields. Raises
     InputError before any work where adapter and model do not fit.
     """
+    by_backend = {"hf": _with_hf, "vllm": _with_vllm, "openai": _with_server}
     with together():
-        yield from _evaluate(request, track)
+        yield from by_backend[request.options.backend](request, track)
 
 
-def _evaluate(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+def _with_hf(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+    evaluation, jobs = _prepare(request, track)
+    for job, adapter in jobs:
+        if record := _run(evaluation, job, adapter):
+            yield job.run, record
+
+
+def _prepare(
+    request: Request, track: Any
+) -> tuple[Evaluation, list[tuple[Job, AdapterFiles | None]]]:
+    """Everything loaded and every run folder opened."""
     options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
     skeleton = meta_model(options.model)
@@ -92,41 +94,121 @@ def _evaluate(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
-    digests = item_digests(
-        request.items, request.units.get("flores", []), options.limit, request.root
-    )
-    common = Plan(
+    common = _plan(
+        request,
         model=base.name,
         model_revision=base.revision,
         model_sha256=base.sha256,
-        adapter=None,
-        adapter_sha256=None,
         dtype=str(base.model.dtype).removeprefix("torch."),
         template=template,
         template_sha256=template_sha,
-        limit=options.limit,
         layers=layers,
+    )
+    systems: list[AdapterFiles | None] = [*adapters] or [None]
+    jobs = []
+    for adapter in systems:
+        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
+        job = _open(request, common.model_copy(update=its), lm, track)
+        job.lm = lm
+        jobs.append((job, adapter))
+    return Evaluation(base, model, lm, names), jobs
+
+
+def _plan(request: Request, **system: Any) -> Plan:
+    """The plan of a request, with what answers it."""
+    options = request.options
+    return Plan(
+        adapter=None,
+        adapter_sha256=None,
+        limit=options.limit,
         units=request.units,
         task_versions={task: task_version(task) for task in request.units},
         shard=options.shard,
+        backend=options.backend,  # type: ignore[arg-type]  # checked before
+        **system,
     )
-    jobs = []
-    systems: list[AdapterFiles | None] = [*adapters] or [None]
-    for adapter in systems:
-        run = run_folder(options, adapter.name if adapter else None)
-        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
-        plan = common.model_copy(update=its)
-        from_first(partial(open_run, run, plan, digests))  # all of them before any work
-        job = Job(run, plan, request.items, digests, request.root, lm, lm, track)
-        job.notes += remarks(options, plan, digests)
-        jobs.append((job, adapter))
-    evaluation = Evaluation(base, model, lm, names)
+
+
+def _open(request: Request, plan: Plan, text_lm: TextLM, track: Any) -> Job:
+    """The job of a plan, its run folder opened."""
+    options, languages = request.options, request.units.get("flores", [])
+    digests = item_digests(request.items, languages, options.limit, request.root)
+    run = run_folder(options, plan.adapter)
+    from_first(partial(open_run, run, plan, digests))
+    job = Job(run, plan, request.items, digests, request.root, text_lm, track=track)
+    job.notes += remarks(options, plan, digests)
+    return job
+
+
+def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+    """Proof and retrieval by transformers, which then leaves the memory to vLLM for the texts."""
+    from xlt_bench.models.vllm import VllmLM
+
+    evaluation, jobs = _prepare(request, track)
+    base, proofs = evaluation.base, {}
     for job, adapter in jobs:
-        if adapter:
-            model.set_adapter(names[adapter.name])
-        record = _run(evaluation, job, adapter)
-        if record:
-            yield job.run, record
+        if finished_record(job) is None:
+            if adapter:
+                evaluation.model.set_adapter(evaluation.names[adapter.name])
+            proofs[job.run] = _proof(evaluation, job, adapter)
+            answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL])
+    system = hf_system(base)
+    evaluation.model.to("meta")
+    torch.cuda.empty_cache()
+    adapters = [adapter for _, adapter in jobs if adapter]
+    options = request.options
+    engine = VllmLM(base, job.plan.dtype, adapters, options.model_args) if proofs else None
+    for job, adapter in jobs:
+        if (record := finished_record(job)) is None:
+            assert engine is not None
+            if adapter:
+                engine.use(adapter)
+            job.text_lm = engine
+            answer(job, unanswered(job))
+            record = finish(job, system, proofs[job.run])
+        yield job.run, record
+
+
+def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+    """Text tasks by a server, of which nothing is known but the name of its model."""
+    from xlt_bench.models.served import ServedLM
+
+    options = request.options
+    concurrent = _SERVED_AT_A_TIME if options.batch_size == "auto" else int(options.batch_size)
+    lm = ServedLM(options.model, concurrent, options.model_args or "")
+    plan = _plan(
+        request,
+        model=options.model,
+        model_revision=None,
+        model_sha256=None,
+        dtype="unknown",
+        template="server",
+        template_sha256="unknown",
+        layers=[],
+    )
+    model = ModelRecord(
+        name=options.model,
+        revision=None,
+        sha256=None,
+        architecture=None,
+        parameters=None,
+        layers=None,
+        dtype="unknown",
+    )
+    job = _open(request, plan, lm, track)
+    if (record := from_first(partial(finished_record, job))) is None:
+        _answer_share(job)
+        record = finish(job, System(model), None) if rank() == 0 else None
+    if record and rank() == 0:
+        yield job.run, record
+
+
+def _answer_share(job: Job) -> None:
+    """Answer what is this process's of the units that are left, and wait for the others."""
+    costs = unit_costs(job.items, job.plan.units.get("flores", []), job.plan.limit, job.root)
+    todo = from_first(partial(unanswered, job))
+    answer(job, divide({unit: costs[unit] for unit in todo}, world_size())[rank()])
+    wait()
 
 
 def _batch(options: Options) -> int | str:
@@ -156,16 +238,14 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
     first = rank() == 0
     if (found := from_first(partial(finished_record, job))) is not None:
         return found if first else None
-    proof = _prove(evaluation, job, adapter) if adapter and first else None
-    costs = unit_costs(job.items, job.plan.units.get("flores", []), job.plan.limit, job.root)
-    todo = from_first(partial(unanswered, job))
-    mine = divide({unit: costs[unit] for unit in todo}, world_size())[rank()]
+    if adapter:
+        evaluation.model.set_adapter(evaluation.names[adapter.name])
+    proof = _proof(evaluation, job, adapter) if first else None
     # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
     alone = len(evaluation.names) == 1
-    sample = [encode_prompt(evaluation.lm.tokenizer, prompt) for prompt in _probe(evaluation.lm)]
+    sample = [encode_prompt(evaluation.lm.tokenizer, prompt) for prompt in probe(evaluation.lm)]
     with merged(evaluation.model, sample) if alone else nullcontext(False) as job.merged:
-        answer(job, mine)
-    wait()
+        _answer_share(job)
     if not first:
         return None
     if proof:
@@ -180,35 +260,10 @@ def _merged_throughout(run: Path) -> bool | None:
     return states.pop() if len(states) == 1 else None
 
 
-def _probe(lm: XltLM) -> list[str]:
-    return [lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
-
-
-def _prove(evaluation: Evaluation, job: Job, adapter: AdapterFiles) -> AdapterRecord:
-    """Compare the adapter's answers to the bare model's on the probe, and measure its change."""
-    lm, model = evaluation.lm, evaluation.model
-    prompts = _probe(lm)
-    with_adapter = lm.generate(prompts, _PROBE_TOKENS)
-    with model.disable_adapter():
-        bare = lm.generate(prompts, _PROBE_TOKENS)
-    lm.noted()  # the probe is no part of the run
-    differing = sum(a.text != b.text for a, b in zip(with_adapter, bare, strict=True))
-    norms = change_norms(model, evaluation.names[adapter.name])
-    if not any(norms.values()):
-        job.notes.append(f"WARNING: adapter {adapter.name} changes no weight")
-    if not differing:
-        job.notes.append(
-            f"WARNING: adapter {adapter.name} gives the bare model's answer to all "
-            f"{len(PROBE)} probe prompts"
-        )
-    return AdapterRecord(
-        name=adapter.name,
-        sha256=adapter.sha256,
-        peft_type=adapter.config["peft_type"],
-        base_model=adapter.config.get("base_model_name_or_path"),
-        alignment_languages=alignment_languages(adapter),
-        recipe=recipe_name(adapter),
-        change_norms=norms,
-        probe_prompts=len(PROBE),
-        probe_differing=differing,
-    )
+def _proof(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> AdapterRecord | None:
+    if adapter is None:
+        return None
+    name = evaluation.names[adapter.name]
+    proof, warnings = prove(evaluation.lm, evaluation.model, adapter, name)
+    job.notes += warnings
+    return proof

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from xlt_bench.benchmarks import TEXT
@@ -18,6 +19,7 @@ from xlt_bench.languages import Family, language, units, units_of
 from xlt_bench.models.adapters import check_local
 from xlt_bench.models.chat import check_template
 from xlt_bench.models.choices import check_device, check_dtype, check_model
+from xlt_bench.processes import world_size
 from xlt_bench.runs import check_free
 from xlt_bench.shares import RETRIEVAL, Unit, divide, parse_share, unit_costs
 
@@ -27,6 +29,10 @@ TASK_NAMES: dict[str, Family] = {
     "uner": "uner",
     "retrieval": "flores",
 }
+
+
+BACKENDS: dict[str, str | None] = {"hf": None, "vllm": "vllm", "openai": "tenacity"}
+"""What answers with text, and the package that it needs beyond ours."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Options:
     chat_template: str | None = None
     data_dir: str | None = None
     shard: str | None = None
+    backend: str = "hf"
+    model_args: str | None = None
 
 
 def check(options: Options) -> None:
@@ -56,17 +64,56 @@ def check(options: Options) -> None:
         raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
     if options.shard is not None:
         parse_share(options.shard)
+    check_backend(options)
     plan_units(options)
     check_dtype(options.dtype)
     check_device(options.device)
     check_template(options.chat_template)
-    check_model(options.model)
+    if options.backend != "openai":
+        check_model(options.model)
     for name in options.adapters:
         check_local(name)
     if len({Path(name).name for name in options.adapters}) < len(options.adapters):
         raise InputError("two adapters have one folder name; rename one, since runs are named so")
     for run in [run_folder(options, name) for name in options.adapters] or [options.output]:
         check_free(run)
+
+
+def check_backend(options: Options) -> None:
+    """Raise InputError for an unknown or missing engine, and for options that it cannot take."""
+    if options.backend not in BACKENDS:
+        raise unknown("backend", options.backend, BACKENDS)
+    if package := BACKENDS[options.backend]:
+        if find_spec(package) is None:
+            extra = {"vllm": "vllm", "openai": "api"}[options.backend]
+            raise InputError(
+                f"--backend {options.backend} needs {package}: pip install 'lm_eval[{extra}]'"
+            )
+    elif options.model_args:
+        raise InputError("--model-args goes with --backend vllm or openai")
+    if options.backend == "vllm" and world_size() > 1:
+        raise InputError(
+            "vLLM starts its processes itself: run it without torchrun, with --model-args "
+            "tensor_parallel_size=N or data_parallel_size=N"
+        )
+    if options.backend == "openai":
+        _check_served(options)
+
+
+def _check_served(options: Options) -> None:
+    if "base_url=" not in (options.model_args or ""):
+        raise InputError(
+            "--backend openai needs --model-args base_url=http://HOST:PORT/v1/chat/completions"
+        )
+    given = {
+        "--adapter": options.adapters,
+        "--layers": options.layers,
+        "--dtype": options.dtype != "auto",
+        "--device": options.device,
+        "--chat-template": options.chat_template,
+    }
+    if odd := [name for name, value in given.items() if value]:
+        raise InputError(f"{odd[0]} cannot be chosen here: the server has chosen it already")
 
 
 @dataclass(frozen=True)
@@ -148,9 +195,13 @@ def plan_units(options: Options) -> dict[Family, list[str]]:
             raise unknown("task", name, TASK_NAMES)
         task = TASK_NAMES[name]
         names = units_of(task, options.languages) if options.languages else list(units(task))
-        # Retrieval is between languages.
-        if names and not (task == "flores" and len(names) < 2):
+        # Retrieval is between languages, and a server shows no hidden states.
+        if task == "flores" and (len(names) < 2 or options.backend == "openai"):
+            continue
+        if names:
             chosen[task] = names
+    if not chosen and options.backend == "openai" and list(options.tasks) == ["retrieval"]:
+        raise InputError("retrieval needs hidden states, which a server does not show")
     if not chosen:
         raise InputError(
             f"none of {', '.join(options.tasks)} covers {', '.join(options.languages)}; "

@@ -156,8 +156,13 @@ def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[st
     notes = [
         f"{name}: evaluated in none of the chosen languages"
         for name in options.tasks
-        if TASK_NAMES[name] not in plan.units
+        if TASK_NAMES[name] not in plan.units and plan.shard is None and plan.backend != "openai"
     ]
+    if plan.backend == "openai":
+        notes.append(
+            "answered by a server, which does not prove its weights, adapter and chat template; "
+            "no retrieval, which needs hidden states"
+        )
     for task, names in plan.units.items() if plan.limit is None else ():
         sets = pinned(task, plan.task_versions[task])
         odd = [

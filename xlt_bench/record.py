@@ -33,6 +33,8 @@ class Plan(_Strict):
     task_versions: dict[Family, int]
     shard: str | None = None
     """`2/4`: the units are one share of four of what was asked for."""
+    backend: Literal["hf", "vllm", "openai"] = "hf"
+    """What answered with text."""
 
 
 class Score(_Strict):

@@ -39,10 +39,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Generation:
-    """An answer, and whether the length limit cut it off."""
+    """An answer, and whether the length limit cut it off; None where an engine does not say."""
 
     text: str
-    cut_off: bool
+    cut_off: bool | None
 
 
 def _silent(_: int) -> None:
