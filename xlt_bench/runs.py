@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ValidationError
 
+from xlt_bench.beside import is_part, part_file, remove_abandoned
 from xlt_bench.errors import InputError
 from xlt_bench.record import Plan, Record
 
@@ -41,16 +41,16 @@ class Prediction:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: beside, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, beside = part_file(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
+            beside.chmod(0o644)
+            beside.replace(path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -156,7 +156,9 @@ def _read(path: Path, model: type[_Model], missing: str) -> _Model:
 
 def check_free(run: Path) -> None:
     """Raise InputError for a folder with something in it that is no run."""
-    if not (run / "plan.json").exists() and run.exists() and any(run.iterdir()):
+    if (run / "plan.json").exists() or not run.exists():
+        return
+    if not all(is_part(path) for path in run.iterdir()):
         raise InputError(f"{run} is not empty and no run; choose another --output")
 
 
@@ -165,10 +167,11 @@ def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
 
     `digests` are those of the items, by `task/unit`. Raises InputError that names a difference.
     """
+    remove_abandoned(path for path in run.rglob(".*") if is_part(path))
     if not (run / "plan.json").exists():
         check_free(run)
-        write_json(run / "items.json", dict(digests))
         write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
+        write_json(run / "items.json", dict(digests))
         return
     old, new = read_plan(run).model_dump(), plan.model_dump()
     for key, value in new.items():
@@ -177,6 +180,8 @@ def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
                 f"{run} was started with another {key.replace('_', ' ')}: {_short(old[key])} "
                 f"there, {_short(value)} now; choose another --output"
             )
+    if [path.name for path in run.iterdir()] == ["plan.json"]:  # killed between the two files
+        write_json(run / "items.json", dict(digests))
     if odd := [name for name, was in read_digests(run).items() if digests.get(name) != was]:
         raise InputError(
             f"{run} was started with other items of {odd[0]} than the data folder has now; "

@@ -8,7 +8,6 @@ submission's own counts, every layer the mean of its pairs, and every claim of f
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.beside import part_folder
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, LANGUAGES, other_side, units
 from xlt_bench.store.entries import Entry, Rows, read_entry, relate
@@ -40,10 +40,9 @@ class Built:
 
 def build(submissions: Path, db: Path) -> Built:
     """Build the database from a folder of submissions. Raises InputError if there is no folder."""
-    db.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{db.name}.", dir=db.parent) as beside:
-        file = Path(beside) / "new.duckdb"
-        with duckdb.connect(file, config={"temp_directory": beside}) as store:
+    with part_folder(db) as beside:
+        file = beside / "new.duckdb"
+        with duckdb.connect(file, config={"temp_directory": str(beside)}) as store:
             store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
             _load_tables(store)
             built = _load_submissions(store, submissions)

@@ -21,6 +21,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
+from xlt_bench.beside import is_part, remove_abandoned
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
@@ -113,6 +114,7 @@ def _dtype(recipe: Recipe) -> str:
 def _open(output: Path, identity: dict[str, Any]) -> bool:
     """Start the folder, or go on with its own training; True where that one has ended."""
     path = output / "training.json"
+    remove_abandoned(part for part in output.glob(".*") if is_part(part))
     if path.exists():
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
@@ -122,8 +124,10 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
             raise InputError(
                 f"{output} holds another training ({difference} differs); choose another --output"
             )
-        return (output / WEIGHTS).exists()
-    if output.exists() and any(output.iterdir()):
+        if finished := (output / WEIGHTS).exists():
+            shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        return finished
+    if output.exists() and not all(is_part(part) for part in output.iterdir()):
         raise InputError(f"{output} is not empty and holds no training; choose another --output")
     write_json(path, identity)
     return False
