@@ -104,6 +104,7 @@ def _predict(job: Job, unit: Unit) -> None:
 
 
 def _finished(job: Job, lm: TextLM, name: str, started: float) -> None:
+    """Note what a part of a run took; before its answers are stored, which say that it is done."""
     seconds = round(time.perf_counter() - started, 3)
     row = {"seconds": seconds, **lm.noted(), "merged": job.merged}
     write_json(job.run / "progress" / f"{name}.json", row)
@@ -125,8 +126,8 @@ def _retrieve(job: Job, codes: Sequence[str]) -> None:
             started = time.perf_counter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
             table = flores.layer_table(states)
-            write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
             _finished(job, job.lm, f"retrieval_layer_{layer}", started)
+            write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -145,9 +146,9 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
             "or float32, and another --output"
         )
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
+    _finished(job, lm, f"retrieval_{code}", started)
     # Not save_file, whose error on a full disk is no OSError.
     write_bytes(folder / f"{code}.safetensors", save(layers))
-    _finished(job, lm, f"retrieval_{code}", started)
 
 
 def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:

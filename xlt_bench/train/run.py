@@ -253,8 +253,12 @@ def _finish(
     # After saving: peft would look for the name on the hub.
     config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
     write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
-    history = trainer.state.log_history
-    lines = "".join(json.dumps(row) + "\n" for row in history)
+    # The Trainer's own mean is of the losses since it was last started.
+    history = [
+        {key: value for key, value in row.items() if key != "train_loss"}
+        for row in trainer.state.log_history
+    ]
+    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in history)
     write_bytes(output / "log.jsonl", lines.encode())
     text = card(
         options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history
