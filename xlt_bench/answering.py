@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from xlt_bench.benchmarks import TEXT, flores
@@ -148,9 +149,23 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
     _finished(job, lm, f"retrieval_{code}", started)
     # Not save_file, whose error on a full disk is no OSError.
-    write_bytes(folder / f"{code}.safetensors", save(layers))
+    write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
 
 
 def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
-    with safe_open(folder / f"{code}.safetensors", framework="pt") as file:
-        return file.get_tensor(str(layer))  # type: ignore[no-any-return]
+    """A layer's states of a language. Raises InputError for a damaged file."""
+    path, name = folder / f"{code}.safetensors", str(layer)
+    try:
+        with safe_open(path, framework="pt") as file:
+            states: torch.Tensor = file.get_tensor(name)
+            stated = (file.metadata() or {}).get(name)
+    except SafetensorError:
+        stated = None
+    if stated is None or stated != _checksums({name: states})[name]:
+        raise InputError(f"{path} is damaged; delete it and run the same evaluate command again")
+    return states
+
+
+def _checksums(layers: dict[str, torch.Tensor]) -> dict[str, str]:
+    """CRC-32 by layer, since safetensors has none of its own."""
+    return {name: str(zlib.crc32(states.numpy())) for name, states in layers.items()}

@@ -6,7 +6,6 @@ answers of the parts, scored anew, and equals the run that was never divided.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from xlt_bench.languages import Family, units
 from xlt_bench.options import TASK_NAMES
 from xlt_bench.provenance import command_line, now, write_record
 from xlt_bench.record import AdapterRecord, Plan, Record
-from xlt_bench.runs import open_run, read_digests, read_plan, read_record
+from xlt_bench.runs import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.scoring import score_run
 from xlt_bench.shares import parse_share
 
@@ -46,8 +45,8 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
         open_run(whole, plan, digests)
         for run in runs:
             for folder in _FOLDERS:
-                if (run / folder).exists():
-                    shutil.copytree(run / folder, whole / folder, dirs_exist_ok=True)
+                for file in sorted(path for path in (run / folder).rglob("*") if path.is_file()):
+                    write_bytes(whole / file.relative_to(run), file.read_bytes())
         record = _joined_record(runs, records, plan, digests, whole, root)
         write_record(whole, record)
         whole.rename(output)

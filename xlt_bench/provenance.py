@@ -124,9 +124,20 @@ def now() -> str:
 
 
 def read_progress(run: Path) -> dict[str, Any]:
-    """What is noted of each finished part of a run, by its name."""
-    paths = sorted((run / "progress").glob("*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    """What is noted of each finished part of a run, by its name.
+
+    Raises InputError for a damaged file.
+    """
+    found = {}
+    for path in sorted((run / "progress").glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{path} is damaged ({error}); delete it and the answers that it is about, and run "
+                "the same evaluate command again"
+            ) from None
+    return found
 
 
 def command_line() -> str:

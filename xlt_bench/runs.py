@@ -39,7 +39,18 @@ class Prediction:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: beside, flushed to disk, then renamed."""
+    """Write a file whole or not at all: beside, flushed to disk, then renamed.
+
+    Raises OSError, always with the file's name.
+    """
+    try:
+        _write(path, data)
+    except OSError as error:  # of a full disk the system does not say which file it was
+        error.filename = str(path)
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = part_file(path)
     try:
@@ -75,7 +86,9 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         json.dumps({"id": p.id, "hypothesis": p.hypothesis, "cut_off": p.cut_off}) + "\n"
         for p in predictions
     ]
-    write_bytes(path, zstandard.ZstdCompressor(level=9).compress("".join(lines).encode()))
+    # A damaged answer is not to be taken for one.
+    pack = zstandard.ZstdCompressor(level=9, write_checksum=True)
+    write_bytes(path, pack.compress("".join(lines).encode()))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -114,14 +127,15 @@ def write_layer(path: Path, table: Table) -> None:
         for (source, target), found in table.items()
     ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=LAYER_SCHEMA), sink, compression="zstd")
+    table_ = pa.Table.from_pylist(rows, schema=LAYER_SCHEMA)
+    pq.write_table(table_, sink, compression="zstd", write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
     """A layer's answers. Raises InputError for a damaged file, naming it."""
     try:
-        rows = pq.read_table(path).to_pylist()
+        rows = pq.read_table(path, page_checksum_verification=True).to_pylist()
         return {(row["source"], row["target"]): row["neighbours"] for row in rows}
     except (OSError, KeyError, pa.ArrowException) as error:
         raise InputError(

@@ -77,7 +77,9 @@ class Forks:
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         told = json.loads(self.process.stdout.readline())
-        return Ended(told["code"], (folder / "said.txt").read_text(), told["seconds"], told["events"])
+        return Ended(
+            told["code"], (folder / "said.txt").read_text(), told["seconds"], told["events"]
+        )
 
 
 @dataclass(frozen=True)

@@ -67,5 +67,113 @@ def test_a_hundred_kills(bench, tmp_path, capsys):
             runs[name] += 1
     with capsys.disabled():
         for name in NAMES:
-            print(f"\n{name}: killed {counts[name]} times, {runs[name]} runs ended as undisturbed", end="")
+            print(
+                f"\n{name}: killed {counts[name]} times, {runs[name]} runs ended as undisturbed",
+                end="",
+            )
     assert sum(counts.values()) >= 100
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
+    """A file system of so many kilobytes at a folder."""
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("no disk of its own can be mounted here; it takes root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def filled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Run the command on a disk that may be too small, give it room, run it again; 1 if it was."""
+    command = bench.commands[name]
+    bench.trial(name, folder)
+    with small_disk(folder / "disk", draw.randint(1, ROOM[name] // 4) * 4):
+        done = bench.forks.run(command.words, folder)
+        if done.code:
+            assert done.code == 2, done.said
+            assert is_one_line(done.said), done.said
+            line = done.said.splitlines()[-1]
+            assert "disk/" in line, line
+            assert "again" in line, line
+        more = ["mount", "-o", "remount,size=64m", str(folder / "disk")]
+        subprocess.run(more, check=True)
+        ends_as_undisturbed(bench, name, folder)
+    return int(done.code != 0)
+
+
+def bereft(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Take the command's data away while it reads them, give them back; 1 if it minded."""
+    command, whole = bench.commands[name], bench.undisturbed(name)
+    bench.trial(name, folder)
+    fault = {"at": draw.randint(1, whole.reads), "within": command.reads, "move": command.reads}
+    done = bench.forks.run(command.words, folder, **fault)
+    (folder / f"{command.reads}.away").rename(folder / command.reads)
+    if done.code:
+        assert done.code == 2, done.said
+        assert is_one_line(done.said), done.said
+        assert f" {command.reads}" in done.said.splitlines()[-1]
+    ends_as_undisturbed(bench, name, folder)
+    return int(done.code != 0)
+
+
+def empty(data: bytes, draw: random.Random) -> bytes:
+    return b""
+
+
+def cut(data: bytes, draw: random.Random) -> bytes:
+    return data[: draw.randrange(len(data))]
+
+
+def zeros(data: bytes, draw: random.Random) -> bytes:
+    """The last block as it is where a machine went down before it was written."""
+    n = min(512, len(data))
+    return data[:-n] + bytes(n)
+
+
+def noise(data: bytes, draw: random.Random) -> bytes:
+    n = min(512, len(data))
+    return data[:-n] + draw.randbytes(n)
+
+
+def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Spoil the file that the command wrote last before it was killed; 1 if it minded."""
+    command, whole = bench.commands[name], bench.undisturbed(name)
+    bench.trial(name, folder)
+    bench.forks.run(command.words, folder, at=draw.randint(whole.writes // 4, whole.writes + 1))
+    files = [p for p in (folder / "disk").rglob("*") if p.is_file() and p.stat().st_size]
+    if not files:
+        return 0
+    last = max(files, key=lambda path: path.stat().st_mtime_ns)
+    spoil = draw.choice((empty, cut, zeros, noise))
+    last.write_bytes(spoil(last.read_bytes(), draw))
+    done = bench.forks.run(command.words, folder)
+    if done.code == 0:
+        assert command.result(folder / "disk") == whole.result, (last, spoil)
+        return 0
+    assert done.code == 2, (last, spoil, done.said)
+    assert is_one_line(done.said), (last, spoil, done.said)
+    assert last.name in done.said.splitlines()[-1] or "exists" in done.said
+    return 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("disturb", [filled, bereft, spoiled])
+def test_disturbed_otherwise(bench, name, disturb, tmp_path):
+    draw = random.Random(3)
+    for i in range(3):
+        disturb(bench, name, draw, tmp_path / str(i))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disturb", [filled, bereft, spoiled])
+def test_disturbed_otherwise_often(bench, disturb, tmp_path, capsys):
+    draw = random.Random(4)
+    for name in NAMES:
+        minded = [disturb(bench, name, draw, tmp_path / f"{name} {i}") for i in range(10)]
+        with capsys.disabled():
+            print(
+                f"\n{disturb.__name__} {name}: {len(minded)} times, {sum(minded)} said so", end=""
+            )

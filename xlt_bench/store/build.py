@@ -42,11 +42,18 @@ def build(submissions: Path, db: Path) -> Built:
     """Build the database from a folder of submissions. Raises InputError if there is no folder."""
     with part_folder(db) as beside:
         file = beside / "new.duckdb"
-        with duckdb.connect(file, config={"temp_directory": str(beside)}) as store:
-            store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
-            _load_tables(store)
-            built = _load_submissions(store, submissions)
-            store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
+        try:
+            with duckdb.connect(file, config={"temp_directory": str(beside)}) as store:
+                store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
+                _load_tables(store)
+                built = _load_submissions(store, submissions)
+                store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
+        except (duckdb.IOException, duckdb.FatalException) as error:
+            line = str(error).split("\n")[0]
+            raise InputError(
+                f"{db} cannot be written ({line}); nothing was changed: with room on the disk, "
+                "build it again"
+            ) from None
         file.replace(db)
     return built
 
@@ -144,6 +151,10 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
             entries.append(read_entry(path, len(entries), batch))
             seen[path.name[-IDENTITY:]] = path.name
         except (InputError, OSError) as error:
+            if not path.parent.is_dir():
+                raise InputError(
+                    f"{path.parent} vanished while it was read; nothing was changed, build again"
+                ) from None
             line = " ".join(str(error).split())
             refused.append(Report(path.name[:MAX_ID], "refused", line))
         if len(batch.pairs) >= _BATCH:

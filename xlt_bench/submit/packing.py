@@ -98,12 +98,24 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         folder = beside / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
         there = submissions / (repeated(submissions, folder.name) or folder.name)
-        if not there.exists():
+        if there.exists():
+            _check_whole(there)
+        else:
             check_package(open_package(folder), None, submissions)
         repeat = there.exists() or not _moved(folder, there)
     partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
     older = [] if repeat else superseded(there, record)
     return Submitted(there, repeat, partial, older, comet=record != whole)
+
+
+def _check_whole(there: Path) -> None:
+    """Raise InputError where what was submitted before has been damaged since."""
+    try:
+        check_package(open_package(there), None, there.parent)
+    except InputError as error:
+        raise InputError(
+            f"{there} is there already and damaged ({error}); restore or delete it, then submit again"
+        ) from None
 
 
 def public(record: Record) -> Record:

@@ -33,7 +33,7 @@ from xlt_bench.runs import write_bytes, write_json
 from xlt_bench.train.card import card
 from xlt_bench.train.plan import Data, load_data
 from xlt_bench.train.recipe import Recipe
-from xlt_bench.train.trainer import AlternatingTrainer, Patience
+from xlt_bench.train.trainer import AlternatingTrainer, Patience, is_whole, saving, seal
 
 
 @dataclass(frozen=True)
@@ -144,21 +144,25 @@ def _difference(old: Any, new: Any, where: str = "") -> str:
 
 
 def _last_checkpoint(output: Path) -> str | None:
-    """The newest checkpoint that was written to its end; later, broken ones are removed."""
+    """The newest checkpoint that is whole, and so is the best one before it.
+
+    Later ones are removed: the Trainer would fail on them, or end without the best weights.
+    """
     found = sorted(
         (output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])
     )
     for path in reversed(found):
         file = path / "trainer_state.json"
-        try:  # the Trainer writes this file last
+        if is_whole(path):
             state = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        if best := state["best_model_checkpoint"]:  # the folder may have been moved since
-            here = str(output / "checkpoints" / Path(best).name)
-            write_json(file, state | {"best_model_checkpoint": here})
-        return str(path)
+            best = state["best_model_checkpoint"]
+            here = best and str(output / "checkpoints" / Path(best).name)
+            if best is None or is_whole(Path(here)):
+                if here != best:  # the folder has been moved
+                    write_json(file, state | {"best_model_checkpoint": here})
+                    seal(path)
+                return str(path)
+        shutil.rmtree(path, ignore_errors=True)
     return None
 
 
@@ -249,7 +253,8 @@ def _finish(
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
     staging = output / "checkpoints" / "final"
-    model.save_pretrained(staging)
+    with saving(staging):
+        model.save_pretrained(staging)
     # After saving: peft would look for the name on the hub.
     config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
     write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
