@@ -1,8 +1,8 @@
 """What is written beside its place and then renamed, and what killed processes left of it.
 
-Such a part is called `.NAME.xxxxxxxx.part`. Its owner holds a lock on it, which the system gives back
-when a process dies: a part that can be locked belongs to nobody and is removed. Where a file system
-has no locks, parts stay.
+Such a part is called `.NAME.xxxxxxxx.part`. Its owner holds a lock on it, which the system gives
+back when a process dies: a part that can be locked belongs to nobody and is removed. Where a file
+system has no locks, parts stay.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from xlt_bench.benchmarks.base import Item
 from xlt_bench.comet.stored import comet_signatures, read_comet
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.data.wmt23 import FROM_ALMA
+from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
 from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 import yaml
 
@@ -37,7 +35,7 @@ TIMES |= {"train_steps_per_second", "eval_samples_per_second", "eval_steps_per_s
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code (minus the signal), what it said, how long, how many events."""
+    """How a command ended: exit code or minus the signal, its words, seconds, events."""
 
     code: int
     said: str

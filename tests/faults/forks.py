@@ -1,14 +1,14 @@
-"""Runs commands in forks of one process that has imported everything; conftest.py starts it by path.
+"""Runs commands in forks of a process that has imported everything; conftest.py starts it.
 
 A line of standard input is an order, a line of standard output its end:
 
     {"words": [...], "folder": "...", "within": "disk", "reads": false, "at": 7, "move": "data",
      "after": 0.3}                                  ->  {"code": -9, "seconds": 0.2, "events": 7}
 
-`events` counts what the command asked of Python's files below `within`: opened for writing, renamed,
-removed, made; with `reads`, opened for reading. Before event `at` the command is killed, or, with
-`move`, that name in the folder gets another one. `after` seconds it is killed in any case. What it
-says goes to FOLDER/said.txt. A negative code is the number of the signal.
+`events` counts what the command asked of Python's files below `within`: opened for writing,
+renamed, removed, made; with `reads`, opened for reading. Before event `at` the command is killed,
+or, with `move`, that name in the folder gets another one. `after` seconds it is killed in any case.
+What it says goes to FOLDER/said.txt. A negative code is the number of the signal.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ import signal
 import struct
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
+MODULES = (
+    "transformers.models.llama.modeling_llama peft xlt_bench.evaluate xlt_bench.train.run "
+    "xlt_bench.submit.packing xlt_bench.store.build xlt_bench.join"
+).split()
 LONGEST = 120  # seconds; then something hangs
 
 
@@ -106,16 +111,10 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import lm_eval.models.huggingface
-    import peft
+    for name in MODULES:
+        import_module(name)
     import torch
-    import transformers.models.llama.modeling_llama
 
-    import xlt_bench.evaluate
-    import xlt_bench.join
-    import xlt_bench.store.build
-    import xlt_bench.submit.packing
-    import xlt_bench.train.run
     from xlt_bench import cli
 
     torch.set_num_threads(1)

@@ -114,7 +114,8 @@ def _check_whole(there: Path) -> None:
         check_package(open_package(there), None, there.parent)
     except InputError as error:
         raise InputError(
-            f"{there} is there already and damaged ({error}); restore or delete it, then submit again"
+            f"{there} is there already, and damaged ({error}); restore or delete it, then submit "
+            "again"
         ) from None
 
 

@@ -198,7 +198,7 @@ class AlternatingTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The Trainer's checkpoint and, when all processes have written theirs, its digests."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with saving(folder):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
