@@ -168,4 +168,4 @@ def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
 
 def _checksums(layers: dict[str, torch.Tensor]) -> dict[str, str]:
     """CRC-32 by layer, since safetensors has none of its own."""
-    return {name: str(zlib.crc32(memoryview(states.numpy()))) for name, states in layers.items()}
+    return {name: str(zlib.crc32(states.numpy().tobytes())) for name, states in layers.items()}

@@ -199,12 +199,17 @@ def _signatures(plan: Plan) -> dict[str, str]:
 
 
 def _hardware(device: str) -> dict[str, str]:
+    """The machine, and the settings on which the last digits of a number depend."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
     return {
         "device": device,
         "gpu": name,
         "cpu": platform.machine(),
+        "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
         "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "float32_products": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()).lower(),
         "processes": str(world_size()),
         "platform": platform.system(),
         "python": platform.python_version(),
