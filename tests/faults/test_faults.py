@@ -98,6 +98,8 @@ def filled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
             line = done.said.splitlines()[-1]
             assert "disk/" in line, line
             assert "again" in line, line
+        else:
+            assert command.result(folder / "disk") == bench.undisturbed(name).result
         more = ["mount", "-o", "remount,size=64m", str(folder / "disk")]
         subprocess.run(more, check=True)
         ends_as_undisturbed(bench, name, folder)

@@ -27,6 +27,8 @@ from xlt_bench.submit.counts import metrics
 from xlt_bench.submit.package import IDENTITY, MAX_ID
 
 _HERE = Path(__file__).parent
+# What DuckDB raises where a file cannot be written, by the moment at which it finds out.
+_DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 _BATCH = 500  # layers of pairs that are held before they are loaded
 
 
@@ -48,7 +50,9 @@ def build(submissions: Path, db: Path) -> Built:
                 _load_tables(store)
                 built = _load_submissions(store, submissions)
                 store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
-        except (duckdb.IOException, duckdb.FatalException) as error:
+                # Closing would do so too, and say nothing where it fails.
+                store.execute("CHECKPOINT")
+        except _DISK_ERRORS as error:
             line = str(error).split("\n")[0]
             raise InputError(
                 f"{db} cannot be written ({line}); nothing was changed: with room on the disk, "
