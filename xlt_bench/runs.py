@@ -94,8 +94,10 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 def read_predictions(path: Path) -> list[Prediction]:
     """The answers of a unit. Raises InputError for a damaged file, naming it."""
     try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            text = stream.read().decode("utf-8")
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        text = frame.decompress(path.read_bytes()).decode("utf-8")
+        if not frame.eof or frame.unused_data:  # a file cut short would unpack to fewer answers
+            raise ValueError("it does not end where its frame does")
         rows = [json.loads(line) for line in text.split("\n") if line]
         return [Prediction(row["id"], row["hypothesis"], row["cut_off"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
@@ -135,9 +137,12 @@ def write_layer(path: Path, table: Table) -> None:
 def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
     """A layer's answers. Raises InputError for a damaged file, naming it."""
     try:
-        rows = pq.read_table(path, page_checksum_verification=True).to_pylist()
+        found = pq.read_table(path, page_checksum_verification=True)
+        if not found.schema.equals(LAYER_SCHEMA):
+            raise ValueError("it has other columns")
+        rows = found.to_pylist()
         return {(row["source"], row["target"]): row["neighbours"] for row in rows}
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(
             f"{path} is damaged ({error}); delete it and run the same evaluate command again"
         ) from None
