@@ -2,13 +2,13 @@
 
 A line of standard input is an order, a line of standard output its end:
 
-    {"words": [...], "folder": "...", "within": "disk", "reads": false, "at": 7, "move": "data",
-     "after": 0.3}                                  ->  {"code": -9, "seconds": 0.2, "events": 7}
+    {"words": [...], "folder": "...", "output": "disk", "input": "data", "kill_at": 7,
+     "move_at": null, "after": null}  ->  {"code": -9, "seconds": 0.2, "writes": 7, "reads": 9}
 
-`events` counts what the command asked of Python's files below `within`: opened for writing,
-renamed, removed, made; with `reads`, opened for reading. Before event `at` the command is killed,
-or, with `move`, that name in the folder gets another one. `after` seconds it is killed in any case.
-What it says goes to FOLDER/said.txt. A negative code is the number of the signal.
+Writes are what the command asked of Python's files below `output`: opened for writing, renamed,
+removed, made; reads are opened files below `input`. Before write `kill_at` the command is killed,
+before read `move_at` the input gets another name, `after` seconds the command is killed in any
+case. What it says goes to FOLDER/said.txt. A negative code is the number of the signal.
 """
 
 from __future__ import annotations
@@ -34,31 +34,28 @@ LONGEST = 120  # seconds; then something hangs
 
 def watch(order: dict[str, Any], counter: mmap.mmap) -> None:
     """Count events from here on, and do what the order says before one of them."""
-    folder = order["folder"]
-    below = os.path.join(folder, order["within"])  # noqa: PTH118 (a hook should be cheap)
-    seen = 0
+    given, made = (Path(order["folder"], order[kind]) for kind in ("input", "output"))
+    writes = reads = 0
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal seen
+        nonlocal writes, reads
+        changes = event in CHANGES
         if event == "open":
-            path, _, flags = args
-            writes = bool(flags and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-            if writes == order["reads"]:
-                return
-        elif event in CHANGES and not order["reads"]:
-            path = args[0]
-        else:
+            changes = bool(args[2] and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        elif not changes:
             return
-        if isinstance(path, int | bytes | None):
+        if not isinstance(args[0], str | Path):
             return
-        if not os.path.abspath(path).startswith(below):  # noqa: PTH100
-            return
-        seen += 1
-        counter[:8] = struct.pack("q", seen)
-        if seen == order["at"]:
-            if order["move"] is None:
+        path = os.path.abspath(args[0])  # noqa: PTH100 (Path's own is no cheap one)
+        if changes and path.startswith(str(made)):
+            writes += 1
+            if writes == order["kill_at"]:
                 os.kill(os.getpid(), signal.SIGKILL)
-            os.rename(f"{folder}/{order['move']}", f"{folder}/{order['move']}.away")  # noqa: PTH104
+        elif not changes and path.startswith(str(given)):
+            reads += 1
+            if reads == order["move_at"]:
+                given.rename(f"{given}.away")
+        counter[:16] = struct.pack("qq", writes, reads)
 
     sys.addaudithook(hook)
 
@@ -90,7 +87,7 @@ def child(order: dict[str, Any], counter: mmap.mmap) -> None:
 def run(order: dict[str, Any]) -> dict[str, Any]:
     """A command from fork to end."""
     Path(order["folder"], "said.txt").write_bytes(b"")
-    counter = mmap.mmap(-1, 8)  # shared with the child, and there after it was killed
+    counter = mmap.mmap(-1, 16)  # shared with the child, and there after it was killed
     started = time.monotonic()
     pid = os.fork()
     if not pid:
@@ -105,9 +102,10 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             _, status = os.waitpid(pid, 0)
             break
         time.sleep(0.002)
-    (events,) = struct.unpack("q", counter[:8])
+    seconds = time.monotonic() - started
+    writes, reads = struct.unpack("qq", counter[:16])
     code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "seconds": time.monotonic() - started, "events": events}
+    return {"code": code, "seconds": seconds, "writes": writes, "reads": reads}
 
 
 if __name__ == "__main__":
