@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from xlt_bench.answering import untracked
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.comet.environment import clean_environ, find_python
 from xlt_bench.comet.score import score_segments
 from xlt_bench.comet.stored import segments_path
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
-from xlt_bench.evaluate import _untracked
 from xlt_bench.runs import Prediction, predictions_path, read_predictions, write_predictions
 
 SCRIPT = Path(__file__).with_name("tiny_checkpoint.py")
@@ -57,7 +57,7 @@ def test_scores_are_those_of_comet(script, checkpoint, make_run, tmp_path):
 
     def track(name, total):
         done.append((name, total))
-        return _untracked(name, total)
+        return untracked(name, total)
 
     score_segments(run, MINI, str(checkpoint), track)
     for unit in units:
