@@ -53,7 +53,8 @@ links.start()
 st.session_state["version"] = queries.version()
 watch()
 try:
-    page.run()
+    with queries.TURNS:
+        page.run()
 finally:
     # Also for a page that ends early, with an empty state.
     with corner.popover("Link to this view"):

@@ -22,6 +22,8 @@ TASKS = {
     "flores": "Retrieval (FLORES-200)",
 }
 _BUILDING = threading.Lock()
+# Pages are computed in threads of one process: many at once only get in each other's way.
+TURNS = threading.Semaphore(2)
 Version = tuple[str, int, int]
 
 

@@ -373,8 +373,10 @@ def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root
     from xlt_bench.errors import InputError
     from xlt_bench.provenance import _fertility
 
-    plan = SimpleNamespace(units={"flores": ["sw"]})
+    plan = SimpleNamespace(units={"massive": ["sw"]})
     assert _fertility(None, plan, tmp_path) == {}
+    with pytest.raises(InputError, match="is missing"):  # it was there for retrieval's answers
+        _fertility(None, SimpleNamespace(units={"flores": ["sw"]}), tmp_path)
     path = tmp_path / "flores200_dataset" / "dev" / "swh_Latn.dev"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\xff\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from xlt_bench.benchmarks import TEXT, flores
@@ -104,6 +105,7 @@ def _predict(job: Job, unit: Unit) -> None:
 
 
 def _finished(job: Job, lm: TextLM, name: str, started: float) -> None:
+    """Note what a part of a run took; before its answers are stored, which say that it is done."""
     seconds = round(time.perf_counter() - started, 3)
     row = {"seconds": seconds, **lm.noted(), "merged": job.merged}
     write_json(job.run / "progress" / f"{name}.json", row)
@@ -125,8 +127,8 @@ def _retrieve(job: Job, codes: Sequence[str]) -> None:
             started = time.perf_counter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
             table = flores.layer_table(states)
-            write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
             _finished(job, job.lm, f"retrieval_layer_{layer}", started)
+            write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -145,11 +147,25 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
             "or float32, and another --output"
         )
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
-    # Not save_file, whose error on a full disk is no OSError.
-    write_bytes(folder / f"{code}.safetensors", save(layers))
     _finished(job, lm, f"retrieval_{code}", started)
+    # Not save_file, whose error on a full disk is no OSError.
+    write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
 
 
 def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
-    with safe_open(folder / f"{code}.safetensors", framework="pt") as file:
-        return file.get_tensor(str(layer))  # type: ignore[no-any-return]
+    """A layer's states of a language. Raises InputError for a damaged file."""
+    path, name = folder / f"{code}.safetensors", str(layer)
+    try:
+        with safe_open(path, framework="pt") as file:
+            states: torch.Tensor = file.get_tensor(name)
+            stated = (file.metadata() or {}).get(name)
+    except SafetensorError:
+        stated = None
+    if stated is None or stated != _checksums({name: states})[name]:
+        raise InputError(f"{path} is damaged; delete it and run the same evaluate command again")
+    return states
+
+
+def _checksums(layers: dict[str, torch.Tensor]) -> dict[str, str]:
+    """CRC-32 by layer, since safetensors has none of its own."""
+    return {name: str(zlib.crc32(states.numpy().tobytes())) for name, states in layers.items()}

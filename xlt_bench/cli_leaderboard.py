@@ -148,7 +148,7 @@ def serve(
         "XLT_BENCH_LEADERBOARD": str(db),
         "XLT_BENCH_SUBMISSIONS": str(submissions),
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(folder / "server.py")]
     # In place of this process, so that a signal to stop reaches the server.
     os.execve(sys.executable, command, environment)
 

@@ -6,18 +6,17 @@ answers of the parts, scored anew, and equals the run that was never divided.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xlt_bench.beside import part_folder
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family, units
 from xlt_bench.options import TASK_NAMES
 from xlt_bench.provenance import command_line, now, write_record
 from xlt_bench.record import AdapterRecord, Plan, Record
-from xlt_bench.runs import open_run, read_digests, read_plan, read_record
+from xlt_bench.runs import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.scoring import score_run
 from xlt_bench.shares import parse_share
 
@@ -41,21 +40,16 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
     _check_overlap(runs, plans)
     plan = _joined_plan(plans)
     digests = {name: digest for run in runs for name, digest in read_digests(run).items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
-        open_run(beside, plan, digests)
+    with part_folder(output) as beside:
+        whole = beside / output.name
+        open_run(whole, plan, digests)
         for run in runs:
             for folder in _FOLDERS:
-                if (run / folder).exists():
-                    shutil.copytree(run / folder, beside / folder, dirs_exist_ok=True)
-        record = _joined_record(runs, records, plan, digests, beside, root)
-        write_record(beside, record)
-        beside.chmod(0o755)
-        beside.rename(output)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+                for file in sorted(path for path in (run / folder).rglob("*") if path.is_file()):
+                    write_bytes(whole / file.relative_to(run), file.read_bytes())
+        record = _joined_record(runs, records, plan, digests, whole, root)
+        write_record(whole, record)
+        whole.rename(output)
     return record
 
 

@@ -23,6 +23,7 @@ from xlt_bench.benchmarks.base import Item
 from xlt_bench.comet.stored import comet_signatures, read_comet
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.data.wmt23 import FROM_ALMA
+from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
 from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
@@ -124,9 +125,20 @@ def now() -> str:
 
 
 def read_progress(run: Path) -> dict[str, Any]:
-    """What is noted of each finished part of a run, by its name."""
-    paths = sorted((run / "progress").glob("*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    """What is noted of each finished part of a run, by its name.
+
+    Raises InputError for a damaged file.
+    """
+    found = {}
+    for path in sorted((run / "progress").glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{path} is damaged ({error}); delete it and the answers that it is about, and run "
+                "the same evaluate command again"
+            ) from None
+    return found
 
 
 def command_line() -> str:
@@ -192,12 +204,17 @@ def _signatures(plan: Plan) -> dict[str, str]:
 
 
 def _hardware(device: str) -> dict[str, str]:
+    """The machine, and the settings on which the last digits of a number depend."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
     return {
         "device": device,
         "gpu": name,
         "cpu": platform.machine(),
+        "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
         "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "float32_products": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()).lower(),
         "processes": str(world_size()),
         "platform": platform.system(),
         "python": platform.python_version(),
@@ -221,6 +238,8 @@ def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
         try:
             sentences = flores.sentences(root, code)
         except MissingFileError:
+            if code in plan.units.get("flores", []):  # it was there for the answers
+                raise
             return {}
         one = fertility(count, sentences, code)
         found[code] = Fertility(

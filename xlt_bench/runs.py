@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 import zstandard
 from pydantic import BaseModel, ValidationError
 
+from xlt_bench.beside import is_part, part_file, remove_abandoned
 from xlt_bench.errors import InputError
 from xlt_bench.record import Plan, Record
 
@@ -39,18 +39,29 @@ class Prediction:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: beside, flushed to disk, then renamed."""
+    """Write a file whole or not at all: beside, flushed to disk, then renamed.
+
+    Raises OSError, always with the file's name.
+    """
+    try:
+        _write(path, data)
+    except OSError as error:  # of a full disk the system does not say which file it was
+        error.filename = str(path)
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, beside = part_file(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
+            beside.chmod(0o644)
+            beside.replace(path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -75,14 +86,18 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         json.dumps({"id": p.id, "hypothesis": p.hypothesis, "cut_off": p.cut_off}) + "\n"
         for p in predictions
     ]
-    write_bytes(path, zstandard.ZstdCompressor(level=9).compress("".join(lines).encode()))
+    # A damaged answer is not to be taken for one.
+    pack = zstandard.ZstdCompressor(level=9, write_checksum=True)
+    write_bytes(path, pack.compress("".join(lines).encode()))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """The answers of a unit. Raises InputError for a damaged file, naming it."""
     try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            text = stream.read().decode("utf-8")
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        text = frame.decompress(path.read_bytes()).decode("utf-8")
+        if not frame.eof or frame.unused_data:  # a file cut short would unpack to fewer answers
+            raise ValueError("it does not end where its frame does")
         rows = [json.loads(line) for line in text.split("\n") if line]
         return [Prediction(row["id"], row["hypothesis"], row["cut_off"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
@@ -114,16 +129,20 @@ def write_layer(path: Path, table: Table) -> None:
         for (source, target), found in table.items()
     ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=LAYER_SCHEMA), sink, compression="zstd")
+    table_ = pa.Table.from_pylist(rows, schema=LAYER_SCHEMA)
+    pq.write_table(table_, sink, compression="zstd", write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
     """A layer's answers. Raises InputError for a damaged file, naming it."""
     try:
-        rows = pq.read_table(path).to_pylist()
+        found = pq.read_table(path, page_checksum_verification=True)
+        if not found.schema.equals(LAYER_SCHEMA):
+            raise ValueError("it has other columns")
+        rows = found.to_pylist()
         return {(row["source"], row["target"]): row["neighbours"] for row in rows}
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(
             f"{path} is damaged ({error}); delete it and run the same evaluate command again"
         ) from None
@@ -156,7 +175,9 @@ def _read(path: Path, model: type[_Model], missing: str) -> _Model:
 
 def check_free(run: Path) -> None:
     """Raise InputError for a folder with something in it that is no run."""
-    if not (run / "plan.json").exists() and run.exists() and any(run.iterdir()):
+    if (run / "plan.json").exists() or not run.exists():
+        return
+    if not all(is_part(path) for path in run.iterdir()):
         raise InputError(f"{run} is not empty and no run; choose another --output")
 
 
@@ -165,10 +186,11 @@ def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
 
     `digests` are those of the items, by `task/unit`. Raises InputError that names a difference.
     """
+    remove_abandoned(path for path in run.rglob(".*") if is_part(path))
     if not (run / "plan.json").exists():
         check_free(run)
-        write_json(run / "items.json", dict(digests))
         write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
+        write_json(run / "items.json", dict(digests))
         return
     old, new = read_plan(run).model_dump(), plan.model_dump()
     for key, value in new.items():
@@ -177,6 +199,8 @@ def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
                 f"{run} was started with another {key.replace('_', ' ')}: {_short(old[key])} "
                 f"there, {_short(value)} now; choose another --output"
             )
+    if [path.name for path in run.iterdir()] == ["plan.json"]:  # killed between the two files
+        write_json(run / "items.json", dict(digests))
     if odd := [name for name, was in read_digests(run).items() if digests.get(name) != was]:
         raise InputError(
             f"{run} was started with other items of {odd[0]} than the data folder has now; "

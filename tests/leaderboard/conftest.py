@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -125,7 +126,19 @@ def shelf(context, board, built, make_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(shelf):
     """Where the server is, once it answers."""
-    folder, _ = shelf
+    with serving(shelf[0]) as url:
+        yield url
+
+
+@pytest.fixture
+def small_address(board):
+    """The same over the small board, without a browser."""
+    with serving(board[0]) as url:
+        yield url
+
+
+@contextmanager
+def serving(folder):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -369,3 +371,15 @@ def test_downloads_hold_the_cells_and_no_formulas(monkeypatch):
     assert back["x"].tolist() == [-1.5, 2.0, 3.0]
     same = pd.read_parquet(io.BytesIO(links.parquet(frame)))
     assert same["text"].tolist()[:2] == ["=1+1", "plain"]
+
+
+def test_no_other_page_may_frame_the_leaderboard(small_address):
+    for path in ("/", "/gains", "/_stcore/health", "/nothing/here"):
+        try:
+            answer = urllib.request.urlopen(small_address + path, timeout=30)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            assert answer.headers.get_all("Content-Security-Policy") == ["frame-ancestors 'none'"]
+            assert answer.headers.get_all("X-Frame-Options") == ["DENY"]
+            assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]

@@ -178,3 +178,12 @@ def test_an_unfinished_run_is_refused(make_run, root, folder, tmp_path):
     (run / "record.json").unlink()
     with pytest.raises(InputError, match=r"record\.json is missing"):
         submit(run, About(), folder, root)
+
+
+def test_a_repeat_of_what_was_damaged_since_says_so(make_run, root, folder, tmp_path):
+    run = make_run(tmp_path / "run")
+    done = submit(run, About(), folder, root)
+    path = done.folder / "predictions" / "massive" / "de.jsonl.zst"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="restore or delete it"):
+        submit(run, About(), folder, root)

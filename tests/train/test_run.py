@@ -16,7 +16,8 @@ from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import alignment_languages, check_adapter, find_adapter
 from xlt_bench.models.load import meta_model
 from xlt_bench.train.recipe import parse_recipe
-from xlt_bench.train.run import TrainOptions, train
+from xlt_bench.train.run import TrainOptions, _last_checkpoint, train
+from xlt_bench.train.trainer import seal
 
 PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
 MINI = Path(__file__).resolve().parents[2] / "xlt_bench" / "mini"
@@ -79,16 +80,50 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert first.keys() == second.keys()
     assert all((first[name] == second[name]).all() for name in first)
     assert _losses(whole) == _losses(killed)
+    assert (whole / "README.md").read_text() == (killed / "README.md").read_text()
     assert not (killed / "checkpoints").exists()
+    # Killed after the weights were there, before the checkpoints went.
+    (killed / "checkpoints" / "checkpoint-8").mkdir(parents=True)
 
     # What is finished is left alone; another training is refused, the difference named.
     again = _run(PROGRAM, *_command(recipe_file, tiny_model, killed))
     assert again.returncode == 0
+    assert not (killed / "checkpoints").exists()
     other = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
     assert other.returncode == 2
     assert other.stderr.splitlines()[-1] == (
         f"error: {killed} holds another training (recipe.lora.r differs); choose another --output"
     )
+
+
+def _checkpoints(output: Path, best_of: dict[int, int]) -> dict[int, Path]:
+    """Checkpoints by step, each with the step of the best one so far."""
+    folders = {step: output / "checkpoints" / f"checkpoint-{step}" for step in best_of}
+    for step, folder in folders.items():
+        folder.mkdir(parents=True)
+        state = {"best_model_checkpoint": f"/elsewhere/checkpoint-{best_of[step]}"}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        (folder / "adapter_model.safetensors").write_bytes(b"weights of %d" % step)
+        seal(folder)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "goes_on_from"), [(None, 8), (8, 6), (6, 8), (4, None)], ids=str
+)
+def test_training_goes_on_from_whole_checkpoints_alone(
+    tmp_path: Path, spoiled: int | None, goes_on_from: int | None
+) -> None:
+    folders = _checkpoints(tmp_path, {4: 4, 6: 4, 8: 4})
+    if spoiled:
+        file = folders[spoiled] / "adapter_model.safetensors"
+        file.write_bytes(bytes(file.stat().st_size))
+    found = _last_checkpoint(tmp_path)
+    assert found == (str(folders[goes_on_from]) if goes_on_from else None)
+    if goes_on_from:
+        state = json.loads((folders[goes_on_from] / "trainer_state.json").read_text())
+        assert state["best_model_checkpoint"] == str(folders[4])
+        assert _last_checkpoint(tmp_path) == found
 
 
 def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(

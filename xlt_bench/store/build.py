@@ -8,7 +8,6 @@ submission's own counts, every layer the mean of its pairs, and every claim of f
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.beside import part_folder
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, LANGUAGES, other_side, units
 from xlt_bench.store.entries import Entry, Rows, read_entry, relate
@@ -27,6 +27,8 @@ from xlt_bench.submit.counts import metrics
 from xlt_bench.submit.package import IDENTITY, MAX_ID
 
 _HERE = Path(__file__).parent
+# What DuckDB raises where a file cannot be written, by the moment at which it finds out.
+_DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 _BATCH = 500  # layers of pairs that are held before they are loaded
 
 
@@ -40,14 +42,22 @@ class Built:
 
 def build(submissions: Path, db: Path) -> Built:
     """Build the database from a folder of submissions. Raises InputError if there is no folder."""
-    db.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{db.name}.", dir=db.parent) as beside:
-        file = Path(beside) / "new.duckdb"
-        with duckdb.connect(file, config={"temp_directory": beside}) as store:
-            store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
-            _load_tables(store)
-            built = _load_submissions(store, submissions)
-            store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
+    with part_folder(db) as beside:
+        file = beside / "new.duckdb"
+        try:
+            with duckdb.connect(file, config={"temp_directory": str(beside)}) as store:
+                store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
+                _load_tables(store)
+                built = _load_submissions(store, submissions)
+                store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
+                # Closing would do so too, and say nothing where it fails.
+                store.execute("CHECKPOINT")
+        except _DISK_ERRORS as error:
+            line = str(error).split("\n")[0]
+            raise InputError(
+                f"{db} cannot be written ({line}); nothing was changed: with room on the disk, "
+                "build it again"
+            ) from None
         file.replace(db)
     return built
 
@@ -145,6 +155,10 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
             entries.append(read_entry(path, len(entries), batch))
             seen[path.name[-IDENTITY:]] = path.name
         except (InputError, OSError) as error:
+            if not path.parent.is_dir():
+                raise InputError(
+                    f"{path.parent} vanished while it was read; nothing was changed, build again"
+                ) from None
             line = " ".join(str(error).split())
             refused.append(Report(path.name[:MAX_ID], "refused", line))
         if len(batch.pairs) >= _BATCH:

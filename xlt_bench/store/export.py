@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import duckdb
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from xlt_bench.beside import part_folder
 from xlt_bench.errors import unknown
 from xlt_bench.languages import FAMILIES
 from xlt_bench.runs import write_bytes
@@ -52,8 +52,8 @@ def _write(
     rows = store.sql(f"SELECT {wanted} FROM ({query}) ORDER BY ALL")
     reader: Any = rows.to_arrow_reader(_ROWS)
     path = folder / f"{name}.{form}"
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as beside:
-        part = Path(beside) / path.name
+    with part_folder(path) as beside:
+        part = beside / path.name
         writer: Any = pq.ParquetWriter if form == "parquet" else csv.CSVWriter
         with writer(part, reader.schema) as out:
             for batch in reader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from xlt_bench.beside import part_folder
 from xlt_bench.comet.stored import without_comet
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
@@ -85,10 +85,9 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
     number of processes may submit at once. Raises InputError, and writes nothing, where the run is
     not what it says.
     """
-    submissions.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=submissions) as beside:
+    with part_folder(submissions / "new") as beside:
         if lmeval.is_output(run):
-            run = lmeval.convert(run, Path(beside) / "run", root)
+            run = lmeval.convert(run, beside / "run", root)
         whole = public(read_model(run / RECORD, Record))
         # A check has the answers and no checkpoint: what it cannot compute again is not claimed.
         record = without_comet(whole)
@@ -96,15 +95,28 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         counted, contents = _count(run, record, root)
         if differs := difference(record.results, scores_of(counted, record.alignment_languages)):
             raise InputError(f"{run}: {differs}")
-        folder = Path(beside) / submission_id(record.plan, contents)
+        folder = beside / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
         there = submissions / (repeated(submissions, folder.name) or folder.name)
-        if not there.exists():
+        if there.exists():
+            _check_whole(there)
+        else:
             check_package(open_package(folder), None, submissions)
         repeat = there.exists() or not _moved(folder, there)
     partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
     older = [] if repeat else superseded(there, record)
     return Submitted(there, repeat, partial, older, comet=record != whole)
+
+
+def _check_whole(there: Path) -> None:
+    """Raise InputError where what was submitted before has been damaged since."""
+    try:
+        check_package(open_package(there), None, there.parent)
+    except InputError as error:
+        raise InputError(
+            f"{there} is there already, and damaged ({error}); restore or delete it, then submit "
+            "again"
+        ) from None
 
 
 def public(record: Record) -> Record:

@@ -60,14 +60,15 @@ def _evaluations(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, fl
 def _best(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The evaluation whose checkpoint was kept; empty where there was none."""
     rows = _evaluations(history)
-    return dict(min(rows, key=lambda row: row["eval_loss"])) if rows else {}
+    # Sorted as in a checkpoint, from which a training that was killed has them.
+    return dict(sorted(min(rows, key=lambda row: row["eval_loss"]).items())) if rows else {}
 
 
 def _dev_table(history: Sequence[Mapping[str, Any]]) -> str:
     rows = _evaluations(history)
     if not rows:
         return "No dev loss was measured: training ended before its first evaluation.\n\n"
-    names = [key for key in rows[0] if key.startswith("eval_")]
+    names = sorted(key for key in rows[0] if key.startswith("eval_"))
     lines = [
         f"| {row['step']} | " + " | ".join(f"{row[n]:.4f}" for n in names) + " |" for row in rows
     ]

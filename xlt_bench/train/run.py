@@ -21,6 +21,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
+from xlt_bench.beside import is_part, remove_abandoned
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
@@ -32,7 +33,7 @@ from xlt_bench.runs import write_bytes, write_json
 from xlt_bench.train.card import card
 from xlt_bench.train.plan import Data, load_data
 from xlt_bench.train.recipe import Recipe
-from xlt_bench.train.trainer import AlternatingTrainer, Patience
+from xlt_bench.train.trainer import AlternatingTrainer, Patience, is_whole, saving, seal
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _dtype(recipe: Recipe) -> str:
 def _open(output: Path, identity: dict[str, Any]) -> bool:
     """Start the folder, or go on with its own training; True where that one has ended."""
     path = output / "training.json"
+    remove_abandoned(part for part in output.glob(".*") if is_part(part))
     if path.exists():
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
@@ -122,8 +124,10 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
             raise InputError(
                 f"{output} holds another training ({difference} differs); choose another --output"
             )
-        return (output / WEIGHTS).exists()
-    if output.exists() and any(output.iterdir()):
+        if finished := (output / WEIGHTS).exists():
+            shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        return finished
+    if output.exists() and not all(is_part(part) for part in output.iterdir()):
         raise InputError(f"{output} is not empty and holds no training; choose another --output")
     write_json(path, identity)
     return False
@@ -140,21 +144,25 @@ def _difference(old: Any, new: Any, where: str = "") -> str:
 
 
 def _last_checkpoint(output: Path) -> str | None:
-    """The newest checkpoint that was written to its end; later, broken ones are removed."""
+    """The newest checkpoint that is whole, and so is the best one before it.
+
+    Later ones are removed: the Trainer would fail on them, or end without the best weights.
+    """
     found = sorted(
         (output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])
     )
     for path in reversed(found):
         file = path / "trainer_state.json"
-        try:  # the Trainer writes this file last
+        if is_whole(path):
             state = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        if best := state["best_model_checkpoint"]:  # the folder may have been moved since
-            here = str(output / "checkpoints" / Path(best).name)
-            write_json(file, state | {"best_model_checkpoint": here})
-        return str(path)
+            best = state["best_model_checkpoint"]
+            here = best and str(output / "checkpoints" / Path(best).name)
+            if best is None or is_whole(Path(here)):
+                if here != best:  # the folder has been moved
+                    write_json(file, state | {"best_model_checkpoint": here})
+                    seal(path)
+                return str(path)
+        shutil.rmtree(path, ignore_errors=True)
     return None
 
 
@@ -245,12 +253,17 @@ def _finish(
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
     staging = output / "checkpoints" / "final"
-    model.save_pretrained(staging)
+    with saving(staging):
+        model.save_pretrained(staging)
     # After saving: peft would look for the name on the hub.
     config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
     write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
-    history = trainer.state.log_history
-    lines = "".join(json.dumps(row) + "\n" for row in history)
+    # The Trainer's own mean is of the losses since it was last started.
+    history = [
+        {key: value for key, value in row.items() if key != "train_loss"}
+        for row in trainer.state.log_history
+    ]
+    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in history)
     write_bytes(output / "log.jsonl", lines.encode())
     text = card(
         options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import DynamicCache, EarlyStoppingCallback, Trainer
 
+from xlt_bench.errors import InputError
 from xlt_bench.models.blocks import base_model, head_at, pooled_layers, without_head
 from xlt_bench.models.cache import keeps_every_slot
 from xlt_bench.objectives.causal import causal_loss, predicting
 from xlt_bench.objectives.contrastive import contrastive_loss
+from xlt_bench.runs import write_json
 from xlt_bench.train.plan import Batch
 from xlt_bench.train.recipe import Alignment, Recipe
 
@@ -188,6 +195,59 @@ class AlternatingTrainer(Trainer):
         total = self.accelerator.reduce(total, reduction="sum")
         model.train()
         return float(total[0] / total[1])
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The Trainer's checkpoint and, when all processes have written theirs, its digests."""
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        with saving(folder):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            seal(folder)
+
+
+# The last file of a checkpoint: sha256 of each of its others.
+_DIGESTS = "files.json"
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _DIGESTS:
+            with path.open("rb") as file:
+                found[str(path.relative_to(folder))] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return found
+
+
+def seal(checkpoint: Path) -> None:
+    """Write down what a checkpoint's files are."""
+    write_json(checkpoint / _DIGESTS, _digests(checkpoint))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint are as they were written."""
+    try:
+        stated = json.loads((checkpoint / _DIGESTS).read_text(encoding="utf-8"))
+        return bool(stated == _digests(checkpoint))
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Turn what torch and safetensors raise where a disk is full into an InputError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, SafetensorError) as error:
+        line = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"{folder} cannot be written ({line}); with room on the disk, run the same command "
+            "again: it goes on from the last checkpoint"
+        ) from None
 
 
 class Patience(EarlyStoppingCallback):

@@ -1,0 +1,78 @@
+"""How many greedy answers depend on batch size, number of threads and number format.
+
+    python performance/determinism.py --model MODEL --adapter ADAPTER [--limit 100]
+
+Greedy decoding takes the largest logit; where two are nearly equal, the order in which a sum was
+added up decides. MASSIVE's items, our decoder, one process, the adapter merged where `evaluate`
+merges it. Printed for each setting: the answers that are not those of the same number format with a
+batch of one and one thread, and slot F1; the first setting is run twice. No speed, so no ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import nullcontext
+
+import torch
+from side_by_side import run
+
+from xlt_bench.benchmarks import massive
+from xlt_bench.data.root import data_root
+from xlt_bench.models.adapters import attach, find_adapter
+from xlt_bench.models.chat import encode_prompt
+from xlt_bench.models.lm import XltLM
+from xlt_bench.models.load import choose_device, load_base
+from xlt_bench.models.merged import merged
+
+
+def answers_of(lm: XltLM, prompts: list[str], batch: int, threads: int) -> list[str]:
+    """The answers under a setting."""
+    torch.set_num_threads(threads)
+    lm.batch_size_per_gpu = batch
+    return [one.text for one in lm.generate(prompts, massive.MAX_NEW_TOKENS)]
+
+
+def main() -> int:
+    """Answer under every setting, and count."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--adapter", action="append", default=[])
+    parser.add_argument("--data-dir")
+    parser.add_argument("--languages", default="de,sw")
+    parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--dtypes", default="float32,bfloat16")
+    parser.add_argument("--batches", default="1,4,16,64")
+    parser.add_argument("--threads", default="1,2")
+    options = parser.parse_args()
+    root, device = data_root(options.data_dir), choose_device(None)
+    codes = options.languages.split(",")
+    items = {code: massive.load(root, code)[: options.limit] for code in codes}
+    batches, threads = (
+        [int(n) for n in text.split(",")] for text in (options.batches, options.threads)
+    )
+    for dtype in options.dtypes.split(","):
+        base = load_base(options.model, dtype, device)
+        model, _ = attach(base.model, base.name, [find_adapter(name) for name in options.adapter])
+        lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=1)
+        every = [item for rows in items.values() for item in rows]
+        prompts = [lm.apply_chat_template(item.messages) for item in every]
+        sample = [encode_prompt(lm.tokenizer, prompt) for prompt in prompts[:4]]
+        settings = [(batches[0], threads[0]), *((b, t) for t in threads for b in batches)]
+        with merged(model, sample) if options.adapter else nullcontext(False) as in_weights:
+            print(f"{dtype} on {device}, {len(every)} items, merged: {in_weights}", flush=True)
+            first: list[str] = []
+            for batch, n in settings:
+                started = time.perf_counter()
+                given = answers_of(lm, prompts, batch, n)
+                first = first or given
+                odd = sum(a != b for a, b in zip(given, first, strict=True))
+                score = massive.METRICS["slot_f1"](massive.count(every, given)["slot_f1"])
+                seconds = time.perf_counter() - started
+                told = f"{odd} differ, slot F1 {score:.2f} ({seconds:.0f} s)"
+                print(f"batch {batch}, {n} threads: {told}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

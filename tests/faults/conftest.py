@@ -1,0 +1,203 @@
+"""The commands that are disturbed: what each needs, what it leaves, and a place to run it in."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import xlt_bench
+from xlt_bench.store.build import connect
+from xlt_bench.store.export import VIEWS
+
+MINI = Path(xlt_bench.__file__).parent / "mini"
+OUTPUT = "disk"  # the folder below a trial's own that is written to; a small disk may be mounted
+RECIPE = {
+    "title": "A small training",
+    "task": {"name": "massive", "units": ["en"]},
+    "alignment": {"data": "massive", "pairs": ["ru-en"]},
+    "training": {"batch_size": 8, "micro_batch_size": 4, "epochs": 1, "eval_steps": 2},
+}
+EVALUATE = (
+    "evaluate --model embedded --adapter embedded:aligned --languages de,en,sw --limit 2 "
+    "--layers 2,4 --data-dir data --output"
+).split()
+# What tells the time, and nothing else.
+TIMES = {"created", "seconds", "train_runtime", "train_samples_per_second", "eval_runtime"}
+TIMES |= {"train_steps_per_second", "eval_samples_per_second", "eval_steps_per_second"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: exit code or minus the signal, its words, what it took."""
+
+    code: int
+    said: str
+    seconds: float
+    writes: int
+    reads: int
+
+
+class Forks:
+    """One process with everything imported, and a fork of it for each command."""
+
+    def __init__(self) -> None:
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        quiet = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forks.py")],
+            env={**os.environ, **one_thread, **quiet},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(
+        self,
+        words: list[str],
+        folder: Path,
+        *,
+        given: str = "data",
+        kill_at: int | None = None,
+        move_at: int | None = None,
+        after: float | None = None,
+    ) -> Ended:
+        """Run a command in a folder; see forks.py for how it is disturbed."""
+        order = {
+            "words": words, "folder": str(folder), "output": OUTPUT, "input": given,
+            "kill_at": kill_at, "move_at": move_at, "after": after,
+        }  # fmt: skip
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        told = json.loads(self.process.stdout.readline())
+        return Ended(said=(folder / "said.txt").read_text(), **told)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line with outputs below OUTPUT; `reads` is its input, which lies in the folder."""
+
+    words: list[str]
+    prepare: Callable[[Path], None]
+    result: Callable[[Path], Any]
+    reads: str = "data"
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a command leaves, and what it takes, when nothing happens to it."""
+
+    result: Any
+    ended: Ended
+
+
+class Bench:
+    """All commands, and an undisturbed run of each."""
+
+    def __init__(self, forks: Forks, folder: Path) -> None:
+        self.forks, self.folder = forks, folder
+        self._undisturbed: dict[str, Undisturbed] = {}
+        inputs = folder / "inputs"
+        inputs.mkdir()
+        _data(inputs)
+        for name, more in {"whole": [], "1": ["--shard", "1/2"], "2": ["--shard", "2/2"]}.items():
+            assert forks.run([*EVALUATE, name, *more], inputs).code == 0
+        assert forks.run([*EVALUATE, "one", "--tasks", "uner", "--limit", "1"], inputs).code == 0
+        for name in ("whole", "one"):
+            submit = ["submit", name, "--into", "submissions", "--data-dir", "data"]
+            assert forks.run(submit, inputs).code == 0
+
+        def given(*names: str) -> Callable[[Path], None]:
+            def prepare(trial: Path) -> None:
+                for name in names:
+                    (trial / name).symlink_to(inputs / name)
+
+            return prepare
+
+        def recipe(trial: Path) -> None:
+            given("data")(trial)
+            (trial / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+
+        self.commands = {
+            "evaluate": Command([*EVALUATE, "disk/run"], given("data"), _tree),
+            "train": Command(
+                "train recipe.yaml --model embedded --data-dir data --output disk/lora".split(),
+                recipe,
+                _tree,
+            ),
+            "submit": Command(
+                "submit whole --data-dir data --into disk/submissions".split(),
+                given("data", "whole"),
+                _tree,
+            ),
+            "leaderboard build": Command(
+                "leaderboard build --folder submissions --db disk/board.duckdb".split(),
+                given("submissions"),
+                _database,
+                reads="submissions",
+            ),
+            "join": Command(
+                "join 1 2 --data-dir data --output disk/run".split(), given("data", "1", "2"), _tree
+            ),
+        }
+
+    def trial(self, name: str, folder: Path) -> Path:
+        """A folder for a run of the command, with its inputs."""
+        (folder / OUTPUT).mkdir(parents=True)
+        self.commands[name].prepare(folder)
+        return folder
+
+    def undisturbed(self, name: str) -> Undisturbed:
+        """What the command does when nothing happens to it; run once a session."""
+        if name not in self._undisturbed:
+            command = self.commands[name]
+            folder = self.trial(name, self.folder / name)
+            ended = self.forks.run(command.words, folder, given=command.reads)
+            assert ended.code == 0, ended.said
+            self._undisturbed[name] = Undisturbed(command.result(folder / OUTPUT), ended)
+        return self._undisturbed[name]
+
+
+def _data(folder: Path) -> None:
+    (folder / "data").symlink_to(MINI)
+
+
+def _tree(folder: Path) -> dict[str, Any]:
+    """Every file of a folder by its path: bytes, or what JSON says of anything but the time."""
+    return {
+        str(path.relative_to(folder)): _content(path)
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir()
+    }
+
+
+def _content(path: Path) -> Any:
+    data = path.read_bytes()
+    if path.suffix not in (".json", ".jsonl"):
+        return data
+    lines = data.splitlines() if path.suffix == ".jsonl" else [data]
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def _database(folder: Path) -> dict[str, Any]:
+    """Every view's rows, and the names of all files."""
+    found: dict[str, Any] = {"files": sorted(path.name for path in folder.iterdir())}
+    with connect(folder / "board.duckdb") as store:
+        for name, query in VIEWS.items():
+            found[name] = sorted(map(repr, store.execute(query).fetchall()))
+    return found
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    forks = Forks()
+    yield Bench(forks, tmp_path_factory.mktemp("faults"))
+    assert forks.process.stdin
+    forks.process.stdin.close()
+    assert forks.process.wait() == 0

@@ -1,0 +1,120 @@
+"""Runs commands in forks of a process that has imported everything; conftest.py starts it.
+
+A line of standard input is an order, a line of standard output its end:
+
+    {"words": [...], "folder": "...", "output": "disk", "input": "data", "kill_at": 7,
+     "move_at": null, "after": null}  ->  {"code": -9, "seconds": 0.2, "writes": 7, "reads": 9}
+
+Writes are what the command asked of Python's files below `output`: opened for writing, renamed,
+removed, made; reads are opened files below `input`. Before write `kill_at` the command is killed,
+before read `move_at` the input gets another name, `after` seconds the command is killed in any
+case. What it says goes to FOLDER/said.txt. A negative code is the number of the signal.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import struct
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
+MODULES = (
+    "transformers.models.llama.modeling_llama peft xlt_bench.evaluate xlt_bench.train.run "
+    "xlt_bench.submit.packing xlt_bench.store.build xlt_bench.join"
+).split()
+LONGEST = 120  # seconds; then something hangs
+
+
+def watch(order: dict[str, Any], counter: mmap.mmap) -> None:
+    """Count events from here on, and do what the order says before one of them."""
+    given, made = (Path(order["folder"], order[kind]) for kind in ("input", "output"))
+    writes = reads = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal writes, reads
+        changes = event in CHANGES
+        if event == "open":
+            changes = bool(args[2] and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        elif not changes:
+            return
+        if not isinstance(args[0], str | Path):
+            return
+        path = os.path.abspath(args[0])  # noqa: PTH100 (Path's own is no cheap one)
+        if changes and path.startswith(str(made)):
+            writes += 1
+            if writes == order["kill_at"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+        elif not changes and path.startswith(str(given)):
+            reads += 1
+            if reads == order["move_at"]:
+                given.rename(f"{given}.away")
+        counter[:16] = struct.pack("qq", writes, reads)
+
+    sys.addaudithook(hook)
+
+
+def child(order: dict[str, Any], counter: mmap.mmap) -> None:
+    """The command itself; does not return."""
+    code = 1
+    try:
+        os.chdir(order["folder"])
+        for number, file in ((0, os.devnull), (1, "said.txt"), (2, "said.txt")):
+            mode = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            os.dup2(os.open(file, mode, 0o644), number)
+        sys.argv = ["xlt-bench", *order["words"]]
+        watch(order, counter)
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run(order: dict[str, Any]) -> dict[str, Any]:
+    """A command from fork to end."""
+    Path(order["folder"], "said.txt").write_bytes(b"")
+    counter = mmap.mmap(-1, 16)  # shared with the child, and there after it was killed
+    started = time.monotonic()
+    pid = os.fork()
+    if not pid:
+        child(order, counter)
+    last = started + (LONGEST if order["after"] is None else order["after"])
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() >= last:
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            break
+        time.sleep(0.002)
+    seconds = time.monotonic() - started
+    writes, reads = struct.unpack("qq", counter[:16])
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "seconds": seconds, "writes": writes, "reads": reads}
+
+
+if __name__ == "__main__":
+    for name in MODULES:
+        import_module(name)
+    import torch
+
+    from xlt_bench import cli
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)

@@ -1,0 +1,180 @@
+"""Commands that are killed, whose disk fills, whose data vanish, whose last file is spoiled.
+
+Each then ends as an undisturbed run does, or stops with one line that says what is wrong.
+"""
+
+import random
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ["evaluate", "train", "submit", "leaderboard build", "join"]
+# How often the long form kills each: the longer a command runs, the more there is to lose.
+KILLS = dict(zip(NAMES, (30, 30, 15, 10, 15), strict=True))
+ROOM = {"evaluate": 160, "train": 3_000, "submit": 160, "leaderboard build": 4_000, "join": 160}
+
+
+def killed(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Kill the command once or twice, run it to its end; how many kills hit."""
+    command, whole = bench.commands[name], bench.undisturbed(name)
+    bench.trial(name, folder)
+    hits = 0
+    for _ in range(draw.choice((1, 1, 2))):
+        if draw.random() < 0.5:
+            fault = {"after": draw.uniform(0, whole.ended.seconds)}
+        else:
+            fault = {"kill_at": draw.randint(1, whole.ended.writes)}
+        hits += bench.forks.run(command.words, folder, **fault).code == -9
+    ends_as_undisturbed(bench, name, folder)
+    return hits
+
+
+def ends_as_undisturbed(bench: Any, name: str, folder: Path) -> None:
+    command = bench.commands[name]
+    done = bench.forks.run(command.words, folder)
+    if name == "join" and done.code:  # it makes a folder, and takes none that is there
+        assert done.said == "error: disk/run exists; choose another --output\n"
+    else:
+        assert done.code == 0, done.said
+    assert command.result(folder / "disk") == bench.undisturbed(name).result
+
+
+def is_one_line(said: str) -> bool:
+    """Whether a command's last words are an error, and it has no others on what went wrong."""
+    return said.splitlines()[-1].startswith("error: ") and "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_and_run_again(bench, name, tmp_path):
+    draw = random.Random(1)
+    assert sum(killed(bench, name, draw, tmp_path / str(i)) for i in range(2))
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(bench, tmp_path, capsys):
+    counts: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
+    draw = random.Random(2)
+    for name, wanted in KILLS.items():
+        while counts[name] < wanted:
+            counts[name] += killed(bench, name, draw, tmp_path / f"{name} {runs[name]}")
+            runs[name] += 1
+    with capsys.disabled():
+        for name in NAMES:
+            print(
+                f"\n{name}: killed {counts[name]} times, {runs[name]} runs ended as undisturbed",
+                end="",
+            )
+    assert sum(counts.values()) >= 100
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
+    """A file system of so many kilobytes at a folder."""
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("no disk of its own can be mounted here; it takes root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def filled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Run the command on a disk that may be too small, give it room, run it again; 1 if it was."""
+    command = bench.commands[name]
+    bench.trial(name, folder)
+    with small_disk(folder / "disk", draw.randint(1, ROOM[name] // 4) * 4):
+        done = bench.forks.run(command.words, folder)
+        if done.code:
+            assert done.code == 2, done.said
+            assert is_one_line(done.said), done.said
+            line = done.said.splitlines()[-1]
+            assert "disk/" in line, line
+            assert "again" in line, line
+        else:
+            assert command.result(folder / "disk") == bench.undisturbed(name).result
+        more = ["mount", "-o", "remount,size=64m", str(folder / "disk")]
+        subprocess.run(more, check=True)
+        ends_as_undisturbed(bench, name, folder)
+    return int(done.code != 0)
+
+
+def bereft(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Take the command's data away while it reads them, give them back; 1 if it minded."""
+    command, whole = bench.commands[name], bench.undisturbed(name)
+    bench.trial(name, folder)
+    at = draw.randint(1, whole.ended.reads)
+    done = bench.forks.run(command.words, folder, given=command.reads, move_at=at)
+    (folder / f"{command.reads}.away").rename(folder / command.reads)
+    if done.code:
+        assert done.code == 2, done.said
+        assert is_one_line(done.said), done.said
+        assert f" {command.reads}" in done.said.splitlines()[-1]
+    ends_as_undisturbed(bench, name, folder)
+    return int(done.code != 0)
+
+
+def empty(data: bytes, draw: random.Random) -> bytes:
+    return b""
+
+
+def cut(data: bytes, draw: random.Random) -> bytes:
+    return data[: draw.randrange(len(data))]
+
+
+def zeros(data: bytes, draw: random.Random) -> bytes:
+    """The last block as it is where a machine went down before it was written."""
+    n = min(512, len(data))
+    return data[:-n] + bytes(n)
+
+
+def noise(data: bytes, draw: random.Random) -> bytes:
+    n = min(512, len(data))
+    return data[:-n] + draw.randbytes(n)
+
+
+def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
+    """Spoil the file that the command wrote last before it was killed; 1 if it minded."""
+    command, whole = bench.commands[name], bench.undisturbed(name)
+    bench.trial(name, folder)
+    writes = whole.ended.writes  # one more: it is not killed
+    bench.forks.run(command.words, folder, kill_at=draw.randint(writes // 4, writes + 1))
+    files = [p for p in (folder / "disk").rglob("*") if p.is_file() and p.stat().st_size]
+    if not files:
+        return 0
+    last = max(files, key=lambda path: path.stat().st_mtime_ns)
+    spoil = draw.choice((empty, cut, zeros, noise))
+    last.write_bytes(spoil(last.read_bytes(), draw))
+    done = bench.forks.run(command.words, folder)
+    if done.code == 0:
+        assert command.result(folder / "disk") == whole.result, (last, spoil)
+        return 0
+    assert done.code == 2, (last, spoil, done.said)
+    assert is_one_line(done.said), (last, spoil, done.said)
+    assert last.name in done.said.splitlines()[-1] or "exists" in done.said
+    return 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("disturb", [filled, bereft, spoiled])
+def test_disturbed_otherwise(bench, name, disturb, tmp_path):
+    disturb(bench, name, random.Random(3), tmp_path / "trial")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disturb", [filled, bereft, spoiled])
+def test_disturbed_otherwise_often(bench, disturb, tmp_path, capsys):
+    draw = random.Random(4)
+    for name in NAMES:
+        minded = [disturb(bench, name, draw, tmp_path / f"{name} {i}") for i in range(10)]
+        with capsys.disabled():
+            print(
+                f"\n{disturb.__name__} {name}: {len(minded)} times, {sum(minded)} said so", end=""
+            )
