@@ -6,6 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 
+def one_line(text: object, most: int) -> str:
+    r"""A text that may hold anything, as one line: what a terminal would obey is spelled out.
+
+    >>> one_line("a\n\x1b[2Jb", 80), one_line("abcdef", 4)
+    ('a \\x1b[2Jb', 'abc…')
+    """
+    line = " ".join(str(text).split())
+    if not line.isprintable():
+        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in line[:most])
+        line = "".join(shown) + line[most:]
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 class InputError(ValueError):
     """Something the user gave is wrong: the message says what, where, and the mend, in one line."""
 

@@ -22,9 +22,9 @@ from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, LANGUAGES, other_side, units
 from xlt_bench.store.entries import Entry, Rows, read_entry, relate
 from xlt_bench.store.gains import gain_rows
-from xlt_bench.submit.checking import Report, folders
+from xlt_bench.submit.checking import Report, folders, refused
 from xlt_bench.submit.counts import metrics
-from xlt_bench.submit.package import IDENTITY, MAX_ID
+from xlt_bench.submit.package import IDENTITY
 
 _HERE = Path(__file__).parent
 # What DuckDB raises where a file cannot be written, by the moment at which it finds out.
@@ -145,7 +145,7 @@ def _insert(store: duckdb.DuckDBPyConnection, rows: dict[str, Any]) -> None:
 
 def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
     entries: list[Entry] = []
-    refused: list[Report] = []
+    left_out: list[Report] = []
     seen: dict[str, str] = {}
     batch = Rows()
     for path in folders([folder]):
@@ -159,8 +159,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
                 raise InputError(
                     f"{path.parent} vanished while it was read; nothing was changed, build again"
                 ) from None
-            line = " ".join(str(error).split())
-            refused.append(Report(path.name[:MAX_ID], "refused", line))
+            left_out.append(refused(path, error))
         if len(batch.pairs) >= _BATCH:
             _insert(store, batch.tables())
             batch = Rows()
@@ -169,4 +168,4 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
     _insert(store, {"submissions": [one.row for one in related]})
     for gains in gain_rows(related):
         _insert(store, gains)
-    return Built(len(entries), refused)
+    return Built(len(entries), left_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def _row(number: int, package: Package) -> dict[str, Any]:
         "alignment_languages": record.alignment_languages,
         "recipe": record.adapter.recipe if record.adapter else None,
         "harness": record.harness,
-        "created": datetime.fromisoformat(record.created),
+        "created": datetime.fromisoformat(record.created).astimezone(UTC),
         "command": record.command,
         "item_limit": plan.limit,
         "n_layers": record.model.layers,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from xlt_bench.benchmarks import TEXT
 from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.data import flores
 from xlt_bench.data.root import MissingFileError, content_digest
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import Family, language
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.record import Plan, Record, Scores
@@ -33,7 +34,7 @@ from xlt_bench.scoring import (
     text_units,
 )
 from xlt_bench.submit.counts import Tasks, read_counts
-from xlt_bench.submit.opening import Package, open_package
+from xlt_bench.submit.opening import Package, open_package, superseded
 from xlt_bench.submit.package import (
     COUNTS,
     ID,
@@ -44,11 +45,11 @@ from xlt_bench.submit.package import (
     Submission,
     answer_files,
     base_model,
-    superseded,
 )
 from xlt_bench.submit.reading import Answers, read_answers, read_layer, read_model
 
 TOLERANCE = 1e-6
+MAX_LINE = 400  # characters of a refusal
 State = Literal["checked", "not fully checked", "refused"]
 
 
@@ -88,12 +89,17 @@ def check(folder: Path, root: Path | None) -> Report:
         package = open_package(folder)
         unchecked = check_package(package, root, folder.parent)
     except InputError as error:
-        return Report(folder.name[:MAX_ID], "refused", " ".join(str(error).split()))
+        return refused(folder, error)
     if unchecked:
         detail = f"no test set at hand (or of a newer version) for {', '.join(unchecked)}"
         return Report(folder.name, "not fully checked", detail)
     older = superseded(folder, package.record)
     return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
+
+
+def refused(folder: Path, error: Exception) -> Report:
+    """Why a folder is refused: one short line, whatever its name and its files hold."""
+    return Report(one_line(folder.name, MAX_ID), "refused", one_line(error, MAX_LINE))
 
 
 def _change(package: Package, older: str) -> str:
@@ -251,7 +257,7 @@ def _check_digest(name: str, found: str, contents: dict[str, str]) -> None:
 def _same_length(task: Family, unit: str, stored: dict[str, Any], answers: list[Any]) -> None:
     names = [answer.id for answer in answers]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise InputError(f"the predictions of {task} {unit}: item {twice} occurs twice")
     for metric, counts in stored.items():
         if len(counts) != len(answers):

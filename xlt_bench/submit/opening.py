@@ -20,11 +20,14 @@ from xlt_bench.scoring import task_version
 from xlt_bench.submit.package import (
     COUNTS,
     ID,
+    IDENTITY,
     MAX_ID,
     RECORD,
     SUBMISSION,
     Submission,
+    age,
     answer_files,
+    covers,
     identity,
     printable,
 )
@@ -32,6 +35,8 @@ from xlt_bench.submit.reading import read_model
 from xlt_bench.submit.test_sets import pinned
 
 MAX_TEXT = 4_000
+MAX_LAYERS = 1_000  # all that a plan lacks are listed
+MAX_LIMIT = 1_000_000
 _PREDICTIONS = [f"predictions/{task}" for task in FAMILIES]
 
 
@@ -62,6 +67,25 @@ def open_package(folder: Path) -> Package:
     if not folder.name.endswith("-" + identity(record.plan, submission.contents)):
         raise InputError(f"{SUBMISSION}: id does not belong to the record's plan and the contents")
     return Package(folder, submission, record)
+
+
+def superseded(folder: Path, record: Record) -> list[str]:
+    """Older submissions beside `folder`, of the same system, that its record covers.
+
+    Broken ones are passed over: they say nothing against this one.
+    """
+    key = folder.name[-IDENTITY:].split("-")[0]
+    found = []
+    for path in sorted(folder.parent.iterdir()):
+        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == key:
+            try:
+                older = open_package(path).record
+            except InputError:
+                continue
+            newer = age(record, folder.name) > age(older, path.name)
+            if newer and covers(record.plan, older.plan):
+                found.append(path.name)
+    return found
 
 
 def _check_files(folder: Path, wanted: set[str]) -> None:
@@ -133,9 +157,11 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
                 f"{RECORD}: plan.task_versions.{task}: version {version} is not known; this is "
                 f"version {task_version(task)}"
             )
-    if plan.limit is not None and plan.limit < 1:
-        raise InputError(f"{RECORD}: plan.limit is below 1")
+    if plan.limit is not None and not 1 <= plan.limit <= MAX_LIMIT:
+        raise InputError(f"{RECORD}: plan.limit is below 1 or above {MAX_LIMIT:,}")
     layers, most = plan.layers, n_layers or 0
+    if most > MAX_LAYERS:
+        raise InputError(f"{RECORD}: model.layers is above {MAX_LAYERS:,}")
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers are no layers of the model, in order")
     if bool(layers) != ("flores" in plan.units) or len(plan.units.get("flores", "en")) < 2:
@@ -163,6 +189,8 @@ def _check_created(created: str) -> None:
         when = datetime.fromisoformat(created)
     except ValueError:
         raise InputError(f"{RECORD}: created is no date") from None
+    if when.year < 2000:
+        raise InputError(f"{RECORD}: created lies before the year 2000")
     if when.tzinfo is None or when > datetime.now(UTC) + timedelta(days=1):
         raise InputError(f"{RECORD}: created has no time zone or lies in the future")
 

@@ -26,7 +26,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from xlt_bench.languages import Family, units
 from xlt_bench.record import Plan, Record
 from xlt_bench.runs import layer_path, predictions_path
-from xlt_bench.submit.reading import read_model
 from xlt_bench.submit.test_sets import pinned
 
 IDENTITY = 21  # characters of an id's last two parts
@@ -164,16 +163,3 @@ def covers(newer: Plan, older: Plan) -> bool:
         and all(set(newer.units.get(task, [])) >= set(names) for task, names in older.units.items())
         and all(newer.task_versions.get(task, 0) >= v for task, v in older.task_versions.items())
     )
-
-
-def superseded(folder: Path, record: Record) -> list[str]:
-    """Older submissions beside `folder`, of the same system, that its record covers."""
-    key = folder.name[-IDENTITY:].split("-")[0]
-    found = []
-    for path in sorted(folder.parent.iterdir()):
-        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == key:
-            older = read_model(path / RECORD, Record)
-            newer = age(record, folder.name) > age(older, path.name)
-            if newer and covers(record.plan, older.plan):
-                found.append(path.name)
-    return found

@@ -35,7 +35,7 @@ from xlt_bench.submit.checking import (
     repeated,
 )
 from xlt_bench.submit.counts import Tasks, write_counts
-from xlt_bench.submit.opening import check_record, open_package
+from xlt_bench.submit.opening import check_record, open_package, superseded
 from xlt_bench.submit.package import (
     COUNTS,
     RECORD,
@@ -44,7 +44,6 @@ from xlt_bench.submit.package import (
     answer_files,
     missing,
     submission_id,
-    superseded,
 )
 from xlt_bench.submit.reading import MAX_PACKED, read_answers, read_bytes, read_layer, read_model
 

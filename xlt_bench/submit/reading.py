@@ -18,7 +18,7 @@ import zstandard
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.runs import LAYER_SCHEMA, Prediction
 
 MB = 1 << 20
@@ -197,7 +197,10 @@ def read_parquet(
             or any(chunk.num_values > rows * values for chunk in chunks)
         ):
             raise InputError(f"{path.name} holds more than {rows:,} rows of {values:,} values")
-        return file.read(columns=names, use_threads=False)
+        table = file.read(columns=names, use_threads=False)
+        # Arrow takes offsets and UTF-8 as they come, and reads past them later.
+        table.validate(full=True)
+        return table
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
@@ -205,4 +208,4 @@ def read_parquet(
 
 
 def _line(error: object) -> str:
-    return " ".join(str(error).split())[:200]
+    return one_line(error, 200)
