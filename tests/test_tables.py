@@ -54,3 +54,12 @@ def test_text_columns_line_up():
 def test_an_unknown_format():
     with pytest.raises(InputError, match="did you mean 'latex'"):
         render([TABLE], "latx")
+
+
+def test_csv_cells_are_no_formulas():
+    cells = ["=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\t=1", " =1", "-1.5", "+2", "-1e-3"]
+    table = Table("=title", cells, [cells])
+    row = list(csv.reader(io.StringIO(render([table], "csv"))))[1]
+    assert row[0] == "'=title"
+    assert row[1:7] == ["'" + cell for cell in cells[:6]]
+    assert row[7:] == cells[6:]

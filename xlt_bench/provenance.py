@@ -6,11 +6,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,17 @@ _PACKAGES = (
     "xlt-bench torch transformers peft tokenizers lm_eval sacrebleu mecab-python3 py3langid numpy "
     "safetensors"
 ).split()
+
+
+_KEY = r"(?:api[-_]?key|access[-_]?key|auth|token|password|passwd|secret)"
+_SECRET_OPTION = re.compile(rf"(?i)-.*{_KEY}")
+# What comes before the secret is kept.
+_SECRETS = (
+    re.compile(r"()\b(?:hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}"),
+    re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*[\"']?)[^,&\"'}}]+"),
+    re.compile(r"(?i)(\bbearer\s+)[^\s,\"']+"),
+    re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/]+(?=@)"),
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,21 @@ def read_progress(run: Path) -> dict[str, Any]:
 def command_line() -> str:
     """The command line, the program by its bare name and the home folder as `~`."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(words).replace(str(Path.home()), "~")
+    return shlex.join(_masked(words)).replace(str(Path.home()), "~")
+
+
+def _masked(words: Sequence[str]) -> Iterator[str]:
+    """The words with MASKED for what looks like a secret: records are published.
+
+    Tokens of the usual forms, values of keys and options that are named so, passwords in addresses.
+    """
+    for before, word in pairwise(["", *words]):
+        if _SECRET_OPTION.fullmatch(before) and "=" not in before and word[:1] != "-":
+            yield "MASKED"
+            continue
+        for pattern in _SECRETS:
+            word = pattern.sub(r"\1MASKED", word)
+        yield word
 
 
 def item_digests(

@@ -58,8 +58,19 @@ def _csv(tables: Sequence[Table]) -> str:
         if table.columns != header:
             header = table.columns
             writer.writerow(["table", *header])
-        writer.writerows([table.title, *row] for row in table.rows)
+        writer.writerows([*map(_no_formula, [table.title, *row])] for row in table.rows)
     return out.getvalue()
+
+
+def _no_formula(cell: str) -> str:
+    """The cell, behind an apostrophe where a spreadsheet would run it."""
+    if not cell.lstrip().startswith(("=", "+", "-", "@")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell
 
 
 def _text(table: Table) -> str:

@@ -14,11 +14,19 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from xlt_bench.embedded import shipped
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, one_line, unknown
 from xlt_bench.languages import language
 from xlt_bench.runs import write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MAX_RANK, MAX_ALPHA = 65_536, 1_000_000
+# peft's own, named here so that no torch is imported for it.
+_KINDS = frozenset(
+    """ADALORA ADAMSS ADAPTION_PROMPT BEFT BOFT C3A CARTRIDGE CPT DEFT DELORA FOURIERFT FROD GLORA
+    GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA LOKR LORA MISS MULTITASK_PROMPT_TUNING OFT OSF PEANUT
+    POLY PREFIX_TUNING PROMPT_TUNING PSOFT PVERA P_TUNING RANDLORA ROAD SHADOW SHIRA SUPERTUNING
+    TINYLORA TRAINABLE_TOKENS UNILORA VBLORA VERA WAVEFT XLORA""".split()
+)
 
 
 @dataclass(frozen=True)
@@ -88,12 +96,44 @@ def find_adapter(name: str) -> AdapterFiles:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         with safe_open(weights, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (ValueError, OSError, SafetensorError) as error:
+    except (ValueError, OSError, RecursionError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise InputError(f"adapter {name}: {CONFIG} holds no JSON object; is it a PEFT adapter?")
+    _check_config(name, config)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     return AdapterFiles(name, folder, config, digest, shapes)
+
+
+def _check_config(name: str, config: dict[str, Any]) -> None:
+    """Raise InputError for a configuration that peft would run code for, or could not build."""
+    where = f"adapter {name}: {CONFIG}: "
+    if config.get("auto_mapping") is not None:
+        # peft imports the modules that it names.
+        raise InputError(f"{where}auto_mapping names code to be imported, which is not done")
+    kind = config.get("peft_type")
+    if not isinstance(kind, str):
+        raise InputError(f"{where}no peft_type")
+    if kind not in _KINDS:
+        raise unknown("peft_type", one_line(kind, 60), sorted(_KINDS))
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise InputError(f"{where}{key} is no object")
+    ranks = {"r": config.get("r"), **(config.get("rank_pattern") or {})}
+    alphas = {"lora_alpha": config.get("lora_alpha"), **(config.get("alpha_pattern") or {})}
+    for key, rank in ranks.items():
+        # Other kinds may have none; what is there must be a rank.
+        if rank is None and kind != "LORA":
+            continue
+        if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+            shown = one_line(repr(rank), 40)
+            raise InputError(f"{where}{one_line(key, 60)} is {shown}, no rank of 1 to {MAX_RANK}")
+    for key, alpha in alphas.items():
+        if alpha is None and kind != "LORA":
+            continue
+        if type(alpha) not in (int, float) or not abs(alpha) <= MAX_ALPHA:
+            shown = one_line(repr(alpha), 40)
+            raise InputError(f"{where}{one_line(key, 60)} is {shown}, no number up to {MAX_ALPHA}")
 
 
 def _download(name: str) -> Path:
@@ -120,8 +160,6 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
     """Raise InputError, in one line, if the adapter does not fit the (meta or real) base model."""
     kind = adapter.config.get("peft_type")
     task = adapter.config.get("task_type")
-    if not isinstance(kind, str):
-        raise InputError(f"adapter {adapter.name}: adapter_config.json has no peft_type")
     if task not in (None, "CAUSAL_LM"):
         raise InputError(f"adapter {adapter.name} is for {task}, not for CAUSAL_LM")
     if kind != "LORA":

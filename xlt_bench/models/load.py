@@ -51,7 +51,9 @@ def meta_model(name: str) -> Any:
     check_model(name)
     repo, revision = split_revision(name)
     try:
-        config = AutoConfig.from_pretrained(repo, revision=revision or "main")
+        config = AutoConfig.from_pretrained(
+            repo, revision=revision or "main", trust_remote_code=False
+        )
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except Exception as error:  # transformers raises many kinds, all meaning "no such model"
@@ -66,12 +68,15 @@ def load_base(name: str, dtype: str, device: str) -> Base:
     check_dtype(dtype)
     repo, revision = split_revision(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(
+            repo, revision=revision or "main", trust_remote_code=False
+        )
         model = AutoModelForCausalLM.from_pretrained(
             repo,
             revision=revision or "main",
             dtype=DTYPES.get(dtype, "auto"),
             use_safetensors=True,
+            trust_remote_code=False,  # not even a question, which transformers would ask
         )
     except Exception as error:  # as in meta_model
         line = str(error).strip().split("\n")[0]
