@@ -659,16 +659,18 @@ ATTACKS = {
     "deep objects": written(RECORD, lambda _: '{"a":' * 800_000),
     "number of 4 million digits": written(RECORD, lambda _: "9" * 4_000_000),
     "array of 2 million": written(RECORD, lambda _: "[" + "0," * 1_990_000 + "0]"),
-    "400,000 keys": written(
+    "380,000 keys": written(
         RECORD, lambda _: "{" + ",".join(f'"{i}":0' for i in range(380_000)) + "}"
     ),
-    "a million notes": edited(lambda r: r.update(notes=[""] * 900_000)),
-    "200,000 units": edited(lambda r: r["plan"]["units"].update(massive=["de"] * 600_000)),
+    "900,000 notes": edited(lambda r: r.update(notes=[""] * 900_000)),
+    "600,000 units": edited(lambda r: r["plan"]["units"].update(massive=["de"] * 600_000)),
     "200,000 digests": edited(
         lambda r: r["data_digests"].update({f"x/{i}": "" for i in range(200_000)})
     ),
-    "20,000 scores": edited(lambda r: r["results"].update(scores=r["results"]["scores"][:1] * 20_000)),
-    "a mean of 500,000 units": edited(lambda r: r["results"]["means"][0].update(units=["de"] * 500_000)),
+    "20,000 scores": edited(
+        lambda r: r["results"].update(scores=r["results"]["scores"][:1] * 20_000)),
+    "a mean of 500,000 units": edited(
+        lambda r: r["results"]["means"][0].update(units=["de"] * 500_000)),
     "2 billion layers": edited(lambda r: r["model"].update(layers=2**31 - 1)),
     "parquet of 20,000 columns": wide_table,
     "parquet of 10,000 groups": many_groups,
@@ -676,26 +678,30 @@ ATTACKS = {
     "parquet with a lying footer": lying_footer,
     **{
         f"hypotheses of {pattern!r}": hypotheses(pattern)
-        for pattern in ("[", "x", "a:b; ", "B-PER ", "\n", " ", "[[", "\u0e01", "字", "({", "-", '"')
+        for pattern in (
+            "[", "x", "a:b; ", "B-PER ", "\n", " ", "[[", "\u0e01", "字", "({", "-", '"')
     },
 }  # fmt: skip
 
 MEASURE = """
-import json, resource, sys, time
+import json, re, sys, time
 from pathlib import Path
 from xlt_bench.store.build import build
 from xlt_bench.submit.checking import check
 folder, root, db = map(Path, sys.argv[1:])
+# Not getrusage: its peak is that of the process that started this one, if that was larger.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 start = time.perf_counter()
 report = check(folder, root)
 checked = time.perf_counter()
 built = build(folder.parent, db)
 print(json.dumps([report.state, report.detail, checked - start, time.perf_counter() - checked,
-                  resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]))
+                  peak()]))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_on_memory(name, fuzz, capsys, tmp_path):
     folder = shutil.copytree(fuzz.made["own"], fuzz.inside / fuzz.made["own"].name)

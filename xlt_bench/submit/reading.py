@@ -145,8 +145,11 @@ def read_layer(
     if column.null_count or values.null_count or len(sizes) != 1:
         raise InputError(f"{path.name}: neighbours are not one list of equal length a pair")
     (n,) = sizes
+    # A file whose parts contradict each other may be read as fewer values than its lists state.
+    if not 0 < n <= MAX_ITEMS or len(values) != len(pairs) * n:
+        raise InputError(f"{path.name}: {len(values)} neighbours are not {n} for each pair")
     answers: Answers = values.to_numpy().reshape(len(pairs), n)
-    if not 0 < n <= MAX_ITEMS or answers.min() < 0 or answers.max() >= n:
+    if answers.min() < 0 or answers.max() >= n:
         raise InputError(f"{path.name}: a neighbour is no sentence number below {n}")
     return pairs, answers, table.column("accuracy").to_numpy()
 
