@@ -671,6 +671,10 @@ ATTACKS = {
         lambda r: r["results"].update(scores=r["results"]["scores"][:1] * 20_000)),
     "a mean of 500,000 units": edited(
         lambda r: r["results"]["means"][0].update(units=["de"] * 500_000)),
+    "a million wrong layers": edited(lambda r: r["plan"].update(layers=[""] * 900_000)),
+    "10,000 objects of 40 wrong keys": edited(
+        lambda r: r.update(notes=[{str(i): 0 for i in range(40)}] * 9_000)
+    ),
     "2 billion layers": edited(lambda r: r["model"].update(layers=2**31 - 1)),
     "parquet of 20,000 columns": wide_table,
     "parquet of 10,000 groups": many_groups,

@@ -413,3 +413,61 @@ def test_links_and_strange_files_are_refused(submission, made_up_root, tmp_path)
     (tmp_path / "secret").write_text("mine")
     (submission / "predictions" / "massive" / "extra.jsonl.zst").symlink_to(tmp_path / "secret")
     assert refusal(submission, made_up_root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["model"].update(layers=2**31), "model.layers is above 1,000"),
+        (lambda r: r["plan"].update(limit=10**30), "plan.limit"),
+        (lambda r: r.update(notes=[""] * 20_000), "has 20,000 parts"),
+        (lambda r: r.update(created="0001-01-01T00:00:00+23:59"), "before the year 2000"),
+        (lambda r: r["adapter"].update(alignment_languages=["x" * 10_000]), "unknown language"),
+    ],
+)
+def test_records_that_would_break_the_store(change, message, submission, made_up_root, tmp_path):
+    edit(submission / "record.json", change)
+    assert message in refusal(submission, made_up_root)
+    from xlt_bench.store.build import build
+
+    (report,) = build(submission.parent, tmp_path / "db").refused
+    assert message in report.detail
+    assert len(report.detail) <= 400
+
+
+def test_a_broken_neighbour_says_nothing_against_a_submission(
+    accepted, make_run, made_up_root, tmp_path
+):
+    submission = shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
+    later = "2026-02-02T00:00:00+00:00"
+    run = make_run(tmp_path / "run", 1, adapter="lora", created=later)
+    newer = submit(run, About(), submission.parent, made_up_root).folder
+    for broken in ("{}", None, "yesterday"):
+        if broken == "yesterday":
+            shutil.copy(accepted / "record.json", submission / "record.json")
+            edit(submission / "record.json", lambda record: record.update(created="yesterday"))
+        elif broken is None:
+            (submission / "record.json").unlink()
+        else:
+            (submission / "record.json").write_text(broken)
+        report = check(newer, made_up_root)
+        assert (report.state, report.detail) == ("checked", "")
+
+
+def test_a_table_whose_text_is_not_utf8(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False)
+    data = path.read_bytes()
+    place = data.index(b"\x02\x00\x00\x00de")
+    path.write_bytes(data[: place + 4] + b"\xff\xfe" + data[place + 6 :])
+    assert refusal(submission, made_up_root).startswith("layer-002.parquet is damaged")
+
+
+def test_names_that_a_terminal_would_obey(submission, made_up_root):
+    for name in ("a\nb", "\x1b[2J", b"\xff".decode(errors="surrogateescape")):
+        report = check(submission.rename(submission.with_name(name)), made_up_root)
+        submission = submission.with_name(name)
+        assert report.state == "refused"
+        assert report.name.isprintable()
+        assert report.detail.isprintable()
+        report.name.encode()

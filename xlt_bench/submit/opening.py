@@ -35,7 +35,6 @@ from xlt_bench.submit.reading import read_model
 from xlt_bench.submit.test_sets import pinned
 
 MAX_TEXT = 4_000
-MAX_PARTS = 10_000  # of a list or an object
 MAX_LAYERS = 1_000  # all that a plan lacks are listed
 MAX_LIMIT = 1_000_000
 _PREDICTIONS = [f"predictions/{task}" for task in FAMILIES]
@@ -205,8 +204,6 @@ def _check_texts(value: Any, where: str) -> None:
             raise InputError(f"{where[:120]} {error}") from None
         if len(value) > MAX_TEXT:
             raise InputError(f"{where[:120]} has {len(value):,} characters; {MAX_TEXT:,} are taken")
-    elif isinstance(value, dict | list | tuple) and len(value) > MAX_PARTS:
-        raise InputError(f"{where[:120]} has {len(value):,} parts; {MAX_PARTS:,} are taken")
     elif isinstance(value, dict):
         for key, part in value.items():
             _check_texts(str(key), f"{where}: a key")

@@ -26,6 +26,7 @@ MAX_JSON = 4 * MB
 MAX_PACKED = 16 * MB  # of one file of answers, as it lies there
 MAX_UNPACKED = 64 * MB
 MAX_ITEMS = 10_000
+MAX_PARTS = 10_000  # of a list or an object in JSON
 MAX_ANSWER = 100_000  # characters
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -52,9 +53,22 @@ def read_json(text: bytes | str, where: str) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        _check_parts(value)
+        return value
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not accepted: {_line(error)}") from None
+
+
+def _check_parts(value: Any) -> None:
+    """ValueError for a list or object of too many parts: pydantic says of each what is wrong."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict | list):
+            if len(part) > MAX_PARTS:
+                raise ValueError(f"a list or an object has {len(part):,} parts, not {MAX_PARTS:,}")
+            left += part.values() if isinstance(part, dict) else part
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,12 +99,14 @@ def read_model(path: Path, model: type[Model]) -> Model:
 def read_answers(path: Path) -> list[Prediction]:
     """The answers of a unit, every line checked."""
     data = _unpack(read_bytes(path, MAX_PACKED), path.name)
+    # Counted before they are split: a line costs a hundred times its byte.
+    n_items = data.count(b"\n") + (not data.endswith(b"\n"))
+    if n_items > MAX_ITEMS:
+        raise InputError(f"{path.name} has {n_items:,} items; at most {MAX_ITEMS:,} are taken")
     try:
         lines = data.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 (byte {error.start})") from None
-    if len(lines) > MAX_ITEMS:
-        raise InputError(f"{path.name} has {len(lines):,} items; at most {MAX_ITEMS:,} are taken")
     return [_answer(line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1)]
 
 
