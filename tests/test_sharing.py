@@ -128,6 +128,14 @@ def _bare(output: Path) -> list[str]:
     return [*words.split(), "--device", "cpu", "--output", str(output)]
 
 
+def test_layers_spread_over_devices_answer_as_one(whole: Path, tmp_path: Path) -> None:
+    """There is one device here; what is tested is the way by accelerate's device map."""
+    process = start(tmp_path / "run", "--device", "auto")
+    _, err = process.communicate()
+    assert process.returncode == 0, err[-2000:]
+    assert answers(tmp_path / "run") == answers(whole)
+
+
 def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, processes=2)

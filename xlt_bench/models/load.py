@@ -32,8 +32,13 @@ class Base:
 def choose_device(device: str | None) -> str:
     """The device asked for, else CUDA where there is one, else the CPU.
 
-    Of several processes each takes the GPU of its own number.
+    Of several processes each takes the GPU of its own number. `auto` spreads the layers of a model
+    over all GPUs, by accelerate's device map.
     """
+    if device == "auto":
+        if world_size() > 1:
+            raise InputError("--device auto takes all GPUs: run it without torchrun")
+        return device
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and world_size() > 1:
@@ -72,13 +77,16 @@ def load_base(name: str, dtype: str, device: str) -> Base:
             revision=revision or "main",
             dtype=DTYPES.get(dtype, "auto"),
             use_safetensors=True,
+            device_map="auto" if device == "auto" else None,
         )
     except Exception as error:  # as in meta_model
         line = str(error).strip().split("\n")[0]
         raise InputError(f"model {name} cannot be loaded: {line}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval()  # type: ignore[arg-type]
+    if device != "auto":
+        model = model.to(device)  # type: ignore[arg-type]
+    model = model.eval()  # type: ignore[no-untyped-call]
     commit = getattr(model.config, "_commit_hash", None) or revision
     return Base(name, model, tokenizer, commit, weights_digest(Path(repo)))
 
