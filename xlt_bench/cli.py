@@ -267,7 +267,9 @@ def train(
         chat_template=chat_template,
         report_to=_listed(report_to),
     )
-    console.print(f"adapter: {run(options)}", markup=False)
+    adapter = run(options)
+    if rank() == 0:
+        console.print(f"adapter: {adapter}", markup=False)
 
 
 @app.command()
