@@ -36,7 +36,9 @@ def reproduce(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value for all recipes, as in `train`.")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the plan and a command for each step, and stop.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking.")] = False,
     dtype: Annotated[str, typer.Option(help="Of evaluation: auto, float32, ...")] = "auto",
     device: Annotated[str | None, typer.Option(help="Of evaluation: cpu, cuda, ...")] = None,
@@ -80,6 +82,8 @@ def reproduce(
     )
     todo = _print_plan(table, wanted, project)
     if plan:
+        for step in todo:
+            print(project.command(step))
         return
     if todo and not yes:
         typer.confirm("Begin?", abort=True)

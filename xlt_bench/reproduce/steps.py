@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -187,12 +188,12 @@ class Project:
                 )
 
     def recipe(self, step: Step) -> Recipe:
-        """The recipe that a training step follows, with the settings' changes.
+        """The recipe that a training step follows, with the settings' changes."""
+        return load_recipe(str(step.system.recipe), self._changes(step))
 
-        A change of `task` or `alignment` is for the recipes that have one.
-        """
-        assert step.system.recipe
-        plain = load_recipe(step.system.recipe)
+    def _changes(self, step: Step) -> list[str]:
+        """Those of a training; of `task` or `alignment` only where its recipe has one."""
+        plain = load_recipe(str(step.system.recipe))
         changes = [f"training.seed={step.seed}"]
         if self.settings.steps:
             stride = plain.updates_a_task_batch
@@ -203,7 +204,35 @@ class Project:
             section = change.partition(".")[0]
             if section not in ("task", "alignment") or getattr(plain, section):
                 changes.append(change)
-        return load_recipe(step.system.recipe, changes)
+        return changes
+
+    def command(self, step: Step) -> str:
+        """A step as a command of its own, for a scheduler or torchrun; its result is the same."""
+        settings, folder = self.settings, str(step.folder(self.settings.output))
+        named: dict[str, Any] = {"--model": settings.model, "--output": folder}
+        common = {"--data-dir": settings.data_dir, "--chat-template": settings.chat_template}
+        if step.what == "merge":
+            words, (task, alignment) = ["merge"], self._parts(step)
+            named |= {"--task": task, "--alignment": alignment}
+        elif step.task is None:
+            words = ["train", str(step.system.recipe)]
+            words += [word for change in self._changes(step) for word in ("--set", change)]
+            named |= common
+        else:
+            words, options = ["evaluate"], self.options(step)
+            if step.task == "wmt23" and settings.comet:
+                named |= {"--comet-model": settings.comet}
+                words.append("--comet")
+            for name in ("limit", "dtype", "device", "batch_size"):
+                named[f"--{name.replace('_', '-')}"] = getattr(options, name)
+            named |= common | {
+                "--tasks": step.task,
+                "--adapter": next(iter(options.adapters), None),
+            }
+            named["--languages"] = ",".join(options.languages)
+            named["--layers"] = ",".join(map(str, options.layers))
+        given = [word for name, value in named.items() if value for word in (name, str(value))]
+        return shlex.join(["xlt-bench", *words, *given])
 
     def is_done(self, step: Step) -> bool:
         """Whether a step's result is complete. Raises InputError for one of another recipe."""
@@ -301,13 +330,17 @@ class Project:
     def _merge(self, step: Step, _track: Any) -> None:
         from xlt_bench.merge import MergeOptions, merge
 
-        folder, output = step.folder(self.settings.output), self.settings.output
+        folder = step.folder(self.settings.output)
         shutil.rmtree(folder, ignore_errors=True)  # not done: a card without weights, at most
-        parts = (step.system.recipe, step.system.merged_with)
-        task, alignment = (str(Step(System(name), step.seed).folder(output)) for name in parts)
+        task, alignment = self._parts(step)
         merge(
             MergeOptions(task=task, alignment=alignment, output=folder, model=self.settings.model)
         )
+
+    def _parts(self, step: Step) -> list[str]:
+        """The two adapters of a merge."""
+        parts = (step.system.recipe, step.system.merged_with)
+        return [str(Step(System(name), step.seed).folder(self.settings.output)) for name in parts]
 
     def _evaluate(self, step: Step, track: Any) -> None:
         from xlt_bench.evaluate import evaluate
