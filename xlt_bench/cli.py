@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from xlt_bench import cli_comet, cli_leaderboard
+from xlt_bench import cli_comet, cli_leaderboard, cli_reproduce
 from xlt_bench.cli_comet import CometModel, WithComet
 from xlt_bench.cli_leaderboard import DataDir
 from xlt_bench.errors import InputError
@@ -28,6 +28,7 @@ app.add_typer(cli_leaderboard.submissions, name="submissions")
 app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
 app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
+app.command()(cli_reproduce.reproduce)
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
