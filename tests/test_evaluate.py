@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from xlt_bench import cli
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.options import Options, run_folder
 from xlt_bench.record import Record
 from xlt_bench.runs import read_predictions
 
@@ -382,3 +383,11 @@ def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root
     path.write_bytes(b"\xff\n")
     with pytest.raises(InputError, match="is not UTF-8"):
         _fertility(None, plan, tmp_path)
+
+
+def test_an_adapter_called_by_its_parent_stays_inside_the_output(tmp_path, monkeypatch):
+    (tmp_path / "lora" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "lora" / "inner")
+    asked = Options(model="m", output=tmp_path / "runs", adapters=["..", "."])
+    assert run_folder(asked, "..") == tmp_path / "runs" / "lora"
+    assert run_folder(asked, ".") == tmp_path / "runs" / "inner"

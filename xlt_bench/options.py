@@ -73,7 +73,7 @@ def check(options: Options) -> None:
         check_model(options.model)
     for name in options.adapters:
         check_local(name)
-    if len({Path(name).name for name in options.adapters}) < len(options.adapters):
+    if len({_folder_name(name) for name in options.adapters}) < len(options.adapters):
         raise InputError("two adapters have one folder name; rename one, since runs are named so")
     for run in [run_folder(options, name) for name in options.adapters] or [options.output]:
         check_free(run)
@@ -214,4 +214,10 @@ def run_folder(options: Options, adapter: str | None) -> Path:
     """OUTPUT itself, or OUTPUT/<adapter name> where there are several adapters."""
     if adapter is None or len(options.adapters) == 1:
         return options.output
-    return options.output / Path(adapter).name.replace(":", "-")
+    return options.output / _folder_name(adapter)
+
+
+def _folder_name(adapter: str) -> str:
+    """The last part of an adapter's name; of a folder's full path, which may be given as `..`."""
+    path = Path(adapter)
+    return (path.resolve() if path.is_dir() else path).name.replace(":", "-")

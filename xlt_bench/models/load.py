@@ -15,6 +15,8 @@ from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
 from xlt_bench.processes import local_rank, world_size
 
+# Said outright: by default transformers asks at the terminal, and runs a model's code on "y".
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
@@ -56,9 +58,9 @@ def meta_model(name: str) -> Any:
     check_model(name)
     repo, revision = split_revision(name)
     try:
-        config = AutoConfig.from_pretrained(repo, revision=revision or "main")
+        config = AutoConfig.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+            return AutoModelForCausalLM.from_config(config, **_NO_CODE)  # type: ignore[no-untyped-call]
     except Exception as error:  # transformers raises many kinds, all meaning "no such model"
         line = str(error).strip().split("\n")[0]
         raise InputError(
@@ -71,12 +73,13 @@ def load_base(name: str, dtype: str, device: str) -> Base:
     check_dtype(dtype)
     repo, revision = split_revision(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
         model = AutoModelForCausalLM.from_pretrained(
             repo,
             revision=revision or "main",
             dtype=DTYPES.get(dtype, "auto"),
             use_safetensors=True,
+            **_NO_CODE,
             device_map="auto" if device == "auto" else None,
         )
     except Exception as error:  # as in meta_model
