@@ -391,3 +391,23 @@ def test_an_adapter_called_by_its_parent_stays_inside_the_output(tmp_path, monke
     asked = Options(model="m", output=tmp_path / "runs", adapters=["..", "."])
     assert run_folder(asked, "..") == tmp_path / "runs" / "lora"
     assert run_folder(asked, ".") == tmp_path / "runs" / "inner"
+
+
+def test_a_record_keeps_no_secrets(monkeypatch):
+    from xlt_bench.provenance import command_line
+
+    secret = "hf_" + "Ab1" * 8
+    words = [
+        f"--model=org/name?token={secret}",
+        "--model-args",
+        "base_url=http://me:pass-word@host:8000/v1,auth_token=s3cret,num_concurrent=4",
+        str(Path.home() / "runs"),
+        secret,
+    ]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/xlt-bench", "evaluate", *words])
+    line = command_line()
+    assert line.startswith("xlt-bench evaluate ")
+    assert "base_url=http://***@host:8000/v1,auth_token=***,num_concurrent=4" in line
+    assert "~/runs" in line
+    for hidden in (secret, "s3cret", "pass-word", str(Path.home())):
+        assert hidden not in line

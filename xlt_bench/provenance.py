@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -141,10 +142,21 @@ def read_progress(run: Path) -> dict[str, Any]:
     return found
 
 
+# A token by its form, a value by its name, the user of an address.
+_SECRETS = (
+    re.compile(r"()\b(?:hf_|sk-)[\w-]{16,}"),
+    re.compile(r"(?i)(\b[\w-]*(?:api[_-]?key|token|password|secret)=)[^\s,&']+"),
+    re.compile(r"(://)[^/\s@]+(?=@)"),
+)
+
+
 def command_line() -> str:
-    """The command line, the program by its bare name and the home folder as `~`."""
+    """The command line: the program by its bare name, the home folder as `~`, secrets as `***`."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(words).replace(str(Path.home()), "~")
+    line = shlex.join(words).replace(str(Path.home()), "~")
+    for secret in _SECRETS:
+        line = secret.sub(r"\1***", line)
+    return line
 
 
 def item_digests(
