@@ -21,6 +21,11 @@ from xlt_bench.runs import write_bytes
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+# Beyond these a configuration is broken or hostile: a rank is at most a layer's width.
+_MAX_RANK = 65_536
+_MAX_ALPHA = 1_000_000
+
+
 @dataclass(frozen=True)
 class AdapterFiles:
     """A local adapter folder whose configuration and weights have been read."""
@@ -124,8 +129,10 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
         raise InputError(f"adapter {adapter.name}: adapter_config.json has no peft_type")
     if task not in (None, "CAUSAL_LM"):
         raise InputError(f"adapter {adapter.name} is for {task}, not for CAUSAL_LM")
+    _check_mapping(adapter)
     if kind != "LORA":
         return
+    _check_lora(adapter)
     linear = {
         name: module.weight.shape
         for name, module in model.named_modules()
@@ -147,6 +154,37 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
             raise InputError(
                 f"adapter {adapter.name} does not fit {model_name}: {path} has size {wanted}, the "
                 f"adapter's lora_{rest[0]} {got} (it was trained on {trained_on})"
+            )
+
+
+def _check_mapping(adapter: AdapterFiles) -> None:
+    """Raise InputError where the adapter names code outside transformers to be imported."""
+    mapping = adapter.config.get("auto_mapping") or {}
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
+    if library is not None and str(library).split(".")[0] != "transformers":
+        raise InputError(
+            f"adapter {adapter.name}: auto_mapping in {CONFIG} names code of its own "
+            f"({str(library)[:80]!r}), which is not run; remove the key"
+        )
+
+
+def _check_lora(adapter: AdapterFiles) -> None:
+    """Raise InputError for a rank or alpha that no LoRA has."""
+    config = adapter.config
+    patterns = [config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}]
+    if not all(isinstance(pattern, dict) for pattern in patterns):
+        raise InputError(f"adapter {adapter.name}: rank_pattern or alpha_pattern is no mapping")
+    for rank in [config.get("r", 8), *patterns[0].values()]:
+        if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
+            raise InputError(
+                f"adapter {adapter.name}: rank {str(rank)[:40]} in {CONFIG} is none from 1 to "
+                f"{_MAX_RANK:,}"
+            )
+    for alpha in [config.get("lora_alpha", 8), *patterns[1].values()]:
+        if type(alpha) not in (int, float) or not 0 < alpha < _MAX_ALPHA:
+            raise InputError(
+                f"adapter {adapter.name}: lora_alpha {str(alpha)[:40]} in {CONFIG} is no number "
+                f"from 0 to {_MAX_ALPHA:,}"
             )
 
 
