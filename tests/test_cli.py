@@ -1,6 +1,7 @@
 """The command line as a whole: documented, and quick to answer."""
 
 import errno
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,12 @@ def test_every_command_is_documented() -> None:
     text += "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
     missing = [name for name in _commands() if f"xlt-bench {name}" not in text]
     assert not missing
+
+
+def test_version_is_the_packages() -> None:
+    program = Path(sys.executable).with_name("xlt-bench")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"xlt-bench {importlib.metadata.version('xlt-bench')}\n"
 
 
 def test_help_and_wrong_arguments_import_nothing_heavy() -> None:

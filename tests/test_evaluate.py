@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from xlt_bench import cli
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.options import Options, run_folder
 from xlt_bench.record import Record
 from xlt_bench.runs import read_predictions
 
@@ -382,3 +383,31 @@ def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root
     path.write_bytes(b"\xff\n")
     with pytest.raises(InputError, match="is not UTF-8"):
         _fertility(None, plan, tmp_path)
+
+
+def test_an_adapter_called_by_its_parent_stays_inside_the_output(tmp_path, monkeypatch):
+    (tmp_path / "lora" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "lora" / "inner")
+    asked = Options(model="m", output=tmp_path / "runs", adapters=["..", "."])
+    assert run_folder(asked, "..") == tmp_path / "runs" / "lora"
+    assert run_folder(asked, ".") == tmp_path / "runs" / "inner"
+
+
+def test_a_record_keeps_no_secrets(monkeypatch):
+    from xlt_bench.provenance import command_line
+
+    secret = "hf_" + "Ab1" * 8
+    words = [
+        f"--model=org/name?token={secret}",
+        "--model-args",
+        "base_url=http://me:pass-word@host:8000/v1,auth_token=s3cret,num_concurrent=4",
+        str(Path.home() / "runs"),
+        secret,
+    ]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/xlt-bench", "evaluate", *words])
+    line = command_line()
+    assert line.startswith("xlt-bench evaluate ")
+    assert "base_url=http://***@host:8000/v1,auth_token=***,num_concurrent=4" in line
+    assert "~/runs" in line
+    for hidden in (secret, "s3cret", "pass-word", str(Path.home())):
+        assert hidden not in line

@@ -10,17 +10,17 @@ from xlt_bench.provenance import command_line
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--model", "hf_" + "Ab1" * 11], "--model MASKED"),
+        (["--model", "hf_" + "Ab1" * 11], "--model ***"),
         (["--model-args", "base_url=http://h/v1,api_key=s3cr3t x,top=1"],
-         "--model-args base_url=http://h/v1,api_key=MASKED,top=1"),
-        (["--api-key", "s3cr3t"], "--api-key MASKED"),
-        (["--api-key=s3cr3t"], "--api-key=MASKED"),
-        (["--hf-token", "s3cr3t", "--limit", "5"], "--hf-token MASKED --limit 5"),
-        (["--server", "https://ada:p@ss@host:8000/v1"], "--server https://MASKED@host:8000/v1"),
-        (["--header", "Authorization: Bearer s3cr3t"], "--header 'Authorization: Bearer MASKED'"),
+         "--model-args base_url=http://h/v1,api_key=***,top=1"),
+        (["--api-key", "s3cr3t"], "--api-key ***"),
+        (["--api-key=s3cr3t"], "--api-key=***"),
+        (["--hf-token", "s3cr3t", "--limit", "5"], "--hf-token *** --limit 5"),
+        (["--server", "https://ada:p@ss@host:8000/v1"], "--server https://***@host:8000/v1"),
+        (["--header", "Authorization: Bearer s3cr3t"], "--header 'Authorization: Bearer ***'"),
         (["--extra", '{"api_key": "s3cr3t", "a": 1}'],
-         """--extra '{"api_key": "MASKED", "a": 1}'"""),
-        (["--url", "http://h/?access_key=s3cr3t&x=1"], "--url 'http://h/?access_key=MASKED&x=1'"),
+         """--extra '{"api_key": "***", "a": 1}'"""),
+        (["--url", "http://h/?access_key=s3cr3t&x=1"], "--url 'http://h/?access_key=***&x=1'"),
     ],
 )  # fmt: skip
 def test_secrets_are_masked(words, told, monkeypatch):

@@ -57,7 +57,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def answers(run: Path) -> dict[str, bytes]:
-    paths = [*run.glob("predictions/*/*"), *run.glob("retrieval/*")]
+    paths = [*run.glob("predictions/*/[!.]*"), *run.glob("retrieval/[!.]*")]  # no half-written ones
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
@@ -128,6 +128,14 @@ def _bare(output: Path) -> list[str]:
     return [*words.split(), "--device", "cpu", "--output", str(output)]
 
 
+def test_layers_spread_over_devices_answer_as_one(whole: Path, tmp_path: Path) -> None:
+    """There is one device here; what is tested is the way by accelerate's device map."""
+    process = start(tmp_path / "run", "--device", "auto")
+    _, err = process.communicate()
+    assert process.returncode == 0, err[-2000:]
+    assert answers(tmp_path / "run") == answers(whole)
+
+
 def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run, processes=2)
@@ -148,7 +156,7 @@ def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
 ) -> None:
     run = tmp_path / "run"
     process = start(run, processes=2)
-    while not list(run.glob("predictions/*/*")) and process.poll() is None:
+    while not list(run.glob("predictions/*/[!.]*")) and process.poll() is None:
         time.sleep(0.005)
     second = [pid for pid in _children(process.pid) if _rank(pid) == "1"]
     os.kill(second[0], signal.SIGKILL)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from xlt_bench import cli_comet, cli_leaderboard
+from xlt_bench import cli_comet, cli_leaderboard, cli_reproduce
 from xlt_bench.cli_comet import CometModel, WithComet
 from xlt_bench.cli_leaderboard import DataDir
 from xlt_bench.errors import InputError
@@ -28,6 +28,7 @@ app.add_typer(cli_leaderboard.submissions, name="submissions")
 app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
 app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
+app.command()(cli_reproduce.reproduce)
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -76,6 +77,23 @@ def _listed(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"xlt-bench {version('xlt-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """How far a skill that an LLM learned in a few languages carries over to the others."""
+
+
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="Folder or hub name[@revision] of the base model.")],
@@ -95,7 +113,9 @@ def evaluate(
         str | None, typer.Option(help="Retrieval layers such as 8,16; else the even ones.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; auto: the layers over all GPUs.")
+    ] = None,
     batch_size: Annotated[str, typer.Option(help="A number, or auto.")] = "auto",
     shard: Annotated[
         str | None, typer.Option(help="i/n: the i-th of n shares of the work; then `join`.")
@@ -248,7 +268,9 @@ def train(
         chat_template=chat_template,
         report_to=_listed(report_to),
     )
-    console.print(f"adapter: {run(options)}", markup=False)
+    adapter = run(options)
+    if rank() == 0:
+        console.print(f"adapter: {adapter}", markup=False)
 
 
 @app.command()

@@ -44,6 +44,7 @@ _PACKAGES = (
 
 
 _KEY = r"(?:api[-_]?key|access[-_]?key|auth|token|password|passwd|secret)"
+_MASKED = "-masked-"  # what a shell needs no quotes for
 _SECRET_OPTION = re.compile(rf"(?i)-.*{_KEY}")
 # What comes before the secret is kept.
 _SECRETS = (
@@ -157,20 +158,21 @@ def read_progress(run: Path) -> dict[str, Any]:
 def command_line() -> str:
     """The command line, the program by its bare name and the home folder as `~`."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(_masked(words)).replace(str(Path.home()), "~")
+    line = shlex.join(_masked(words)).replace(str(Path.home()), "~")
+    return line.replace(_MASKED, "***")
 
 
 def _masked(words: Sequence[str]) -> Iterator[str]:
-    """The words with MASKED for what looks like a secret: records are published.
+    """The words with _MASKED for what looks like a secret: records are published.
 
     Tokens of the usual forms, values of keys and options that are named so, passwords in addresses.
     """
     for before, word in pairwise(["", *words]):
         if _SECRET_OPTION.fullmatch(before) and "=" not in before and word[:1] != "-":
-            yield "MASKED"
+            yield _MASKED
             continue
         for pattern in _SECRETS:
-            word = pattern.sub(r"\1MASKED", word)
+            word = pattern.sub(rf"\1{_MASKED}", word)
         yield word
 
 

@@ -2,11 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.adapters import alignment_languages, find_adapter
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    alignment_languages,
+    check_adapter,
+    find_adapter,
+)
+from xlt_bench.models.load import meta_model
 from xlt_bench.options import Options, run_folder
 
 
@@ -36,38 +43,46 @@ def test_alignment_languages_that_are_no_list_of_codes(adapter, value):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "said"),
     [
-        ({"auto_mapping": {"parent_library": "os", "base_model_class": "x"}}, "auto_mapping"),
-        ({"peft_type": "MADE_UP"}, "unknown peft_type 'MADE_UP'"),
-        ({"peft_type": None}, "no peft_type"),
-        ({"r": 0}, "r is 0, no rank"),
-        ({"r": True}, "r is True, no rank"),
-        ({"r": 10**9}, "r is 1000000000, no rank"),
-        ({"r": "8"}, "r is '8', no rank"),
-        ({"r": None}, "r is None, no rank"),
-        ({"rank_pattern": {"q_proj": -1}}, "q_proj is -1, no rank"),
-        ({"rank_pattern": [1]}, "rank_pattern is no object"),
-        ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
-        ({"lora_alpha": float("-inf")}, "lora_alpha is -inf"),
-        ({"lora_alpha": "8"}, "lora_alpha is '8'"),
-        ({"alpha_pattern": {"q_proj": 1e300}}, r"q_proj is 1e\+300"),
+        ({"auto_mapping": {"parent_library": "evil.code", "base_model_class": "A"}}, "evil.code"),
+        ({"auto_mapping": "evil"}, "names code of its own"),
+        ({"r": 0}, "rank 0"),
+        ({"r": 10**9}, "rank 1000000000"),
+        ({"r": True}, "rank True"),
+        ({"r": "8"}, "rank 8"),
+        ({"rank_pattern": {"q_proj": -1}}, "rank -1"),
+        ({"rank_pattern": [8]}, "is no mapping"),
+        ({"lora_alpha": float("nan")}, "lora_alpha nan"),
+        ({"lora_alpha": float("inf")}, "lora_alpha inf"),
+        ({"lora_alpha": None}, "lora_alpha None"),
     ],
 )
-def test_configurations_that_are_refused_before_peft_sees_them(adapter, change, message):
+def test_a_configuration_that_no_lora_has(adapter, tiny_model, change, said):
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(InputError, match=message) as refused:
-        find_adapter(str(adapter))
+    with pytest.raises(InputError, match=said) as refused:
+        check_adapter(find_adapter(str(adapter)), meta_model(str(tiny_model)), "tiny")
     assert "\n" not in str(refused.value)
 
 
-def test_every_kind_of_peft_is_known(adapter):
+def test_the_mapping_that_peft_writes_is_taken(adapter, tiny_model):
+    path = adapter / "adapter_config.json"
+    library = "transformers.models.llama.modeling_llama"
+    mapping = {"base_model_class": "LlamaForCausalLM", "parent_library": library}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_mapping": mapping}))
+    check_adapter(find_adapter(str(adapter)), meta_model(str(tiny_model)), "tiny")
+
+
+def test_every_kind_of_peft_is_known_and_no_other():
     from peft import PeftType
 
     from xlt_bench.models.adapters import _KINDS
 
     assert {kind.value for kind in PeftType} == _KINDS
+    made_up = AdapterFiles("a", Path("a"), {"peft_type": "MADE_UP"}, "", {})
+    with pytest.raises(InputError, match=r"unknown peft_type of adapter a 'MADE_UP'"):
+        check_adapter(made_up, None, "base")
 
 
 def test_pickled_weights_are_not_opened(adapter):
@@ -78,7 +93,7 @@ def test_pickled_weights_are_not_opened(adapter):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["..", ".", "adapters/..", "other/../.."])
+@pytest.mark.parametrize("name", ["..", ".", "adapters/..", "other/../..", "not there/.."])
 def test_an_adapter_by_dots_is_written_within_the_output(name, tmp_path, monkeypatch):
     folder = tmp_path / "a" / "b"
     (folder / "adapters").mkdir(parents=True)
@@ -86,28 +101,3 @@ def test_an_adapter_by_dots_is_written_within_the_output(name, tmp_path, monkeyp
     monkeypatch.chdir(folder)
     options = Options(model="embedded", adapters=[name, "x/second"], output=tmp_path / "out")
     assert run_folder(options, name).resolve().parent == tmp_path / "out"
-
-
-@pytest.mark.parametrize("part", ["config.json", "tokenizer_config.json"])
-def test_code_in_a_model_folder_never_runs(part, tiny_model, tmp_path):
-    """A file of Python that would show that it ran, named by auto_map."""
-    from xlt_bench.models.load import load_base, meta_model
-
-    folder = shutil.copytree(tiny_model, tmp_path / "model")
-    marker = tmp_path / "it ran"
-    (folder / "code.py").write_text(f"open({str(marker)!r}, 'w')\nclass Mine: pass\n")
-    path = folder / part
-    config = json.loads(path.read_text())
-    names = ["AutoConfig", "AutoModelForCausalLM"]
-    config["auto_map"] = dict.fromkeys(names, "code.Mine") | {
-        "AutoTokenizer": ["code.Mine", "code.Mine"]
-    }
-    config |= {"model_type": "made_up", "tokenizer_class": "Mine"}
-    path.write_text(json.dumps(config))
-    loads = [lambda: load_base(str(folder), "float32", "cpu")]
-    loads += [lambda: meta_model(str(folder))] if part == "config.json" else []
-    for load in loads:
-        with pytest.raises(InputError, match="cannot be loaded") as refused:
-            load()
-        assert "\n" not in str(refused.value)
-    assert not marker.exists()

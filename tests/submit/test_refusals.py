@@ -471,3 +471,16 @@ def test_names_that_a_terminal_would_obey(submission, made_up_root):
         assert report.name.isprintable()
         assert report.detail.isprintable()
         report.name.encode()
+
+
+def test_a_page_that_is_not_that_of_its_checksum(submission, made_up_root):
+    """As the reader of runs has it; without it only the changed number would be seen."""
+    path = submission / "retrieval" / "layer-002.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    table = pq.read_table(path)
+    pq.write_table(table, path, **options)
+    data = path.read_bytes()
+    first = np.array(table.column("accuracy")[:2].to_pylist()).tobytes()
+    place = data.index(first)
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert "CRC" in refusal(submission, made_up_root)

@@ -19,8 +19,12 @@ from xlt_bench.languages import language
 from xlt_bench.runs import write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-MAX_RANK, MAX_ALPHA = 65_536, 1_000_000
-# peft's own, named here so that no torch is imported for it.
+
+
+# Beyond these a configuration is broken or hostile: a rank is at most a layer's width.
+_MAX_RANK = 65_536
+_MAX_ALPHA = 1_000_000
+# peft's own, named here so that no torch is imported for them.
 _KINDS = frozenset(
     """ADALORA ADAMSS ADAPTION_PROMPT BEFT BOFT C3A CARTRIDGE CPT DEFT DELORA FOURIERFT FROD GLORA
     GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA LOKR LORA MISS MULTITASK_PROMPT_TUNING OFT OSF PEANUT
@@ -96,44 +100,12 @@ def find_adapter(name: str) -> AdapterFiles:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         with safe_open(weights, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (ValueError, OSError, RecursionError, SafetensorError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise InputError(f"adapter {name}: {CONFIG} holds no JSON object; is it a PEFT adapter?")
-    _check_config(name, config)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     return AdapterFiles(name, folder, config, digest, shapes)
-
-
-def _check_config(name: str, config: dict[str, Any]) -> None:
-    """Raise InputError for a configuration that peft would run code for, or could not build."""
-    where = f"adapter {name}: {CONFIG}: "
-    if config.get("auto_mapping") is not None:
-        # peft imports the modules that it names.
-        raise InputError(f"{where}auto_mapping names code to be imported, which is not done")
-    kind = config.get("peft_type")
-    if not isinstance(kind, str):
-        raise InputError(f"{where}no peft_type")
-    if kind not in _KINDS:
-        raise unknown("peft_type", one_line(kind, 60), sorted(_KINDS))
-    for key in ("rank_pattern", "alpha_pattern"):
-        if not isinstance(config.get(key) or {}, dict):
-            raise InputError(f"{where}{key} is no object")
-    ranks = {"r": config.get("r"), **(config.get("rank_pattern") or {})}
-    alphas = {"lora_alpha": config.get("lora_alpha"), **(config.get("alpha_pattern") or {})}
-    for key, rank in ranks.items():
-        # Other kinds may have none; what is there must be a rank.
-        if rank is None and kind != "LORA":
-            continue
-        if type(rank) is not int or not 1 <= rank <= MAX_RANK:
-            shown = one_line(repr(rank), 40)
-            raise InputError(f"{where}{one_line(key, 60)} is {shown}, no rank of 1 to {MAX_RANK}")
-    for key, alpha in alphas.items():
-        if alpha is None and kind != "LORA":
-            continue
-        if type(alpha) not in (int, float) or not abs(alpha) <= MAX_ALPHA:
-            shown = one_line(repr(alpha), 40)
-            raise InputError(f"{where}{one_line(key, 60)} is {shown}, no number up to {MAX_ALPHA}")
 
 
 def _download(name: str) -> Path:
@@ -160,10 +132,16 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
     """Raise InputError, in one line, if the adapter does not fit the (meta or real) base model."""
     kind = adapter.config.get("peft_type")
     task = adapter.config.get("task_type")
+    if not isinstance(kind, str):
+        raise InputError(f"adapter {adapter.name}: adapter_config.json has no peft_type")
+    if kind not in _KINDS:
+        raise unknown(f"peft_type of adapter {adapter.name}", one_line(kind, 60), sorted(_KINDS))
     if task not in (None, "CAUSAL_LM"):
         raise InputError(f"adapter {adapter.name} is for {task}, not for CAUSAL_LM")
+    _check_mapping(adapter)
     if kind != "LORA":
         return
+    _check_lora(adapter)
     linear = {
         name: module.weight.shape
         for name, module in model.named_modules()
@@ -185,6 +163,37 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
             raise InputError(
                 f"adapter {adapter.name} does not fit {model_name}: {path} has size {wanted}, the "
                 f"adapter's lora_{rest[0]} {got} (it was trained on {trained_on})"
+            )
+
+
+def _check_mapping(adapter: AdapterFiles) -> None:
+    """Raise InputError where the adapter names code outside transformers to be imported."""
+    mapping = adapter.config.get("auto_mapping") or {}
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
+    if library is not None and str(library).split(".")[0] != "transformers":
+        raise InputError(
+            f"adapter {adapter.name}: auto_mapping in {CONFIG} names code of its own "
+            f"({str(library)[:80]!r}), which is not run; remove the key"
+        )
+
+
+def _check_lora(adapter: AdapterFiles) -> None:
+    """Raise InputError for a rank or alpha that no LoRA has."""
+    config = adapter.config
+    patterns = [config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}]
+    if not all(isinstance(pattern, dict) for pattern in patterns):
+        raise InputError(f"adapter {adapter.name}: rank_pattern or alpha_pattern is no mapping")
+    for rank in [config.get("r", 8), *patterns[0].values()]:
+        if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
+            raise InputError(
+                f"adapter {adapter.name}: rank {str(rank)[:40]} in {CONFIG} is none from 1 to "
+                f"{_MAX_RANK:,}"
+            )
+    for alpha in [config.get("lora_alpha", 8), *patterns[1].values()]:
+        if type(alpha) not in (int, float) or not 0 < alpha < _MAX_ALPHA:
+            raise InputError(
+                f"adapter {adapter.name}: lora_alpha {str(alpha)[:40]} in {CONFIG} is no number "
+                f"from 0 to {_MAX_ALPHA:,}"
             )
 
 

@@ -53,7 +53,8 @@ def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[d
     def pool(layer: int) -> Callable[[Any, Any, Any], None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
-            pooled[layer] = mean_pool(hidden, mask)
+            # Layers may lie on several devices.
+            pooled[layer] = mean_pool(hidden, mask.to(hidden.device))
 
         return hook
 

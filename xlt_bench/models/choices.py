@@ -8,7 +8,7 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.models.adapters import looks_local, split_revision
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
-_DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "musa")
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "musa")
 
 
 def check_model(name: str) -> None:

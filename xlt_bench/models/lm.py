@@ -193,7 +193,7 @@ class XltLM(HFLM):  # type: ignore[misc]
         decoder = base_model(self.model).get_decoder()
         with pooled_layers(self.model, mask, layers) as pooled:
             decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-        return torch.stack([pooled[layer] for layer in layers], dim=1).cpu()
+        return torch.stack([pooled[layer].cpu() for layer in layers], dim=1)
 
     def hidden_states(self, requests: list[Instance]) -> list[dict[str, float]]:
         """lm-eval's retrieval requests: for each direction its accuracy per layer.

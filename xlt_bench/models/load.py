@@ -15,6 +15,8 @@ from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
 from xlt_bench.processes import local_rank, world_size
 
+# Said outright: by default transformers asks at the terminal, and runs a model's code on "y".
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
@@ -32,8 +34,13 @@ class Base:
 def choose_device(device: str | None) -> str:
     """The device asked for, else CUDA where there is one, else the CPU.
 
-    Of several processes each takes the GPU of its own number.
+    Of several processes each takes the GPU of its own number. `auto` spreads the layers of a model
+    over all GPUs, by accelerate's device map.
     """
+    if device == "auto":
+        if world_size() > 1:
+            raise InputError("--device auto takes all GPUs: run it without torchrun")
+        return device
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and world_size() > 1:
@@ -51,11 +58,9 @@ def meta_model(name: str) -> Any:
     check_model(name)
     repo, revision = split_revision(name)
     try:
-        config = AutoConfig.from_pretrained(
-            repo, revision=revision or "main", trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+            return AutoModelForCausalLM.from_config(config, **_NO_CODE)  # type: ignore[no-untyped-call]
     except Exception as error:  # transformers raises many kinds, all meaning "no such model"
         line = str(error).strip().split("\n")[0]
         raise InputError(
@@ -68,22 +73,23 @@ def load_base(name: str, dtype: str, device: str) -> Base:
     check_dtype(dtype)
     repo, revision = split_revision(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            repo, revision=revision or "main", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
         model = AutoModelForCausalLM.from_pretrained(
             repo,
             revision=revision or "main",
             dtype=DTYPES.get(dtype, "auto"),
             use_safetensors=True,
-            trust_remote_code=False,  # not even a question, which transformers would ask
+            **_NO_CODE,
+            device_map="auto" if device == "auto" else None,
         )
     except Exception as error:  # as in meta_model
         line = str(error).strip().split("\n")[0]
         raise InputError(f"model {name} cannot be loaded: {line}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval()  # type: ignore[arg-type]
+    if device != "auto":
+        model = model.to(device)  # type: ignore[arg-type]
+    model = model.eval()  # type: ignore[no-untyped-call]
     commit = getattr(model.config, "_commit_hash", None) or revision
     return Base(name, model, tokenizer, commit, weights_digest(Path(repo)))
 

@@ -203,7 +203,7 @@ def read_parquet(
     """
     data = read_bytes(path, MAX_PACKED)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if not file.schema_arrow.equals(schema):
             raise InputError(f"{path.name}: its columns are not {', '.join(schema.names)}")
         found = file.metadata

@@ -1,0 +1,382 @@
+"""The paper's tables with our numbers below its own, and its figures as points and charts."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from math import atanh, sqrt, tanh
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, cast
+
+import numpy as np
+
+from xlt_bench.compare import Comparison, compare_systems, load_system
+from xlt_bench.compare import System as Answers
+from xlt_bench.data.root import data_root
+from xlt_bench.languages import LANGUAGES, Family, units
+from xlt_bench.metrics.paired import ALPHA
+from xlt_bench.reproduce.steps import Project, Step, languages_of, task_of
+from xlt_bench.reproduce.tables import (
+    BASE,
+    RETRIEVAL,
+    Column,
+    Curves,
+    Panel,
+    Reproduction,
+    Row,
+    Scatter,
+    System,
+)
+from xlt_bench.runs import layer_path, read_plan, read_record
+from xlt_bench.tables import Table
+from xlt_bench.train.recipe import load_recipe
+
+Pairs = Mapping[tuple[str, str], float]
+"""Retrieval accuracy by ordered pair."""
+Point = dict[str, Any]
+
+_PUBLISHED = Path(__file__).parents[1] / "store" / "published.csv"
+_BESIDE = {"slot_f1": "slot_f1_midalign"}
+"""What is laid beside a published metric: the scorer that does what the authors' script does."""
+_WIDE = 12  # columns; a table of more is turned
+_Key = tuple[str, str, str, str, str, str, str]
+
+
+@cache
+def published() -> dict[_Key, float]:
+    """The paper's figures, by table, task, model, row, split, unit and metric."""
+    names = ("paper_table", "task", "model", "row", "split", "unit", "metric")
+    with _PUBLISHED.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        cast(_Key, tuple(row[name] for name in names)): float(row["value"])
+        for row in rows
+        if row["usable"] == "yes"
+    }
+
+
+class Results:
+    """What the finished steps of a project have measured; None where one is missing."""
+
+    def __init__(self, project: Project) -> None:
+        self._project, self._settings = project, project.settings
+        self.scores = cache(self._scores)
+        self.layers = cache(self._layers)
+        self.answers = cache(self._answers)
+
+    def run(self, system: System, seed: int, task: str) -> Path | None:
+        """The run folder of a finished evaluation."""
+        folder = Step(system, seed, task).folder(self._settings.output)
+        return folder if (folder / "record.json").exists() else None
+
+    def _scores(self, system: System, seed: int, task: str) -> dict[tuple[str, str], float] | None:
+        """By metric and unit."""
+        run = self.run(system, seed, task)
+        rows = read_record(run).results.scores if run else []
+        return {(row.metric, row.unit): row.value for row in rows} if run else None
+
+    def _layers(self, system: System, seed: int) -> dict[int, Pairs] | None:
+        """Retrieval by layer and pair."""
+        if (run := self.run(system, seed, "retrieval")) is None:
+            return None
+        from xlt_bench.submit.reading import read_accuracies
+
+        plan = read_plan(run)
+        found: dict[int, Pairs] = {}
+        for layer in plan.layers:
+            table = read_accuracies(layer_path(run, layer), plan.units["flores"]).to_pydict()
+            pairs = zip(table["source"], table["target"], strict=True)
+            found[layer] = dict(zip(pairs, table["accuracy"], strict=True))
+        return found
+
+    def _answers(self, system: System, seed: int, task: str) -> Answers | None:
+        """For paired tests."""
+        run = self.run(system, seed, task)
+        root = data_root(self._settings.data_dir)
+        return load_system(str(run), Path(), root) if run else None
+
+    def value(self, panel: Panel, row: Row, column: Column, seed: int) -> float | None:
+        """A cell of a panel."""
+        if row.metrics and column.metric not in row.metrics:
+            return None
+        if column.metric == RETRIEVAL:
+            layers = self.layers(row.system, seed)
+            return mean_retrieval(layers, languages_of(panel.task)) if layers else None
+        ours = self._by_unit(panel, row.system, column, seed)
+        if column.of == "score":
+            names = split_units(panel.task, column, panel.aligned)
+            return fmean(ours[name] for name in names) if set(names) <= set(ours) else None
+        if panel.baseline is None or row.system == panel.baseline:
+            return None
+        theirs = self._by_unit(panel, panel.baseline, column, seed)
+        names = split_units(panel.task, column, alignment_languages(row.system))
+        if not names or not set(names) <= set(ours) & set(theirs):
+            return None
+        gains = [ours[name] - theirs[name] for name in names]
+        return fmean(gains) if column.of == "gain" else stdev(gains)
+
+    def _by_unit(self, panel: Panel, system: System, column: Column, seed: int) -> dict[str, float]:
+        metric = _BESIDE.get(column.metric, column.metric)
+        found = self.scores(system, seed, panel.task) or {}
+        return {unit: value for (name, unit), value in found.items() if name == metric}
+
+
+def mean_retrieval(layers: Mapping[int, Pairs], languages: Sequence[str]) -> float:
+    """The paper's aggregate: over the even layers and all ordered pairs of the languages."""
+    return fmean(among(pairs, languages) for layer, pairs in layers.items() if layer % 2 == 0)
+
+
+def among(pairs: Pairs, languages: Sequence[str]) -> float:
+    """The mean over the ordered pairs of some languages."""
+    chosen = set(languages)
+    return fmean(value for pair, value in pairs.items() if set(pair) <= chosen)
+
+
+def of_language(pairs: Pairs, code: str, languages: Sequence[str]) -> float:
+    """The mean over a language's pairs with the others, both ways."""
+    chosen = set(languages)
+    return fmean(v for pair, v in pairs.items() if code in pair and set(pair) <= chosen)
+
+
+def alignment_languages(system: System) -> list[str]:
+    """What a system was aligned on."""
+    recipes = [load_recipe(name) for name in (system.recipe, system.merged_with) if name]
+    return [code for one in recipes if one.alignment for code in one.alignment.languages]
+
+
+def split_units(task: Family, column: Column, aligned: Sequence[str]) -> list[str]:
+    """The units that a column is the mean of."""
+    if column.unit:
+        return [column.unit]
+    if column.split == "aligned":
+        return [unit for unit in units(task) if unit in aligned]
+    setting, _, side = column.split.partition(" ")
+    found = [unit for unit, one in units(task).items() if one == setting]
+    if side:
+        found = [unit for unit in found if unit.endswith("-en") == (side == "into English")]
+    return found
+
+
+def report(name: str, wanted: Reproduction, project: Project) -> tuple[list[Table], list[Any]]:
+    """A table or figure: its tables for reading, and its charts (of altair), if any."""
+    results, seeds = Results(project), range(1, project.settings.seeds + 1)
+    tables: list[Table] = []
+    charts: list[Any] = []
+    for part in wanted.parts:
+        if isinstance(part, Panel):
+            tables.append(panel_table(name, wanted, part, results, project))
+            tables += gain_tables(part, results, seeds)
+        elif isinstance(part, Curves):
+            points = list(curve_points(part, results, seeds))
+            tables.append(_curve_table(wanted, points, project))
+            charts += [_curve_chart(points)] if points else []
+        else:
+            points = list(scatter_points(part, results, seeds))
+            tables.append(_scatter_table(wanted, part, points))
+            charts += [_scatter_chart(points)] if points else []
+    return tables, charts
+
+
+def panel_table(
+    name: str, wanted: Reproduction, panel: Panel, results: Results, project: Project
+) -> Table:
+    """Each row of the paper's table as published, by model, and as measured."""
+    seeds = range(1, project.settings.seeds + 1)
+    number, figures = name.removeprefix("table"), published()
+    model = Path(project.settings.model).name
+    rows = []
+    for row in panel.rows:
+        for other, title in row.published.items():
+            keys = [(number, panel.task, other, title, *c.published) for c in panel.columns]
+            rows.append(
+                [row.label, f"{other}, published", *(_cell([figures.get(k)]) for k in keys)]
+            )
+        cells = [
+            _cell([results.value(panel, row, column, seed) for seed in seeds])
+            for column in panel.columns
+        ]
+        rows.append([row.label, f"{model}, measured", *cells])
+    columns = ["", "", *(column.title for column in panel.columns)]
+    if len(columns) > _WIDE:
+        columns, *rows = [list(line) for line in zip(*[columns, *rows], strict=True)]
+        columns = [" ".join(pair).strip() for pair in zip(columns, rows[0], strict=True)]
+        rows = rows[1:]
+    return Table(
+        f"{wanted.title}: {panel.task}", columns, rows, [*wanted.notes, *_notes(panel, project)]
+    )
+
+
+def _notes(panel: Panel, project: Project) -> list[str]:
+    settings = project.settings
+    notes = []
+    if panel.task == "massive" and any(column.metric == "slot_f1" for column in panel.columns):
+        notes.append(
+            "F1 by the authors' scorer (slot_f1_midalign); gains below by the ranked slot_f1."
+        )
+    if settings.limit:
+        notes.append(f"Measured on the first {settings.limit} items of each unit.")
+    if settings.steps:
+        notes.append(f"Trained for {settings.steps} updates of each objective.")
+    if settings.seeds > 1:
+        notes.append(f"Mean ± standard deviation of {settings.seeds} seeds.")
+    return notes
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    """A mean, and its spread over several; empty where a value is missing."""
+    there = [value for value in values if value is not None]
+    if not there or len(there) < len(values):
+        return ""
+    spread = f" ± {stdev(there):.1f}" if len(there) > 1 else ""
+    return f"{fmean(there):.1f}{spread}"
+
+
+def gain_tables(panel: Panel, results: Results, seeds: Sequence[int]) -> Iterator[Table]:
+    """Gains over the panel's baseline with paired bootstrap, a table for each evaluation."""
+    if panel.baseline is None:
+        return
+    label = next(row.label for row in panel.rows if row.system == panel.baseline)
+    for task in dict.fromkeys(task_of(panel, column.metric) for column in panel.columns):
+        rows = []
+        for row in panel.rows:
+            for seed in seeds if row.system not in (panel.baseline, BASE) else ():
+                ours = results.answers(row.system, seed, task)
+                theirs = results.answers(panel.baseline, seed, task)
+                for one in compare_systems(ours, theirs)[0] if ours and theirs else ():
+                    rows.append([row.label, str(seed), one.metric, *_gain_cells(one)])
+        if rows:
+            columns = ["", "seed", "metric", *_SPLITS]
+            note = f"95 % interval of a paired bootstrap; * p < {ALPHA:g}. Significant by language "
+            note += "(Holm): gains + losses."
+            yield Table(f"Gains over {label}: {task}", columns, rows, [note])
+
+
+_SPLITS = ("supervised", "transfer", "aligned", "all", "significant by language")
+
+
+def _gain_cells(one: Comparison) -> list[str]:
+    means = {mean.split: mean.gain for mean in one.means}
+    cells = []
+    for split in _SPLITS[:-1]:
+        found = means.get(split)
+        cells.append(
+            f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+            + (" *" if found.p < ALPHA else "")
+            if found
+            else ""
+        )
+    clear = [row.gain.value for row in one.units if row.p_holm < ALPHA]
+    up = sum(value > 0 for value in clear)
+    return [*cells, f"{up} + {len(clear) - up} of {len(one.units)}"]
+
+
+def curve_points(part: Curves, results: Results, seeds: Sequence[int]) -> Iterator[Point]:
+    """`line`, `layer`, `accuracy` (a mean over seeds): what is missing has no points."""
+    for label, system in part.systems.items():
+        runs = [results.layers(system, seed) for seed in (seeds if system != BASE else [1])]
+        there = [run for run in runs if run is not None]
+        for group in part.groups if there and len(there) == len(runs) else ():
+            line = label if len(part.groups) == 1 else f"{label}, {group}"
+            for layer in there[0]:
+                value = fmean(_group_accuracy(run[layer], group) for run in there)
+                yield {"line": line, "layer": layer, "accuracy": value}
+
+
+def _group_accuracy(pairs: Pairs, group: str) -> float:
+    everyone = list(units("flores"))
+    if group == "low-resource languages":
+        low = [code for code in everyone if LANGUAGES[code].resource == "low"]
+        return fmean(of_language(pairs, code, everyone) for code in low)
+    return among(pairs, everyone if group == "35 languages" else languages_of("massive"))
+
+
+def scatter_points(part: Scatter, results: Results, seeds: Sequence[int]) -> Iterator[Point]:
+    """`language`, `setting`, `retrieval` of the bare model in its middle layer, `score`."""
+    layers = results.layers(BASE, 1)
+    runs = [results.scores(part.system, seed, part.task) for seed in seeds]
+    there = [run for run in runs if run is not None]
+    if layers is None or len(there) < len(runs):
+        return
+    middle, metric = (
+        layers[max(layers) // 2],
+        {"massive": "slot_f1", "uner": "entity_f1"}[part.task],
+    )
+    for unit, setting in units(part.task).items():
+        yield {
+            "language": unit,
+            "setting": str(setting),
+            "retrieval": of_language(middle, unit, list(units("flores"))),
+            "score": fmean(run[metric, unit] for run in there),
+        }
+
+
+def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float, float]:
+    """Pearson's r with Fisher's 95 % interval, and Spearman's; NaN where nothing varies."""
+    import pandas as pd
+
+    r = float(np.corrcoef(x, y)[0, 1])
+    rho = float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
+    if not abs(r) < 1 or len(x) < 4:
+        return r, r, r, rho
+    half = 1.959964 / sqrt(len(x) - 3)
+    return r, tanh(atanh(r) - half), tanh(atanh(r) + half), rho
+
+
+def _curve_table(wanted: Reproduction, points: Sequence[Point], project: Project) -> Table:
+    lines = list(dict.fromkeys(point["line"] for point in points))
+    layers = sorted({point["layer"] for point in points})
+    values = {(point["layer"], point["line"]): f"{point['accuracy']:.1f}" for point in points}
+    rows = [[str(layer), *(values[layer, line] for line in lines)] for layer in layers]
+    notes = [*wanted.notes, "Measured; the paper prints no numbers of its figures."]
+    if project.settings.limit:
+        notes.append(f"The first {project.settings.limit} sentences alone.")
+    return Table(f"{wanted.title}: retrieval accuracy by layer", ["layer", *lines], rows, notes)
+
+
+def _scatter_table(wanted: Reproduction, part: Scatter, points: Sequence[Point]) -> Table:
+    notes = ["Measured; the paper prints no numbers of its figures."]
+    for split in ("transfer", "all"):
+        chosen = [p for p in points if split in ("all", p["setting"])]
+        if len(chosen) > 3:
+            r, low, high, rho = correlation(
+                [p["retrieval"] for p in chosen], [p["score"] for p in chosen]
+            )
+            notes.append(
+                f"{split} ({len(chosen)}): Pearson {r:.2f} ({low:.2f} to {high:.2f}), "
+                f"Spearman {rho:.2f}."
+            )
+    rows = [
+        [p["language"], p["setting"], f"{p['retrieval']:.1f}", f"{p['score']:.1f}"] for p in points
+    ]
+    columns = ["language", "setting", "retrieval, bare model, middle layer", f"score, {part.task}"]
+    return Table(f"{wanted.title}: retrieval and transfer", columns, rows, notes)
+
+
+def _curve_chart(points: Sequence[Point]) -> Any:
+    import altair as alt
+    import pandas as pd
+
+    return (
+        alt.Chart(pd.DataFrame(points))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("accuracy:Q", title="retrieval accuracy (%)"),
+            color=alt.Color("line:N", title=None),
+            strokeDash=alt.StrokeDash("line:N", title=None),
+        )
+    )
+
+
+def _scatter_chart(points: Sequence[Point]) -> Any:
+    import altair as alt
+    import pandas as pd
+
+    base = alt.Chart(pd.DataFrame(points)).encode(
+        x=alt.X("retrieval:Q", title="retrieval accuracy of the bare model, middle layer (%)"),
+        y=alt.Y("score:Q", title="score after fine-tuning"),
+    )
+    dots = base.mark_point(filled=True).encode(color=alt.Color("setting:N", title=None))
+    return dots + base.mark_text(dx=10).encode(text="language:N")

@@ -1,0 +1,405 @@
+"""What a reproduction has to train, merge and evaluate; what of it is done; doing the rest.
+
+OUTPUT/reproduction.json              the settings; other ones are refused
+OUTPUT/adapters/<system>.seed<n>/     trainings and merges, shared by all tables
+OUTPUT/evaluations/<system>.seed<n>/<task>/    run folders; `base` has no seed
+OUTPUT/<table>.md                     the table, published and measured
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.languages import Family, other_side, units
+from xlt_bench.options import Options, load_items, plan_units, prepare
+from xlt_bench.reproduce.tables import (
+    BASE,
+    REPRODUCTIONS,
+    RETRIEVAL,
+    Curves,
+    Panel,
+    Reproduction,
+    System,
+)
+from xlt_bench.runs import write_json
+from xlt_bench.train.recipe import Recipe, load_recipe
+
+WEIGHTS = "adapter_model.safetensors"
+EVALUATIONS = 5
+"""Of a training of `--steps`: as often as the paper's patience has room for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `xlt-bench reproduce` was asked for; `steps` are updates of each objective."""
+
+    model: str
+    output: Path
+    seeds: int = 1
+    limit: int | None = None
+    steps: int | None = None
+    changes: Sequence[str] = ()
+    dtype: str = "auto"
+    device: str | None = None
+    batch_size: str = "auto"
+    chat_template: str | None = None
+    data_dir: str | None = None
+    comet: str | None = None
+    """The checkpoint that translations are scored with, None for no COMET."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all tables of one OUTPUT share."""
+        names = ("model", "limit", "steps", "changes", "dtype", "chat_template", "data_dir")
+        chosen = {name: value for name, value in asdict(self).items() if name in names}
+        return dict(json.loads(json.dumps(chosen)))  # as it is read again
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training or a merge (`task` is None), or an evaluation of a system."""
+
+    system: System
+    seed: int
+    task: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The system with its seed; the bare model has none."""
+        return "base" if self.system == BASE else f"{self.system.name}.seed{self.seed}"
+
+    @property
+    def what(self) -> str:
+        """What is done, for the plan."""
+        if self.task:
+            return f"evaluate {self.task}"
+        return "merge" if self.system.merged_with else "train"
+
+    def folder(self, output: Path) -> Path:
+        """Where its result lies."""
+        if self.task is None:
+            return output / "adapters" / self.name
+        return output / "evaluations" / self.name / self.task
+
+
+def reproduction(name: str, tasks: Sequence[str] = ()) -> Reproduction:
+    """A table or figure by its name (`table2`), or its panels of some tasks alone.
+
+    Raises InputError that names the choices.
+    """
+    if name not in REPRODUCTIONS:
+        raise unknown("table", name, REPRODUCTIONS)
+    whole = REPRODUCTIONS[name]
+    there = [part.task for part in whole.parts if isinstance(part, Panel)]
+    for task in tasks:
+        if task not in there:
+            raise unknown(f"task of {name}", task, there)
+    parts = [part for part in whole.parts if not tasks or getattr(part, "task", None) in tasks]
+    return replace(whole, parts=parts)
+
+
+def steps(wanted: Reproduction, seeds: int) -> list[Step]:
+    """All steps in order: what is trained, what is merged of it, what is evaluated; each once."""
+    found: dict[Step, None] = {}
+    for seed in range(1, seeds + 1):
+        for system, task in needs(wanted):
+            for step in (*_making(system, seed), Step(system, seed if system != BASE else 1, task)):
+                found[step] = None
+    return sorted(found, key=lambda step: (step.task is not None, bool(step.system.merged_with)))
+
+
+def _making(system: System, seed: int) -> Iterator[Step]:
+    for recipe in (system.recipe, system.merged_with):
+        if recipe:
+            yield Step(System(recipe), seed)
+    if system.merged_with:
+        yield Step(system, seed)
+
+
+def needs(wanted: Reproduction) -> Iterator[tuple[System, str]]:
+    """The evaluations, as system and task (`retrieval` beside the text tasks); some come twice."""
+    for part in wanted.parts:
+        if isinstance(part, Panel):
+            for row in part.rows:
+                for column in part.columns:
+                    if not row.metrics or column.metric in row.metrics:
+                        yield row.system, task_of(part, column.metric)
+        elif isinstance(part, Curves):
+            yield from ((system, "retrieval") for system in part.systems.values())
+        else:
+            yield BASE, "retrieval"
+            yield part.system, part.task
+
+
+def task_of(panel: Panel, metric: str) -> str:
+    """The evaluation that a panel's metric comes from."""
+    return "retrieval" if metric == RETRIEVAL else panel.task
+
+
+def languages_of(task: Family) -> list[str]:
+    """The languages that a task's retrieval is over: 20 of slot filling, 9 of translation."""
+    if task == "wmt23":
+        return ["en", *dict.fromkeys(other_side(unit) for unit in units(task))]
+    return list(units(task))
+
+
+class Project:
+    """An OUTPUT with its settings: what is done in it, what a step costs, and doing it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Check the settings. Raises InputError for an OUTPUT of other ones, before any work."""
+        from xlt_bench.models.chat import check_template
+        from xlt_bench.models.choices import check_device, check_dtype, check_model
+
+        self.settings = settings
+        for name in ("seeds", "limit", "steps"):
+            value = getattr(settings, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} must be at least 1, not {value}")
+        check_model(settings.model)
+        check_dtype(settings.dtype)
+        check_device(settings.device)
+        check_template(settings.chat_template)
+        self._check_identity()
+
+    def _check_identity(self) -> None:
+        path = self.settings.output / "reproduction.json"
+        if not path.exists():
+            return
+        try:
+            old = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise InputError(f"{path} is damaged; choose another --output") from None
+        for key, value in self.settings.identity.items():
+            if old.get(key) != value:
+                raise InputError(
+                    f"{self.settings.output} was begun with another {key.replace('_', ' ')}: "
+                    f"{old.get(key)} there, {value} now; choose another --output"
+                )
+
+    def recipe(self, step: Step) -> Recipe:
+        """The recipe that a training step follows, with the settings' changes."""
+        return load_recipe(str(step.system.recipe), self._changes(step))
+
+    def _changes(self, step: Step) -> list[str]:
+        """Those of a training; of `task` or `alignment` only where its recipe has one."""
+        plain = load_recipe(str(step.system.recipe))
+        changes = [f"training.seed={step.seed}"]
+        if self.settings.steps:
+            stride = plain.updates_a_task_batch
+            every = max(1, self.settings.steps // EVALUATIONS) * stride
+            changes += [f"training.max_steps={self.settings.steps * stride}"]
+            changes += [f"training.eval_steps={every}"]
+        for change in self.settings.changes:
+            section = change.partition(".")[0]
+            if section not in ("task", "alignment") or getattr(plain, section):
+                changes.append(change)
+        return changes
+
+    def command(self, step: Step) -> str:
+        """A step as a command of its own, for a scheduler or torchrun; its result is the same."""
+        settings, folder = self.settings, str(step.folder(self.settings.output))
+        named: dict[str, Any] = {"--model": settings.model, "--output": folder}
+        common = {"--data-dir": settings.data_dir, "--chat-template": settings.chat_template}
+        if step.what == "merge":
+            words, (task, alignment) = ["merge"], self._parts(step)
+            named |= {"--task": task, "--alignment": alignment}
+        elif step.task is None:
+            words = ["train", str(step.system.recipe)]
+            words += [word for change in self._changes(step) for word in ("--set", change)]
+            named |= common
+        else:
+            words, options = ["evaluate"], self.options(step)
+            if step.task == "wmt23" and settings.comet:
+                named |= {"--comet-model": settings.comet}
+                words.append("--comet")
+            for name in ("limit", "dtype", "device", "batch_size"):
+                named[f"--{name.replace('_', '-')}"] = getattr(options, name)
+            named |= common | {
+                "--tasks": step.task,
+                "--adapter": next(iter(options.adapters), None),
+            }
+            named["--languages"] = ",".join(options.languages)
+            named["--layers"] = ",".join(map(str, options.layers))
+        given = [word for name, value in named.items() if value for word in (name, str(value))]
+        return shlex.join(["xlt-bench", *words, *given])
+
+    def is_done(self, step: Step) -> bool:
+        """Whether a step's result is complete. Raises InputError for one of another recipe."""
+        folder = step.folder(self.settings.output)
+        if step.task:
+            return (folder / "record.json").exists() and self._has_comet(step)
+        if step.what == "train" and (folder / "training.json").exists():
+            try:
+                old = json.loads((folder / "training.json").read_text(encoding="utf-8"))["recipe"]
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{folder / 'training.json'} is damaged; remove {folder}"
+                ) from None
+            if old != self.recipe(step).model_dump(mode="json", exclude={"title", "paper"}):
+                raise InputError(
+                    f"{folder} holds another training than {step.system.recipe} with these "
+                    "settings; choose another --output"
+                )
+        return (folder / WEIGHTS).exists()
+
+    def _has_comet(self, step: Step) -> bool:
+        """Whether all translations have been scored with COMET, where that was asked for."""
+        if step.task != "wmt23" or self.settings.comet is None:
+            return True
+        from xlt_bench.comet.stored import read_comet
+        from xlt_bench.runs import read_plan
+
+        run = step.folder(self.settings.output)
+        plan = read_plan(run)
+        return set(read_comet(plan, run)) == set(plan.units["wmt23"])
+
+    def is_begun(self, step: Step) -> bool:
+        """Whether a step that is not done goes on from where it was."""
+        folder = step.folder(self.settings.output)
+        return step.what != "merge" and folder.is_dir() and any(folder.iterdir())
+
+    def options(self, step: Step) -> Options:
+        """What `evaluate` is asked for in an evaluation step."""
+        settings, languages = self.settings, list[str]()
+        if step.task == "retrieval" and step.system.recipe:
+            task = load_recipe(step.system.recipe).task
+            languages = languages_of(cast(Family, task.name if task else "massive"))
+        adapter = Step(step.system, step.seed).folder(settings.output)
+        return Options(
+            model=settings.model,
+            output=step.folder(settings.output),
+            adapters=[str(adapter)] if step.system.recipe else [],
+            tasks=[str(step.task)],
+            languages=languages,
+            limit=settings.limit,
+            layers=self.layers if step.task == "retrieval" else [],
+            dtype=settings.dtype,
+            device=settings.device,
+            batch_size=settings.batch_size,
+            chat_template=settings.chat_template,
+            data_dir=settings.data_dir,
+        )
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """Of retrieval: the even ones, and the middle where it is odd."""
+        from xlt_bench.metrics.retrieval import even_layers
+        from xlt_bench.models.blocks import count_layers
+
+        n_layers = count_layers(self._skeleton)
+        return sorted({*even_layers(n_layers), max(1, n_layers // 2)})
+
+    @cached_property
+    def _skeleton(self) -> Any:
+        from xlt_bench.models.load import meta_model
+
+        return meta_model(self.settings.model)
+
+    def run(self, step: Step, track: Any) -> None:
+        """Do a step, or go on with it; `track` is as for `evaluate`."""
+        write_json(self.settings.output / "reproduction.json", self.settings.identity)
+        do: dict[str, Callable[[Step, Any], None]] = {"train": self._train, "merge": self._merge}
+        do.get(step.what, self._evaluate)(step, track)
+        gc.collect()  # a trainer holds itself in a circle, and with it the model
+
+    def _train(self, step: Step, _track: Any) -> None:
+        from xlt_bench.train.run import TrainOptions, train
+
+        train(
+            TrainOptions(
+                recipe_name=str(step.system.recipe),
+                recipe=self.recipe(step),
+                model=self.settings.model,
+                output=step.folder(self.settings.output),
+                data_dir=self.settings.data_dir,
+                chat_template=self.settings.chat_template,
+            )
+        )
+
+    def _merge(self, step: Step, _track: Any) -> None:
+        from xlt_bench.merge import MergeOptions, merge
+
+        folder = step.folder(self.settings.output)
+        shutil.rmtree(folder, ignore_errors=True)  # not done: a card without weights, at most
+        task, alignment = self._parts(step)
+        merge(
+            MergeOptions(task=task, alignment=alignment, output=folder, model=self.settings.model)
+        )
+
+    def _parts(self, step: Step) -> list[str]:
+        """The two adapters of a merge."""
+        parts = (step.system.recipe, step.system.merged_with)
+        return [str(Step(System(name), step.seed).folder(self.settings.output)) for name in parts]
+
+    def _evaluate(self, step: Step, track: Any) -> None:
+        from xlt_bench.evaluate import evaluate
+        from xlt_bench.scoring import score_run
+
+        run, root = step.folder(self.settings.output), data_root(self.settings.data_dir)
+        for _, record in evaluate(prepare(self.options(step)), track):
+            if step.task == "wmt23" and self.settings.comet:
+                from xlt_bench.comet.score import score_segments, with_comet
+
+                score_segments(run, root, self.settings.comet, track)
+                with_comet(run, record, score_run(run, root, record.alignment_languages))
+
+    def cost(self, step: Step) -> tuple[str, int]:
+        """A step's size in words, and the bytes that it will leave on disk (an estimate)."""
+        if step.task is None:
+            return self._training_cost(step)
+        options = self.options(step)
+        chosen = plan_units(options)
+        if step.task == "retrieval":
+            n, layers = len(chosen["flores"]), len(self.layers)
+            sentences = min(997, self.settings.limit or 997)
+            pairs = n * (n - 1)
+            words = f"{n} languages, {pairs:,} pairs, {layers} layers, {sentences} sentences"
+            return words, 2 * pairs * layers * sentences
+        items = self._items(cast(Family, step.task))
+        return f"{items:,} items", 60 * items
+
+    @cache  # noqa: B019  # one project a process
+    def _items(self, task: Family) -> int:
+        root, limit = data_root(self.settings.data_dir), self.settings.limit
+        return sum(map(len, load_items(root, {task: list(units(task))}, limit).values()))
+
+    def _training_cost(self, step: Step) -> tuple[str, int]:
+        recipe = self.recipe(step)
+        if step.system.merged_with:
+            return "0.9 task + 0.1 alignment", 2 * self._adapter_bytes(recipe)
+        return f"at most {self._updates(recipe):,} updates", self._adapter_bytes(recipe)
+
+    def _updates(self, recipe: Recipe) -> int:
+        """Those of a training that nothing stops early; data are read where no limit is set."""
+        if recipe.training.max_steps:
+            return recipe.training.max_steps
+        from xlt_bench.train.examples import load_items as load_task
+        from xlt_bench.train.pairs import load_pairs
+
+        root = data_root(self.settings.data_dir)
+        if recipe.task:
+            return recipe.updates(len(load_task(root, recipe.task, "train")))
+        assert recipe.alignment
+        return recipe.updates(sum(map(len, load_pairs(root, recipe.alignment).values())))
+
+    def _adapter_bytes(self, recipe: Recipe) -> int:
+        """Of a LoRA on all linear layers but the head, in float32."""
+        from torch import nn
+
+        sizes = [
+            module.in_features + module.out_features
+            for name, module in self._skeleton.named_modules()
+            if isinstance(module, nn.Linear) and not name.endswith("lm_head")
+        ]
+        return 4 * recipe.lora.r * sum(sizes)

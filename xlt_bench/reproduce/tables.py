@@ -1,0 +1,437 @@
+"""What the paper's tables and figures consist of: systems (rows), scores (columns), published rows.
+
+Data alone: nothing here imports torch. `published` names rows of store/published.csv by model.
+Tables 1 and 10 list data sets and languages (`xlt-bench languages`), Figure 2 is a drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xlt_bench.languages import Family, units
+
+RETRIEVAL = "retrieval_accuracy"
+LLAMA, QWEN = "Llama 3", "Qwen 2.5"
+
+
+@dataclass(frozen=True)
+class System:
+    """What answers: the bare model, a recipe's adapter, or that merged with another recipe's."""
+
+    recipe: str | None = None
+    merged_with: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder, without the seed."""
+        if self.recipe is None:
+            return "base"
+        return f"{self.recipe}-merged" if self.merged_with else self.recipe
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's mean over the units of a split, or in one unit; or gains over the SFT row.
+
+    `aligned` are the panel's alignment languages, for gains those of the row's own recipe.
+    """
+
+    title: str
+    metric: str
+    split: str
+    unit: str = ""
+    of: Literal["score", "gain", "gain, standard deviation"] = "score"
+
+    @property
+    def published(self) -> tuple[str, str, str]:
+        """Its key in published.csv: split, unit, metric."""
+        suffix = {
+            "score": "",
+            "gain": " gain",
+            "gain, standard deviation": " gain, standard deviation",
+        }
+        return self.split, self.unit, self.metric + suffix[self.of]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system, and what published.csv calls it, by model. `metrics`: all that it has, if few."""
+
+    label: str
+    system: System
+    published: Mapping[str, str] = field(default_factory=dict)
+    metrics: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rows and columns of one task. `baseline`: the row that gains are counted from."""
+
+    task: Family
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+    aligned: Sequence[str] = ()
+    baseline: System | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Retrieval by layer, a line for each system and group of languages."""
+
+    systems: Mapping[str, System]
+    groups: Sequence[Literal["35 languages", "low-resource languages", "20 languages"]]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A language's retrieval in the bare model's middle layer against a system's score."""
+
+    task: Family
+    system: System
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A table or figure of the paper."""
+
+    title: str
+    parts: Sequence[Panel | Curves | Scatter]
+    notes: Sequence[str] = ()
+
+
+BASE = System()
+_SLOTS = System("massive-baseline")
+_MIDDLE, _TOP, _BOTTOM = (System(f"massive-align-{at}") for at in ("middle", "top", "bottom"))
+_MT = System("wmt23-baseline")
+_MT_MIDDLE, _MT_TOP, _MT_BOTTOM = (
+    System(f"wmt23-align-{at}") for at in ("middle", "top", "bottom")
+)
+_LOW = ("cy", "ja", "jv", "sw", "tl")
+
+_F1 = [
+    Column("supervised F1", "slot_f1", "supervised"),
+    Column("transfer F1", "slot_f1", "transfer"),
+]
+_F1_SD = Column("SD of gains", "slot_f1", "transfer", of="gain, standard deviation")
+_COMET = [
+    Column("supervised COMET", "comet", "supervised"),
+    Column("transfer COMET (from en)", "comet", "transfer from English"),
+]
+_COMET_SD = Column("SD of gains", "comet", "transfer from English", of="gain, standard deviation")
+_RETRIEVAL = Column("retrieval", RETRIEVAL, "all")
+
+
+def _each(task: Family, metrics: Sequence[str]) -> list[Column]:
+    """A column for each unit and metric, as in the appendix."""
+    splits: dict[str, str] = {}
+    for unit, setting in units(task).items():
+        side = "into English" if unit.endswith("-en") else "from English"
+        splits[unit] = (
+            f"transfer {side}" if (task, setting) == ("wmt23", "transfer") else str(setting)
+        )
+    order = sorted(splits, key=lambda unit: splits[unit] != "supervised")
+    short = {"slot_f1": "", "bleu": " BLEU", "comet": " COMET"}
+    return [Column(u + short[m], m, splits[u], u) for m in metrics for u in order]
+
+
+def _by_layer(single: bool) -> list[Row]:
+    """SFT and the three layers of Table 3; Table 13 (not `single`) adds two layers at once."""
+    rows = [
+        Row("SFT baseline", _SLOTS, {LLAMA: "SFT"}),
+        Row("middle", _MIDDLE, {LLAMA: "alignment at layer 16 (middle)"}),
+        Row("top", _TOP, {LLAMA: "alignment at layer 32 (top)"}),
+        Row("bottom", _BOTTOM, {LLAMA: "alignment at layer 8 (bottom)"}),
+    ]
+    both = Row(
+        "middle + top",
+        System("massive-align-middle-top"),
+        {LLAMA: "alignment at the middle and top layers"},
+    )
+    return rows if single else [*rows, both]
+
+
+def _by_layer_mt(single: bool) -> list[Row]:
+    rows = [
+        Row("SFT baseline", _MT, {LLAMA: "SFT"}),
+        Row("middle", _MT_MIDDLE, {LLAMA: "alignment at layer 16 (middle)"}),
+        Row("top", _MT_TOP, {LLAMA: "alignment at layer 32 (top)"}),
+        Row("bottom", _MT_BOTTOM, {LLAMA: "alignment at layer 8 (bottom)"}),
+    ]
+    both = Row(
+        "middle + bottom",
+        System("wmt23-align-middle-bottom"),
+        {LLAMA: "alignment at the middle and bottom layers"},
+    )
+    return rows if single else [*rows, both]
+
+
+def _alone(label: str, recipe: str, published: str) -> Row:
+    return Row(label, System(recipe), {LLAMA: f"alignment alone: {published}"})
+
+
+_BOTH = {LLAMA: "SFT + alignment", QWEN: "SFT + alignment"}
+_SFT = {LLAMA: "SFT", QWEN: "SFT"}
+
+REPRODUCTIONS: dict[str, Reproduction] = {
+    "table2": Reproduction(
+        "Table 2: main results",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("base", BASE, {LLAMA: "base", QWEN: "base"}, [RETRIEVAL]),
+                    Row("SFT", _SLOTS, _SFT),
+                    Row("+ alignment", _MIDDLE, _BOTH),
+                ],
+                [*_F1, Column("aligned F1", "slot_f1", "aligned"), _RETRIEVAL],
+                _LOW,
+                _SLOTS,
+            ),
+            Panel(
+                "wmt23",
+                [
+                    Row("base", BASE, {LLAMA: "base", QWEN: "base"}),
+                    Row("SFT", _MT, _SFT),
+                    Row("+ alignment", _MT_MIDDLE, _BOTH),
+                ],
+                [
+                    Column(f"{title} {metric.upper()}", metric, split)
+                    for title, split in (
+                        ("supervised", "supervised"),
+                        ("X-en", "transfer into English"),
+                        ("en-X", "transfer from English"),
+                    )
+                    for metric in ("bleu", "comet")
+                ]
+                + [_RETRIEVAL],
+                baseline=_MT,
+            ),
+        ],
+        [
+            "Qwen 2.5's runs have alignment.temperature 1.5.",
+            "Retrieval after training on translation is inflated: ALMA's text holds FLORES dev.",
+        ],
+    ),
+    "table3": Reproduction(
+        "Table 3: where the alignment loss is placed",
+        [
+            Panel("massive", _by_layer(True), [*_F1, _F1_SD], _LOW, _SLOTS),
+            Panel("wmt23", _by_layer_mt(True), [*_COMET, _COMET_SD], baseline=_MT),
+        ],
+    ),
+    "table4": Reproduction(
+        "Table 4: more alignment languages",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("5 languages-en", _MIDDLE, {LLAMA: "alignment of 5 languages to English"}),
+                    Row(
+                        "all-English",
+                        System("massive-align-all-english"),
+                        {LLAMA: "all to English (38 pairs)"},
+                    ),
+                    Row(
+                        "all-all",
+                        System("massive-align-all-all"),
+                        {LLAMA: "all to all (238 pairs)"},
+                    ),
+                ],
+                _F1,
+                baseline=_MIDDLE,
+            )
+        ],
+        ["all-all: 295 pairs here, of which Tatoeba has at least 20 sentences."],
+    ),
+    "table5": Reproduction(
+        "Table 5: resource level of the alignment languages",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("SFT", _SLOTS, {LLAMA: "SFT"}),
+                    Row("low", _MIDDLE, {LLAMA: "alignment, low-resource languages"}),
+                    Row(
+                        "medium",
+                        System("massive-align-medium"),
+                        {LLAMA: "alignment, medium-resource languages"},
+                    ),
+                    Row(
+                        "high",
+                        System("massive-align-high"),
+                        {LLAMA: "alignment, high-resource languages"},
+                    ),
+                ],
+                [*_F1, Column("gain on aligned", "slot_f1", "aligned", of="gain")],
+                baseline=_SLOTS,
+            )
+        ],
+    ),
+    "table6": Reproduction(
+        "Table 6: alignment alone, by languages and domain",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("base", BASE, metrics=[RETRIEVAL]),
+                    _alone("multi", "align-only-multi", "multi {ar,es,ru,zh,sw}-en"),
+                    _alone("only de-en", "align-only-de", "only de-en"),
+                    _alone("only es-en", "align-only-es", "only es-en"),
+                    _alone("only zh-en", "align-only-zh", "only zh-en"),
+                    _alone(
+                        "de-en FLORES (oracle)", "align-only-de-flores", "de-en FLORES (oracle)"
+                    ),
+                    _alone(
+                        "de-en Tatoeba (different)",
+                        "align-only-de",
+                        "de-en Tatoeba (different domain)",
+                    ),
+                    _alone(
+                        "very distant domain",
+                        "align-only-de-far",
+                        "de-en IWSLT (very distant domain)",
+                    ),
+                ],
+                [_RETRIEVAL],
+            )
+        ],
+        ["The row base is not in the paper's table. Very distant: MASSIVE's commands for IWSLT."],
+    ),
+    "table7": Reproduction(
+        "Table 7: merging alignment and task modules",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("SFT", _SLOTS, {LLAMA: "SFT"}),
+                    Row("joint", _MIDDLE, {LLAMA: "SFT + alignment, joint"}),
+                    Row(
+                        "merge",
+                        System("massive-baseline", "align-only-multi"),
+                        {LLAMA: "SFT + alignment, merged"},
+                    ),
+                ],
+                _F1,
+                _LOW,
+                _SLOTS,
+            ),
+            Panel(
+                "wmt23",
+                [
+                    Row("SFT", _MT, {LLAMA: "SFT"}),
+                    Row("joint", _MT_MIDDLE, {LLAMA: "SFT + alignment, joint"}),
+                    Row(
+                        "merge",
+                        System("wmt23-baseline", "align-only-alma"),
+                        {LLAMA: "SFT + alignment, merged"},
+                    ),
+                ],
+                _COMET,
+                baseline=_MT,
+            ),
+        ],
+        ["Merged at the paper's weight, 0.9 for the task, as the exact sum of the two changes."],
+    ),
+    "table8": Reproduction(
+        "Table 8: JSON generation (UNER)",
+        [
+            Panel(
+                "uner",
+                [
+                    Row("SFT", System("uner-baseline"), {LLAMA: "SFT"}),
+                    Row("+ alignment", System("uner-align-middle"), {LLAMA: "SFT + alignment"}),
+                ],
+                [
+                    Column(f"{split} F1", "entity_f1", split)
+                    for split in ("supervised", "aligned", "transfer")
+                ],
+                ("da", "sv"),
+                System("uner-baseline"),
+            )
+        ],
+    ),
+    "table9": Reproduction(
+        "Table 9: English-only and multilingual fine-tuning",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("English-only", System("massive-english-only")),
+                    Row("multilingual", _SLOTS, {LLAMA: "SFT"}),
+                ],
+                _each("massive", ["slot_f1"]),
+                baseline=_SLOTS,
+            )
+        ],
+        ["The paper's English-only row is left out: its columns look shifted."],
+    ),
+    "table11": Reproduction(
+        "Table 11: slot filling by language",
+        [
+            Panel(
+                "massive",
+                [
+                    Row("SFT", _SLOTS, _SFT),
+                    Row(
+                        "align (middle)",
+                        _MIDDLE,
+                        {LLAMA: "alignment at layer 16 (middle)", QWEN: "alignment (middle)"},
+                    ),
+                    Row("align (top)", _TOP),
+                ],
+                _each("massive", ["slot_f1"]),
+                _LOW,
+                _SLOTS,
+            )
+        ],
+        ["The paper's row align (top) is left out: it is a copy of the middle's."],
+    ),
+    "table12": Reproduction(
+        "Table 12: translation by direction",
+        [
+            Panel(
+                "wmt23",
+                [Row("SFT", _MT, _SFT), Row("align (middle)", _MT_MIDDLE, _BOTH)],
+                _each("wmt23", ["bleu", "comet"]),
+                baseline=_MT,
+            )
+        ],
+    ),
+    "table13": Reproduction(
+        "Table 13: alignment at several layers",
+        [
+            Panel("massive", _by_layer(False), _F1, _LOW, _SLOTS),
+            Panel("wmt23", _by_layer_mt(False), _COMET, baseline=_MT),
+        ],
+    ),
+    "figure1": Reproduction(
+        "Figure 1: alignment of the bare model, and transfer after fine-tuning",
+        [
+            Curves({"base": BASE}, ["35 languages", "low-resource languages"]),
+            Scatter("massive", _SLOTS),
+        ],
+    ),
+    "figure3": Reproduction(
+        "Figure 3: retrieval before and after fine-tuning on the task alone",
+        [
+            Curves(
+                {
+                    "base": BASE,
+                    "SFT, English": System("massive-english-only"),
+                    "SFT, multilingual": _SLOTS,
+                },
+                ["20 languages"],
+            )
+        ],
+    ),
+    "figure4": Reproduction(
+        "Figure 4: retrieval by layer, by where the alignment loss is",
+        [
+            Curves(
+                {"SFT": _SLOTS, "bottom": _BOTTOM, "middle": _MIDDLE, "top": _TOP}, ["20 languages"]
+            )
+        ],
+    ),
+}
