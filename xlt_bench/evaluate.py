@@ -57,6 +57,11 @@ class Evaluation:
     lm: XltLM
     names: Mapping[str, str]
 
+    def choose(self, adapter: AdapterFiles | None) -> None:
+        """Answer with this adapter from now on."""
+        if adapter:
+            self.model.set_adapter(self.names[adapter.name])
+
 
 def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, Record]]:
     """Run everything; yields each run's folder and record as it is finished.
@@ -105,10 +110,10 @@ def _prepare(
         layers=layers,
     )
     systems: list[AdapterFiles | None] = [*adapters] or [None]
-    jobs = []
+    jobs, digests = [], _digests(request)
     for adapter in systems:
         its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
-        job = _open(request, common.model_copy(update=its), lm, track)
+        job = _open(request, common.model_copy(update=its), digests, lm, track)
         job.lm = lm
         jobs.append((job, adapter))
     return Evaluation(base, model, lm, names), jobs
@@ -129,10 +134,17 @@ def _plan(request: Request, **system: Any) -> Plan:
     )
 
 
-def _open(request: Request, plan: Plan, text_lm: TextLM, track: Any) -> Job:
+def _digests(request: Request) -> dict[str, str]:
+    """Of the items of each unit; the same for all systems of a request."""
+    languages = request.units.get("flores", [])
+    return item_digests(request.items, languages, request.options.limit, request.root)
+
+
+def _open(
+    request: Request, plan: Plan, digests: dict[str, str], text_lm: TextLM, track: Any
+) -> Job:
     """The job of a plan, its run folder opened."""
-    options, languages = request.options, request.units.get("flores", [])
-    digests = item_digests(request.items, languages, options.limit, request.root)
+    options = request.options
     run = run_folder(options, plan.adapter)
     from_first(partial(open_run, run, plan, digests))
     job = Job(run, plan, request.items, digests, request.root, text_lm, track=track)
@@ -148,8 +160,7 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     base, proofs = evaluation.base, {}
     for job, adapter in jobs:
         if finished_record(job) is None:
-            if adapter:
-                evaluation.model.set_adapter(evaluation.names[adapter.name])
+            evaluation.choose(adapter)
             proofs[job.run] = _proof(evaluation, job, adapter)
             answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL])
     system = hf_system(base)
@@ -195,7 +206,7 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
         layers=None,
         dtype="unknown",
     )
-    job = _open(request, plan, lm, track)
+    job = _open(request, plan, _digests(request), lm, track)
     if (record := from_first(partial(finished_record, job))) is None:
         _answer_share(job)
         record = finish(job, System(model), None) if rank() == 0 else None
@@ -205,9 +216,11 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
 
 def _answer_share(job: Job) -> None:
     """Answer what is this process's of the units that are left, and wait for the others."""
-    costs = unit_costs(job.items, job.plan.units.get("flores", []), job.plan.limit, job.root)
     todo = from_first(partial(unanswered, job))
-    answer(job, divide({unit: costs[unit] for unit in todo}, world_size())[rank()])
+    if world_size() > 1:
+        costs = unit_costs(job.items, job.plan.units.get("flores", []), job.plan.limit, job.root)
+        todo = divide({unit: costs[unit] for unit in todo}, world_size())[rank()]
+    answer(job, todo)
     wait()
 
 
@@ -238,8 +251,7 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
     first = rank() == 0
     if (found := from_first(partial(finished_record, job))) is not None:
         return found if first else None
-    if adapter:
-        evaluation.model.set_adapter(evaluation.names[adapter.name])
+    evaluation.choose(adapter)
     proof = _proof(evaluation, job, adapter) if first else None
     # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
     alone = len(evaluation.names) == 1

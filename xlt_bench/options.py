@@ -31,8 +31,8 @@ TASK_NAMES: dict[str, Family] = {
 }
 
 
-BACKENDS: dict[str, str | None] = {"hf": None, "vllm": "vllm", "openai": "tenacity"}
-"""What answers with text, and the package that it needs beyond ours."""
+BACKENDS = {"hf": None, "vllm": ("vllm", "vllm"), "openai": ("tenacity", "api")}
+"""What answers with text: the package that it needs beyond ours, and the extra of lm-eval."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def check_backend(options: Options) -> None:
     """Raise InputError for an unknown or missing engine, and for options that it cannot take."""
     if options.backend not in BACKENDS:
         raise unknown("backend", options.backend, BACKENDS)
-    if package := BACKENDS[options.backend]:
+    if needed := BACKENDS[options.backend]:
+        package, extra = needed
         if find_spec(package) is None:
-            extra = {"vllm": "vllm", "openai": "api"}[options.backend]
             raise InputError(
                 f"--backend {options.backend} needs {package}: pip install 'lm_eval[{extra}]'"
             )

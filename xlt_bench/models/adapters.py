@@ -24,13 +24,6 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Beyond these a configuration is broken or hostile: a rank is at most a layer's width.
 _MAX_RANK = 65_536
 _MAX_ALPHA = 1_000_000
-# peft's own, named here so that no torch is imported for them.
-_KINDS = frozenset(
-    """ADALORA ADAMSS ADAPTION_PROMPT BEFT BOFT C3A CARTRIDGE CPT DEFT DELORA FOURIERFT FROD GLORA
-    GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA LOKR LORA MISS MULTITASK_PROMPT_TUNING OFT OSF PEANUT
-    POLY PREFIX_TUNING PROMPT_TUNING PSOFT PVERA P_TUNING RANDLORA ROAD SHADOW SHIRA SUPERTUNING
-    TINYLORA TRAINABLE_TOKENS UNILORA VBLORA VERA WAVEFT XLORA""".split()
-)
 
 
 @dataclass(frozen=True)
@@ -130,12 +123,15 @@ def install(saved: Path, folder: Path) -> None:
 
 def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
     """Raise InputError, in one line, if the adapter does not fit the (meta or real) base model."""
+    from peft import PeftType
+
     kind = adapter.config.get("peft_type")
     task = adapter.config.get("task_type")
     if not isinstance(kind, str):
         raise InputError(f"adapter {adapter.name}: adapter_config.json has no peft_type")
-    if kind not in _KINDS:
-        raise unknown(f"peft_type of adapter {adapter.name}", one_line(kind, 60), sorted(_KINDS))
+    kinds = sorted(kind.value for kind in PeftType)
+    if kind not in kinds:
+        raise unknown(f"peft_type of adapter {adapter.name}", one_line(kind, 60), kinds)
     if task not in (None, "CAUSAL_LM"):
         raise InputError(f"adapter {adapter.name} is for {task}, not for CAUSAL_LM")
     _check_mapping(adapter)

@@ -5,6 +5,7 @@ Registered as `xlt`: `import xlt_bench.models.lm`, then `lm_eval.simple_evaluate
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,8 +46,16 @@ class Generation:
     cut_off: bool | None
 
 
-def _silent(_: int) -> None:
-    pass
+def silent(_: int) -> None:
+    """No progress."""
+
+
+def as_requests(prompts: Sequence[str], **settings: Any) -> list[Instance]:
+    """Prompts as lm-eval's `generate_until` takes them, each with a copy of the settings."""
+    return [
+        Instance("generate_until", {}, (prompt, copy.deepcopy(settings)), i)
+        for i, prompt in enumerate(prompts)
+    ]
 
 
 @register_model("xlt")
@@ -82,7 +91,7 @@ class XltLM(HFLM):  # type: ignore[misc]
         return [texts[i] for i in range(len(requests))]
 
     def generate(
-        self, prompts: Sequence[str], max_new_tokens: int, progress: Progress = _silent
+        self, prompts: Sequence[str], max_new_tokens: int, progress: Progress = silent
     ) -> list[Generation]:
         """Greedy answers to rendered prompts, in their order; batches by length, longest first.
 
@@ -172,7 +181,7 @@ class XltLM(HFLM):  # type: ignore[misc]
 
     @torch.inference_mode()
     def sentence_states(
-        self, sentences: Sequence[str], layers: Sequence[int], progress: Progress = _silent
+        self, sentences: Sequence[str], layers: Sequence[int], progress: Progress = silent
     ) -> Tensor:
         """Mean-pooled block outputs of bare sentences: (sentences, layers, d) float32 on the CPU.
 

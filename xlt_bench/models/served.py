@@ -15,12 +15,11 @@ from typing import Any
 
 import aiohttp
 import requests
-from lm_eval.api.instance import Instance
 from lm_eval.models.openai_completions import LocalChatCompletion
 from lm_eval.utils import simple_parse_args_string
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.lm import Generation, Progress
+from xlt_bench.models.lm import Generation, Progress, as_requests, silent
 
 _FAILURES = (requests.RequestException, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
@@ -41,17 +40,13 @@ class ServedLM(LocalChatCompletion):  # type: ignore[misc]
             "num_concurrent": concurrent,
         }
         super().__init__(model=model, **arguments | simple_parse_args_string(model_args))
-        self._progress: Progress = _silent
+        self._progress: Progress = silent
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
     ) -> list[Generation]:
         """Answers to chats, in their order. Raises InputError where the server gives none."""
-        settings = {"until": [], "max_gen_toks": max_new_tokens, "temperature": 0}
-        asked = [
-            Instance("generate_until", {}, (prompt, dict(settings)), i)
-            for i, prompt in enumerate(prompts)
-        ]
+        asked = as_requests(prompts, until=[], max_gen_toks=max_new_tokens, temperature=0)
         self._progress = progress
         try:
             answers = self.generate_until(asked, disable_tqdm=True)
@@ -82,10 +77,6 @@ class ServedLM(LocalChatCompletion):  # type: ignore[misc]
     def noted(self) -> dict[str, Any]:
         """Requests at a time; of the prompt's tokens nothing is known."""
         return {"batch_size": str(self._concurrent), "bos": [], "truncated_prompts": None}
-
-
-def _silent(_: int) -> None:
-    pass
 
 
 def _said(error: BaseException) -> str:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lm_eval.api.instance import Instance
 from lm_eval.models.vllm_causallms import VLLM, LoRARequest
 from lm_eval.utils import simple_parse_args_string
 
 from xlt_bench.models.adapters import AdapterFiles, split_revision
 from xlt_bench.models.chat import encode_prompt
-from xlt_bench.models.lm import Generation, Progress
+from xlt_bench.models.lm import Generation, Progress, as_requests
 from xlt_bench.models.load import Base
 
 # The ranks that vLLM has kernels for.
@@ -53,16 +52,13 @@ class VllmLM(VLLM):  # type: ignore[misc]
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
     ) -> list[Generation]:
         """Greedy answers to rendered prompts, in their order."""
-        settings = {
-            "until": [],
-            "max_gen_toks": max_new_tokens,
-            "do_sample": False,
-            "skip_special_tokens": True,
-        }
-        asked = [
-            Instance("generate_until", {}, (prompt, dict(settings)), i)
-            for i, prompt in enumerate(prompts)
-        ]
+        asked = as_requests(
+            prompts,
+            until=[],
+            max_gen_toks=max_new_tokens,
+            do_sample=False,
+            skip_special_tokens=True,
+        )
         texts = self.generate_until(asked, disable_tqdm=True)
         progress(len(prompts))
         ends = [self._cut_off.get(tuple(self.tok_encode(prompt))) for prompt in prompts]

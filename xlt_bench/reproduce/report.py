@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from xlt_bench.benchmarks import TEXT
 from xlt_bench.compare import Comparison, compare_systems, load_system
 from xlt_bench.compare import System as Answers
 from xlt_bench.data.root import data_root
@@ -299,10 +300,7 @@ def scatter_points(part: Scatter, results: Results, seeds: Sequence[int]) -> Ite
     there = [run for run in runs if run is not None]
     if layers is None or len(there) < len(runs):
         return
-    middle, metric = (
-        layers[max(layers) // 2],
-        {"massive": "slot_f1", "uner": "entity_f1"}[part.task],
-    )
+    middle, metric = layers[max(layers) // 2], TEXT[part.task].PRIMARY
     for unit, setting in units(part.task).items():
         yield {
             "language": unit,

@@ -21,6 +21,7 @@ from typing import Any, cast
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.languages import Family, other_side, units
+from xlt_bench.models.adapters import WEIGHTS
 from xlt_bench.options import Options, load_items, plan_units, prepare
 from xlt_bench.reproduce.tables import (
     BASE,
@@ -34,7 +35,6 @@ from xlt_bench.reproduce.tables import (
 from xlt_bench.runs import write_json
 from xlt_bench.train.recipe import Recipe, load_recipe
 
-WEIGHTS = "adapter_model.safetensors"
 EVALUATIONS = 5
 """Of a training of `--steps`: as often as the paper's patience has room for."""
 

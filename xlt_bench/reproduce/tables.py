@@ -103,11 +103,12 @@ class Reproduction:
 
 BASE = System()
 _SLOTS = System("massive-baseline")
-_MIDDLE, _TOP, _BOTTOM = (System(f"massive-align-{at}") for at in ("middle", "top", "bottom"))
-_MT = System("wmt23-baseline")
-_MT_MIDDLE, _MT_TOP, _MT_BOTTOM = (
-    System(f"wmt23-align-{at}") for at in ("middle", "top", "bottom")
+_SLOTS_ALIGNED = _MIDDLE, _TOP, _BOTTOM = tuple(
+    System(f"massive-align-{at}") for at in ("middle", "top", "bottom")
 )
+_MT = System("wmt23-baseline")
+_MT_ALIGNED = tuple(System(f"wmt23-align-{at}") for at in ("middle", "top", "bottom"))
+_MT_MIDDLE = _MT_ALIGNED[0]
 _LOW = ("cy", "ja", "jv", "sw", "tl")
 
 _F1 = [
@@ -136,35 +137,17 @@ def _each(task: Family, metrics: Sequence[str]) -> list[Column]:
     return [Column(u + short[m], m, splits[u], u) for m in metrics for u in order]
 
 
-def _by_layer(single: bool) -> list[Row]:
-    """SFT and the three layers of Table 3; Table 13 (not `single`) adds two layers at once."""
-    rows = [
-        Row("SFT baseline", _SLOTS, {LLAMA: "SFT"}),
-        Row("middle", _MIDDLE, {LLAMA: "alignment at layer 16 (middle)"}),
-        Row("top", _TOP, {LLAMA: "alignment at layer 32 (top)"}),
-        Row("bottom", _BOTTOM, {LLAMA: "alignment at layer 8 (bottom)"}),
-    ]
-    both = Row(
-        "middle + top",
-        System("massive-align-middle-top"),
-        {LLAMA: "alignment at the middle and top layers"},
-    )
-    return rows if single else [*rows, both]
-
-
-def _by_layer_mt(single: bool) -> list[Row]:
-    rows = [
-        Row("SFT baseline", _MT, {LLAMA: "SFT"}),
-        Row("middle", _MT_MIDDLE, {LLAMA: "alignment at layer 16 (middle)"}),
-        Row("top", _MT_TOP, {LLAMA: "alignment at layer 32 (top)"}),
-        Row("bottom", _MT_BOTTOM, {LLAMA: "alignment at layer 8 (bottom)"}),
-    ]
-    both = Row(
-        "middle + bottom",
-        System("wmt23-align-middle-bottom"),
-        {LLAMA: "alignment at the middle and bottom layers"},
-    )
-    return rows if single else [*rows, both]
+def _by_layer(baseline: System, single: Sequence[System], both: System | None = None) -> list[Row]:
+    """SFT and the middle, top and bottom layer (Table 3); Table 13 adds two layers at once."""
+    places = {"middle": "layer 16 (middle)", "top": "layer 32 (top)", "bottom": "layer 8 (bottom)"}
+    rows = [Row("SFT baseline", baseline, {LLAMA: "SFT"})]
+    for (label, place), system in zip(places.items(), single, strict=True):
+        rows.append(Row(label, system, {LLAMA: f"alignment at {place}"}))
+    if both:
+        second = both.name.rsplit("-", 1)[1]
+        published = {LLAMA: f"alignment at the middle and {second} layers"}
+        rows.append(Row(f"middle + {second}", both, published))
+    return rows
 
 
 def _alone(label: str, recipe: str, published: str) -> Row:
@@ -217,8 +200,8 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "table3": Reproduction(
         "Table 3: where the alignment loss is placed",
         [
-            Panel("massive", _by_layer(True), [*_F1, _F1_SD], _LOW, _SLOTS),
-            Panel("wmt23", _by_layer_mt(True), [*_COMET, _COMET_SD], baseline=_MT),
+            Panel("massive", _by_layer(_SLOTS, _SLOTS_ALIGNED), [*_F1, _F1_SD], _LOW, _SLOTS),
+            Panel("wmt23", _by_layer(_MT, _MT_ALIGNED), [*_COMET, _COMET_SD], baseline=_MT),
         ],
     ),
     "table4": Reproduction(
@@ -402,8 +385,19 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "table13": Reproduction(
         "Table 13: alignment at several layers",
         [
-            Panel("massive", _by_layer(False), _F1, _LOW, _SLOTS),
-            Panel("wmt23", _by_layer_mt(False), _COMET, baseline=_MT),
+            Panel(
+                "massive",
+                _by_layer(_SLOTS, _SLOTS_ALIGNED, System("massive-align-middle-top")),
+                _F1,
+                _LOW,
+                _SLOTS,
+            ),
+            Panel(
+                "wmt23",
+                _by_layer(_MT, _MT_ALIGNED, System("wmt23-align-middle-bottom")),
+                _COMET,
+                baseline=_MT,
+            ),
         ],
     ),
     "figure1": Reproduction(
