@@ -152,6 +152,7 @@ def make_run(made_up_root):
         created="2026-01-02T03:04:05+00:00",
         layers=(2, 4),
         recipe=None,
+        trained_on_flores=None,
         root=made_up_root,
     ):
         draw = random.Random(seed)
@@ -203,6 +204,7 @@ def make_run(made_up_root):
             base_model=model,
             alignment_languages=["sw"],
             recipe=recipe,
+            trained_on_flores=trained_on_flores,
             change_norms={"q_proj": 1.0},
             probe_prompts=8,
             probe_differing=5,

@@ -236,7 +236,7 @@ def test_unknown_names_and_broken_data_are_one_line(
         "truncated": (["--tasks", "massive", "--languages", "sw"], "truncated or corrupt"),
         "not parallel": (
             ["--tasks", "retrieval", "--languages", "de,sw"],
-            "deu_Latn.dev has 8 sentences, swh_Latn.dev has 7",
+            "de has 8 sentences, sw has 7; delete the odd one below",
         ),
         "missing": (["--tasks", "massive", "--languages", "de"], "xlt-bench data fetch massive"),
     }
@@ -245,6 +245,36 @@ def test_unknown_names_and_broken_data_are_one_line(
         code, _, err = run_cli(monkeypatch, capsys, argv)
         assert (code, message in err) == (2, True), (name, err)
         assert err.count("\n") == 1, name
+
+
+def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, monkeypatch, capsys):
+    corpus = tmp_path / "corpora" / "songs"
+    corpus.mkdir(parents=True)
+    for name in ("deu_Latn", "eng_Latn"):
+        dev = made_up_root / "flores200_dataset" / "dev" / f"{name}.dev"
+        shutil.copy(dev, corpus / f"{name}.txt")
+    runs = {"dev": ["--languages", "de,en"], "songs": ["--corpus", str(corpus)]}
+    for name, more in runs.items():
+        argv = ["evaluate", "--model", str(tiny_model), "--output", str(tmp_path / name)]
+        argv += ["--tasks", "retrieval", "--data-dir", str(made_up_root), "--device", "cpu", *more]
+        code, _, err = run_cli(monkeypatch, capsys, argv)
+        assert code == 0, err
+    record = Record.model_validate_json((tmp_path / "songs" / "record.json").read_bytes())
+    assert record.plan.corpus == "songs"
+    assert record.plan.units == {"flores": ["de", "en"]}
+    assert "retrieval is over the corpus songs, not FLORES dev; not to submit" in record.notes
+    layers = [sorted((tmp_path / name / "retrieval").glob("layer-*")) for name in runs]
+    assert len(layers[0]) == len(layers[1]) == 2
+    for ours, theirs in zip(*layers, strict=True):  # the same sentences have the same answers
+        assert ours.read_bytes() == theirs.read_bytes()
+    argv = ["submit", str(tmp_path / "songs"), "--into", str(tmp_path / "submissions")]
+    argv += ["--data-dir", str(made_up_root)]
+    code, _, err = run_cli(monkeypatch, capsys, argv)
+    assert (code, "retrieval is over 'songs', not FLORES dev" in err) == (2, True), err
+    (corpus / "deu_Latn.txt").unlink()
+    argv = ["evaluate", "--model", str(tiny_model), "--output", str(tmp_path / "one")]
+    code, _, err = run_cli(monkeypatch, capsys, [*argv, "--corpus", str(corpus)])
+    assert (code, "is for retrieval, between two languages at least" in err) == (2, True), err
 
 
 SCRIPT = """
@@ -374,10 +404,10 @@ def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root
     from xlt_bench.errors import InputError
     from xlt_bench.provenance import _fertility
 
-    plan = SimpleNamespace(units={"massive": ["sw"]})
+    plan = SimpleNamespace(units={"massive": ["sw"]}, corpus=None)
     assert _fertility(None, plan, tmp_path) == {}
     with pytest.raises(InputError, match="is missing"):  # it was there for retrieval's answers
-        _fertility(None, SimpleNamespace(units={"flores": ["sw"]}), tmp_path)
+        _fertility(None, SimpleNamespace(units={"flores": ["sw"]}, corpus=None), tmp_path)
     path = tmp_path / "flores200_dataset" / "dev" / "swh_Latn.dev"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\xff\n")

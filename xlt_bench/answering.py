@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from xlt_bench.benchmarks import TEXT, flores
 from xlt_bench.benchmarks.base import Item
+from xlt_bench.data.flores import Corpus
 from xlt_bench.errors import InputError
 from xlt_bench.models.lm import Generation, Progress, XltLM
 from xlt_bench.record import Plan
@@ -62,7 +63,7 @@ class Job:
     plan: Plan
     items: dict[Unit, list[Item]]
     digests: dict[str, str]
-    root: Path
+    corpus: Corpus
     text_lm: TextLM
     lm: XltLM | None = None
     track: Any = untracked
@@ -137,7 +138,7 @@ def _states_folder(job: Job) -> Path:
 
 
 def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
-    sentences = flores.sentences(job.root, code)[: job.plan.limit]
+    sentences = job.corpus.sentences(code)[: job.plan.limit]
     started = time.perf_counter()
     with job.track(f"retrieval {code}", len(sentences)) as progress:
         states = lm.sentence_states(sentences, job.plan.layers, progress)

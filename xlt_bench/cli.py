@@ -112,6 +112,10 @@ def evaluate(
     layers: Annotated[
         str | None, typer.Option(help="Retrieval layers such as 8,16; else the even ones.")
     ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="Retrieval over this folder (eng_Latn.txt, ...) instead of FLORES dev."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ...; auto: the layers over all GPUs.")
@@ -156,6 +160,7 @@ def evaluate(
         batch_size=batch_size,
         chat_template=chat_template,
         data_dir=data_dir,
+        corpus=corpus,
         shard=shard,
         backend=backend,
         model_args=model_args,

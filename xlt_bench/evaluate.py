@@ -130,6 +130,7 @@ def _plan(request: Request, **system: Any) -> Plan:
         task_versions={task: task_version(task) for task in request.units},
         shard=options.shard,
         backend=options.backend,  # type: ignore[arg-type]  # checked before
+        corpus=request.corpus.name if "flores" in request.units else None,
         **system,
     )
 
@@ -137,7 +138,7 @@ def _plan(request: Request, **system: Any) -> Plan:
 def _digests(request: Request) -> dict[str, str]:
     """Of the items of each unit; the same for all systems of a request."""
     languages = request.units.get("flores", [])
-    return item_digests(request.items, languages, request.options.limit, request.root)
+    return item_digests(request.items, languages, request.options.limit, request.corpus)
 
 
 def _open(
@@ -147,7 +148,7 @@ def _open(
     options = request.options
     run = run_folder(options, plan.adapter)
     from_first(partial(open_run, run, plan, digests))
-    job = Job(run, plan, request.items, digests, request.root, text_lm, track=track)
+    job = Job(run, plan, request.items, digests, request.corpus, text_lm, track=track)
     job.notes += remarks(options, plan, digests)
     return job
 
@@ -218,7 +219,8 @@ def _answer_share(job: Job) -> None:
     """Answer what is this process's of the units that are left, and wait for the others."""
     todo = from_first(partial(unanswered, job))
     if world_size() > 1:
-        costs = unit_costs(job.items, job.plan.units.get("flores", []), job.plan.limit, job.root)
+        languages = job.plan.units.get("flores", [])
+        costs = unit_costs(job.items, languages, job.plan.limit, job.corpus)
         todo = divide({unit: costs[unit] for unit in todo}, world_size())[rank()]
     answer(job, todo)
     wait()

@@ -21,7 +21,7 @@ from xlt_bench.scoring import score_run
 from xlt_bench.shares import parse_share
 
 # What may differ between the parts' plans.
-_OF_A_PART = {"units", "layers", "task_versions", "shard"}
+_OF_A_PART = {"units", "layers", "task_versions", "shard", "corpus"}
 _FOLDERS = ("predictions", "retrieval", "comet", "progress")
 
 
@@ -120,6 +120,7 @@ def _joined_plan(plans: Sequence[Plan]) -> Plan:
             "layers": [layer for plan in plans for layer in plan.layers],
             "task_versions": {task: versions[task] for task in chosen},
             "shard": None,
+            "corpus": next((plan.corpus for plan in plans if "flores" in plan.units), None),
         }
     )
 

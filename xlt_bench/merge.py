@@ -27,6 +27,7 @@ from xlt_bench.models.adapters import (
     check_local,
     find_adapter,
     install,
+    trained_on_flores,
 )
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.choices import check_device, check_model
@@ -90,7 +91,9 @@ def merge(options: MergeOptions) -> dict[float, float]:
             model.set_adapter(_named(weight))
             scores[weight] = _dev_score(options, base, model)
     best = max(scores, key=lambda weight: scores[weight]) if scores else options.weights[0]
-    _write(options, model, best, alignment_languages(alignment), scores)
+    told = [trained_on_flores(adapter) for adapter in (task, alignment)]
+    seen = True if True in told else None if None in told else False
+    _write(options, model, best, alignment_languages(alignment), scores, seen)
     return scores
 
 
@@ -167,19 +170,24 @@ def _write(
     weight: float,
     languages: Sequence[str],
     scores: dict[float, float],
+    seen: bool | None,
 ) -> None:
     """The adapter's files, each whole; the weights come last."""
     name = _named(weight)
     with TemporaryDirectory() as staging:
         model.save_pretrained(staging, selected_adapters=[name])
         write_bytes(
-            options.output / "README.md", _card(options, weight, languages, scores).encode()
+            options.output / "README.md", _card(options, weight, languages, scores, seen).encode()
         )
         install(Path(staging) / name, options.output)
 
 
 def _card(
-    options: MergeOptions, weight: float, languages: Sequence[str], scores: dict[float, float]
+    options: MergeOptions,
+    weight: float,
+    languages: Sequence[str],
+    scores: dict[float, float],
+    seen: bool | None,
 ) -> str:
     head = {
         "library_name": "peft",
@@ -188,6 +196,7 @@ def _card(
             "merged": {"task": options.task, "alignment": options.alignment, "weight": weight},
             "combination": options.combination,
             "selected_on": options.select_on,
+            "trained_on_flores": seen,
             "dev_scores": {f"{key:g}": value for key, value in scores.items()},
         },
     }

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.benchmarks.base import Item
-from xlt_bench.data import flores
+from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.languages import Family, language, units, units_of
+from xlt_bench.languages import Family, units, units_of
 from xlt_bench.models.adapters import check_local
 from xlt_bench.models.chat import check_template
 from xlt_bench.models.choices import check_device, check_dtype, check_model
@@ -51,6 +51,7 @@ class Options:
     batch_size: str = "auto"
     chat_template: str | None = None
     data_dir: str | None = None
+    corpus: str | None = None
     shard: str | None = None
     backend: str = "hf"
     model_args: str | None = None
@@ -122,20 +123,21 @@ class Request:
 
     options: Options
     units: dict[Family, list[str]]
-    root: Path
+    corpus: Corpus
     items: dict[tuple[Family, str], list[Item]]
 
 
 def prepare(options: Options) -> Request:
     """Check the options and read all items. Raises InputError, in one line."""
     check(options)
-    chosen, root = plan_units(options), data_root(options.data_dir)
-    items = load_items(root, chosen, options.limit)
+    chosen, corpus = plan_units(options), corpus_of(options)
+    items = load_items(corpus.root, chosen, options.limit)
+    corpus.check(chosen.get("flores", []))
     if options.shard is not None:
-        costs = unit_costs(items, chosen.get("flores", []), options.limit, root)
+        costs = unit_costs(items, chosen.get("flores", []), options.limit, corpus)
         chosen = _share(options.shard, costs, chosen)
         items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
-    return Request(options, chosen, root, items)
+    return Request(options, chosen, corpus, items)
 
 
 def _share(
@@ -160,27 +162,23 @@ def _share(
 def load_items(
     root: Path, chosen: dict[Family, list[str]], limit: int | None
 ) -> dict[tuple[Family, str], list[Item]]:
-    """All items of the run; the sentences of retrieval are only seen to be there."""
-    items: dict[tuple[Family, str], list[Item]] = {}
-    for task, names in chosen.items():
-        for name in names:
-            if task != "flores":
-                items[task, name] = TEXT[task].load(root, name)[:limit]
-    _check_parallel(root, chosen.get("flores", []))
-    return items
+    """All items of the text tasks."""
+    return {
+        (task, name): TEXT[task].load(root, name)[:limit]
+        for task, names in chosen.items()
+        if task != "flores"
+        for name in names
+    }
 
 
-def _check_parallel(root: Path, codes: Sequence[str]) -> None:
-    """Raise InputError where two languages' FLORES sentences cannot be translations by position."""
-    counts = {code: len(flores.load(root, language(code).flores)) for code in codes}
-    first = next(iter(counts), "")
-    for code, count in counts.items():
-        if count != counts[first] or not count:
-            names = [f"{language(one).flores}.dev has {counts[one]}" for one in (first, code)]
-            raise InputError(
-                f"FLORES files are not parallel: {' sentences, '.join(names)}; delete the odd one "
-                f"below {root / 'flores200_dataset' / 'dev'}, then: xlt-bench data fetch flores"
-            )
+def corpus_of(options: Options) -> Corpus:
+    """What retrieval is over. Raises InputError where it is no folder."""
+    if options.corpus is None:
+        return Corpus(data_root(options.data_dir))
+    folder = Path(options.corpus).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"--corpus {options.corpus} is no folder; it holds one file a language")
+    return Corpus(data_root(options.data_dir), folder)
 
 
 def _positive(text: str) -> bool:
@@ -190,11 +188,14 @@ def _positive(text: str) -> bool:
 def plan_units(options: Options) -> dict[Family, list[str]]:
     """The units of each task asked for. Raises InputError for unknown names or an empty choice."""
     chosen: dict[Family, list[str]] = {}
+    corpus = corpus_of(options)
     for name in options.tasks:
         if name not in TASK_NAMES:
             raise unknown("task", name, TASK_NAMES)
         task = TASK_NAMES[name]
         names = units_of(task, options.languages) if options.languages else list(units(task))
+        if task == "flores" and not options.languages:
+            names = [code for code in names if corpus.holds(code)]
         # Retrieval is between languages, and a server shows no hidden states.
         if task == "flores" and (len(names) < 2 or options.backend == "openai"):
             continue
@@ -202,6 +203,11 @@ def plan_units(options: Options) -> dict[Family, list[str]]:
             chosen[task] = names
     if not chosen and options.backend == "openai" and list(options.tasks) == ["retrieval"]:
         raise InputError("retrieval needs hidden states, which a server does not show")
+    if options.corpus and "flores" not in chosen:
+        raise InputError(
+            f"--corpus {options.corpus} is for retrieval, between two languages at least: files "
+            "named eng_Latn.txt, swh_Latn.txt, ..."
+        )
     if not chosen:
         raise InputError(
             f"none of {', '.join(options.tasks)} covers {', '.join(options.languages)}; "

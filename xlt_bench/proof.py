@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlt_bench.models.adapters import AdapterFiles, alignment_languages, change_norms, recipe_name
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    alignment_languages,
+    change_norms,
+    recipe_name,
+    trained_on_flores,
+)
 from xlt_bench.models.lm import XltLM
 from xlt_bench.record import AdapterRecord
 
@@ -56,6 +62,7 @@ def prove(
         base_model=adapter.config.get("base_model_name_or_path"),
         alignment_languages=alignment_languages(adapter),
         recipe=recipe_name(adapter),
+        trained_on_flores=trained_on_flores(adapter),
         change_norms=norms,
         probe_prompts=len(PROBE),
         probe_differing=differing,

@@ -23,6 +23,7 @@ from xlt_bench.answering import Job, unanswered
 from xlt_bench.benchmarks import flores
 from xlt_bench.benchmarks.base import Item
 from xlt_bench.comet.stored import comet_signatures, read_comet
+from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.data.wmt23 import FROM_ALMA
 from xlt_bench.errors import InputError
@@ -97,7 +98,7 @@ def finished_record(job: Job) -> Record | None:
 
 def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
     """Score a run that has all its answers, and write its record."""
-    results = score_run(job.run, job.root, adapter.alignment_languages if adapter else [])
+    results = score_run(job.run, job.corpus.root, adapter.alignment_languages if adapter else [])
     record = _record(job, system, adapter, results)
     write_record(job.run, record)
     return record
@@ -122,13 +123,13 @@ def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Sc
         truncated_prompts=None if None in truncated else sum(truncated),
         plan=plan,
         data_digests=dict(job.digests),
-        notes=[*job.notes, *_notes(plan)],
+        notes=[*job.notes, *_notes(plan, adapter)],
         signatures=_signatures(plan) | comet_signatures(read_comet(plan, job.run)),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         hardware=_hardware(system.device),
         seconds={name: row["seconds"] for name, row in progress.items()},
         batch_sizes={name: row["batch_size"] for name, row in progress.items()},
-        fertility=_fertility(system.tokenizer, plan, job.root) if system.tokenizer else {},
+        fertility=_fertility(system.tokenizer, plan, job.corpus.root) if system.tokenizer else {},
         results=results,
     )
 
@@ -180,7 +181,7 @@ def item_digests(
     items: Mapping[tuple[Family, str], Sequence[Item]],
     languages: Sequence[str],
     limit: int | None,
-    root: Path,
+    corpus: Corpus,
 ) -> dict[str, str]:
     """Content digests of what is asked, in full: prompts, targets and gold of each unit.
 
@@ -188,7 +189,7 @@ def item_digests(
     """
     digests = {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
     for code in languages:
-        digests[f"flores/{code}"] = content_digest(flores.sentences(root, code)[:limit])
+        digests[f"flores/{code}"] = content_digest(corpus.sentences(code)[:limit])
     return digests
 
 
@@ -204,6 +205,8 @@ def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[st
             "answered by a server, which does not prove its weights, adapter and chat template; "
             "no retrieval, which needs hidden states"
         )
+    if plan.corpus and "flores" in plan.units:
+        notes.append(f"retrieval is over the corpus {plan.corpus}, not FLORES dev; not to submit")
     for task, names in plan.units.items() if plan.limit is None else ():
         sets = pinned(task, plan.task_versions[task])
         odd = [
@@ -214,11 +217,15 @@ def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[st
     return notes
 
 
-def _notes(plan: Plan) -> list[str]:
+def _notes(plan: Plan, adapter: AdapterRecord | None) -> list[str]:
+    notes = []
     borrowed = [unit for unit in plan.units.get("wmt23", []) if unit in FROM_ALMA]
-    if not borrowed:
-        return []
-    return [f"{', '.join(borrowed)}: not in WMT23; ALMA's test sets (WMT22 cs-en, WMT21 is)"]
+    if borrowed:
+        notes = [f"{', '.join(borrowed)}: not in WMT23; ALMA's test sets (WMT22 cs-en, WMT21 is)"]
+    on_flores = "flores" in plan.units and plan.corpus is None
+    if on_flores and adapter and adapter.trained_on_flores:
+        notes.append("retrieval is inflated: the adapter was trained on FLORES dev's sentences")
+    return notes
 
 
 def _signatures(plan: Plan) -> dict[str, str]:
@@ -267,7 +274,7 @@ def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
         try:
             sentences = flores.sentences(root, code)
         except MissingFileError:
-            if code in plan.units.get("flores", []):  # it was there for the answers
+            if code in plan.units.get("flores", []) and plan.corpus is None:  # it was there before
                 raise
             return {}
         one = fertility(count, sentences, code)

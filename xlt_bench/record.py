@@ -35,6 +35,8 @@ class Plan(_Strict):
     """`2/4`: the units are one share of four of what was asked for."""
     backend: Literal["hf", "vllm", "openai"] = "hf"
     """What answered with text."""
+    corpus: str | None = None
+    """The folder that retrieval is over instead of FLORES dev."""
 
 
 class Score(_Strict):
@@ -90,6 +92,7 @@ class AdapterRecord(_Strict):
     base_model: str | None
     alignment_languages: list[str]
     recipe: str | None = None  # what its card names; older records do not say
+    trained_on_flores: bool | None = None  # retrieval's sentences, as its card says; null: unknown
     change_norms: dict[str, float]
     probe_prompts: int
     probe_differing: int

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from xlt_bench.benchmarks.base import Item
-from xlt_bench.data import flores
+from xlt_bench.data.flores import Corpus
 from xlt_bench.errors import InputError
-from xlt_bench.languages import Family, language
+from xlt_bench.languages import Family
 
 Unit = tuple[Family, str]
 RETRIEVAL: Unit = ("flores", "*")
@@ -42,7 +41,10 @@ def parse_share(text: str) -> Share:
 
 
 def unit_costs(
-    items: Mapping[Unit, Sequence[Item]], languages: Sequence[str], limit: int | None, root: Path
+    items: Mapping[Unit, Sequence[Item]],
+    languages: Sequence[str],
+    limit: int | None,
+    corpus: Corpus,
 ) -> dict[Unit, float]:
     """What each unit costs, in bytes written: gold answers, and a tenth of what is read.
 
@@ -56,7 +58,7 @@ def unit_costs(
             len((item.system + item.user).encode()) for item in rows
         )
     if languages:
-        texts = [flores.load(root, language(code).flores)[:limit] for code in languages]
+        texts = [corpus.sentences(code)[:limit] for code in languages]
         costs[RETRIEVAL] = _READING * sum(len(text.encode()) for rows in texts for text in rows)
     return costs
 

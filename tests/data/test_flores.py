@@ -1,7 +1,9 @@
 import pytest
 
 from xlt_bench.data import flores
+from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MissingFileError
+from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES
 
 
@@ -30,3 +32,24 @@ def test_repeated_sentences(data_dir):
         first = {line: number for number, line in reversed(list(enumerate(lines, start=1)))}
         repeated = [(first[line], n) for n, line in enumerate(lines, start=1) if first[line] != n]
         assert repeated == {"jv": [(747, 753)], "ur": [(99, 100)]}.get(row.code, [])
+
+
+def test_a_corpus_is_a_file_a_language(tmp_path):
+    (tmp_path / "deu_Latn.txt").write_text("ein Hund\nzwei Katzen\n")
+    (tmp_path / "eng_Latn.test").write_text("a dog\ntwo cats\n")
+    corpus = Corpus(tmp_path / "no FLORES here", tmp_path)
+    assert corpus.sentences("de") == ["ein Hund", "zwei Katzen"]
+    assert [code for code in LANGUAGES if corpus.holds(code)] == ["de", "en"]
+    corpus.check(["de", "en"])
+    with pytest.raises(InputError, match=r"has 0 files of sw; it needs one, named swh_Latn\.txt"):
+        corpus.sentences("sw")
+    (tmp_path / "eng_Latn.txt").write_text("a dog\n")
+    with pytest.raises(InputError, match="has 2 files of en"):
+        corpus.sentences("en")
+    (tmp_path / "eng_Latn.test").unlink()
+    with pytest.raises(InputError, match="not parallel: de has 2 sentences, en has 1; line N"):
+        corpus.check(["de", "en"])
+    for name in ("deu_Latn.txt", "eng_Latn.txt"):
+        (tmp_path / name).write_text("word\n" * 2**15)
+    with pytest.raises(InputError, match="32,768 sentences; 32,767 are taken"):
+        corpus.check(["de", "en"])

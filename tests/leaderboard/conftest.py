@@ -75,7 +75,14 @@ def board(make_run, made_up_root, built, tmp_path_factory):
     ids = {
         "bare": add("bare model", 0, right=0.3),
         "good": add("good adapter", 1, adapter="good", right=0.9, recipe="massive-align-middle"),
-        "script": add(HOSTILE["script"], 2, adapter="script", right=0.6, recipe=HOSTILE["script"]),
+        "script": add(
+            HOSTILE["script"],
+            2,
+            adapter="script",
+            right=0.6,
+            recipe=HOSTILE["script"],
+            trained_on_flores=True,
+        ),
         "long": add("long", 3, adapter="long", right=0.1),
         "markup": add(HOSTILE["markup"], 4, adapter="markup", right=0.5, recipe=HOSTILE["markup"]),
         "limited": add("limited run", 5, adapter="limited", limit=3),

@@ -123,6 +123,14 @@ def test_overview_holds_the_scores_of_the_records(app, board):
     assert list(shown["transfer"]) == sorted(shown["transfer"], reverse=True)
 
 
+def test_overview_marks_retrieval_of_what_was_trained_on_its_sentences(app, board, hostile):
+    for task in ("massive", "flores"):
+        shown = app("overview", task=task).dataframe[0].value
+        marked = shown[shown["retrieval is inflated"] == "trained on FLORES dev"]
+        assert [name[:8] for name in marked["system"]] == [hostile["script"][:8]]
+        assert marked["retrieval"].notna().all()
+
+
 def test_overview_filters_and_sorts(app, board):
     def systems(**params):
         frames = [frame.value for frame in app("overview", task="massive", **params).dataframe]

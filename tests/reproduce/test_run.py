@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from xlt_bench.cli import app
@@ -125,6 +126,14 @@ def test_a_step_as_a_command_of_its_own(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, shlex.split(project.command(step))[1:])
         assert done.exit_code == 0, done.output
         assert project.is_done(step)
-    plan = json.loads((steps[-1].folder(out) / "plan.json").read_text())
-    assert plan["layers"] == [2, 4, 6, 8]
-    assert len(plan["units"]["flores"]) == 20
+    record = json.loads((steps[-1].folder(out) / "record.json").read_text())
+    assert record["plan"]["layers"] == [2, 4, 6, 8]
+    assert len(record["plan"]["units"]["flores"]) == 20
+    # It was aligned on the sentences of retrieval, and the merge knows.
+    assert record["adapter"]["trained_on_flores"] is True
+    assert "retrieval is inflated" in record["notes"][-1]
+    cards = [(step.folder(out) / "README.md").read_text() for step in steps[:3]]
+    told = [
+        yaml.safe_load(card.split("---")[1])["xlt_bench"]["trained_on_flores"] for card in cards
+    ]
+    assert told == [False, True, True]

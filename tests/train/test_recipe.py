@@ -91,3 +91,9 @@ def test_an_aligned_run_has_two_updates_a_task_batch() -> None:
     aligned = Recipe(title="t", task=TASK, alignment=ALIGNMENT)  # type: ignore[arg-type]
     assert baseline.updates(1280) == 50
     assert aligned.updates(1280) == 100
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_trains_on_the_sentences_of_retrieval(name: str) -> None:
+    learns = load_recipe(name).learns_flores
+    assert learns == (name.startswith("wmt23") or name.endswith(("alma", "flores")))

@@ -219,6 +219,16 @@ def recipe_name(adapter: AdapterFiles) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def trained_on_flores(adapter: AdapterFiles) -> bool | None:
+    """Whether FLORES dev was in the training text, as a card of `train` or `merge` says; else None.
+
+    Raises InputError for a broken head.
+    """
+    ours = _card_head(adapter).get("xlt_bench")
+    told = ours.get("trained_on_flores") if isinstance(ours, dict) else None
+    return told if isinstance(told, bool) else None
+
+
 def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
     """The YAML head of README.md; empty where there is none."""
     import yaml

@@ -193,6 +193,7 @@ def _row(number: int, package: Package) -> dict[str, Any]:
         **plan.model_dump(include={"template", "template_sha256"}),
         "alignment_languages": record.alignment_languages,
         "recipe": record.adapter.recipe if record.adapter else None,
+        "trained_on_flores": record.adapter.trained_on_flores if record.adapter else None,
         "harness": record.harness,
         "created": datetime.fromisoformat(record.created).astimezone(UTC),
         "command": record.command,

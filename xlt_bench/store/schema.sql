@@ -19,6 +19,7 @@ CREATE TABLE submissions (
     adapter_sha256 VARCHAR,
     alignment_languages VARCHAR[] NOT NULL,
     recipe VARCHAR,                     -- what its adapter's card names; NULL: it names none
+    trained_on_flores BOOLEAN,          -- its retrieval is inflated; NULL: its card does not say
     dtype VARCHAR NOT NULL,
     template VARCHAR NOT NULL,
     template_sha256 VARCHAR NOT NULL,

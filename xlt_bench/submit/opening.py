@@ -145,6 +145,11 @@ def check_record(record: Record) -> None:
 
 
 def _check_plan(plan: Plan, n_layers: int | None) -> None:
+    if plan.corpus is not None:
+        raise InputError(
+            f"{RECORD}: retrieval is over {_shown(plan.corpus)}, not FLORES dev; submit a run "
+            "without --corpus"
+        )
     if set(plan.units) != set(plan.task_versions):
         raise InputError(f"{RECORD}: plan.task_versions are not of the plan's tasks")
     for task, names in plan.units.items():

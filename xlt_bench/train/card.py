@@ -32,6 +32,7 @@ def card(
         "xlt_bench": {
             "recipe": name,
             "alignment_layers": list(layers),
+            "trained_on_flores": recipe.learns_flores,
             "seed": recipe.training.seed,
             "base_sha256": base.sha256,
             "base_revision": base.revision,

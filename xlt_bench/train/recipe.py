@@ -167,6 +167,12 @@ class Recipe(_Strict):
         return self.task is not None and self.alignment is not None
 
     @property
+    def learns_flores(self) -> bool:
+        """Whether it trains on FLORES dev, on which retrieval is measured: ALMA's text holds it."""
+        by_task = self.task is not None and self.task.name == "wmt23"
+        return by_task or (self.alignment is not None and self.alignment.data in ("alma", "flores"))
+
+    @property
     def micro_batches(self) -> int:
         """Micro-batches of an update."""
         return self.training.batch_size // self.training.micro_batch_size
