@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.generation import ordinary
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import DTYPES, choose_device, load_base
+from xlt_bench.models.merged import merged
 
 GOAL = 3.0
 
@@ -45,9 +47,12 @@ def main() -> int:
     set_chat_template(tokenizer, None)
     prompts = [render_chat(tokenizer, i.messages, add_generation_prompt=True) for i in items]
     if options.adapter:
-        model = PeftModel.from_pretrained(model, options.adapter).eval()
+        model, limit = (
+            PeftModel.from_pretrained(model, options.adapter).eval(),
+            massive.MAX_NEW_TOKENS,
+        )
     else:
-        end_answers(model, tokenizer, items, prompts)
+        limit = end_answers(model, tokenizer, items, prompts)
     lms = {
         "ours": XltLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size),
         "stock": HFLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size),
@@ -55,7 +60,11 @@ def main() -> int:
     ratios, differing = [], 0
     for turn in range(options.turns):
         order = ["stock", "ours"] if turn % 2 else ["ours", "stock"]
-        results = {name: timed(lms[name], prompts) for name in order}
+        results = {}
+        for name in order:  # `evaluate` merges an adapter that comes alone
+            sample = [encode_prompt(tokenizer, prompt) for prompt in prompts[:4]]
+            with merged(model, sample) if name == "ours" and options.adapter else nullcontext():
+                results[name] = timed(lms[name], prompts, limit)
         (ours, our_texts), (stock, stock_texts) = results["ours"], results["stock"]
         differing += sum(a != b for a, b in zip(our_texts, stock_texts, strict=True))
         ratios.append(stock / ours)
@@ -75,9 +84,9 @@ def main() -> int:
     return 0 if met else 1
 
 
-def timed(lm: Any, prompts: Sequence[str]) -> tuple[float, list[str]]:
-    """Seconds that lm-eval's door takes for all prompts, and the answers."""
-    settings = {"until": [], "max_gen_toks": massive.MAX_NEW_TOKENS, "do_sample": False}
+def timed(lm: Any, prompts: Sequence[str], limit: int) -> tuple[float, list[str]]:
+    """Seconds that lm-eval's door takes for all prompts, and answers of at most `limit` tokens."""
+    settings = {"until": [], "max_gen_toks": limit, "do_sample": False}
     requests = [
         Instance("generate_until", {}, (prompt, dict(settings)), i)
         for i, prompt in enumerate(prompts)
@@ -87,15 +96,14 @@ def timed(lm: Any, prompts: Sequence[str]) -> tuple[float, list[str]]:
     return time.perf_counter() - start, [text.strip() for text in texts]
 
 
-def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequence[str]) -> None:
+def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequence[str]) -> int:
     """Raise the end-of-text logit so far that answers are as long as the gold ones on average.
 
     One run that never ends tells for each raise where each answer would end: at the first token
-    that leads the end-of-text token by less. None gets longer than the longest gold answer.
+    that leads the end-of-text token by less. Returns the tokens of the longest gold answer.
     """
     targets = [len(tokenizer(item.target)["input_ids"]) + 1 for item in items]
     gold, longest, end = statistics.mean(targets), max(targets), tokenizer.eos_token_id
-    step = _count_steps(model)
     leads: list[Tensor] = []
 
     def record(_module: Any, _inputs: Any, logits: Tensor) -> None:
@@ -116,24 +124,14 @@ def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequ
     chosen = raises[nearest : nearest + 2].mean().item()
 
     def lift(_module: Any, _inputs: Any, logits: Tensor) -> None:
-        logits[..., end] += chosen if step[0] < longest else torch.inf
+        logits[..., end] += chosen
 
     head.register_forward_hook(lift)
     print(
         f"end-of-text raised by {chosen:.2f}; gold answers have {gold:.1f} tokens on average, "
         f"{longest} at most"
     )
-
-
-def _count_steps(model: Any) -> list[int]:
-    """A list whose only number is the step of the answer that the model is at, from 1."""
-    step = [0]
-
-    def count(_module: Any, inputs: tuple[Tensor, ...]) -> None:
-        step[0] = step[0] + 1 if inputs[0].shape[1] == 1 else 1
-
-    model.get_input_embeddings().register_forward_pre_hook(count)
-    return step
+    return longest
 
 
 def _model(folder: str | None, items: Sequence[Item], dtype: str, device: str) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ from side_by_side import (
 from xlt_bench.benchmarks import massive
 from xlt_bench.data.root import data_root
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
-from xlt_bench.models.generation import decoder
+from xlt_bench.models.generation import answers
 from xlt_bench.models.merged import merged
 
 GOAL = 1.03
@@ -49,11 +49,11 @@ def main() -> int:
     ]
     adapted = _with_adapter(copy.deepcopy(base), options.adapter)
 
-    def answers(model: Any) -> list[list[int]]:
+    def answered(model: Any) -> dict[int, list[int]]:
         pad = tokenizer.pad_token_id
-        return decoder(model, rows, options.new_tokens, [], pad)(rows)
+        return dict(answers(model, rows, len(rows), options.new_tokens, [], pad))
 
-    ways = {"base": lambda: answers(base), "adapter": lambda: answers(adapted)}
+    ways = {"base": lambda: answered(base), "adapter": lambda: answered(adapted)}
     seconds, unmerged = by_turns(ways, 2)
     print(f"beside the weights: {median_ratio(seconds, 'adapter', 'base'):.2f} times the base")
     with merged(adapted, rows[:4]) as in_weights:
@@ -62,7 +62,7 @@ def main() -> int:
     pairs = zip(results["adapter"], unmerged["adapter"], strict=True)
     differing = sum(a != b for a, b in pairs)
     with adapted.disable_adapter():
-        restored = answers(adapted) == results["base"]
+        restored = answered(adapted) == results["base"]
     print(
         f"{len(rows)} prompts, {options.new_tokens} new tokens each; merged and unmerged answers "
         f"differ in {differing}; base {'restored' if restored else 'NOT restored'}; the adapter "

@@ -18,7 +18,7 @@ from transformers import (
 
 from xlt_bench.models import cache, generation
 from xlt_bench.models.cache import keeps_every_slot
-from xlt_bench.models.generation import decoder, shared_prefix
+from xlt_bench.models.generation import answers, shared_prefix
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import load_base
 
@@ -100,9 +100,8 @@ def alone(model, rows, limit=LIMIT):
 
 
 def ours(model, rows, batch_size=9, limit=LIMIT):
-    decode = decoder(model, rows, limit, STOPS, PAD)
-    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return [tokens for batch in batches for tokens in decode(batch)]
+    found = dict(answers(model, rows, batch_size, limit, STOPS, PAD))
+    return [found[i] for i in range(len(rows))]
 
 
 def ended(answers):
@@ -134,6 +133,42 @@ def test_batch_size_and_limit_change_nothing(batch_size):
         assert ours(model, rows, batch_size, limit) == [row[:limit] for row in expected]
 
 
+def test_waiting_prompts_take_the_places_of_ended_answers():
+    model = random_model(FULL_WIDTH["llama"])
+    rows = made_up_rows(11, count=40)
+    lengths = [len(answer) for answer in alone(model, rows)]
+    forwards = []
+    model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    assert ours(model, rows, 4) == alone(model, rows)
+    del forwards[:]
+    ours(model, rows, 4)
+    in_fours = sum(max(lengths[i : i + 4]) for i in range(0, 40, 4))
+    assert sum(lengths) / 4 < len(forwards) - 1 < 0.7 * in_fours  # one was the prefix
+
+
+def test_a_window_bears_a_newcomer_beside_a_long_row():
+    """The last newcomer comes late: the batch would outgrow the window if it kept its padding."""
+    model = random_model(FULL_WIDTH["mistral, wide window"])
+    short = made_up_rows(30, count=50)
+    lengths = [len(answer) for answer in alone(model, short)]
+    draw = random.Random(5)
+    long = short[0][:30]
+    while len(long) < 128 - LIMIT or len(alone(model, [long])[0]) < LIMIT:
+        long = [*long[:30], *(draw.randrange(10, VOCABULARY) for _ in range(128 - LIMIT - 30))]
+    middling = short[next(i for i, n in enumerate(lengths) if LIMIT // 2 < n < LIMIT)]
+    lasting = short[next(i for i, n in enumerate(lengths) if n == LIMIT)]
+    rows, slots = [long, middling, lasting], []
+    expected = alone(model, rows)
+    model.register_forward_pre_hook(
+        lambda _module, _args, given: slots.append(given["attention_mask"].shape[1]),
+        with_kwargs=True,
+    )
+    found = ours(model, rows, 2)
+    assert max(slots) == len(long) + LIMIT == 128
+    assert slots[-1] < 128
+    assert found == expected
+
+
 def test_answers_longer_than_the_buffer_first_has_room_for():
     model = random_model(FULL_WIDTH["llama"])
     limit = 2 * cache._GROWTH + 5
@@ -162,7 +197,7 @@ def test_a_prompt_that_is_the_whole_prefix():
 
 @pytest.mark.parametrize("name", LEFT_TO_TRANSFORMERS)
 def test_caches_that_padding_would_disturb_are_left_to_transformers(name, monkeypatch):
-    monkeypatch.setattr(generation, "greedy", lambda *_: pytest.fail("our loop ran"))
+    monkeypatch.setattr(generation, "_greedy", lambda *_: pytest.fail("our loop ran"))
     model = random_model(LEFT_TO_TRANSFORMERS[name])
     rows = made_up_rows(17, count=1) * 3  # of one length: no padding to disturb the reference
     assert not keeps_every_slot(model, max(map(len, rows)) + LIMIT)
@@ -221,7 +256,7 @@ def test_the_lm_answers_as_transformers_does(tiny_model, tiny_adapter):
     prompts = [f"Same beginning, then {'x' * i} {i}" for i in range(7)]
     told = []
     answers = lm.generate(prompts, 20, told.append)
-    assert told == [3, 3, 1]
+    assert told == [1] * 7
     for prompt, answer in zip(prompts, answers, strict=True):
         inputs = base.tokenizer(prompt, return_tensors="pt")
         output = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]

@@ -96,6 +96,29 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.keys, self.values = (store[:, :, :end] for store in stores)
         return self.keys, self.values
 
+    @classmethod
+    def joined(cls, parts: Sequence[BufferedLayer], shared: int, width: int) -> BufferedLayer:
+        """The rows of all parts in `width` slots, all ending in the last.
+
+        The first `shared` slots keep their place; between them and the rest is padding or nothing.
+        """
+        whole, rows = cls(), sum(len(part._stores[0]) for part in parts)
+        for store in parts[0]._stores:
+            _, heads, _, size = store.shape
+            whole._stores.append(store.new_empty(rows, heads, width + _GROWTH, size))
+        start = 0
+        for part in parts:
+            tail, end = min(part._length, width) - shared, start + len(part._stores[0])
+            for store, old in zip(whole._stores, part._stores, strict=True):
+                store[start:end, :, :shared] = old[:, :, :shared]
+                store[start:end, :, shared : width - tail] = 0  # masked, but it must be finite
+                store[start:end, :, width - tail : width] = old[
+                    :, :, part._length - tail : part._length
+                ]
+            start = end
+        whole._length = width
+        return whole
+
     def take(self, order: Sequence[int]) -> None:
         """Keep the rows of `order` (see `closed_up`); only those that change place are copied."""
         moved = [i for i, source in enumerate(order) if i != source]

@@ -1,18 +1,21 @@
-"""Greedy decoding that computes what all prompts begin with only once.
+"""Greedy decoding that computes what all prompts begin with only once, in a batch that stays full.
 
 The prompts of a task share their system prompt and the head of the chat template. Keys and values
 of that prefix are computed for one row and copied to each batch. Slots of a batch, left to right:
 
     shared prefix | padding | rest of the prompt | answer
 
-A row leaves the batch when its answer ends. The tokens are those of transformers' `generate` with
-`do_sample=False`, in float32 token for token.
+A row leaves the batch when its answer ends, and waiting prompts take the places of those that left:
+a step costs nearly the same for few rows as for many. Newcomers get a forward of their own and are
+then put beside the others, all ends in one slot. The tokens are those of transformers' `generate`
+with `do_sample=False`, in float32 token for token.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -24,23 +27,35 @@ from xlt_bench.models.blocks import base_model
 from xlt_bench.models.cache import BufferedLayer, closed_up, keeps_every_slot
 
 Rows = Sequence[list[int]]
-Decode = Callable[[Rows], list[list[int]]]
+Answer = tuple[int, list[int]]
+"""The index of a row, and its new tokens to the first stop token (included) or the limit."""
+
+# The share of a batch's places that are free when newcomers get them: a forward of their own and a
+# copy of the cache are to be worth their while.
+_FREE = 0.25
 
 
-def decoder(
-    model: Any, rows: Rows, max_new_tokens: int, stops: Sequence[int], pad_token_id: int
-) -> Decode:
-    """A function from a batch of `rows` to their new tokens, a stop token included where one came.
+def answers(
+    model: Any,
+    rows: Rows,
+    size: int,
+    max_new_tokens: int,
+    stops: Sequence[int],
+    pad_token_id: int,
+) -> Iterator[Answer]:
+    """Answers to prompts as token ids, `size` at a time, each as it ends.
 
-    `rows` are all prompts to come, as token ids. Whatever the adapter's state is at the first
-    batch must hold until the last one: the prefix is computed then, and never kept for longer.
+    The adapter's state must not change before the last one. Rows are taken in their order; by
+    length, longest first, is best.
     """
-    if not keeps_every_slot(model, max(map(len, rows), default=0) + max_new_tokens):
-        return lambda batch: ordinary(model, batch, max_new_tokens, stops, pad_token_id)
-    length = shared_prefix(rows)
-    # At the first batch, where a device without memory for it is already dealt with.
-    prefix = functools.cache(lambda: prefix_states(model, rows[0][:length]))
-    return lambda batch: greedy(model, prefix(), length, batch, max_new_tokens, stops)
+    slots = max(map(len, rows), default=0) + max_new_tokens
+    if not keeps_every_slot(model, slots):
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            found = ordinary(model, batch, max_new_tokens, stops, pad_token_id)
+            yield from enumerate(found, start)
+        return
+    yield from _greedy(_Decoding(model, rows, size, max_new_tokens, frozenset(stops)), slots)
 
 
 def shared_prefix(rows: Rows) -> int:
@@ -55,57 +70,155 @@ def shared_prefix(rows: Rows) -> int:
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
-@torch.inference_mode()
-def prefix_states(model: Any, prefix: Sequence[int]) -> list[BufferedLayer]:
-    """Keys and values of a prefix, one row, in each layer; no layers for an empty one."""
-    cache = Cache(layer_class_to_replicate=BufferedLayer)
-    if prefix:
-        ids = torch.tensor([prefix], device=model.device)
-        positions = torch.arange(len(prefix), device=model.device)[None]
-        _forward(model, ids, torch.ones_like(ids), positions, cache)
-    return cast(list[BufferedLayer], cache.layers)
+@dataclass
+class _Batch:
+    """Rows on their way: which they are, which slots hold tokens, the last tokens, the cache."""
+
+    rows: list[int]
+    mask: Tensor
+    """(rows, slots in the cache)"""
+    tokens: Tensor
+    """(rows, new): what the next forward takes in; `mask` has their slots already in a prompt."""
+    cache: Cache
+
+    @property
+    def layers(self) -> list[BufferedLayer]:
+        """Of the cache."""
+        return cast(list[BufferedLayer], self.cache.layers)
 
 
-@torch.inference_mode()
-def greedy(
-    model: Any,
-    prefix: Sequence[BufferedLayer],
-    shared: int,
-    batch: Rows,
-    max_new_tokens: int,
-    stops: Sequence[int],
-) -> list[list[int]]:
-    """New tokens of each row, to its first stop token or the limit.
+class _Decoding:
+    """What is decoded, and how far it is."""
 
-    `prefix` are the layers after the first `shared` tokens, which the rows have in common.
-    """
-    ids, mask = _layout(batch, shared, max_new_tokens, model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = Cache(layer_class_to_replicate=BufferedLayer)
-    cache.layers = [layer.copies(len(batch)) for layer in prefix]
-    penalize = _penalty(model)
-    answers: list[list[int]] = [[] for _ in batch]
-    live = list(range(len(batch)))
-    start, end = shared, ids.shape[1]
-    for _ in range(max_new_tokens):
-        scores = _forward(
-            model, ids[:, start:end], mask[:, :end], positions[:, start:end], cache
-        ).float()
-        tokens = penalize(ids, scores).argmax(-1)
-        for row, token in zip(live, tokens.tolist(), strict=True):
-            answers[row].append(token)
-        stay = [i for i, row in enumerate(live) if answers[row][-1] not in stops]
-        if not stay:
-            break
-        ids = torch.cat([ids, tokens[:, None]], dim=1)
-        if len(stay) < len(live):
+    def __init__(
+        self, model: Any, rows: Rows, size: int, max_new_tokens: int, stops: frozenset[int]
+    ) -> None:
+        self.model, self.rows, self.size = model, rows, size
+        self.max_new_tokens, self.stops = max_new_tokens, stops
+        self.shared = shared_prefix(rows)
+        self.answers: list[list[int]] = [[] for _ in rows]
+        penalty = base_model(model).generation_config.repetition_penalty
+        self._penalize = (
+            None if penalty in (None, 1.0) else RepetitionPenaltyLogitsProcessor(penalty)
+        )
+
+    def prefix(self) -> list[BufferedLayer]:
+        """Keys and values of the shared tokens, one row, in each layer; no layers for none."""
+        ids = torch.tensor([self.rows[0][: self.shared]], device=self.model.device)
+        cache = _cache([])
+        if self.shared:
+            self._forward(_Batch([0], torch.ones_like(ids), ids, cache))
+        return cast(list[BufferedLayer], cache.layers)
+
+    def newcomers(self, rows: list[int], prefix: Sequence[BufferedLayer]) -> _Batch:
+        """A batch of rows whose prompts are still to be taken in.
+
+        The padding repeats a token of its row: nothing looks at it.
+        """
+        width = max(len(self.rows[i]) for i in rows)
+        ids, mask = [], torch.ones(len(rows), width, dtype=torch.long)
+        for place, i in enumerate(rows):
+            gap, rest = width - len(self.rows[i]), self.rows[i][self.shared :]
+            ids.append([*rest[:1] * gap, *rest])
+            mask[place, self.shared : self.shared + gap] = 0
+        device = self.model.device
+        cache = _cache([layer.copies(len(rows)) for layer in prefix])
+        return _Batch(rows, mask.to(device), torch.tensor(ids, device=device), cache)
+
+    def advance(self, batch: _Batch) -> list[Answer]:
+        """Give each row its next token; the rows whose answers end with it leave the batch."""
+        tokens = self._choice(batch.rows, self._forward(batch))
+        for row, token in zip(batch.rows, tokens.tolist(), strict=True):
+            self.answers[row].append(token)
+        stay = [i for i, row in enumerate(batch.rows) if not self._ended(row)]
+        ended = [(row, self.answers[row]) for row in batch.rows if self._ended(row)]
+        batch.tokens = tokens[:, None]
+        if ended:
             order = closed_up(stay)
-            for layer in cast(list[BufferedLayer], cache.layers):
+            for layer in batch.layers:
                 layer.take(order)
-            live = [live[i] for i in order]
-            ids, mask, positions = ids[order], mask[order], positions[order]
-        start, end = end, end + 1
-    return answers
+            batch.rows = [batch.rows[i] for i in order]
+            batch.mask, batch.tokens = batch.mask[order], batch.tokens[order]
+        return ended
+
+    def _ended(self, row: int) -> bool:
+        answer = self.answers[row]
+        return answer[-1] in self.stops or len(answer) == self.max_new_tokens
+
+    def _forward(self, batch: _Batch) -> Tensor:
+        """Scores (rows, vocabulary) after the last token; the cache takes in keys and values."""
+        output = self.model(
+            input_ids=batch.tokens,
+            attention_mask=batch.mask,
+            position_ids=(batch.mask.cumsum(-1) - 1).clamp(min=0)[:, -batch.tokens.shape[1] :],
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        scores: Tensor = output.logits[:, -1]
+        return scores.float()
+
+    def _choice(self, rows: Sequence[int], scores: Tensor) -> Tensor:
+        """The best token of each row, with the repetition penalty of the generation config."""
+        if self._penalize is not None:
+            seen = [[*self.rows[i], *self.answers[i]] for i in rows]
+            width = max(map(len, seen))  # a token said twice is penalised once
+            ids = [[*row, *[row[0]] * (width - len(row))] for row in seen]
+            scores = self._penalize(torch.tensor(ids, device=scores.device), scores)
+        return scores.argmax(-1)
+
+
+@torch.inference_mode()
+def _greedy(work: _Decoding, slots: int) -> Iterator[Answer]:
+    """All answers. No row of the cache gets more than `slots` slots, padding included."""
+    waiting = deque(range(len(work.rows)))
+    prefix = work.prefix()
+    batch: _Batch | None = None
+    while waiting or batch:
+        free = work.size - (len(batch.rows) if batch else 0)
+        if waiting and (batch is None or free >= _FREE * work.size):
+            chosen = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+            arriving = work.newcomers(chosen, prefix)
+            yield from work.advance(arriving)
+            parts = [part for part in (batch, arriving) if part and part.rows]
+            batch = _joined(parts, work.shared) if parts else None
+            continue
+        assert batch is not None
+        if batch.mask.shape[1] == slots:
+            batch = _joined([batch], work.shared)
+        batch.mask = torch.cat([batch.mask, torch.ones_like(batch.tokens)], dim=1)
+        yield from work.advance(batch)
+        batch = batch if batch.rows else None
+
+
+def _joined(parts: Sequence[_Batch], shared: int) -> _Batch:
+    """The rows of all parts in as few slots as the longest of them needs, all ending in the last.
+
+    One batch as it is, if it has no slot to spare.
+    """
+    width = max(int(part.mask.sum(1).max()) for part in parts)
+    if len(parts) == 1 and parts[0].mask.shape[1] == width:
+        return parts[0]
+    masks = []
+    for part in parts:
+        tail = min(part.mask.shape[1], width) - shared
+        mask = part.mask.new_zeros(len(part.rows), width)
+        mask[:, :shared] = 1
+        mask[:, width - tail :] = part.mask[:, part.mask.shape[1] - tail :]
+        masks.append(mask)
+    layers = zip(*(part.layers for part in parts), strict=True)
+    return _Batch(
+        [row for part in parts for row in part.rows],
+        torch.cat(masks),
+        torch.cat([part.tokens for part in parts]),
+        _cache([BufferedLayer.joined(layer, shared, width) for layer in layers]),
+    )
+
+
+def _cache(layers: Sequence[BufferedLayer]) -> Cache:
+    cache = Cache(layer_class_to_replicate=BufferedLayer)
+    cache.layers = list(layers)
+    return cache
 
 
 @torch.inference_mode()
@@ -130,45 +243,3 @@ def ordinary(
     )
     rows: list[list[int]] = output[:, width:].tolist()
     return rows
-
-
-def _layout(
-    batch: Rows, shared: int, max_new_tokens: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Token ids (rows, prompt slots), and their mask with the answer's slots already open.
-
-    The padding repeats a token of its row: nothing looks at it, and a repetition penalty, which
-    goes by the row's tokens, finds none that the prompt does not have.
-    """
-    width = max(map(len, batch))
-    gaps = [width - len(row) for row in batch]
-    ids = [
-        [*row[:shared], *[row[-1]] * gap, *row[shared:]]
-        for row, gap in zip(batch, gaps, strict=True)
-    ]
-    mask = torch.ones(len(batch), width + max_new_tokens, dtype=torch.long)
-    for i, gap in enumerate(gaps):
-        mask[i, shared : shared + gap] = 0
-    return torch.tensor(ids, device=device), mask.to(device)
-
-
-def _forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-    """Scores (rows, vocabulary) after the last token; the cache takes in keys and values."""
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    scores: Tensor = output.logits[:, -1]
-    return scores
-
-
-def _penalty(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """The repetition penalty that the model's generation config names, as `generate` applies it."""
-    penalty = base_model(model).generation_config.repetition_penalty
-    if penalty in (None, 1.0):
-        return lambda _ids, scores: scores
-    return RepetitionPenaltyLogitsProcessor(penalty)

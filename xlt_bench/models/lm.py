@@ -29,7 +29,7 @@ from xlt_bench.models.blocks import (
     pooled_layers,
 )
 from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
-from xlt_bench.models.generation import decoder
+from xlt_bench.models.generation import answers
 
 _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 16
@@ -93,9 +93,10 @@ class XltLM(HFLM):  # type: ignore[misc]
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress = silent
     ) -> list[Generation]:
-        """Greedy answers to rendered prompts, in their order; batches by length, longest first.
+        """Greedy answers to rendered prompts, in their order; the longest are taken first.
 
-        `progress` is told how many answers each batch brought. A prompt that leaves no room for
+        `progress` is told of each that is there. Where the device runs out of memory the batch size
+        is halved and what has no answer yet begins again. A prompt that leaves no room for
         the answer loses tokens on the left and is counted in `truncated_prompts`.
         """
         room = self.max_length - max_new_tokens
@@ -111,8 +112,24 @@ class XltLM(HFLM):  # type: ignore[misc]
         self.truncated_prompts += sum(len(ids) > room for ids in encoded)
         encoded = [ids[-room:] for ids in encoded]
         stops = self._stop_ids()
-        decode = decoder(self.model, encoded, max_new_tokens, stops, self.tokenizer.pad_token_id)
-        return [self._answer(tokens, stops) for tokens in self._batched(encoded, decode, progress)]
+        todo = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
+        found: dict[int, list[int]] = {}
+        while todo:
+            try:
+                for i, tokens in answers(
+                    self.model,
+                    [encoded[i] for i in todo],
+                    self._batch(),
+                    max_new_tokens,
+                    stops,
+                    self.tokenizer.pad_token_id,
+                ):
+                    found[todo[i]] = tokens
+                    progress(1)
+            except torch.OutOfMemoryError:
+                self._halve_batch()
+            todo = [i for i in todo if i not in found]
+        return [self._answer(found[i], stops) for i in range(len(encoded))]
 
     def noted(self) -> dict[str, Any]:
         """Batch size, BOS tokens of a prompt, truncated prompts, of all since the last call."""
@@ -129,19 +146,17 @@ class XltLM(HFLM):  # type: ignore[misc]
         rows: Sequence[list[int]],
         run: Callable[[list[list[int]]], Iterable[_T]],
         progress: Progress,
-        by_tokens: bool = False,
     ) -> list[_T]:
         """`run` on batches by length, longest first; its results in the order of `rows`.
 
-        With `by_tokens` later batches take more rows: as many as have, padded, no more tokens than
-        the first batch. Where the device runs out of memory the batch size is halved and the batch
-        tried again.
+        Later batches take more rows: as many as have, padded, no more tokens than the first batch.
+        Where the device runs out of memory the batch size is halved and the batch tried again.
         """
         order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
         longest = max([1, *map(len, rows)])
         results: dict[int, _T] = {}
         while order:
-            width = len(rows[order[0]]) if by_tokens else longest
+            width = len(rows[order[0]])
             chosen = order[: self._batch() * longest // max(width, 1)]
             try:
                 results.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
@@ -194,7 +209,7 @@ class XltLM(HFLM):  # type: ignore[misc]
         def pool(batch: list[list[int]]) -> Tensor:
             return self._pool_batch(batch, layers)
 
-        return torch.stack(self._batched(encoded, pool, progress, by_tokens=True))
+        return torch.stack(self._batched(encoded, pool, progress))
 
     def _pool_batch(self, batch: list[list[int]], layers: Sequence[int]) -> Tensor:
         ids = pad_right(batch, self.tokenizer.pad_token_id).to(self.device)
