@@ -168,8 +168,8 @@ def _options() -> argparse.Namespace:
     made = parser(__doc__, turns=3)
     made.add_argument("--adapter", help="PEFT adapter whose answers end")
     made.add_argument("--language", default="es")
-    made.add_argument("--prompts", type=int, default=64)
-    made.add_argument("--batch-size", type=int, default=16)
+    made.add_argument("--prompts", type=int, default=256)
+    made.add_argument("--batch-size", type=int, default=32)
     return made.parse_args()
 
 

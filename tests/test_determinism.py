@@ -36,4 +36,4 @@ def test_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
     stated = first["hardware"]
     assert (stated["threads"], stated["deterministic_algorithms"]) == ("1", "false")
     assert stated["cpu_kernels"]
-    assert set(first["batch_sizes"].values()) == {"16"}
+    assert set(first["batch_sizes"].values()) == {"32"}

@@ -32,7 +32,7 @@ from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
 from xlt_bench.models.generation import answers
 
 _AUTO_BATCH = {"cuda": 64}
-_AUTO_BATCH_CPU = 16
+_AUTO_BATCH_CPU = 32
 
 Progress = Callable[[int], None]
 _T = TypeVar("_T")
