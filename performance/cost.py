@@ -22,7 +22,7 @@ from xlt_bench.options import Options, load_items, plan_units
 BYTES_A_WEIGHT = 2
 """bfloat16."""
 IDLE_ROWS = 1.3
-"""Rows computed for each token that is wanted: places of ended answers wait until a quarter is free.
+"""Rows computed for each token that is wanted: ended answers leave places empty for a while.
 
 1.1 to 1.3 for MASSIVE, WMT23 and UNER at 64 rows with answers as long as the gold ones.
 """

@@ -23,6 +23,7 @@ import pytest
 import zstandard
 
 import xlt_bench.store.build as store_build
+from xlt_bench.errors import InputError
 from xlt_bench.record import Plan, Record
 from xlt_bench.scoring import count_run, scores_of
 from xlt_bench.submit.checking import answers_digest, check, layer_digest
@@ -639,6 +640,16 @@ def lying_footer(folder, root):
     return folder
 
 
+def long_name(folder, root):
+    """One name of 8 MB that each of 1,190 rows repeats."""
+    table = pq.read_table(folder / LAYER)
+    rows = pa.concat_tables([table] * (1_190 // len(table)))
+    names = pa.array(["x" * (8 << 20)] * len(rows), type=pa.string())
+    rows = rows.set_column(0, "source", names)
+    pq.write_table(rows, folder / LAYER, compression="zstd", write_page_checksum=True)
+    return folder
+
+
 ATTACKS = {
     "zstd of 2 GB": answers(lambda: "x" * (2 << 30)),
     "one line of 60 MB": answers(lambda: "x" * (60 << 20)),
@@ -680,6 +691,7 @@ ATTACKS = {
     "parquet of 10,000 groups": many_groups,
     "parquet of 80 million values": many_values,
     "parquet with a lying footer": lying_footer,
+    "parquet of one long name": long_name,
     **{
         f"hypotheses of {pattern!r}": hypotheses(pattern)
         for pattern in (
@@ -737,3 +749,60 @@ def test_full(first, fuzz, capsys):
             accepted, refused = (fuzz.counts[kind, state] for state in ("accepted", "refused"))
             print(f"{kind}: {accepted:,} accepted, {refused:,} refused")
     assert not failures, "\n".join(failures)
+
+
+def spoil(draw, output):
+    """One change to one of lm-eval's files: of a value, of bytes, or of the file as a whole."""
+    path = draw.choice(sorted(output.rglob("*.json*")))
+    kind = draw.randrange(10)
+    if kind == 0:
+        path.unlink()
+    elif kind == 1:
+        path.write_bytes(change_bytes(draw, path.read_bytes()))
+    elif kind == 2:
+        path.write_text(draw.choice(["", "null", "[]", "{}", "[" * 100_000, "NaN", "\x00"]))
+    elif path.suffix == ".json":
+        text = change_json(draw, json.loads(path.read_text()))
+        path.write_text(text, errors="surrogatepass")
+    else:
+        lines = path.read_text().splitlines()
+        at = draw.randrange(len(lines))
+        if kind == 3:
+            lines[at : at + 1] = draw.choice([[], [lines[at]] * 2, [""]])
+        else:
+            lines[at] = change_json(draw, json.loads(lines[at]))
+        path.write_text("\n".join(lines) + "\n", errors="surrogatepass")
+
+
+def spoiled(output, root, scratch, numbers):
+    """How many of the changes were refused in one line; any other error is raised."""
+    refused = 0
+    for number in numbers:
+        shutil.rmtree(scratch, ignore_errors=True)
+        copy = shutil.copytree(output, scratch / "output")
+        spoil(random.Random(number), copy)
+        try:
+            done = submit(copy, About(), scratch / "submissions", root)
+        except InputError as error:
+            refused, line = refused + 1, str(error)
+        except Exception as error:
+            raise AssertionError(f"change {number}: {error!r}") from error
+        else:
+            assert check(done.folder, root).state == "checked", number
+            continue
+        assert len(line) <= LONGEST, (number, line[:1000])
+        assert line.isprintable(), (number, line)
+        assert not list((scratch / "submissions").glob("[!.]*")), number
+    return refused
+
+
+def test_spoiled_output_is_refused_in_a_line(output, made_up_root, tmp_path):
+    assert 0 < spoiled(output, made_up_root, tmp_path / "scratch", range(60)) < 60
+
+
+@pytest.mark.slow
+def test_much_spoiled_output(output, made_up_root, tmp_path, capsys):
+    refused = spoiled(output, made_up_root, tmp_path / "scratch", range(1_000, 4_000))
+    with capsys.disabled():
+        print(f"\nlm-eval's output, spoiled 3,000 times: {refused:,} refused, none failed")
+    assert refused

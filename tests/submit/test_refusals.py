@@ -127,7 +127,7 @@ def test_the_last_item_dropped_a_stranger_and_a_swapped_id(submission, made_up_r
         (lambda rows: rows[0]["neighbours"].__setitem__(0, 8), "no sentence number below 8"),
         (lambda rows: rows[0]["neighbours"].__setitem__(0, None), "not one list"),
         (lambda rows: rows[0].update(neighbours=None), "not one list"),
-        (lambda rows: rows.clear(), "rows of"),
+        (lambda rows: rows.clear(), "does not hold 1 to"),
     ],
 )
 def test_layers(change, message, submission, made_up_root):

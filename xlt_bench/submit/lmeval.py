@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import content_digest
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import FAMILIES, Family, units
 from xlt_bench.models.adapters import (
     alignment_languages,
@@ -30,6 +32,48 @@ from xlt_bench.scoring import score_run
 from xlt_bench.submit.reading import MAX_ANSWER, MAX_ITEMS, MB, read_bytes, read_json
 
 _MAX_SAMPLES = 512 * MB
+
+
+class _Loose(BaseModel):
+    """Of what lm-eval writes the parts that are read here; it writes more."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class _Config(_Loose):
+    """How lm-eval was called."""
+
+    model: str | None = None
+    model_args: str | dict[str, Any] | None = None
+    model_sha: str | None = None
+    model_num_parameters: int | None = None
+    model_dtype: str = "unknown"
+    limit: float | None = None
+    device: str | None = None
+    batch_size: int | str | None = None
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """`--model_args`."""
+        given = self.model_args or {}
+        if isinstance(given, str):
+            given = dict(part.partition("=")[::2] for part in given.split(","))
+        return {key: str(value) for key, value in given.items()}
+
+
+class _Results(_Loose):
+    """results_*.json."""
+
+    config: _Config
+    configs: dict[str, Any]
+    versions: dict[str, Any]
+    shots: dict[str, Any] = Field(alias="n-shot")
+    date: float = Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)  # before the year 10,000
+    chat_template_sha: str | None = None
+    system_instruction: str | None = None
+    total_evaluation_time_seconds: float = Field(default=0, ge=0, allow_inf_nan=False)
+    lm_eval_version: str | None = None
+    transformers_version: str | None = None
 
 
 def is_output(folder: Path) -> bool:
@@ -48,14 +92,9 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
     Raises InputError where a setting, a prompt or an item is not that of our tasks.
     """
     path = _results(folder)[-1]
-    results = read_json(read_bytes(path, 64 * MB), path.name)
-    if not isinstance(results, dict) or not isinstance(results.get("config"), dict):
-        raise InputError(f"{path} is no result of lm-eval")
-    for key, kind in {"versions": dict, "n-shot": dict, "date": int | float}.items():
-        if not isinstance(results.get(key), kind):
-            raise InputError(f"{path.name} has no {key} as lm-eval writes it; run lm_eval again")
+    results = _read_results(path)
     chosen = _units(results, path)
-    limit = _limit(results["config"])
+    limit = _limit(results.config.limit)
     stamp = path.stem.removeprefix("results_")
     digests = {}
     for task, names in chosen.items():
@@ -65,7 +104,7 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
             answers = _answers(samples, items, TEXT[task].MAX_NEW_TOKENS)
             write_predictions(predictions_path(run, task, unit), answers)
             digests[f"{task}/{unit}"] = content_digest(items)
-    model, adapter = _model(results["config"]), _adapter(results["config"])
+    model, adapter = _model(results.config), _adapter(results.config)
     plan = _plan(results, model, adapter, chosen, limit)
     write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode())
     scores = score_run(run, root, adapter.alignment_languages if adapter else [])
@@ -74,12 +113,24 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
     return run
 
 
-def _units(results: Mapping[str, Any], path: Path) -> dict[Family, list[str]]:
+def _read_results(path: Path) -> _Results:
+    value = read_json(read_bytes(path, 64 * MB), path.name)
+    try:
+        return _Results.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))[:120] or "it"
+        raise InputError(
+            f"{path.name} is not as lm-eval writes it; run lm_eval again ({where}: "
+            f"{one_line(first['msg'], 200)})"
+        ) from None
+
+
+def _units(results: _Results, path: Path) -> dict[Family, list[str]]:
     """The units by task that were run, in table order."""
-    there = results.get("configs")
     chosen: dict[Family, list[str]] = {}
     for task in FAMILIES:
-        names = [u for u in units(task) if isinstance(there, dict) and f"xlt_{task}_{u}" in there]
+        names = [u for u in units(task) if f"xlt_{task}_{u}" in results.configs]
         if names:
             chosen[task] = names
             for unit in names:
@@ -91,21 +142,22 @@ def _units(results: Mapping[str, Any], path: Path) -> dict[Family, list[str]]:
     return chosen
 
 
-def _version(results: Mapping[str, Any], task: Family, unit: str) -> None:
+def _version(results: _Results, task: Family, unit: str) -> None:
     name = f"xlt_{task}_{unit}"
-    version, shots = results["versions"].get(name), results["n-shot"].get(name)
+    version, shots = results.versions.get(name), results.shots.get(name)
     if version != TEXT[task].VERSION:
-        raise InputError(f"{name} was run in version {version}, this is {TEXT[task].VERSION}")
+        said = one_line(version, 60)
+        raise InputError(f"{name} was run in version {said}, this is {TEXT[task].VERSION}")
     if shots:
-        raise InputError(f"{name} was run with {shots} examples in the prompt; the task has none")
+        said = one_line(shots, 60)
+        raise InputError(f"{name} was run with {said} examples in the prompt; the task has none")
 
 
-def _limit(config: Mapping[str, Any]) -> int | None:
-    limit = config.get("limit")
+def _limit(limit: float | None) -> int | None:
     if limit is None:
         return None
-    if not isinstance(limit, int | float) or limit < 1 or limit != int(limit):
-        raise InputError(f"--limit {limit}: only a number of items can be submitted")
+    if not 1 <= limit <= MAX_ITEMS or limit != int(limit):
+        raise InputError(f"--limit {limit:g}: only a number of items can be submitted")
     return int(limit)
 
 
@@ -125,7 +177,9 @@ def _answers(path: Path, items: Sequence[Item], max_tokens: int) -> list[Predict
     except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path.name} is not what lm-eval logs ({error!r})") from None
+        raise InputError(
+            f"{path.name} is not what lm-eval logs ({one_line(repr(error), 200)})"
+        ) from None
     if len(frames) > 1:
         raise InputError(f"{path.name}: prompts differ in more than their item's own text")
     return found
@@ -150,7 +204,8 @@ def _answer(row: dict[str, Any], item: Item, max_tokens: int, where: str) -> Pre
         raise InputError(f"{where}: the prompt of item {item.id} is not that of the task")
     if options != {"until": [], "do_sample": False, "max_gen_toks": max_tokens}:
         raise InputError(
-            f"{where}: answers must be greedy and of up to {max_tokens} tokens, not {options}"
+            f"{where}: answers must be greedy and of up to {max_tokens} tokens, not "
+            f"{one_line(options, 200)}"
         )
     answer = row["filtered_resps"][0]
     if not isinstance(answer, str) or len(answer) > MAX_ANSWER:
@@ -158,15 +213,8 @@ def _answer(row: dict[str, Any], item: Item, max_tokens: int, where: str) -> Pre
     return Prediction(item.id, answer, cut_off=None)
 
 
-def _arguments(config: Mapping[str, Any]) -> dict[str, str]:
-    given = config.get("model_args") or {}
-    if isinstance(given, str):
-        given = dict(part.partition("=")[::2] for part in given.split(","))
-    return {key: str(value) for key, value in given.items()}
-
-
-def _model(config: Mapping[str, Any]) -> ModelRecord:
-    arguments = _arguments(config)
+def _model(config: _Config) -> ModelRecord:
+    arguments = config.arguments
     name = arguments.get("pretrained")
     if not name:
         raise InputError("lm-eval's results name no model (model_args: pretrained=...)")
@@ -177,22 +225,21 @@ def _model(config: Mapping[str, Any]) -> ModelRecord:
         sha256 = weights_digest(Path(name).expanduser())
     elif looks_local(name):
         raise InputError(f"the model {name} is not here, and its hash names it; submit where it is")
-    commit = config.get("model_sha") or arguments.get("revision")
-    parameters = config.get("model_num_parameters")
+    commit = config.model_sha or arguments.get("revision")
     return ModelRecord(
         name=name,
         revision=commit or None,
         sha256=sha256,
         architecture=None,
         # lm-eval counts an adapter's parameters too.
-        parameters=None if "peft" in arguments else parameters,
+        parameters=None if "peft" in arguments else config.model_num_parameters,
         layers=None,
-        dtype=str(config.get("model_dtype", "unknown")).removeprefix("torch."),
+        dtype=config.model_dtype.removeprefix("torch."),
     )
 
 
-def _adapter(config: Mapping[str, Any]) -> AdapterRecord | None:
-    name = _arguments(config).get("peft")
+def _adapter(config: _Config) -> AdapterRecord | None:
+    name = config.arguments.get("peft")
     if not name:
         return None
     found = find_adapter(name)
@@ -210,16 +257,16 @@ def _adapter(config: Mapping[str, Any]) -> AdapterRecord | None:
 
 
 def _plan(
-    results: Mapping[str, Any],
+    results: _Results,
     model: ModelRecord,
     adapter: AdapterRecord | None,
     chosen: dict[Family, list[str]],
     limit: int | None,
 ) -> Plan:
-    sha = results.get("chat_template_sha")
+    sha = results.chat_template_sha
     if not sha:
         raise InputError("the prompts had no chat template; run lm_eval with --apply_chat_template")
-    if results.get("system_instruction"):
+    if results.system_instruction:
         raise InputError("the tasks have their own system prompt; leave --system_instruction out")
     return Plan(
         model=model.name,
@@ -229,7 +276,7 @@ def _plan(
         adapter_sha256=adapter.sha256 if adapter else None,
         dtype=model.dtype,
         template="tokenizer",
-        template_sha256=str(sha),
+        template_sha256=sha,
         limit=limit,
         layers=[],
         units=chosen,
@@ -238,26 +285,26 @@ def _plan(
 
 
 def _record(
-    results: Mapping[str, Any],
+    results: _Results,
     plan: Plan,
     model: ModelRecord,
     adapter: AdapterRecord | None,
     digests: dict[str, str],
     scores: Scores,
 ) -> Record:
-    config = results["config"]
-    arguments = ",".join(f"{key}={value}" for key, value in _arguments(config).items())
+    config = results.config
+    arguments = ",".join(f"{key}={value}" for key, value in config.arguments.items())
     names = ",".join(f"xlt_{task}_{unit}" for task, given in plan.units.items() for unit in given)
-    words = ["lm_eval", "--model", str(config.get("model")), "--model_args", arguments]
+    words = ["lm_eval", "--model", str(config.model), "--model_args", arguments]
     words += ["--tasks", names, "--apply_chat_template", "--log_samples"]
     words += ["--limit", str(plan.limit)] if plan.limit else []
-    versions = {"lm_eval": "lm_eval_version", "transformers": "transformers_version"}
+    versions = {"lm_eval": results.lm_eval_version, "transformers": results.transformers_version}
     notes = ["answered by plain lm-eval; whether an answer was cut off is not known"]
-    if "xlt_flores_retrieval" in results["configs"]:
+    if "xlt_flores_retrieval" in results.configs:
         notes.append("retrieval was left out: lm-eval logs no neighbours to compute it again from")
     return Record(
         harness="lm-eval",
-        created=datetime.fromtimestamp(float(results["date"]), UTC).isoformat(timespec="seconds"),
+        created=datetime.fromtimestamp(results.date, UTC).isoformat(timespec="seconds"),
         command=shlex.join(words),
         model=model,
         adapter=adapter,
@@ -269,10 +316,10 @@ def _record(
         data_digests=digests,
         notes=notes,
         signatures={},
-        versions={name: str(results.get(key)) for name, key in versions.items()},
-        hardware={"device": str(config.get("device"))},
-        seconds={"all": float(results.get("total_evaluation_time_seconds") or 0)},
-        batch_sizes={"all": str(config.get("batch_size"))},
+        versions={name: str(version) for name, version in versions.items()},
+        hardware={"device": str(config.device)},
+        seconds={"all": results.total_evaluation_time_seconds},
+        batch_sizes={"all": str(config.batch_size)},
         fertility={},
         results=scores,
     )

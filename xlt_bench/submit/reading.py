@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +21,13 @@ from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.runs import LAYER_SCHEMA, Prediction
+from xlt_bench.submit.pages import Page, pages
 
 MB = 1 << 20
 MAX_JSON = 4 * MB
 MAX_PACKED = 16 * MB  # of one file of answers, as it lies there
 MAX_UNPACKED = 64 * MB
+MAX_NAMES = 1 << 16  # bytes of a column of names, any of which every row may repeat
 MAX_ITEMS = 10_000
 MAX_PARTS = 10_000  # of a list or an object in JSON
 MAX_ANSWER = 100_000  # characters
@@ -191,31 +194,28 @@ def _pairs(path: Path, codes: list[str]) -> tuple[list[tuple[str, str]], pa.Tabl
 
 
 def _columns(path: Path, names: list[str]) -> pa.Table:
-    return read_parquet(path, LAYER_SCHEMA, 35 * 34, 1_100, names)
+    return read_parquet(path, LAYER_SCHEMA, 35 * 34, 35 * 34 * 1_100, names)
 
 
 def read_parquet(
     path: Path, schema: pa.Schema, rows: int, values: int, names: list[str] | None = None
 ) -> pa.Table:
-    """A parquet file of exactly this schema, at most `rows` rows and `values` values a row.
+    """A parquet file of exactly this schema: at most `rows` rows and, of a list column, `values`.
 
-    What its footer states is checked before anything is decoded.
+    What its footer and its pages state is checked before anything is decoded.
     """
     data = read_bytes(path, MAX_PACKED)
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if not file.schema_arrow.equals(schema):
             raise InputError(f"{path.name}: its columns are not {', '.join(schema.names)}")
-        found = file.metadata
-        groups = [found.row_group(i) for i in range(min(found.num_row_groups, rows))]
-        chunks = [group.column(j) for group in groups for j in range(group.num_columns)]
-        if (
-            not 0 < found.num_rows <= rows
-            or found.num_row_groups > rows
-            or sum(chunk.total_uncompressed_size for chunk in chunks) > MAX_UNPACKED
-            or any(chunk.num_values > rows * values for chunk in chunks)
-        ):
-            raise InputError(f"{path.name} holds more than {rows:,} rows of {values:,} values")
+        if not 0 < file.metadata.num_rows <= rows or file.metadata.num_row_groups > rows:
+            raise InputError(f"{path.name} does not hold 1 to {rows:,} rows")
+        for column, field in enumerate(schema):
+            most = values if pa.types.is_list(field.type) else rows
+            room = MAX_NAMES if pa.types.is_string(field.type) else MAX_UNPACKED
+            found = list(pages(data, file.metadata, column))
+            _check_pages(f"{path.name}: {field.name}", found, most, room)
         table = file.read(columns=names, use_threads=False)
         # Arrow takes offsets and UTF-8 as they come, and reads past them later.
         table.validate(full=True)
@@ -224,6 +224,14 @@ def read_parquet(
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path.name} is damaged: {_line(error)}") from None
+
+
+def _check_pages(where: str, found: Sequence[Page], values: int, room: int) -> None:
+    """InputError for more values (as many again may be in a dictionary) or bytes than fit."""
+    if sum(page.values for page in found) > 2 * values:
+        raise InputError(f"{where} holds more than {values:,} values")
+    if sum(page.unpacked for page in found) > room:
+        raise InputError(f"{where} unpacks to more than {room:,} bytes")
 
 
 def _line(error: object) -> str:
