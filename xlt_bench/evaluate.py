@@ -155,8 +155,9 @@ def _open(
 
 def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     """Proof and retrieval by transformers, which then leaves the memory to vLLM for the texts."""
-    from xlt_bench.models.vllm import VllmLM
+    from xlt_bench.models.vllm import VllmLM, lora_rank
 
+    lora_rank([find_adapter(name) for name in request.options.adapters])  # before models are loaded
     evaluation, jobs = _prepare(request, track)
     base, proofs = evaluation.base, {}
     for job, adapter in jobs:

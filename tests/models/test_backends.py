@@ -8,6 +8,7 @@ prompts and its records, not its run.
 import importlib.machinery
 import importlib.metadata
 import json
+import shutil
 import sys
 import threading
 import types
@@ -357,4 +358,19 @@ def test_a_finished_run_starts_no_engine(fake_vllm: type[FakeVllm], tmp_path: Pa
     first = run(asked)
     fake_vllm.made.clear()
     assert run(asked) == first
+    assert not fake_vllm.made
+
+
+def test_adapters_that_vllm_does_not_take(fake_vllm: type[FakeVllm], tmp_path: Path) -> None:
+    sound = find_adapter("embedded:baseline").folder
+    for name, change, message in [
+        ("wide", {"r": 513}, "ranks up to 512, not 513"),
+        ("in places", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512, not 600"),
+        ("other", {"peft_type": "LOHA"}, "vLLM takes LoRA alone"),
+    ]:
+        folder = shutil.copytree(sound, tmp_path / name)
+        config = folder / "adapter_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | change))
+        with pytest.raises(InputError, match=message):
+            run(options(tmp_path / f"run {name}", adapters=[str(folder)], backend="vllm"))
     assert not fake_vllm.made

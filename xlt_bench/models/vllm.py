@@ -13,6 +13,7 @@ from typing import Any
 from lm_eval.models.vllm_causallms import VLLM, LoRARequest
 from lm_eval.utils import simple_parse_args_string
 
+from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import AdapterFiles, split_revision
 from xlt_bench.models.chat import encode_prompt
 from xlt_bench.models.lm import Generation, Progress, as_requests
@@ -20,6 +21,22 @@ from xlt_bench.models.load import Base
 
 # The ranks that vLLM has kernels for.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+def lora_rank(adapters: Sequence[AdapterFiles]) -> int:
+    """The rank to make room for. Raises InputError for an adapter that vLLM does not take."""
+    needed = [0]
+    for adapter in adapters:
+        config = adapter.config
+        if config.get("peft_type") != "LORA":
+            kind = config.get("peft_type")
+            raise InputError(f"vLLM takes LoRA alone, {adapter.name} is {kind}; use --backend hf")
+        needed += [config.get("r", 8), *(config.get("rank_pattern") or {}).values()]
+    if max(needed) > _RANKS[-1]:
+        raise InputError(
+            f"vLLM takes ranks up to {_RANKS[-1]}, not {max(needed)}; use --backend hf"
+        )
+    return next(rank for rank in _RANKS if rank >= max(needed))
 
 
 class VllmLM(VLLM):  # type: ignore[misc]
@@ -35,8 +52,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
             "enable_prefix_caching": True,
         }
         if adapters:
-            largest = max(adapter.config["r"] for adapter in adapters)
-            arguments["max_lora_rank"] = next(rank for rank in _RANKS if rank >= largest)
+            arguments["max_lora_rank"] = lora_rank(adapters)
             arguments["lora_local_path"] = str(adapters[0].folder)
         super().__init__(repo, **arguments | simple_parse_args_string(model_args))
         self.tokenizer = base.tokenizer
