@@ -147,7 +147,13 @@ def count_answers(
 
     `digest` is that of the items that were asked, where it is known.
     """
-    items = items_answered(root, task, unit, limit, answers, digest)
+    return count_items(task, items_answered(root, task, unit, limit, answers, digest), answers)
+
+
+def count_items(
+    task: Family, items: Sequence[Item], answers: Sequence[Prediction]
+) -> dict[str, Counts]:
+    """Counts by metric of the answers to a unit's items, in their order."""
     counts: dict[str, Counts] = TEXT[task].count(items, [answer.hypothesis for answer in answers])
     if not any(answer.cut_off is None for answer in answers):
         counts[CUT_OFF] = flags([bool(answer.cut_off) for answer in answers])

@@ -13,8 +13,9 @@ sizes get independent draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ Score = Callable[[Floats], Floats]
 SEED = 20250220
 N_RESAMPLES = 1000
 _CELLS = 2_000_000  # of one chunk's index and weight matrices, 8 bytes a cell and matrix
+_KEPT_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -56,26 +58,32 @@ def resample_sums(counts: Counts, n_resamples: int = N_RESAMPLES, seed: int = SE
 
     Each replicate draws n items with replacement. The draws depend on n and seed alone, so calls
     on parallel sets resample the same items. Sums of integers are exact. Peak memory stays near
-    50 MB up to a million items. Raises ValueError if counts is not a matrix or has no items.
+    50 MB up to a million items, and 64 MB are kept for the next sets of the same size. Raises
+    ValueError if counts is not a matrix or has no items.
     """
     matrix = _matrix(counts)
     n = len(matrix)
+    draw = _kept_weights if n * n_resamples <= _KEPT_CELLS else _weights
+    return np.concatenate([weights @ matrix for weights in draw(n, n_resamples, seed)])
+
+
+def _weights(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each of n items is drawn in each replicate: (rows, n), all rows together."""
     # The size is part of the seed: sets of different sizes must not share a stream of draws.
     generator = np.random.default_rng([seed, n])
-    rows = max(1, _CELLS // n)
-    return np.concatenate(
-        [
-            _weights(generator, min(rows, n_resamples - start), n) @ matrix
-            for start in range(0, n_resamples, rows)
-        ]
-    )
+    most = max(1, _CELLS // n)
+    for start in range(0, n_resamples, most):
+        rows = min(most, n_resamples - start)
+        drawn = generator.integers(0, n, size=(rows, n))
+        drawn += np.arange(rows)[:, None] * n
+        found = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        yield found.astype(np.float64)
 
 
-def _weights(generator: np.random.Generator, rows: int, n: int) -> Floats:
-    """How often each of n items is drawn in each of `rows` replicates: (rows, n)."""
-    drawn = generator.integers(0, n, size=(rows, n))
-    drawn += np.arange(rows)[:, None] * n
-    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+@lru_cache(maxsize=2)
+def _kept_weights(n: int, n_resamples: int, seed: int) -> list[Floats]:
+    """The same, kept: MASSIVE's languages, metrics and systems are all resampled alike."""
+    return list(_weights(n, n_resamples, seed))
 
 
 def _matrix(counts: Counts) -> Floats:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xlt_bench.benchmarks import TEXT
 from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.data import flores
 from xlt_bench.data.root import MissingFileError, content_digest
@@ -27,8 +26,9 @@ from xlt_bench.record import Plan, Record, Scores
 from xlt_bench.runs import Prediction
 from xlt_bench.scoring import (
     Counted,
-    count_answers,
+    count_items,
     gather,
+    items_answered,
     scores_of,
     task_version,
     text_units,
@@ -182,18 +182,16 @@ def _from_references(
     """Counts by metric from the references, None where they are not at hand."""
     if root is None or record.plan.task_versions[task] != task_version(task):
         return None
-    limit = record.plan.limit
     try:
-        items = TEXT[task].load(root, unit)[:limit]
+        items = items_answered(root, task, unit, record.plan.limit, answers)
     except MissingFileError:
         return None
-    found = count_answers(root, task, unit, limit, answers)
-    if content_digest(items) != record.data_digests[f"{task}/{unit}"]:
+    stated, ours = record.data_digests[f"{task}/{unit}"], content_digest(items)
+    if stated != ours:
         raise InputError(
-            f"{RECORD}: data_digests: {task}/{unit} is {record.data_digests[f'{task}/{unit}'][:20]}"
-            f", the test set's is {content_digest(items)}"
+            f"{RECORD}: data_digests: {task}/{unit} is {stated[:20]}, the test set's is {ours}"
         )
-    return found
+    return count_items(task, items, answers)
 
 
 def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
