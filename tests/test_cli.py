@@ -2,6 +2,7 @@
 
 import errno
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,20 @@ WRONG = [
     "score none --comet-model ./none",
     "compare none none",
 ]
+
+
+def test_an_error_comes_after_what_was_said_before():
+    code = (
+        "import sys; from xlt_bench import cli; print('step 1'); "
+        "sys.argv = ['xlt-bench', 'join', 'nowhere', '--output', 'run']; cli.main()"
+    )
+    words = [sys.executable, "-c", code]
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(words, env=buffered, text=True, **both)
+    first, last = done.stdout.splitlines()
+    assert first == "step 1"
+    assert last.startswith("error: nowhere")
 
 
 def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +70,8 @@ def _stop(number: int, _frame: object) -> None:
 
 def _fail(message: str) -> None:
     message = f"process {rank()}: {message}" if rank() else message
+    with suppress(OSError):  # where both go to one file, the error is the last line
+        sys.stdout.flush()
     errors.print("error: " + " ".join(message.split()), markup=False, highlight=False)
     raise SystemExit(2)
 
