@@ -64,6 +64,16 @@ def test_changes_reach_their_keys() -> None:
             ["alignment={data: alma, pairs: [cs-en]}", "training.micro_batch_size=1"],
             "alignment tells 2 pairs or more apart",
         ),
+        (
+            [
+                "alignment={data: alma, pairs: [cs-en]}",
+                "training.alternation=microbatch",
+                "training.fsdp=true",
+            ],
+            "training.fsdp needs training.alternation: step",
+        ),
+        (["training.device_map=auto", "training.fsdp=true"], "exclude each other"),
+        (["training.device_map=cuda"], "training.device_map"),
     ],
 )
 def test_a_wrong_change_names_the_key(changes: list[str], said: str) -> None:

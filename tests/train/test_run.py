@@ -146,26 +146,86 @@ def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
     assert any("eval_alignment_loss" in row for row in losses)
 
 
-@pytest.mark.parametrize("alternation", ["step", "microbatch"])
-def test_two_processes_train_as_one(
-    recipe_file: Path, tiny_model: Path, tmp_path: Path, alternation: str
-) -> None:
-    """Without dropout, whose random numbers each process draws for itself."""
-    more = ["--set", "lora.dropout=0", "--set", f"training.alternation={alternation}"]
-    curves = []
-    for processes in (1, 2):
-        output = tmp_path / str(processes)
-        launch = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone",
-            "--nproc-per-node", str(processes), "--no-python", PROGRAM,
-        ]  # fmt: skip
-        done = _run(*launch, *_command(recipe_file, tiny_model, output, *more))
-        assert done.returncode == 0, done.stderr[-2000:]
-        curves.append(_losses(output))
-    one, two = curves
-    assert len(one) == len(two)
-    for a, b in zip(one, two, strict=True):
+def _launch(processes: int, *words: str) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc-per-node", str(processes), "--no-python", *words]
+
+
+# Dropout's random numbers each process draws for itself.
+NO_DROPOUT = ("--set", "lora.dropout=0")
+SHARES = ("--set", "training.fsdp=true")
+
+
+def _same_losses(one: Path, two: Path) -> None:
+    for a, b in zip(_losses(one), _losses(two), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shared", "both"),
+    [
+        ((), ()),
+        ((), ("--set", "training.alternation=microbatch")),
+        # Of three dev batches two processes run four: the mean is to be of three.
+        (SHARES, ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
+    ],
+    ids=["step", "microbatch", "fsdp"],
+)
+def test_two_processes_train_as_one(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, shared: tuple[str], both: tuple[str]
+) -> None:
+    for processes, more in ((1, ()), (2, shared)):
+        words = _command(
+            recipe_file, tiny_model, tmp_path / str(processes), *NO_DROPOUT, *both, *more
+        )
+        done = _run(*(_launch(2, PROGRAM) if processes == 2 else [PROGRAM]), *words)
+        assert done.returncode == 0, done.stderr[-2000:]
+    _same_losses(tmp_path / "1", tmp_path / "2")
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
+    assert one.keys() == two.keys()
+    assert all((one[name] - two[name]).abs().max() < 1e-5 for name in one)
+
+
+def test_each_process_keeps_its_share_of_the_base(tiny_model: Path) -> None:
+    code = (
+        "from xlt_bench.models.load import load_base\n"
+        f"weights = list(load_base({str(tiny_model)!r}, 'float32', 'fsdp').model.parameters())\n"
+        "kept = sum(weight.to_local().numel() for weight in weights)\n"
+        "print(kept / sum(weight.numel() for weight in weights))\n"
+    )
+    done = _run(*_launch(2, sys.executable, "-c", code))
+    assert [float(line) for line in done.stdout.split()] == [0.5, 0.5], done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_killed_training_in_shares_goes_on_in_one_process(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    one = _command(recipe_file, tiny_model, whole, *NO_DROPOUT)
+    assert _run(PROGRAM, *one).returncode == 0
+    words = _command(recipe_file, tiny_model, killed, *NO_DROPOUT)
+    process = subprocess.Popen(
+        _launch(2, PROGRAM, *words, *SHARES), env=_environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoint = killed / "checkpoints" / "checkpoint-8" / "files.json"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists()
+    assert not (killed / "adapter_model.safetensors").exists()
+    assert _run(PROGRAM, *words).returncode == 0
+    _same_losses(whole, killed)
+
+
+def test_a_device_map_trains_as_one_device(tiny_model: Path, tmp_path: Path) -> None:
+    """On the devices at hand."""
+    for name, more in (("plain", {}), ("spread", {"device_map": "auto"})):
+        recipe = parse_recipe(RECIPE | {"training": RECIPE["training"] | more}, "tiny")
+        train(TrainOptions("tiny", recipe, str(tiny_model), tmp_path / name, str(MINI)))
+    _same_losses(tmp_path / "plain", tmp_path / "spread")
 
 
 @pytest.mark.parametrize(
@@ -177,6 +237,7 @@ def test_two_processes_train_as_one(
         ({"lora": {"targets": ["no_such_module"]}}, "lora.targets"),
         ({"training": {"max_tokens": 3}}, "training.max_tokens"),
         ({"training": {"micro_batch_size": 64}}, "training.micro_batch_size"),
+        ({"training": {"fsdp": True}}, "under torchrun"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -39,6 +39,16 @@ def _place(model: Any) -> tuple[Any, str]:
     raise InputError(f"no list of {n_layers} decoder blocks in {type(decoder).__name__}")
 
 
+def blocks_name(model: Any) -> str:
+    """The dotted name of the list of decoder blocks, as in `model.layers`."""
+    parent, name = _place(model)
+    return next(
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in base_model(model).named_modules()
+        if module is parent
+    )
+
+
 @contextmanager
 def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
     """Within the context a forward stops at the highest of `layers` and pools each as it appears.
@@ -87,7 +97,9 @@ def head_at(model: Any, positions: Tensor) -> Iterator[None]:
     The forward's logits are then (positions that are set, vocabulary), in row order.
     """
     head = base_model(model).get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _module, inputs: (inputs[0][positions],))
+    hook = head.register_forward_pre_hook(
+        lambda _module, inputs: (inputs[0][positions.to(inputs[0].device)],)
+    )
     try:
         yield
     finally:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import split_revision
+from xlt_bench.models.blocks import blocks_name
 from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
 from xlt_bench.processes import local_rank, world_size
 
@@ -69,9 +71,15 @@ def meta_model(name: str) -> Any:
 
 
 def load_base(name: str, dtype: str, device: str) -> Base:
-    """The model in eval mode on its device, and its tokenizer. Raises InputError in one line."""
+    """The model in eval mode on its device, and its tokenizer. Raises InputError in one line.
+
+    `auto` spreads its layers over all GPUs; `fsdp` leaves each process a share of every layer.
+    """
     check_dtype(dtype)
     repo, revision = split_revision(name)
+    placed: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
+    if device == "fsdp":
+        placed = {"distributed_config": _shares(name)}
     try:
         tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
         model = AutoModelForCausalLM.from_pretrained(
@@ -80,18 +88,24 @@ def load_base(name: str, dtype: str, device: str) -> Base:
             dtype=DTYPES.get(dtype, "auto"),
             use_safetensors=True,
             **_NO_CODE,
-            device_map="auto" if device == "auto" else None,
+            **placed,
         )
     except Exception as error:  # as in meta_model
         line = str(error).strip().split("\n")[0]
         raise InputError(f"model {name} cannot be loaded: {line}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if device != "auto":
+    if not placed:
         model = model.to(device)  # type: ignore[arg-type]
     model = model.eval()  # type: ignore[no-untyped-call]
     commit = getattr(model.config, "_commit_hash", None) or revision
     return Base(name, model, tokenizer, commit, weights_digest(Path(repo)))
+
+
+def _shares(name: str) -> DistributedConfig:
+    """FSDP over all processes, a decoder block at a time; most models come without such a plan."""
+    plan = {f"{blocks_name(meta_model(name))}.*": "free_full_weight"}
+    return DistributedConfig(fsdp_size=world_size(), fsdp_plan=plan)
 
 
 def weights_digest(folder: Path) -> str | None:

@@ -136,6 +136,10 @@ class Training(_Strict):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where a GPU has it."""
     gradient_checkpointing: bool = False
+    device_map: Literal["auto"] | None = None
+    """auto: one process, the base model's layers spread over all GPUs of the machine."""
+    fsdp: bool = False
+    """Each process of torchrun keeps a share of the base model's weights (FSDP2)."""
     seed: int = 1
 
 
@@ -157,8 +161,14 @@ class Recipe(_Strict):
             raise ValueError("training.batch_size must be a multiple of training.micro_batch_size")
         if self.alignment and self.training.micro_batch_size < 2:
             raise ValueError("training.micro_batch_size: alignment tells 2 pairs or more apart")
-        if self.alternates and self.training.alternation == "microbatch" and self.micro_batches % 2:
+        by_microbatch = self.alternates and self.training.alternation == "microbatch"
+        if by_microbatch and self.micro_batches % 2:
             raise ValueError("alternation by microbatch needs an even number of them in a batch")
+        if by_microbatch and self.training.fsdp:
+            # The Trainer averages over processes only what the last micro-batch has a gradient for.
+            raise ValueError("training.fsdp needs training.alternation: step")
+        if self.training.fsdp and self.training.device_map:
+            raise ValueError("training.fsdp and training.device_map exclude each other")
         return self
 
     @property

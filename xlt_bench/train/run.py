@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -33,7 +34,7 @@ from xlt_bench.runs import write_bytes, write_json
 from xlt_bench.train.card import card
 from xlt_bench.train.plan import Data, load_data
 from xlt_bench.train.recipe import Recipe
-from xlt_bench.train.trainer import AlternatingTrainer, Patience, is_whole, saving, seal
+from xlt_bench.train.trainer import AlternatingTrainer, Patience, is_whole, saving, seal, trained
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ def train(options: TrainOptions) -> Path:
     recipe, output = options.recipe, options.output
     _check_processes(recipe)
     _check_reporting(options.report_to)
-    base = load_base(options.model, _dtype(recipe), "cpu")
+    if recipe.training.fsdp:  # nothing reads what an alignment's forward returns
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    base = load_base(options.model, _dtype(recipe), _device(recipe))
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
     data = load_data(data_root(options.data_dir), recipe, base.tokenizer)
     identity = {
-        "recipe": recipe.model_dump(mode="json", exclude={"title", "paper"}),
+        "recipe": recipe.model_dump(mode="json", exclude=_NOT_LEARNT_FROM),
         "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
         "template_sha256": template_sha,
         "data": data.digests,
@@ -84,7 +87,20 @@ def train(options: TrainOptions) -> Path:
     return output
 
 
+# What a training may change when it goes on: what is trained is whole in every process.
+_NOT_LEARNT_FROM: Any = {"title": True, "paper": True, "training": {"device_map", "fsdp"}}
+
+
+def _device(recipe: Recipe) -> str:
+    """Where the base model is loaded; the Trainer moves what is on the CPU."""
+    return "fsdp" if recipe.training.fsdp else recipe.training.device_map or "cpu"
+
+
 def _check_processes(recipe: Recipe) -> None:
+    if recipe.training.fsdp and world_size() == 1:
+        raise InputError("training.fsdp shares a model between processes: run it under torchrun")
+    if recipe.training.device_map and world_size() > 1:
+        raise InputError("training.device_map takes all GPUs: run it without torchrun")
     if recipe.micro_batches % world_size():
         raise InputError(
             f"{world_size()} processes cannot share {recipe.micro_batches} micro-batches of an "
@@ -254,7 +270,7 @@ def _finish(
     model = trainer.accelerator.unwrap_model(trainer.model)
     staging = output / "checkpoints" / "final"
     with saving(staging):
-        model.save_pretrained(staging)
+        model.save_pretrained(staging, state_dict=trained(model))
     # After saving: peft would look for the name on the hub.
     config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
     write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
-from transformers import DynamicCache, EarlyStoppingCallback, Trainer
+from transformers import DynamicCache, EarlyStoppingCallback, Trainer, TrainingArguments
 
 from xlt_bench.errors import InputError
 from xlt_bench.models.blocks import base_model, head_at, pooled_layers, without_head
@@ -36,11 +36,12 @@ def task_loss(model: Any, batch: Batch) -> Tensor:
     What all prompts begin with runs once, for one row, and its keys and values serve the others:
     the same loss and gradient for most of MASSIVE's prompt less work. Dropout, drawn anew for each
     token, is then one draw for all rows there. Not with gradient checkpointing, which keeps no
-    keys and values.
+    keys and values, nor with FSDP, where all processes have to run equal forwards.
     """
     ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
-    bears = (
-        keeps_every_slot(model, ids.shape[1]) and not base_model(model).is_activation_checkpointing
+    base = base_model(model)
+    bears = keeps_every_slot(model, ids.shape[1]) and not (
+        base.is_activation_checkpointing or base.is_distributed_loading_by_transformers
     )
     shared = _shared_tokens(ids, labels) if bears else 0
     cache = _prefix_cache(model, ids[:1, :shared], len(ids)) if shared else None
@@ -88,8 +89,16 @@ def alignment_loss(model: Any, batch: Batch, alignment: Alignment, layers: Seque
     for layer in layers:
         anchors, candidates = pooled[layer].chunk(2)
         loss = contrastive_loss(anchors, candidates, alignment.temperature, alignment.symmetric)
-        losses.append(loss)
+        losses.append(loss.to(mask.device))  # layers may lie on several devices
     return torch.stack(losses).sum()
+
+
+def trained(model: Any) -> dict[str, Tensor]:
+    """The adapter's weights, for peft to save.
+
+    From a model's whole state peft would first gather every share of the base in each process.
+    """
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
 def rate(update: int, warmup: int, stride: int) -> float:
@@ -110,9 +119,14 @@ class AlternatingTrainer(Trainer):
         layers: Sequence[int],
         dev: Mapping[str, Sequence[Batch]],
         warmup: int,
+        args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_collator=_only, **kwargs)
+        # With FSDP the Trainer refuses to save an optimizer's state, which might be of shares. Ours
+        # is not: the base is frozen, and each process has the whole adapter.
+        args.save_only_model = True
+        super().__init__(args=args, data_collator=_only, **kwargs)
+        args.save_only_model = False
         self._recipe, self._layers, self._dev, self._warmup = recipe, list(layers), dev, warmup
         self._sums = self._zeros()
         # Our losses are means of a micro-batch: the Trainer is to divide by their number.
@@ -182,19 +196,26 @@ class AlternatingTrainer(Trainer):
 
     @torch.no_grad()
     def _dev_loss(self, batches: Sequence[Batch]) -> float:
-        """Processes take the batches in turns; the mean over batches is the same for any number."""
+        """Processes take the batches in turns; the mean over batches is the same for any number.
+
+        With FSDP they run each forward together: where too few are left, the last is run again.
+        """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        mine = batches[self.args.process_index :: self.args.world_size]
-        for batch in mine:
-            inputs = self._prepare_inputs(batch)
+        for first in range(0, len(batches), self.args.world_size):
+            mine = first + self.args.process_index
+            counts = mine < len(batches)
+            inputs = self._prepare_inputs(batches[mine if counts else -1])
             with self.compute_loss_context_manager():
-                loss = self._loss(model, inputs)
-            total += torch.stack([loss.double(), torch.ones_like(loss.double())])
+                loss = self._loss(model, inputs).double()
+            total += torch.stack([loss, torch.ones_like(loss)]) * counts
         total = self.accelerator.reduce(total, reduction="sum")
         model.train()
         return float(total[0] / total[1])
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, trained(self.model))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The Trainer's checkpoint and, when all processes have written theirs, its digests."""
