@@ -12,6 +12,7 @@ import pytest
 from xlt_bench.errors import InputError
 from xlt_bench.record import Plan
 from xlt_bench.runs import Prediction, predictions_path, read_predictions, write_predictions
+from xlt_bench.submit import checking
 from xlt_bench.submit.checking import answers_digest, check, folders
 from xlt_bench.submit.package import identity
 from xlt_bench.submit.packing import About, submit
@@ -284,6 +285,15 @@ def test_broken_answers(submission, made_up_root):
         assert message in found
     path.write_bytes(packed[: len(packed) // 2])
     refusal(submission, made_up_root)
+
+
+def test_the_text_of_all_answers_is_bounded(submission, made_up_root, monkeypatch):
+    files = sorted(submission.rglob("*.jsonl.zst"))
+    text = sum(len(answer.hypothesis) for path in files for answer in read_predictions(path))
+    monkeypatch.setattr(checking, "MAX_TEXT", text)
+    assert check(submission, made_up_root).state == "checked"
+    monkeypatch.setattr(checking, "MAX_TEXT", text - 1)
+    assert f"the answers have over {text - 1:,} characters" in refusal(submission, made_up_root)
 
 
 def test_names_links_and_strangers(submission, made_up_root, tmp_path):

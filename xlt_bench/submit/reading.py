@@ -31,6 +31,9 @@ MAX_NAMES = 1 << 16  # bytes of a column of names, any of which every row may re
 MAX_ITEMS = 10_000
 MAX_PARTS = 10_000  # of a list or an object in JSON
 MAX_ANSWER = 100_000  # characters
+# Characters of all answers together, a thousand for each of a whole benchmark: a metric takes up to
+# 2 microseconds for each (sacrebleu's), so that a check ends in minutes.
+MAX_TEXT = 100_000_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
