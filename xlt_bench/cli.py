@@ -30,6 +30,9 @@ app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
 app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
 app.command()(cli_reproduce.reproduce)
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+]
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -140,6 +143,7 @@ def evaluate(
     ] = None,
     comet: WithComet = False,
     comet_model: CometModel = None,
+    trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate adapters on a base model: slot filling, translation, entities, retrieval."""
@@ -167,6 +171,7 @@ def evaluate(
         shard=shard,
         backend=backend,
         model_args=model_args,
+        trust_remote_code=trust_remote_code,
     )
     checkpoint = cli_comet.asked_model(comet, comet_model)
     if checkpoint:
@@ -253,6 +258,7 @@ def train(
     report_to: Annotated[
         str | None, typer.Option(help="The Trainer's own: tensorboard, wandb, ...")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
     """Train an adapter by a recipe; killed, the same command goes on from the last checkpoint."""
@@ -275,6 +281,7 @@ def train(
         data_dir=data_dir,
         chat_template=chat_template,
         report_to=_listed(report_to),
+        trust_remote_code=trust_remote_code,
     )
     adapter = run(options)
     if rank() == 0:
@@ -302,6 +309,7 @@ def merge(
         str | None, typer.Option(help="The one the task's adapter was trained with.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
     """Merge a task and an alignment adapter of one base into one adapter."""
@@ -325,6 +333,7 @@ def merge(
         chat_template=chat_template,
         device=device,
         data_dir=data_dir,
+        trust_remote_code=trust_remote_code,
     )
     for share, value in run(options).items():
         console.print(f"weight {share:g}: dev {value:.2f}")

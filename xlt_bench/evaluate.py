@@ -88,14 +88,14 @@ def _prepare(
     """Everything loaded and every run folder opened."""
     options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
-    skeleton = meta_model(options.model)
+    skeleton = meta_model(options.model, options.trust_remote_code)
     for found in adapters:
         check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card must not wait until the answers are scored
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if "flores" in request.units else []
     device = choose_device(options.device)
-    base = load_base(options.model, options.dtype, device)
+    base = load_base(options.model, options.dtype, device, options.trust_remote_code)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
@@ -131,6 +131,7 @@ def _plan(request: Request, **system: Any) -> Plan:
         shard=options.shard,
         backend=options.backend,  # type: ignore[arg-type]  # checked before
         corpus=request.corpus.name if "flores" in request.units else None,
+        trust_remote_code=options.trust_remote_code,
         **system,
     )
 

@@ -56,6 +56,7 @@ class MergeOptions:
     data_dir: str | None = None
     chat_template: str | None = None
     device: str | None = None
+    trust_remote_code: bool = False
 
 
 def merge(options: MergeOptions) -> dict[float, float]:
@@ -69,7 +70,8 @@ def merge(options: MergeOptions) -> dict[float, float]:
 
     task, alignment = find_adapter(options.task), find_adapter(options.alignment)
     name = _check_fit(options, task, alignment)
-    base = load_base(name, "float32", choose_device(options.device))
+    device = choose_device(options.device)
+    base = load_base(name, "float32", device, options.trust_remote_code)
     model = _with_both(base, task, alignment)
     for weight in options.weights:
         try:
@@ -132,7 +134,7 @@ def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFile
     name = options.model or task.config.get("base_model_name_or_path")
     if not name:
         raise InputError(f"adapter {task.name} names no base model; give it with --model")
-    meta = meta_model(name)
+    meta = meta_model(name, options.trust_remote_code)
     for adapter in (task, alignment):
         check_adapter(adapter, meta, name)
     return str(name)

@@ -55,6 +55,7 @@ class Options:
     shard: str | None = None
     backend: str = "hf"
     model_args: str | None = None
+    trust_remote_code: bool = False
 
 
 def check(options: Options) -> None:
@@ -112,6 +113,7 @@ def _check_served(options: Options) -> None:
         "--dtype": options.dtype != "auto",
         "--device": options.device,
         "--chat-template": options.chat_template,
+        "--trust-remote-code": options.trust_remote_code,
     }
     if odd := [name for name, value in given.items() if value]:
         raise InputError(f"{odd[0]} cannot be chosen here: the server has chosen it already")

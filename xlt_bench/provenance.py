@@ -205,6 +205,8 @@ def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[st
             "answered by a server, which does not prove its weights, adapter and chat template; "
             "no retrieval, which needs hidden states"
         )
+    if plan.trust_remote_code:
+        notes.append("code that comes with the model was allowed to run (--trust-remote-code)")
     if plan.corpus and "flores" in plan.units:
         notes.append(f"retrieval is over the corpus {plan.corpus}, not FLORES dev; not to submit")
     for task, names in plan.units.items() if plan.limit is None else ():

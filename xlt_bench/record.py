@@ -37,6 +37,8 @@ class Plan(_Strict):
     """What answered with text."""
     corpus: str | None = None
     """The folder that retrieval is over instead of FLORES dev."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model was allowed to run."""
 
 
 class Score(_Strict):

@@ -1,30 +1,68 @@
 """Models that bring what must not be run or read."""
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from xlt_bench.cli import app
 from xlt_bench.errors import InputError
 from xlt_bench.models.load import load_base, meta_model
 
 
-def test_code_of_a_model_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
-    folder, marker = tmp_path / "model", tmp_path / "ran"
+@pytest.fixture
+def with_code(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model whose code leaves a file `ran` beside its folder."""
+    # transformers keeps modules by their folder's name, and runs one once.
+    folder = tmp_path / f"model-{uuid.uuid4().hex}"
     folder.mkdir()
     for path in tiny_model.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     config = json.loads((folder / "config.json").read_text())
-    names = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.Evil"}
-    config |= {"model_type": "evil", "auto_map": names}
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    config |= {"model_type": "own", "auto_map": names}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    (folder / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+        "class OwnConfig(LlamaConfig):\n"
+        "    model_type = 'own'\n"
+        "class Own(LlamaForCausalLM):\n"
+        "    config_class = OwnConfig\n"
+    )
+    return folder
+
+
+def test_code_of_a_model_is_not_run_unless_asked(with_code: Path) -> None:
+    ran = with_code.with_name("ran")
     for load in (meta_model, lambda name: load_base(name, "float32", "cpu")):
-        with pytest.raises(InputError) as refused:
-            load(str(folder))
+        with pytest.raises(InputError, match="--trust-remote-code runs it") as refused:
+            load(str(with_code))
         assert "\n" not in str(refused.value)
-    assert not marker.exists()
+    assert not ran.exists()
+    assert type(meta_model(str(with_code), True)).__name__ == "Own"
+    base = load_base(str(with_code), "float32", "cpu", True)
+    assert type(base.model).__name__ == "Own"
+    assert base.trust_remote_code
+    assert ran.exists()
+
+
+def test_the_record_says_that_code_of_the_model_was_trusted(
+    with_code: Path, tmp_path: Path
+) -> None:
+    words = ["evaluate", "--model", str(with_code), "--output", str(tmp_path / "run")]
+    words += ["--data-dir", "mini", "--tasks", "massive", "--languages", "sw", "--limit", "2"]
+    words += ["--chat-template", "plain"]
+    without = CliRunner().invoke(app, words)
+    assert isinstance(without.exception, InputError)
+    done = CliRunner().invoke(app, [*words, "--trust-remote-code"])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["plan"]["trust_remote_code"] is True
+    assert any("--trust-remote-code" in note for note in record["notes"])
 
 
 def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from xlt_bench.models.blocks import blocks_name
 from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
 from xlt_bench.processes import local_rank, world_size
 
-# Said outright: by default transformers asks at the terminal, and runs a model's code on "y".
-_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
@@ -31,6 +29,8 @@ class Base:
     tokenizer: Any
     revision: str | None
     sha256: str | None
+    trust_remote_code: bool = False
+    """Whether code that comes with the model was allowed to run."""
 
 
 def choose_device(device: str | None) -> str:
@@ -55,56 +55,68 @@ def choose_device(device: str | None) -> str:
     return device
 
 
-def meta_model(name: str) -> Any:
+def _from(name: str, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+    """What from_pretrained takes for a name.
+
+    Trust is said outright: by default transformers asks at the terminal, and runs code on "y".
+    """
+    repo, revision = split_revision(name)
+    return repo, {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+
+
+def _not_loaded(name: str, error: Exception, hint: str = "") -> InputError:
+    """Transformers raises many kinds, all meaning "no such model"."""
+    line = str(error).strip().split("\n")[0]
+    if "custom code" in line:
+        line = (
+            "it comes with code of its own; --trust-remote-code runs it, if you trust its authors"
+        )
+        hint = ""
+    return InputError(f"model {name} cannot be loaded{hint}: {line}")
+
+
+def meta_model(name: str, trust_remote_code: bool = False) -> Any:
     """The model's modules without weights, to check adapters against before anything is loaded."""
     check_model(name)
-    repo, revision = split_revision(name)
+    repo, where = _from(name, trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
+        config = AutoConfig.from_pretrained(repo, **where)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, **_NO_CODE)  # type: ignore[no-untyped-call]
-    except Exception as error:  # transformers raises many kinds, all meaning "no such model"
-        line = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"model {name} cannot be loaded (a folder of save_pretrained or a hub name): {line}"
-        ) from None
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        hint = " (a folder of save_pretrained or a hub name)"
+        raise _not_loaded(name, error, hint) from None
 
 
-def load_base(name: str, dtype: str, device: str) -> Base:
+def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = False) -> Base:
     """The model in eval mode on its device, and its tokenizer. Raises InputError in one line.
 
     `auto` spreads its layers over all GPUs; `fsdp` leaves each process a share of every layer.
     """
     check_dtype(dtype)
-    repo, revision = split_revision(name)
+    repo, where = _from(name, trust_remote_code)
     placed: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
     if device == "fsdp":
-        placed = {"distributed_config": _shares(name)}
+        placed = {"distributed_config": _shares(meta_model(name, trust_remote_code))}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision or "main", **_NO_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(repo, **where)
         model = AutoModelForCausalLM.from_pretrained(
-            repo,
-            revision=revision or "main",
-            dtype=DTYPES.get(dtype, "auto"),
-            use_safetensors=True,
-            **_NO_CODE,
-            **placed,
+            repo, dtype=DTYPES.get(dtype, "auto"), use_safetensors=True, **where, **placed
         )
-    except Exception as error:  # as in meta_model
-        line = str(error).strip().split("\n")[0]
-        raise InputError(f"model {name} cannot be loaded: {line}") from None
+    except Exception as error:
+        raise _not_loaded(name, error) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not placed:
         model = model.to(device)  # type: ignore[arg-type]
     model = model.eval()  # type: ignore[no-untyped-call]
-    commit = getattr(model.config, "_commit_hash", None) or revision
-    return Base(name, model, tokenizer, commit, weights_digest(Path(repo)))
+    commit = getattr(model.config, "_commit_hash", None) or split_revision(name)[1]
+    return Base(name, model, tokenizer, commit, weights_digest(Path(repo)), trust_remote_code)
 
 
-def _shares(name: str) -> DistributedConfig:
+def _shares(skeleton: Any) -> DistributedConfig:
     """FSDP over all processes, a decoder block at a time; most models come without such a plan."""
-    plan = {f"{blocks_name(meta_model(name))}.*": "free_full_weight"}
+    plan = {f"{blocks_name(skeleton)}.*": "free_full_weight"}
     return DistributedConfig(fsdp_size=world_size(), fsdp_plan=plan)
 
 

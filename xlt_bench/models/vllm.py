@@ -50,6 +50,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
             "dtype": dtype,
             "revision": revision,
             "enable_prefix_caching": True,
+            "trust_remote_code": base.trust_remote_code,
         }
         if adapters:
             arguments["max_lora_rank"] = lora_rank(adapters)

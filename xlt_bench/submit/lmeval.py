@@ -281,6 +281,7 @@ def _plan(
         layers=[],
         units=chosen,
         task_versions={task: TEXT[task].VERSION for task in chosen},
+        trust_remote_code=results.config.arguments.get("trust_remote_code", "").lower() == "true",
     )
 
 

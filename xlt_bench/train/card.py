@@ -36,6 +36,7 @@ def card(
             "seed": recipe.training.seed,
             "base_sha256": base.sha256,
             "base_revision": base.revision,
+            "trust_remote_code": base.trust_remote_code,
             "data_digests": dict(digests),
             "examples": dict(counts),
             "dev": _best(history),

@@ -48,6 +48,7 @@ class TrainOptions:
     data_dir: str | None = None
     chat_template: str | None = None
     report_to: Sequence[str] = ()
+    trust_remote_code: bool = False
 
 
 def train(options: TrainOptions) -> Path:
@@ -60,7 +61,7 @@ def train(options: TrainOptions) -> Path:
     _check_reporting(options.report_to)
     if recipe.training.fsdp:  # nothing reads what an alignment's forward returns
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    base = load_base(options.model, _dtype(recipe), _device(recipe))
+    base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
     data = load_data(data_root(options.data_dir), recipe, base.tokenizer)
