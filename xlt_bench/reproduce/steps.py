@@ -246,7 +246,7 @@ class Project:
                 raise InputError(
                     f"{folder / 'training.json'} is damaged; remove {folder}"
                 ) from None
-            if old != self.recipe(step).model_dump(mode="json", exclude={"title", "paper"}):
+            if old != self.recipe(step).identity:
                 raise InputError(
                     f"{folder} holds another training than {step.system.recipe} with these "
                     "settings; choose another --output"

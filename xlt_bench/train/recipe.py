@@ -172,6 +172,13 @@ class Recipe(_Strict):
         return self
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What two trainings that continue each other share: neither names nor the devices."""
+        # What is trained is whole in every process, so where the base lies may change.
+        apart: Any = {"title": True, "paper": True, "training": {"device_map", "fsdp"}}
+        return self.model_dump(mode="json", exclude=apart)
+
+    @property
     def alternates(self) -> bool:
         """Whether both objectives take part."""
         return self.task is not None and self.alignment is not None

@@ -66,7 +66,7 @@ def train(options: TrainOptions) -> Path:
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
     data = load_data(data_root(options.data_dir), recipe, base.tokenizer)
     identity = {
-        "recipe": recipe.model_dump(mode="json", exclude=_NOT_LEARNT_FROM),
+        "recipe": recipe.identity,
         "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
         "template_sha256": template_sha,
         "data": data.digests,
@@ -86,10 +86,6 @@ def train(options: TrainOptions) -> Path:
         _finish(options, base, trainer, data, layers)
     trainer.accelerator.wait_for_everyone()
     return output
-
-
-# What a training may change when it goes on: what is trained is whole in every process.
-_NOT_LEARNT_FROM: Any = {"title": True, "paper": True, "training": {"device_map", "fsdp"}}
 
 
 def _device(recipe: Recipe) -> str:
