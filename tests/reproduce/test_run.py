@@ -81,7 +81,7 @@ def test_other_settings_and_other_trainings_are_refused(tmp_path: Path) -> None:
     folder = step.folder(out)
     folder.mkdir(parents=True)
     assert not project.is_done(step)
-    recipe = project.recipe(step).model_dump(mode="json", exclude={"title", "paper"})
+    recipe = project.recipe(step).identity
     (folder / "training.json").write_text(json.dumps({"recipe": recipe}))
     assert project.is_begun(step)
     assert not project.is_done(step)
