@@ -17,7 +17,7 @@ from rich.table import Table
 
 from xlt_bench import cli_comet, cli_leaderboard, cli_reproduce
 from xlt_bench.cli_comet import CometModel, WithComet
-from xlt_bench.cli_leaderboard import DataDir
+from xlt_bench.cli_leaderboard import DataDir, TrustRemoteCode
 from xlt_bench.errors import InputError
 from xlt_bench.processes import rank
 
@@ -30,9 +30,6 @@ app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
 app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
 app.command()(cli_reproduce.reproduce)
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-]
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 

@@ -16,6 +16,9 @@ leaderboard = typer.Typer(no_args_is_help=True, help="All submissions as one dat
 console = Console(soft_wrap=True, markup=False, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+]
 DataDir = Annotated[
     str | None,
     typer.Option(help="Data folder, or mini; else $XLT_BENCH_DATA, else the user's cache."),

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from xlt_bench.cli_comet import CometModel, WithComet, asked_model
-from xlt_bench.cli_leaderboard import DataDir
+from xlt_bench.cli_leaderboard import DataDir, TrustRemoteCode
 from xlt_bench.reproduce.tables import REPRODUCTIONS
 from xlt_bench.tables import Table, render
 
@@ -48,6 +48,7 @@ def reproduce(
     ] = None,
     comet: WithComet = False,
     comet_model: CometModel = None,
+    trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
     """Train, merge and evaluate what a table of the paper consists of; draw it beside the paper's.
@@ -78,6 +79,7 @@ def reproduce(
             chat_template=chat_template,
             data_dir=data_dir,
             comet=checkpoint,
+            trust_remote_code=trust_remote_code,
         )
     )
     todo = _print_plan(table, wanted, project)

@@ -199,6 +199,7 @@ def _card(
             "combination": options.combination,
             "selected_on": options.select_on,
             "trained_on_flores": seen,
+            "trust_remote_code": options.trust_remote_code,
             "dev_scores": {f"{key:g}": value for key, value in scores.items()},
         },
     }

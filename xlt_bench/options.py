@@ -93,6 +93,8 @@ def check_backend(options: Options) -> None:
             )
     elif options.model_args:
         raise InputError("--model-args goes with --backend vllm or openai")
+    if "trust_remote_code" in (options.model_args or ""):
+        raise InputError("trust_remote_code in --model-args: say --trust-remote-code instead")
     if options.backend == "vllm" and world_size() > 1:
         raise InputError(
             "vLLM starts its processes itself: run it without torchrun, with --model-args "

@@ -30,7 +30,7 @@ from xlt_bench.submit.checking import answers_digest, check, layer_digest
 from xlt_bench.submit.counts import write_counts
 from xlt_bench.submit.package import COUNTS, RECORD, SUBMISSION, answer_files, identity
 from xlt_bench.submit.packing import About, submit
-from xlt_bench.submit.reading import read_answers, read_layer
+from xlt_bench.submit.reading import MAX_ANSWER, read_answers, read_layer
 
 LONGEST = 500  # characters of a refusal
 SECRET = "what-lies-outside"
@@ -561,7 +561,7 @@ def hypotheses(pattern):
         for path in folder.rglob("*.zst"):
             rows = [json.loads(line) for line in unpacked(path.read_bytes()).splitlines()]
             for row in rows:
-                row["hypothesis"] = (pattern * 100_000)[:100_000]
+                row["hypothesis"] = (pattern * MAX_ANSWER)[:MAX_ANSWER]
             path.write_bytes(packed("\n".join(json.dumps(row) for row in rows)))
         return seal(folder, root, rescored=False)
 

@@ -46,7 +46,10 @@ def _environment() -> dict[str, str]:
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, env=_environment(), capture_output=True, text=True, check=False)
+    # A process that waits for another for ever is to fail.
+    return subprocess.run(
+        words, env=_environment(), capture_output=True, text=True, check=False, timeout=900
+    )
 
 
 def _losses(output: Path) -> list[dict[str, float]]:

@@ -110,12 +110,17 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
     if not placed:
         model = model.to(device)  # type: ignore[arg-type]
     model = model.eval()  # type: ignore[no-untyped-call]
+    if device == "fsdp":
+        # Which modules belong together is settled in the first forward: let it be one of all.
+        ids = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+        with torch.no_grad():
+            model(input_ids=ids)
     commit = getattr(model.config, "_commit_hash", None) or split_revision(name)[1]
     return Base(name, model, tokenizer, commit, weights_digest(Path(repo)), trust_remote_code)
 
 
 def _shares(skeleton: Any) -> DistributedConfig:
-    """FSDP over all processes, a decoder block at a time; most models come without such a plan."""
+    """FSDP over all processes, a decoder block at a time whatever a model calls its blocks."""
     plan = {f"{blocks_name(skeleton)}.*": "free_full_weight"}
     return DistributedConfig(fsdp_size=world_size(), fsdp_plan=plan)
 

@@ -56,6 +56,7 @@ class Settings:
     data_dir: str | None = None
     comet: str | None = None
     """The checkpoint that translations are scored with, None for no COMET."""
+    trust_remote_code: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -231,6 +232,8 @@ class Project:
             }
             named["--languages"] = ",".join(options.languages)
             named["--layers"] = ",".join(map(str, options.layers))
+        if settings.trust_remote_code:
+            words.append("--trust-remote-code")
         given = [word for name, value in named.items() if value for word in (name, str(value))]
         return shlex.join(["xlt-bench", *words, *given])
 
@@ -304,7 +307,7 @@ class Project:
     def _skeleton(self) -> Any:
         from xlt_bench.models.load import meta_model
 
-        return meta_model(self.settings.model)
+        return meta_model(self.settings.model, self.settings.trust_remote_code)
 
     def run(self, step: Step, track: Any) -> None:
         """Do a step, or go on with it; `track` is as for `evaluate`."""
@@ -324,6 +327,7 @@ class Project:
                 output=step.folder(self.settings.output),
                 data_dir=self.settings.data_dir,
                 chat_template=self.settings.chat_template,
+                trust_remote_code=self.settings.trust_remote_code,
             )
         )
 
@@ -334,7 +338,13 @@ class Project:
         shutil.rmtree(folder, ignore_errors=True)  # not done: a card without weights, at most
         task, alignment = self._parts(step)
         merge(
-            MergeOptions(task=task, alignment=alignment, output=folder, model=self.settings.model)
+            MergeOptions(
+                task=task,
+                alignment=alignment,
+                output=folder,
+                model=self.settings.model,
+                trust_remote_code=self.settings.trust_remote_code,
+            )
         )
 
     def _parts(self, step: Step) -> list[str]:

@@ -46,7 +46,7 @@ from xlt_bench.submit.package import (
     answer_files,
     base_model,
 )
-from xlt_bench.submit.reading import MAX_TEXT, Answers, read_answers, read_layer, read_model
+from xlt_bench.submit.reading import MAX_TEXT, Answers, length, read_answers, read_layer, read_model
 
 TOLERANCE = 1e-6
 MAX_LINE = 400  # characters of a refusal
@@ -156,10 +156,11 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
         left = MAX_TEXT
         for task, unit in text_units(plan):
             answers = read_answers(files[f"{task}/{unit}"])
-            left -= sum(len(answer.hypothesis) for answer in answers)
+            left -= sum(length(answer.hypothesis) for answer in answers)
             if left < 0:
                 raise InputError(
-                    f"up to {task}/{unit} the answers have over {MAX_TEXT:,} characters"
+                    f"up to {task}/{unit} the answers have over {MAX_TEXT:,} characters, where one "
+                    "of n counts n + n²/5,000"
                 )
             _check_digest(f"{task}/{unit}", answers_digest(answers), contents)
             there = {m: u[unit] for m, u in stored.get(task, {}).items() if unit in u}

@@ -65,12 +65,14 @@ def train(options: TrainOptions) -> Path:
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
     data = load_data(data_root(options.data_dir), recipe, base.tokenizer)
-    identity = {
+    identity: dict[str, Any] = {
         "recipe": recipe.identity,
         "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
         "template_sha256": template_sha,
         "data": data.digests,
     }
+    if options.trust_remote_code:  # no key otherwise: folders are older than the option
+        identity["trust_remote_code"] = True
     arguments = _arguments(options, bool(data.dev))
     if arguments.n_gpu > 1:  # without torchrun the Trainer would join the GPUs' micro-batches
         arguments._n_gpu = 1

@@ -124,7 +124,7 @@ class AlternatingTrainer(Trainer):
     ) -> None:
         # With FSDP the Trainer refuses to save an optimizer's state, which might be of shares. Ours
         # is not: the base is frozen, and each process has the whole adapter.
-        args.save_only_model = True
+        args.save_only_model = recipe.training.fsdp
         super().__init__(args=args, data_collator=_only, **kwargs)
         args.save_only_model = False
         self._recipe, self._layers, self._dev, self._warmup = recipe, list(layers), dev, warmup
