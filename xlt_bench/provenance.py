@@ -75,7 +75,7 @@ def hf_system(base: Base) -> System:
         name=base.name,
         revision=base.revision,
         sha256=base.sha256,
-        architecture=(config.architectures or [type(base.model).__name__])[0],
+        architecture=type(base.model).__name__,
         parameters=sum(
             p.numel() for name, p in base.model.named_parameters() if ".lora_" not in name
         ),

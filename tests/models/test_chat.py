@@ -26,14 +26,30 @@ BROKEN = {
 }
 
 
+SAID = b"{% for m in messages %}{{ m.content }}{% endfor %}"
+BROKEN |= {
+    "no user": (b"{{ messages[0].content }}", "leaves out the user message"),
+    "no system": (b"{{ messages[1].content }}", "leaves out the system message"),
+    "ten million characters": (SAID + b"{{ 'x' * 10000000 }}", "writes 10,000,0"),
+    "Python's classes": (SAID + b"{{ ''.__class__.__mro__ }}", "unsafe"),
+    "the system's commands": (
+        SAID + b"{{ lipsum.__globals__['os'].popen('touch ran').read() }}",
+        "cannot render",
+    ),
+    "changes its input": (SAID + b"{{ messages.append(1) }}", "unsafe|cannot render"),
+}
+
+
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_one_line(name, tokenizer, tmp_path):
+def test_a_broken_file_is_one_line(name, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     data, message = BROKEN[name]
     path = tmp_path / "chat.jinja"
     path.write_bytes(data)
     with pytest.raises(InputError, match=message) as refused:
         set_chat_template(tokenizer, str(path))
     assert "\n" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_unreadable_file_is_seen_without_a_tokenizer(tmp_path):

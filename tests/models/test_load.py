@@ -1,6 +1,7 @@
 """Models that bring what must not be run or read."""
 
 import json
+import shutil
 import uuid
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from xlt_bench.cli import app
 from xlt_bench.errors import InputError
 from xlt_bench.models.load import load_base, meta_model
+from xlt_bench.provenance import hf_system
 
 
 @pytest.fixture
@@ -63,6 +65,36 @@ def test_the_record_says_that_code_of_the_model_was_trusted(
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert record["plan"]["trust_remote_code"] is True
     assert any("--trust-remote-code" in note for note in record["notes"])
+
+
+def _changed(tiny_model: Path, folder: Path, **config: object) -> str:
+    shutil.copytree(tiny_model, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_hidden_layers": 5}, "lack 9 weights .* model.layers.4"),
+        ({"num_hidden_layers": "many"}, "num_hidden_layers.*many"),
+        ({"hidden_size": 64}, "size mismatch|mismatched"),
+        ({"model_type": "no-such"}, "no-such"),
+    ],
+)
+def test_a_config_that_the_weights_do_not_fit(
+    tiny_model: Path, tmp_path: Path, config: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InputError, match=said) as refused:
+        load_base(_changed(tiny_model, tmp_path / "model", **config), "float32", "cpu")
+    assert "\n" not in str(refused.value)
+
+
+def test_names_of_architectures_are_not_needed(tiny_model: Path, tmp_path: Path) -> None:
+    for i, odd in enumerate((5, [], None, [5])):
+        base = load_base(_changed(tiny_model, tmp_path / str(i), architectures=odd), "auto", "cpu")
+        assert hf_system(base).model.architecture == "LlamaForCausalLM"
 
 
 def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path) -> None:

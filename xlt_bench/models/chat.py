@@ -11,9 +11,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.errors import InputError, unknown
+from xlt_bench.errors import InputError, one_line, unknown
 
 _FOLDER = Path(__file__).with_name("templates")
+# Llama 3.1's, the longest in use, writes a few thousand for tools and dates.
+_MOST_AROUND = 100_000
 NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
 
 
@@ -59,17 +61,28 @@ def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
 
 def _try_template(tokenizer: Any, choice: str) -> None:
     """Render one chat, so that a broken template fails here and not after hours of work."""
-    chat = [{"role": role, "content": role} for role in ("system", "user")]
+    said = {"system": "What the system says.", "user": "What the user says."}
+    chat = [{"role": role, "content": text} for role, text in said.items()]
     try:
-        render_chat(tokenizer, chat, add_generation_prompt=True)
+        prompt = render_chat(tokenizer, chat, add_generation_prompt=True)
     except Exception as error:  # a template runs what it likes, and may raise anything
-        line = " ".join(str(error).split())
+        line = one_line(error, 300)
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
         raise InputError(
             f"chat template {choice}{where} cannot render a system and a user message: {line}; "
             "mend it, or choose another with --chat-template"
         ) from None
+    if left_out := [role for role, text in said.items() if text not in prompt]:
+        raise InputError(
+            f"chat template {choice} leaves out the {left_out[0]} message, and with it the task; "
+            "mend it, or choose another with --chat-template"
+        )
+    if len(prompt) > _MOST_AROUND:
+        raise InputError(
+            f"chat template {choice} writes {len(prompt):,} characters around two short messages; "
+            f"at most {_MOST_AROUND:,} are taken"
+        )
 
 
 def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.blocks import blocks_name
 from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
@@ -66,7 +67,7 @@ def _from(name: str, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
 
 def _not_loaded(name: str, error: Exception, hint: str = "") -> InputError:
     """Transformers raises many kinds, all meaning "no such model"."""
-    line = str(error).strip().split("\n")[0]
+    line = one_line(error, 300)
     if "custom code" in line:
         line = (
             "it comes with code of its own; --trust-remote-code runs it, if you trust its authors"
@@ -100,21 +101,30 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
         placed = {"distributed_config": _shares(meta_model(name, trust_remote_code))}
     try:
         tokenizer = AutoTokenizer.from_pretrained(repo, **where)
-        model = AutoModelForCausalLM.from_pretrained(
-            repo, dtype=DTYPES.get(dtype, "auto"), use_safetensors=True, **where, **placed
+        kind: Any = AutoModelForCausalLM
+        model, loaded = kind.from_pretrained(
+            repo,
+            dtype=DTYPES.get(dtype, "auto"),
+            use_safetensors=True,
+            output_loading_info=True,
+            **where,
+            **placed,
         )
     except Exception as error:
         raise _not_loaded(name, error) from None
+    if missing := sorted(loaded["missing_keys"]):
+        # Transformers would make them up.
+        raise InputError(
+            f"model {name} cannot be loaded: its files lack {len(missing)} weights of its "
+            f"config.json, the first {missing[0]}"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not placed:
-        model = model.to(device)  # type: ignore[arg-type]
-    model = model.eval()  # type: ignore[no-untyped-call]
+        model = model.to(device)
+    model = model.eval()
     if device == "fsdp":
-        # Which modules belong together is settled in the first forward: let it be one of all.
-        ids = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
-        with torch.no_grad():
-            model(input_ids=ids)
+        _settle(model)
     commit = getattr(model.config, "_commit_hash", None) or split_revision(name)[1]
     return Base(name, model, tokenizer, commit, weights_digest(Path(repo)), trust_remote_code)
 
@@ -123,6 +133,18 @@ def _shares(skeleton: Any) -> DistributedConfig:
     """FSDP over all processes, a decoder block at a time whatever a model calls its blocks."""
     plan = {f"{blocks_name(skeleton)}.*": "free_full_weight"}
     return DistributedConfig(fsdp_size=world_size(), fsdp_plan=plan)
+
+
+@torch.no_grad()
+def _settle(model: Any) -> None:
+    """One forward of the whole model, in which FSDP settles what lies in what.
+
+    The first of a training may be an alignment's, which the upper blocks have no part in.
+    """
+    model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def weights_digest(folder: Path) -> str | None:
