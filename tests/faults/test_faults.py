@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from xlt_bench.beside import is_part
+
 NAMES = ["evaluate", "train", "submit", "leaderboard build", "join"]
 # How often the long form kills each: the longer a command runs, the more there is to lose.
 KILLS = dict(zip(NAMES, (30, 30, 15, 10, 15), strict=True))
@@ -140,15 +142,22 @@ def noise(data: bytes, draw: random.Random) -> bytes:
     return data[:-n] + draw.randbytes(n)
 
 
+def finished(path: Path) -> bool:
+    """Whether a file is one that a command reads again, and not a part that was left behind."""
+    parts = any(is_part(place) for place in (path, *path.parents))
+    return path.is_file() and path.stat().st_size > 0 and not parts
+
+
 def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
-    """Spoil the file that the command wrote last before it was killed; 1 if it minded."""
+    """Spoil the file that the command finished last before it was killed; 1 if it minded."""
     command, whole = bench.commands[name], bench.undisturbed(name)
-    bench.trial(name, folder)
     writes = whole.ended.writes  # one more: it is not killed
-    bench.forks.run(command.words, folder, kill_at=draw.randint(writes // 4, writes + 1))
-    files = [p for p in (folder / "disk").rglob("*") if p.is_file() and p.stat().st_size]
-    if not files:
-        return 0
+    files: list[Path] = []
+    while not files:  # killed before it had finished any
+        shutil.rmtree(folder, ignore_errors=True)
+        bench.trial(name, folder)
+        bench.forks.run(command.words, folder, kill_at=draw.randint(writes // 4, writes + 1))
+        files = [path for path in (folder / "disk").rglob("*") if finished(path)]
     last = max(files, key=lambda path: path.stat().st_mtime_ns)
     spoil = draw.choice((empty, cut, zeros, noise))
     last.write_bytes(spoil(last.read_bytes(), draw))
