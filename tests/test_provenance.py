@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from xlt_bench.provenance import command_line
+from xlt_bench.provenance import command_line, without_home
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,25 @@ from xlt_bench.provenance import command_line
 def test_secrets_are_masked(words, told, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/xlt-bench", "evaluate", *words])
     assert command_line() == f"xlt-bench evaluate {told}"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/srv/ada/base/m", "~/base/m"),
+        ("/srv/ada", "~"),
+        ("/srv/adamant/m", "/srv/adamant/m"),
+        ("../../srv/ada/m", "../../srv/ada/m"),
+        ("/home/grace/m", "/home/***/m"),
+        ("../../home/grace/m", "../../home/***/m"),
+        ("/Users/grace", "/Users/***"),
+        ("/homes/m", "/homes/m"),
+    ],
+)
+def test_home_folders_are_not_told(path, told, monkeypatch):
+    monkeypatch.setenv("HOME", "/srv/ada")
+    assert without_home(f"--model {path} --adapter={path}") == f"--model {told} --adapter={told}"
+    assert without_home(f'{{"name": "{path}"}}') == f'{{"name": "{told}"}}'
 
 
 def test_what_is_no_secret_stays(monkeypatch):

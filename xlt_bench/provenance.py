@@ -106,7 +106,8 @@ def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
 
 def write_record(run: Path, record: Record) -> None:
     """RUN/record.json, which says that the run is finished."""
-    write_bytes(run / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
+    text = without_home(record.model_dump_json(indent=1))
+    write_bytes(run / "record.json", text.encode() + b"\n")
 
 
 def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Scores) -> Record:
@@ -157,10 +158,20 @@ def read_progress(run: Path) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command line, the program by its bare name and the home folder as `~`."""
+    """The command line, the program by its bare name and home folders as `~`."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    line = shlex.join(_masked(words)).replace(str(Path.home()), "~")
-    return line.replace(_MASKED, "***")
+    return without_home(shlex.join(_masked(words))).replace(_MASKED, "***")
+
+
+def without_home(text: str) -> str:
+    """A text with the home folder as `~`, and without the users' names of other home folders.
+
+    >>> without_home("--model /home/ada/m --adapter=../../Users/ada/a --output /homes/x")
+    '--model /home/***/m --adapter=../../Users/***/a --output /homes/x'
+    """
+    end = r"(?![^/\s'\"])"
+    text = re.sub(rf"(?<![\w./~-]){re.escape(str(Path.home()))}{end}", "~", text)
+    return re.sub(rf"(/home|/Users)/[^/\s'\"]+{end}", r"\1/***", text)
 
 
 def _masked(words: Sequence[str]) -> Iterator[str]:
