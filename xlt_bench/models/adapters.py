@@ -190,7 +190,9 @@ def _check_build(adapter: AdapterFiles, model: Any, model_name: str) -> None:
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")  # peft says it again when the adapter is loaded
         try:
-            config = PeftConfig.from_peft_type(**_as_loaded(adapter.config))
+            config = PeftConfig.from_pretrained(str(adapter.folder))
+            config.inference_mode = True  # else prompt tuning would open a tokenizer
+            config.init_lora_weights = False  # PiSSA and others would begin with the base's values
             built = MODEL_TYPE_TO_PEFT_MODEL_MAPPING["CAUSAL_LM"](
                 copy.deepcopy(model), config, "default", low_cpu_mem_usage=True
             )
@@ -206,15 +208,6 @@ def _check_build(adapter: AdapterFiles, model: Any, model_name: str) -> None:
                 f"adapter {adapter.name} does not fit {model_name}: {key} has shape "
                 f"{list(adapter.shapes[key])}, and its configuration asks for {list(shape)}"
             )
-
-
-def _as_loaded(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as peft takes it to load weights that are there, not to begin new ones."""
-    given = copy.deepcopy(config) | {"inference_mode": True}
-    given.pop("runtime_config", None)
-    if "init_lora_weights" in given:
-        given["init_lora_weights"] = False
-    return given
 
 
 def _needs_values(error: Exception) -> bool:
