@@ -167,7 +167,7 @@ def test_no_field_of_peft_that_names_other_files_is_new():
         ({"peft_type": "P_TUNING", "encoder_num_layers": 10**6}, "encoder_num_layers"),
         ({"peft_type": "PEANUT", "depth": 10**6}, "depth 1000000"),
         ({"peft_type": "SHIRA", "r": 60_000}, "does not fit"),
-        ({"peft_type": "UNILORA", "r": 60_000}, "r in adapter_config.json is above 64"),
+        ({"peft_type": "UNILORA", "r": 60_000}, "r in adapter_config.json is above 32"),
         ({"peft_type": "IA3", "feedforward_modules": "(("}, "is wrong"),
     ],
 )
@@ -204,6 +204,15 @@ _KINDS = {
     "LOKR": {"r": 4, "target_modules": ["q_proj", "up_proj"]},
     "IA3": {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
     "ADALORA": {"init_r": 4, "target_modules": ["q_proj"], "total_step": 10},
+    "ADALORA cut": {
+        "init_r": 4,
+        "target_modules": ["q_proj"],
+        "total_step": 10,
+        "rank_pattern": {
+            f"model.layers.{i}.self_attn.q_proj.lora_E": [True, False, True, False]
+            for i in range(4)
+        },
+    },
     "VERA": {"r": 4, "target_modules": ["q_proj"]},
     "BOFT": {"boft_block_size": 4, "target_modules": ["q_proj"]},
     "SHIRA": {"r": 4, "target_modules": ["q_proj"]},

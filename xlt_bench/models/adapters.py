@@ -272,9 +272,9 @@ def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
         """Without aliases, by which a few lines become gigabytes; no card needs them."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            if self.check_event(yaml.AliasEvent):
                 raise ValueError("it has an alias (*name); write the value out")
-            return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            return super().compose_node(parent, index)
 
     card = adapter.folder / "README.md"
     if not card.is_file():
