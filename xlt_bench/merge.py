@@ -27,6 +27,7 @@ from xlt_bench.models.adapters import (
     check_local,
     find_adapter,
     install,
+    load_beside,
     trained_on_flores,
 )
 from xlt_bench.models.chat import check_template, set_chat_template
@@ -141,11 +142,8 @@ def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFile
 
 
 def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(base.model, str(task.folder), adapter_name="task")
-    model.load_adapter(str(alignment.folder), adapter_name="alignment")
-    return model.eval()
+    model = load_beside(base.model, base.name, task, "task")
+    return load_beside(model, base.name, alignment, "alignment").eval()
 
 
 def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +16,16 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from xlt_bench.embedded import shipped
-from xlt_bench.errors import InputError, one_line, unknown
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import language
+from xlt_bench.models.adapter_config import check_config, check_regexes
 from xlt_bench.runs import write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-
-# Beyond these a configuration is broken or hostile: a rank is at most a layer's width.
-_MAX_RANK = 65_536
-_MAX_ALPHA = 1_000_000
+# More than any adapter's: AdaLora's ranks, a mask for each module, make the longest configuration.
+_MAX_FILE = 4_000_000
+_MAX_HEAD = 100_000
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,36 @@ def find_adapter(name: str) -> AdapterFiles:
     if folder is None:
         folder = _download(name)
         _check_files(name, folder)
-    config_path, weights = folder / CONFIG, folder / WEIGHTS
+    weights = folder / WEIGHTS
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        with safe_open(weights, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (ValueError, OSError, SafetensorError) as error:
-        raise InputError(f"adapter {name} cannot be read: {error}") from None
+        config = json.loads(_read(folder / CONFIG))
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        shapes = _shapes(weights)
+    except (ValueError, RecursionError, OSError, SafetensorError) as error:
+        raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
     if not isinstance(config, dict):
         raise InputError(f"adapter {name}: {CONFIG} holds no JSON object; is it a PEFT adapter?")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     return AdapterFiles(name, folder, config, digest, shapes)
+
+
+def _read(path: Path) -> str:
+    """The text of a small file. Raises ValueError for one that is larger than any adapter's."""
+    if path.stat().st_size > _MAX_FILE:
+        raise ValueError(f"{path.name} is larger than {_MAX_FILE // 1_000_000} MB")
+    return path.read_text(encoding="utf-8")
+
+
+def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors' shapes. Raises ValueError for a number that is none, which peft would load."""
+    shapes = {}
+    with safe_open(weights, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            tensor = file.get_tensor(key)
+            if not tensor.float().isfinite().all():  # 8-bit floats have no isfinite of their own
+                raise ValueError(f"{one_line(key, 120)} in {WEIGHTS} is NaN or infinite in places")
+            shapes[key] = tuple(tensor.shape)
+    return shapes
 
 
 def _download(name: str) -> Path:
@@ -122,39 +143,34 @@ def install(saved: Path, folder: Path) -> None:
 
 
 def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
-    """Raise InputError, in one line, if the adapter does not fit the (meta or real) base model."""
-    from peft import PeftType
+    """Raise InputError, in one line, if the adapter does not fit the base, a model on meta."""
+    kind = check_config(adapter.name, adapter.config)
+    check_regexes(adapter.name, adapter.config, [name for name, _ in model.named_modules()])
+    if kind == "LORA":
+        _check_lora_fits(adapter, model, model_name)
+    _check_build(adapter, model, model_name)
 
-    kind = adapter.config.get("peft_type")
-    task = adapter.config.get("task_type")
-    if not isinstance(kind, str):
-        raise InputError(f"adapter {adapter.name}: adapter_config.json has no peft_type")
-    kinds = sorted(kind.value for kind in PeftType)
-    if kind not in kinds:
-        raise unknown(f"peft_type of adapter {adapter.name}", one_line(kind, 60), kinds)
-    if task not in (None, "CAUSAL_LM"):
-        raise InputError(f"adapter {adapter.name} is for {task}, not for CAUSAL_LM")
-    _check_mapping(adapter)
-    if kind != "LORA":
-        return
-    _check_lora(adapter)
+
+def _check_lora_fits(adapter: AdapterFiles, model: Any, model_name: str) -> None:
+    """Say of a LoRA which module is missing or has another size, which peft says at length."""
     linear = {
         name: module.weight.shape
         for name, module in model.named_modules()
         if getattr(getattr(module, "weight", None), "ndim", 0) == 2
     }
-    trained_on = adapter.config.get("base_model_name_or_path")
+    trained_on = one_line(adapter.config.get("base_model_name_or_path"), 80)
     for key, shape in adapter.shapes.items():
         path, dot, rest = key.removeprefix("base_model.model.").partition(".lora_")
         if not dot or rest.split(".")[0] not in ("A", "B"):
             continue
         if path not in linear:
             raise InputError(
-                f"adapter {adapter.name} does not fit {model_name}: the model has no module {path} "
-                f"(the adapter was trained on {trained_on})"
+                f"adapter {adapter.name} does not fit {model_name}: the model has no module "
+                f"{one_line(path, 120)} (the adapter was trained on {trained_on})"
             )
-        out_features, in_features = linear[path]
-        wanted, got = (in_features, shape[1]) if rest[0] == "A" else (out_features, shape[0])
+        axis = 1 if rest[0] == "A" else 0
+        wanted = linear[path][axis]
+        got = shape[axis] if axis < len(shape) else f"shape {list(shape)}"
         if wanted != got:
             raise InputError(
                 f"adapter {adapter.name} does not fit {model_name}: {path} has size {wanted}, the "
@@ -162,35 +178,54 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
             )
 
 
-def _check_mapping(adapter: AdapterFiles) -> None:
-    """Raise InputError where the adapter names code outside transformers to be imported."""
-    mapping = adapter.config.get("auto_mapping") or {}
-    library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
-    if library is not None and str(library).split(".")[0] != "transformers":
-        raise InputError(
-            f"adapter {adapter.name}: auto_mapping in {CONFIG} names code of its own "
-            f"({str(library)[:80]!r}), which is not run; remove the key"
-        )
+def _check_build(adapter: AdapterFiles, model: Any, model_name: str) -> None:
+    """Raise InputError unless peft, building the adapter, asks for just the shapes in its file.
+
+    It is built beside a copy of the base on meta, where a rank of millions takes no memory.
+    """
+    import torch
+    from peft import PeftConfig
+    from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # peft says it again when the adapter is loaded
+        try:
+            config = PeftConfig.from_pretrained(str(adapter.folder))
+            config.inference_mode = True  # else prompt tuning would open a tokenizer
+            config.init_lora_weights = False  # PiSSA and others would begin with the base's values
+            built = MODEL_TYPE_TO_PEFT_MODEL_MAPPING["CAUSAL_LM"](
+                copy.deepcopy(model), config, "default", low_cpu_mem_usage=True
+            )
+            wanted = _wanted(built, "default")
+        except Exception as error:  # peft has no type of its own for what is wrong in a config
+            if _needs_values(error):
+                return _check_ranks(adapter, model)
+            raise _misfit(adapter, model_name, error) from None
+    _check_complete(wanted, adapter)
+    for key, shape in wanted.items():
+        if adapter.shapes[key] != shape:
+            raise InputError(
+                f"adapter {adapter.name} does not fit {model_name}: {key} has shape "
+                f"{list(adapter.shapes[key])}, and its configuration asks for {list(shape)}"
+            )
 
 
-def _check_lora(adapter: AdapterFiles) -> None:
-    """Raise InputError for a rank or alpha that no LoRA has."""
-    config = adapter.config
-    patterns = [config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}]
-    if not all(isinstance(pattern, dict) for pattern in patterns):
-        raise InputError(f"adapter {adapter.name}: rank_pattern or alpha_pattern is no mapping")
-    for rank in [config.get("r", 8), *patterns[0].values()]:
-        if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
-            raise InputError(
-                f"adapter {adapter.name}: rank {str(rank)[:40]} in {CONFIG} is none from 1 to "
-                f"{_MAX_RANK:,}"
-            )
-    for alpha in [config.get("lora_alpha", 8), *patterns[1].values()]:
-        if type(alpha) not in (int, float) or not 0 < alpha < _MAX_ALPHA:
-            raise InputError(
-                f"adapter {adapter.name}: lora_alpha {str(alpha)[:40]} in {CONFIG} is no number "
-                f"from 0 to {_MAX_ALPHA:,}"
-            )
+def _needs_values(error: Exception) -> bool:
+    """Whether peft failed since a tensor on meta has no values, as five rare kinds do."""
+    return isinstance(error, NotImplementedError) or "meta tensor" in str(error).lower()
+
+
+def _check_ranks(adapter: AdapterFiles, model: Any) -> None:
+    """Raise InputError for a rank above every width: the bound where peft cannot build on meta."""
+    widest = max((min(p.shape) for p in model.parameters() if p.ndim == 2), default=1)
+    for key in ("r", "subspace_rank"):
+        if (adapter.config.get(key) or 0) > widest:
+            raise InputError(f"adapter {adapter.name}: {key} in {CONFIG} is above {widest:,}")
+
+
+def _misfit(adapter: AdapterFiles, base: str, error: Exception) -> InputError:
+    line = one_line(error, 300) or type(error).__name__
+    return InputError(f"adapter {adapter.name} does not fit {base}: {line}")
 
 
 def alignment_languages(adapter: AdapterFiles) -> list[str]:
@@ -204,9 +239,9 @@ def alignment_languages(adapter: AdapterFiles) -> list[str]:
         # YAML reads a bare `no` as false: Norwegian must be quoted.
         raise InputError(
             f"adapter {adapter.name}: alignment_languages in the head of README.md must be a list "
-            f'of language codes like [de, "no"], not {languages!r}'
+            f'of language codes like [de, "no"], not {one_line(languages, 60)}'
         )
-    return [language(code).code for code in languages]
+    return [language(one_line(code, 40)).code for code in languages]
 
 
 def recipe_name(adapter: AdapterFiles) -> str | None:
@@ -233,18 +268,31 @@ def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
     """The YAML head of README.md; empty where there is none."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Without aliases, by which a few lines become gigabytes; no card needs them."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("it has an alias (*name); write the value out")
+            return super().compose_node(parent, index)
+
     card = adapter.folder / "README.md"
     if not card.is_file():
         return {}
     try:
-        parts = card.read_text(encoding="utf-8").split("---", 2)
-        head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+        parts = _read(card).split("---", 2)
+        if len(parts) < 3 or parts[0].strip():
+            return {}
+        if len(parts[1]) > _MAX_HEAD:
+            raise ValueError(f"it is longer than {_MAX_HEAD:,} characters")
+        head = yaml.load(parts[1], Loader)
+        str(head)  # a number may be read and be too long to be shown
     except UnicodeDecodeError as error:
         raise InputError(
             f"adapter {adapter.name}: README.md is not UTF-8 (byte {error.start}); save it as UTF-8"
         ) from None
-    except yaml.YAMLError as error:
-        line = str(error).split("\n")[0]
+    except Exception as error:  # yaml lets pass what int(), datetime() and recursion raise
+        line = one_line(str(error).split("\n")[0], 200) or type(error).__name__
         raise InputError(f"adapter {adapter.name}: README.md has a broken head: {line}") from None
     return head if isinstance(head, dict) else {}
 
@@ -278,28 +326,37 @@ def attach(model: Any, base: str, adapters: Sequence[AdapterFiles]) -> tuple[Any
     """
     if not adapters:
         return model, {}
-    from peft import PeftModel
-
     names = {adapter.name: f"adapter_{i}" for i, adapter in enumerate(adapters)}
     for adapter in adapters:
-        folder, name = str(adapter.folder), names[adapter.name]
-        try:
-            if isinstance(model, PeftModel):
-                model.load_adapter(folder, adapter_name=name)
-            else:
-                model = PeftModel.from_pretrained(model, folder, adapter_name=name)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            line = str(error).strip().split("\n")[0]
-            raise InputError(f"adapter {adapter.name} does not fit {base}: {line}") from None
-        _check_complete(model, name, adapter)
+        model = load_beside(model, base, adapter, names[adapter.name])
     return model.eval(), names
 
 
-def _check_complete(model: Any, name: str, adapter: AdapterFiles) -> None:
-    """Raise InputError for weights that the adapter's file lacks: peft would leave them at zero."""
+def load_beside(model: Any, base: str, adapter: AdapterFiles, name: str) -> Any:
+    """The model with one adapter more, whom peft knows as `name`. Raises InputError as `attach`."""
+    from peft import PeftModel
+
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(adapter.folder), adapter_name=name)
+        else:
+            model = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
+    except Exception as error:  # peft raises whatever a value in the configuration leads to
+        raise _misfit(adapter, base, error) from None
+    _check_complete(_wanted(model, name), adapter)
+    return model
+
+
+def _wanted(model: Any, name: str) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of the weights that a file of this adapter has."""
     from peft import get_peft_model_state_dict
 
-    wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def _check_complete(wanted: dict[str, tuple[int, ...]], adapter: AdapterFiles) -> None:
+    """Raise InputError for weights that the adapter's file lacks: peft would leave them at zero."""
     if lacking := sorted(set(wanted) - set(adapter.shapes)):
         raise InputError(
             f"adapter {adapter.name} lacks {len(lacking)} of {len(wanted)} weights that its "
