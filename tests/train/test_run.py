@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -209,13 +210,15 @@ def test_a_killed_training_in_shares_goes_on_in_one_process(
     assert _run(PROGRAM, *one).returncode == 0
     words = _command(recipe_file, tiny_model, killed, *NO_DROPOUT)
     process = subprocess.Popen(
-        _launch(2, PROGRAM, *words, *SHARES), env=_environment(), start_new_session=True,
+        _launch(2, PROGRAM, *words, *SHARES), env=_environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     checkpoint = killed / "checkpoints" / "checkpoint-8" / "files.json"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    parent = psutil.Process(process.pid)  # torchrun's processes lead groups of their own
+    for one in (*parent.children(recursive=True), parent):
+        one.kill()
     process.wait()
     assert checkpoint.exists()
     assert not (killed / "adapter_model.safetensors").exists()
