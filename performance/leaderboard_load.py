@@ -24,6 +24,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
 import websockets
 from leaderboard_app import served
@@ -149,6 +150,7 @@ def main() -> int:
         before = hashlib.sha256(db.read_bytes()).digest()
         with served(db, folder) as address:
             single, loaded = asyncio.run(visits(address, options.alone, options.sessions))
+        print(f"the server's peak memory: {getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
         if hashlib.sha256(db.read_bytes()).digest() != before:
             raise SystemExit("the database was written to")
     ratios = []

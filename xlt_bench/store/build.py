@@ -78,7 +78,9 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as error:
         line = str(error).split("\n")[0]
         raise InputError(f"{db} is no leaderboard ({line}); build it again") from None
-    store.execute("SET enable_external_access = false; SET lock_configuration = true")
+    # A page's questions take megabytes; the default is four fifths of the machine's memory.
+    store.execute("SET memory_limit = '1GB'; SET enable_external_access = false")
+    store.execute("SET lock_configuration = true")
     return store
 
 
