@@ -54,6 +54,22 @@ def looks_local(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
+def check_hub_name(kind: str, name: str) -> None:
+    """Raise InputError, in one line and without the hub, for a name that nothing there can have."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    repo, revision = split_revision(name)
+    try:
+        if looks_local(repo) or revision == "":
+            raise HFValidationError
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise InputError(
+            f"{kind} {name}: there is no such folder, and no hub name looks like that"
+        ) from None
+
+
 def check_local(name: str) -> Path | None:
     """The folder of a local adapter, None for a hub name; what is in the files is not read.
 
@@ -63,10 +79,7 @@ def check_local(name: str) -> Path | None:
     if folder.is_dir():
         _check_files(name, folder)
         return folder
-    if looks_local(name):
-        raise InputError(
-            f"adapter {name}: there is no such folder, and no hub name looks like that"
-        )
+    check_hub_name("adapter", name)
     return None
 
 
