@@ -274,13 +274,14 @@ def train(
     from xlt_bench.models.chat import check_template
     from xlt_bench.models.choices import check_model
     from xlt_bench.runs import check_place
-    from xlt_bench.train.examples import read_texts
     from xlt_bench.train.recipe import load_recipe
 
     loaded = load_recipe(recipe, changes or [])
     check_model(model)
     check_template(chat_template)
     check_place(output)
+    from xlt_bench.train.examples import read_texts
+
     texts = read_texts(data_root(data_dir), loaded)  # before torch: what is wrong is said at once
     from xlt_bench.train.run import TrainOptions
     from xlt_bench.train.run import train as run
