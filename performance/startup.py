@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from side_by_side import verdict
 
 LIMIT = 0.5
 _RUN = "evaluate --model embedded --output OUT --data-dir mini"
+_TRAIN = "train massive-baseline --output OUT"
 _MERGE = "merge --task embedded:baseline --alignment embedded:aligned --output OUT"
 HELP = ["--help", "evaluate --help", "train --help", "languages --help"]
 WRONG = [
@@ -32,23 +34,37 @@ WRONG = [
     f"{_RUN} --languages xx",
     f"{_RUN} --limit 0",
     f"{_RUN} --layers x",
+    f"{_RUN} --layers 0",
     f"{_RUN} --batch-size x",
     f"{_RUN} --dtype float8",
     f"{_RUN} --device gpu",
     f"{_RUN} --chat-template lama3",
     f"{_RUN} --adapter ./none",
     f"{_RUN} --adapter embedded:none",
+    f"{_RUN} --adapter a@@b",
+    f"{_RUN} --adapter ''",
     "evaluate --model ./none --output OUT --data-dir mini",
+    "evaluate --model a@@b --output OUT --data-dir mini",
     "evaluate --model embedded --output OUT --data-dir none",
+    "evaluate --model embedded --output '' --data-dir mini",
+    "evaluate --model embedded --output /dev/null --data-dir mini",
+    "demo --output /dev/null",
+    "join none --output OUT",
     "score none",
     "compare none none",
     "submit none",
     "submissions check none",
+    "submissions check ''",
+    "leaderboard build --folder none",
+    "leaderboard build --folder . --db .",
+    "leaderboard serve --submissions none",
     "data check none",
     "data fetch none",
     "train none --model embedded --output OUT",
-    "train massive-baseline --model ./none --output OUT",
-    "train massive-baseline --model embedded --output OUT --set nonsense=1",
+    f"{_TRAIN} --model ./none",
+    f"{_TRAIN} --model embedded --set nonsense=1",
+    f"{_TRAIN} --model embedded --set training.epochs=1e999",
+    f"{_TRAIN} --model embedded --data-dir none",
     f"{_MERGE} --weight 3",
     f"{_MERGE} --combination mean",
     "merge --task ./none --alignment embedded:aligned --output OUT",
@@ -76,7 +92,7 @@ def main() -> int:
 def _cpu_seconds(program: str, words: str, folder: Path, turns: int) -> tuple[float, int]:
     """The median of user and system time, and the exit code."""
     times = []
-    command = [str(Path(sys.executable).with_name(program)), *words.split()]
+    command = [str(Path(sys.executable).with_name(program)), *shlex.split(words)]
     for _ in range(turns):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(

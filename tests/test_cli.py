@@ -73,6 +73,23 @@ WRONG = [
     "score none",
     "score none --comet-model ./none",
     "compare none none",
+    "join none --output OUT",
+    "train massive-baseline --model embedded --output OUT --data-dir none",
+    "train massive-baseline --model embedded --output /dev/null/OUT",
+    "train massive-baseline --model a@@b --output OUT",
+    "merge --task embedded:baseline --alignment embedded:aligned --output /dev/null",
+    "evaluate --model embedded --output OUT --data-dir mini --layers 0",
+    "evaluate --model embedded --output OUT --data-dir mini --adapter a@@b",
+    "evaluate --model embedded --output OUT --data-dir mini --adapter ''",
+    "evaluate --model '' --output OUT --data-dir mini",
+    "evaluate --model embedded --output '' --data-dir mini",
+    "evaluate --model embedded --output= --data-dir mini",
+    "demo --output /dev/null",
+    "submissions check ''",
+    "leaderboard build --folder none",
+    "leaderboard build --folder . --db .",
+    "leaderboard export --format csv --db .",
+    "leaderboard serve --submissions none",
 ]
 
 
@@ -92,15 +109,15 @@ def test_an_error_comes_after_what_was_said_before():
 
 def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
-        "import sys\n"
+        "import shlex, sys\n"
         "from xlt_bench import cli\n"
         "for line in sys.stdin.read().splitlines():\n"
-        "    sys.argv = ['xlt-bench', *line.split()]\n"
+        "    sys.argv = ['xlt-bench', *shlex.split(line)]\n"
         "    try:\n"
         "        cli.main()\n"
         "    except SystemExit as stopped:\n"
-        "        heavy = {'torch', 'transformers', 'lm_eval', 'peft'} & set(sys.modules)\n"
-        "        print(stopped.code, sorted(heavy), line)\n"
+        "        heavy = {'torch', 'transformers', 'lm_eval', 'peft', 'duckdb', 'pandas'}\n"
+        "        print(stopped.code, sorted(heavy & set(sys.modules)), line)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -109,6 +126,7 @@ def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
         text=True,
         check=True,
         cwd=tmp_path,
+        timeout=300,  # the server of the leaderboard would go on for ever
     )
     assert done.stdout.splitlines() == [f"2 [] {line}" for line in WRONG]
     assert done.stderr.count("error: ") == len(WRONG)

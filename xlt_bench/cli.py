@@ -6,8 +6,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,7 @@ def main() -> None:
     # SIGTERM comes from torchrun where another process died, and from a scheduler at its limit.
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _check_words(sys.argv[1:])
         app(standalone_mode=True)
     except InputError as error:
         _fail(str(error))
@@ -66,6 +68,14 @@ class _Stopped(BaseException):
 
 def _stop(number: int, _frame: object) -> None:
     raise _Stopped(number)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise InputError for an empty word: `Path("")` would be the folder that one is in."""
+    for before, word in pairwise(["xlt-bench", *words]):
+        name, equals, value = word.partition("=")
+        if not word or (word.startswith("--") and equals and not value):
+            raise InputError(f"an empty word after {name or before}: is a variable not set?")
 
 
 def _fail(message: str) -> None:
@@ -260,13 +270,19 @@ def train(
 ) -> None:
     """Train an adapter by a recipe; killed, the same command goes on from the last checkpoint."""
     _quiet(progress=True)
+    from xlt_bench.data.root import data_root
     from xlt_bench.models.chat import check_template
     from xlt_bench.models.choices import check_model
+    from xlt_bench.runs import check_place
     from xlt_bench.train.recipe import load_recipe
 
     loaded = load_recipe(recipe, changes or [])
     check_model(model)
     check_template(chat_template)
+    check_place(output)
+    from xlt_bench.train.examples import read_texts
+
+    texts = read_texts(data_root(data_dir), loaded)  # before torch: what is wrong is said at once
     from xlt_bench.train.run import TrainOptions
     from xlt_bench.train.run import train as run
 
@@ -280,7 +296,7 @@ def train(
         report_to=_listed(report_to),
         trust_remote_code=trust_remote_code,
     )
-    adapter = run(options)
+    adapter = run(options, texts)
     if rank() == 0:
         console.print(f"adapter: {adapter}", markup=False)
 

@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from xlt_bench.errors import InputError, unknown
+
 submissions = typer.Typer(no_args_is_help=True, help="Accepted results: check them.")
 leaderboard = typer.Typer(no_args_is_help=True, help="All submissions as one database.")
 console = Console(soft_wrap=True, markup=False, highlight=False)
@@ -99,6 +101,7 @@ def check(
 @leaderboard.command()
 def build(db: Database = _DB, folder: Submissions = _FOLDER) -> None:
     """All submissions into one DuckDB file; exits 1 if one had to be left out."""
+    _check_places(db, folder)
     from xlt_bench.store.build import build as build_store
 
     built = build_store(folder, db)
@@ -116,6 +119,7 @@ def export(
     db: Database = _DB,
 ) -> None:
     """Every view as parquet or CSV, or the leaderboard as a page of tables."""
+    _check_places(db)
     from xlt_bench.store.build import connect
     from xlt_bench.store.export import export as write
 
@@ -138,6 +142,9 @@ def serve(
     import os
     import sys
 
+    # A database that is there is served without the submissions that lie here by default.
+    alone = db.is_file() and submissions == _FOLDER
+    _check_places(db, None if alone else submissions)
     packaged = Path(__file__).with_name("leaderboard_app")
     folder = packaged if packaged.is_dir() else Path(__file__).parents[1] / "leaderboard"
     environment = {
@@ -156,6 +163,14 @@ def serve(
     os.execve(sys.executable, command, environment)
 
 
+def _check_places(db: Path, folder: Path | None = None) -> None:
+    """Raise InputError for what is no file or no folder, before DuckDB or Streamlit is there."""
+    if db.is_dir():
+        raise InputError(f"{db} is a folder; --db names a file in one")
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"{folder} is no folder; submissions lie in one")
+
+
 def compare(
     system: Annotated[str, typer.Argument(help="Run folder or submission id.")],
     baseline: Annotated[str, typer.Argument(help="Run folder or submission id.")],
@@ -169,8 +184,6 @@ def compare(
     from xlt_bench.tables import FORMATS, render
 
     if form not in FORMATS:
-        from xlt_bench.errors import unknown
-
         raise unknown("format", form, FORMATS)
     root = data_root(data_dir)
     systems = [load_system(name, folder, root) for name in (system, baseline)]

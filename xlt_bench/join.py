@@ -14,7 +14,6 @@ from xlt_bench.beside import part_folder
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Family, units
 from xlt_bench.options import TASK_NAMES
-from xlt_bench.provenance import command_line, now, write_record
 from xlt_bench.record import AdapterRecord, Plan, Record
 from xlt_bench.runs import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.scoring import score_run
@@ -39,6 +38,8 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
     _check_shares(runs, plans)
     _check_overlap(runs, plans)
     plan = _joined_plan(plans)
+    from xlt_bench.provenance import write_record  # with torch: what is wrong has been said
+
     digests = {name: digest for run in runs for name, digest in read_digests(run).items()}
     with part_folder(output) as beside:
         whole = beside / output.name
@@ -133,6 +134,8 @@ def _joined_record(
     folder: Path,
     root: Path,
 ) -> Record:
+    from xlt_bench.provenance import command_line, now
+
     first = records[0]
     truncated = [record.truncated_prompts for record in records]
     return first.model_copy(

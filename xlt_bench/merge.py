@@ -32,7 +32,7 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.choices import check_device, check_model
-from xlt_bench.runs import write_bytes
+from xlt_bench.runs import check_place, write_bytes
 
 if TYPE_CHECKING:
     from xlt_bench.models.load import Base
@@ -115,6 +115,7 @@ def check(options: MergeOptions) -> None:
         raise unknown("task to select on", str(options.select_on), SELECTABLE)
     if options.combination not in get_args(Combination):
         raise unknown("combination", options.combination, get_args(Combination))
+    check_place(options.output)
     if options.output.exists() and any(options.output.iterdir()):
         raise InputError(f"{options.output} is not empty; choose another --output")
     check_device(options.device)

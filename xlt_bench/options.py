@@ -64,6 +64,8 @@ def check(options: Options) -> None:
         raise InputError(f"--limit must be at least 1, not {options.limit}")
     if options.batch_size != "auto" and not _positive(options.batch_size):
         raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
+    if odd := [layer for layer in options.layers if layer < 1]:
+        raise InputError(f"--layers are numbered from 1, not {odd[0]}")
     if options.shard is not None:
         parse_share(options.shard)
     check_backend(options)

@@ -173,8 +173,16 @@ def _read(path: Path, model: type[_Model], missing: str) -> _Model:
         raise InputError(f"{path}: {where}: {first['msg']}") from None
 
 
+def check_place(output: Path) -> None:
+    """Raise InputError where there is a file in place of a folder that is to be written."""
+    there = next((path for path in (output, *output.parents) if path.exists()), None)
+    if there and not there.is_dir():
+        raise InputError(f"{there} is no folder; choose another --output")
+
+
 def check_free(run: Path) -> None:
     """Raise InputError for a folder with something in it that is no run."""
+    check_place(run)
     if (run / "plan.json").exists() or not run.exists():
         return
     if not all(is_part(path) for path in run.iterdir()):

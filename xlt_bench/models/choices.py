@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlt_bench.errors import InputError, unknown
-from xlt_bench.models.adapters import looks_local, split_revision
+from xlt_bench.errors import unknown
+from xlt_bench.models.adapters import check_hub_name, split_revision
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "musa")
 
 
 def check_model(name: str) -> None:
-    """Raise InputError if a base model's name can only be a folder's and there is none."""
+    """Raise InputError if a base model's name is neither a folder's here nor one of the hub."""
     repo, _ = split_revision(name)
-    if not Path(repo).is_dir() and looks_local(repo):
-        raise InputError(f"model {name}: there is no such folder, and no hub name looks like that")
+    if not Path(repo).is_dir():
+        check_hub_name("model", name)
 
 
 def check_dtype(dtype: str) -> None:

@@ -1,4 +1,7 @@
-"""Task examples: the benchmark's own prompts and gold answers as token ids and labels."""
+"""What a recipe learns from, read without torch; and its task examples as token ids and labels.
+
+They are the benchmark's own prompts and gold answers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from xlt_bench.data.alma import VALIDATED
 from xlt_bench.errors import InputError
 from xlt_bench.languages import other_side
 from xlt_bench.models.chat import encode_exchange
-from xlt_bench.train.recipe import Task
+from xlt_bench.train.pairs import Pair, load_pairs
+from xlt_bench.train.recipe import Recipe, Task
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,25 @@ class Example:
 
     prompt: list[int]
     answer: list[int]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All that a recipe learns from, as no tokenizer has seen it yet."""
+
+    train: list[Item]
+    dev: list[Item]
+    pairs: dict[str, list[Pair]]
+
+
+def read_texts(root: Path, recipe: Recipe) -> Texts:
+    """Read all that a recipe learns from. Raises InputError for missing data."""
+    task, alignment = recipe.task, recipe.alignment
+    return Texts(
+        train=load_items(root, task, "train") if task else [],
+        dev=load_items(root, task, "validation") if task else [],
+        pairs=load_pairs(root, alignment) if alignment else {},
+    )
 
 
 def load_items(root: Path, task: Task, split: Literal["train", "validation"]) -> list[Item]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from xlt_bench.data.root import content_digest
 from xlt_bench.models.blocks import lengths_mask, pad_right
 from xlt_bench.models.chat import encode_sentence
 from xlt_bench.objectives.causal import IGNORE
-from xlt_bench.train.examples import Example, encode_items, load_items
-from xlt_bench.train.pairs import Pair, batches, dev_batches, load_pairs, split_dev
+from xlt_bench.train.examples import Example, Texts, encode_items
+from xlt_bench.train.pairs import Pair, batches, dev_batches, split_dev
 from xlt_bench.train.recipe import Recipe
 
 Batch = dict[str, Tensor]
@@ -108,8 +107,8 @@ class Data:
     counts: dict[str, int]
 
 
-def load_data(root: Path, recipe: Recipe, tokenizer: Any) -> Data:
-    """Read and encode all that a recipe learns from. Raises InputError for missing data."""
+def encode_data(texts: Texts, recipe: Recipe, tokenizer: Any) -> Data:
+    """Encode all that a recipe learns from. Raises InputError where nothing of it is left."""
     size = recipe.training.micro_batch_size
     examples: list[Example] = []
     pairs: dict[str, list[Pair]] = {}
@@ -117,19 +116,17 @@ def load_data(root: Path, recipe: Recipe, tokenizer: Any) -> Data:
     digests: dict[str, str] = {}
     counts: dict[str, int] = {}
     if recipe.task:
-        items = load_items(root, recipe.task, "train")
-        held_out = load_items(root, recipe.task, "validation")
-        digests["task"], digests["task_dev"] = content_digest(items), content_digest(held_out)
-        examples, too_long = encode_items(tokenizer, items, recipe.training.max_tokens)
-        rows, _ = encode_items(tokenizer, held_out, recipe.training.max_tokens)
+        digests["task"], digests["task_dev"] = map(content_digest, (texts.train, texts.dev))
+        examples, too_long = encode_items(tokenizer, texts.train, recipe.training.max_tokens)
+        rows, _ = encode_items(tokenizer, texts.dev, recipe.training.max_tokens)
         counts = {"task": len(examples), "task, too long": too_long, "task_dev": len(rows)}
         rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
         pad = tokenizer.pad_token_id
         dev["task"] = [task_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)]
     if recipe.alignment:
-        found = load_pairs(root, recipe.alignment)
-        digests["alignment"] = content_digest(row for rows in found.values() for row in rows)
-        pairs, held = split_dev(found, recipe.training.seed)
+        every = (row for rows in texts.pairs.values() for row in rows)
+        digests["alignment"] = content_digest(every)
+        pairs, held = split_dev(texts.pairs, recipe.training.seed)
         counts |= {f"alignment {name}": len(rows) for name, rows in pairs.items()}
         counts["alignment_dev"] = len(held)
         dev["alignment"] = [alignment_batch(rows, tokenizer) for rows in dev_batches(held, size)]

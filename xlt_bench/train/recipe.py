@@ -14,14 +14,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from xlt_bench.errors import InputError, unknown
+from xlt_bench.errors import InputError, one_line, unknown
 from xlt_bench.languages import language, units
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
 
+# Far beyond any training: what is larger is a slip, and would run for ever or overflow.
+_Count = Annotated[int, Field(gt=0, le=1_000_000)]
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Row(_Strict):
@@ -39,9 +43,9 @@ class Task(_Strict):
     name: Literal["massive", "wmt23", "uner"]
     units: list[str] = Field(min_length=1)
     """Languages; directions for wmt23, which is trained on ALMA's text."""
-    items: int | None = Field(default=None, gt=0)
+    items: _Count | None = None
     """The first N training items of each unit; all where it is not given."""
-    dev_items: int | None = Field(default=None, gt=0)
+    dev_items: _Count | None = None
     """The first N items of each unit's dev split."""
 
     @model_validator(mode="after")
@@ -61,11 +65,11 @@ class Alignment(_Strict):
     """`cy-en`: the first side is the anchor. Two sides other than English meet at equal English."""
     layers: list[int | Annotated[float, Field(gt=0, le=1)]] = Field(default=[0.5], min_length=1)
     """Blocks from 1 (an integer), or a share of all blocks (0.5 is the middle, 1.0 the top)."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.1, ge=0.001, le=1000)
     """The paper tuned it: 0.1 for Llama 3, 1.5 for Qwen 2.5."""
     symmetric: bool = False
     """Also English to the other language; neither the paper's text nor its code does."""
-    items: int | None = Field(default=None, gt=0)
+    items: _Count | None = None
     """The first N pairs of each language pair."""
 
     @field_validator("pairs")
@@ -100,8 +104,9 @@ class Alignment(_Strict):
 class Lora(_Strict):
     """The adapter (section 4.3)."""
 
-    r: int = Field(default=8, gt=0)
-    alpha: int = Field(default=16, gt=0)
+    # As much as is loaded again: see models/adapters.py.
+    r: int = Field(default=8, gt=0, le=65_536)
+    alpha: int = Field(default=16, gt=0, lt=1_000_000)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
     """In Llama and Qwen all-linear is the paper's q, k, v, o, gate, up, down."""
@@ -110,15 +115,15 @@ class Lora(_Strict):
 class Training(_Strict):
     """The optimisation (appendix D.1)."""
 
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    batch_size: int = Field(default=128, gt=0)
+    batch_size: _Count = 128
     """Examples of an update, over all processes."""
-    micro_batch_size: int = Field(default=32, gt=0)
+    micro_batch_size: _Count = 32
     """Examples of a forward; the alignment loss sees no others."""
-    epochs: float = Field(default=5, gt=0)
+    epochs: float = Field(default=5, gt=0, le=1000)
     """Over the task data; over the alignment pairs where there is no task."""
-    max_steps: int | None = Field(default=None, gt=0)
+    max_steps: _Count | None = None
     """At most so many updates, of both objectives together."""
     alternation: Literal["step", "microbatch"] = "step"
     """Each update one objective (the paper), or half its micro-batches each (the code)."""
@@ -127,11 +132,11 @@ class Training(_Strict):
     the same task update; by all updates it has a stretched warm-up, as in the authors' code."""
     select_on: Literal["task", "both"] = "task"
     """The dev loss that picks the checkpoint; the code adds both for aligned runs."""
-    eval_steps: int = Field(default=200, gt=0)
+    eval_steps: _Count = 200
     """Updates between two evaluations, each followed by a checkpoint."""
-    patience: int = Field(default=5, gt=0)
+    patience: _Count = 5
     """Evaluations without a better dev loss before training stops."""
-    max_tokens: int = Field(default=1024, gt=0)
+    max_tokens: _Count = 1024
     """A longer example is left out, and counted in the card."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where a GPU has it."""
@@ -140,7 +145,7 @@ class Training(_Strict):
     """auto: one process, the base model's layers spread over all GPUs of the machine."""
     fsdp: bool = False
     """Each process of torchrun keeps a share of the base model's weights (FSDP2)."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**32)
 
 
 class Recipe(_Strict):
@@ -223,7 +228,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
             raise unknown("recipe", name, [*names(), "a YAML file"])
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # no text, no such day, too many digits
         line = " ".join(str(error).split())
         raise InputError(f"recipe {path} cannot be read: {line}") from None
     if not isinstance(raw, dict):
@@ -247,8 +252,8 @@ def _change(raw: dict[str, Any], change: str) -> None:
             raise InputError(f"--set {change}: {parent} holds no keys")
     try:
         place[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {change}: {text!r} is no YAML value") from None
+    except (yaml.YAMLError, ValueError):
+        raise InputError(f"--set {one_line(change, 80)}: this is no YAML value") from None
 
 
 def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:

@@ -32,7 +32,8 @@ from xlt_bench.models.load import Base, load_base
 from xlt_bench.processes import world_size
 from xlt_bench.runs import write_bytes, write_json
 from xlt_bench.train.card import card
-from xlt_bench.train.plan import Data, load_data
+from xlt_bench.train.examples import Texts, read_texts
+from xlt_bench.train.plan import Data, encode_data
 from xlt_bench.train.recipe import Recipe
 from xlt_bench.train.trainer import AlternatingTrainer, Patience, is_whole, saving, seal, trained
 
@@ -51,20 +52,22 @@ class TrainOptions:
     trust_remote_code: bool = False
 
 
-def train(options: TrainOptions) -> Path:
+def train(options: TrainOptions, texts: Texts | None = None) -> Path:
     """Train the recipe's adapter and return its folder; a killed training goes on.
 
-    Raises InputError for missing data, a layer beyond the model, or a folder of another training.
+    `texts` are those of `read_texts`, where they have been read already, before torch. Raises
+    InputError for missing data, a layer beyond the model, or a folder of another training.
     """
     recipe, output = options.recipe, options.output
     _check_processes(recipe)
     _check_reporting(options.report_to)
     if recipe.training.fsdp:  # nothing reads what an alignment's forward returns
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    texts = texts or read_texts(data_root(options.data_dir), recipe)
     base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
-    data = load_data(data_root(options.data_dir), recipe, base.tokenizer)
+    data = encode_data(texts, recipe, base.tokenizer)
     identity: dict[str, Any] = {
         "recipe": recipe.identity,
         "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
