@@ -148,6 +148,12 @@ def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
         values = [row[name] for row in losses if name in row]
         assert values[-1] < values[0]
     assert any("eval_alignment_loss" in row for row in losses)
+    # Given again it is done, unless its weights are not what they were.
+    assert train(options) == tmp_path / "out"
+    weights = tmp_path / "out" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match="is damaged"):
+        train(options)
 
 
 def _launch(processes: int, *words: str) -> list[str]:

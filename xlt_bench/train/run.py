@@ -4,6 +4,7 @@ OUTPUT/training.json                       recipe, base and data; another traini
 OUTPUT/checkpoints/checkpoint-N/           the Trainer's own, gone when the training has ended
 OUTPUT/adapter_model.safetensors, adapter_config.json, README.md    the best checkpoint's adapter
 OUTPUT/log.jsonl                           losses of both objectives, a line a log
+OUTPUT/files.json                          sha256 of the weights: a damaged adapter is not "done"
 """
 
 from __future__ import annotations
@@ -35,7 +36,16 @@ from xlt_bench.train.card import card
 from xlt_bench.train.examples import Texts, read_texts
 from xlt_bench.train.plan import Data, encode_data
 from xlt_bench.train.recipe import Recipe
-from xlt_bench.train.trainer import AlternatingTrainer, Patience, is_whole, saving, seal, trained
+from xlt_bench.train.trainer import (
+    DIGESTS,
+    AlternatingTrainer,
+    Patience,
+    file_digest,
+    is_whole,
+    saving,
+    seal,
+    trained,
+)
 
 
 @dataclass(frozen=True)
@@ -143,12 +153,28 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
                 f"{output} holds another training ({difference} differs); choose another --output"
             )
         if finished := (output / WEIGHTS).exists():
+            _check_weights(output)
             shutil.rmtree(output / "checkpoints", ignore_errors=True)
         return finished
     if output.exists() and not all(is_part(part) for part in output.iterdir()):
         raise InputError(f"{output} is not empty and holds no training; choose another --output")
     write_json(path, identity)
     return False
+
+
+def _check_weights(output: Path) -> None:
+    """Raise InputError where the finished adapter is not as it was written."""
+    path = output / DIGESTS
+    try:
+        sound = json.loads(path.read_bytes()) == {WEIGHTS: file_digest(output / WEIGHTS)}
+    except FileNotFoundError:
+        return  # finished before digests were kept
+    except ValueError:
+        sound = False
+    if not sound:
+        raise InputError(
+            f"{output / WEIGHTS} is damaged, or {path} is; choose another --output to train again"
+        )
 
 
 def _difference(old: Any, new: Any, where: str = "") -> str:
@@ -287,5 +313,6 @@ def _finish(
         options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history
     )
     write_bytes(output / "README.md", text.encode())
+    write_json(output / DIGESTS, {WEIGHTS: file_digest(staging / WEIGHTS)})
     install(staging, output)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)

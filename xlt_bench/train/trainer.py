@@ -228,29 +228,31 @@ class AlternatingTrainer(Trainer):
 
 
 # The last file of a checkpoint: sha256 of each of its others.
-_DIGESTS = "files.json"
+DIGESTS = "files.json"
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _DIGESTS:
-            with path.open("rb") as file:
-                found[str(path.relative_to(folder))] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
-    return found
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        str(path.relative_to(folder)): file_digest(path) for path in files if path.name != DIGESTS
+    }
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(checkpoint: Path) -> None:
     """Write down what a checkpoint's files are."""
-    write_json(checkpoint / _DIGESTS, _digests(checkpoint))
+    write_json(checkpoint / DIGESTS, _digests(checkpoint))
 
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether all files of a checkpoint are as they were written."""
     try:
-        stated = json.loads((checkpoint / _DIGESTS).read_text(encoding="utf-8"))
+        stated = json.loads((checkpoint / DIGESTS).read_text(encoding="utf-8"))
         return bool(stated == _digests(checkpoint))
     except (OSError, ValueError):
         return False
