@@ -11,6 +11,7 @@ RUN/record.json                      the result
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -171,6 +172,12 @@ def _read(path: Path, model: type[_Model], missing: str) -> _Model:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {where}: {first['msg']}") from None
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, which is not read into memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_place(output: Path) -> None:

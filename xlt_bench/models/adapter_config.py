@@ -39,12 +39,12 @@ _ELSEWHERE: dict[str, tuple[Any, ...]] = {
 
 # Beyond these a configuration is broken or hostile: a rank is at most a layer's width, and of what
 # peft loops over there are never many.
-_MAX_RANK = 65_536
-_MAX_ALPHA = 1_000_000
+MAX_RANK = 65_536
+MAX_ALPHA = 1_000_000
 _MOST = dict.fromkeys(
     "r init_r target_r hybrid_r subspace_rank u vector_length num_vectors num_virtual_tokens "
     "num_frozen_tokens token_dim encoder_hidden_size adapter_len adapter_layers".split(),
-    _MAX_RANK,
+    MAX_RANK,
 ) | dict.fromkeys(
     "encoder_num_layers num_transformer_submodules num_cayley_neumann_terms depth gralora_k "
     "psoft_svd_lowrank_niter boft_n_butterfly_factor num_subspaces n_skills n_splits n_tasks "
@@ -183,16 +183,16 @@ def _check_lora(adapter: str, config: dict[str, Any]) -> None:
     if not all(isinstance(pattern, dict) for pattern in patterns):
         raise InputError(f"adapter {adapter}: rank_pattern or alpha_pattern is no mapping")
     for rank in [config.get("r", 8), *patterns[0].values()]:
-        if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
+        if type(rank) is not int or not 1 <= rank <= MAX_RANK:
             raise InputError(
                 f"adapter {adapter}: rank {one_line(rank, 40)} in adapter_config.json is none from "
-                f"1 to {_MAX_RANK:,}"
+                f"1 to {MAX_RANK:,}"
             )
     for alpha in [config.get("lora_alpha", 8), *patterns[1].values()]:
-        if type(alpha) not in (int, float) or not 0 < alpha < _MAX_ALPHA:
+        if type(alpha) not in (int, float) or not 0 < alpha < MAX_ALPHA:
             raise InputError(
                 f"adapter {adapter}: lora_alpha {one_line(alpha, 40)} in adapter_config.json is no "
-                f"number from 0 to {_MAX_ALPHA:,}"
+                f"number from 0 to {MAX_ALPHA:,}"
             )
 
 

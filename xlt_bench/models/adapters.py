@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import re
@@ -20,7 +19,7 @@ from xlt_bench.embedded import shipped
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import language
 from xlt_bench.models.adapter_config import check_config, check_regexes
-from xlt_bench.runs import write_bytes
+from xlt_bench.runs import file_digest, write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # huggingface_hub's own rule, which takes a tenth of a second to import.
@@ -102,8 +101,7 @@ def find_adapter(name: str) -> AdapterFiles:
     weights = folder / WEIGHTS
     try:
         config = json.loads(_read(folder / CONFIG))
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(weights)
         shapes = _shapes(weights)
     except (ValueError, RecursionError, OSError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None

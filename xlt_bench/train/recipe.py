@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from xlt_bench.errors import InputError, one_line, unknown
 from xlt_bench.languages import language, units
+from xlt_bench.models.adapter_config import MAX_ALPHA, MAX_RANK
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -104,9 +105,9 @@ class Alignment(_Strict):
 class Lora(_Strict):
     """The adapter (section 4.3)."""
 
-    # As much as is loaded again: see models/adapters.py.
-    r: int = Field(default=8, gt=0, le=65_536)
-    alpha: int = Field(default=16, gt=0, lt=1_000_000)
+    # As much as is loaded again.
+    r: int = Field(default=8, gt=0, le=MAX_RANK)
+    alpha: int = Field(default=16, gt=0, lt=MAX_ALPHA)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
     """In Llama and Qwen all-linear is the paper's q, k, v, o, gate, up, down."""

@@ -31,7 +31,7 @@ from xlt_bench.models.blocks import count_layers
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import Base, load_base
 from xlt_bench.processes import world_size
-from xlt_bench.runs import write_bytes, write_json
+from xlt_bench.runs import file_digest, write_bytes, write_json
 from xlt_bench.train.card import card
 from xlt_bench.train.examples import Texts, read_texts
 from xlt_bench.train.plan import Data, encode_data
@@ -40,7 +40,6 @@ from xlt_bench.train.trainer import (
     DIGESTS,
     AlternatingTrainer,
     Patience,
-    file_digest,
     is_whole,
     saving,
     seal,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from xlt_bench.models.blocks import base_model, head_at, pooled_layers, without_
 from xlt_bench.models.cache import keeps_every_slot
 from xlt_bench.objectives.causal import causal_loss, predicting
 from xlt_bench.objectives.contrastive import contrastive_loss
-from xlt_bench.runs import write_json
+from xlt_bench.runs import file_digest, write_json
 from xlt_bench.train.plan import Batch
 from xlt_bench.train.recipe import Alignment, Recipe
 
@@ -236,12 +235,6 @@ def _digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): file_digest(path) for path in files if path.name != DIGESTS
     }
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(checkpoint: Path) -> None:
