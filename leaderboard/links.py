@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
+from xlt_bench.errors import one_line
+
 ROWS = 25  # rows of a page
 _CHOSEN = "chosen"
 SUBMIT = "xlt-bench evaluate --model MODEL --output RUN\nxlt-bench submit RUN"
@@ -24,9 +26,8 @@ def start() -> None:
 
 
 def short(text: str | None, most: int = 80) -> str:
-    """A stranger's text as a label: one line, cut."""
-    line = " ".join((text or "").split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    """A stranger's text, or none, as a label: one line, cut."""
+    return one_line(text or "", most)
 
 
 def _set(key: str, value: object) -> None:

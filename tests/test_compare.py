@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,16 @@ def test_retrieval_over_other_languages_or_layers_is_not_compared(
         for view in ("gains", "significance", "gain_means"):
             rows = store.execute(f"SELECT count(*) FROM {view} WHERE task = 'flores'").fetchone()
             assert rows == (0,)
+
+
+def test_other_conditions_than_the_adapter_are_said(runs, made_up_root):
+    ours, theirs = (load_system(str(runs / n), runs, made_up_root) for n in ("lora", "bare"))
+    halved = theirs.plan.model_copy(update={"dtype": "bfloat16", "backend": "vllm"})
+    _, notes = compare_systems(ours, replace(theirs, plan=halved))
+    assert notes == [
+        f"the two differ in dtype too: {ours.plan.dtype} and bfloat16",
+        "the two differ in backend too: hf and vllm",
+    ]
 
 
 def test_other_items_are_not_compared(runs, made_up_root, tmp_path):

@@ -31,7 +31,7 @@ from xlt_bench.runs import (
     write_predictions,
 )
 from xlt_bench.scoring import text_units
-from xlt_bench.shares import RETRIEVAL, Unit
+from xlt_bench.shares import RETRIEVAL_UNIT, Unit
 
 
 class TextLM(Protocol):
@@ -78,14 +78,14 @@ def unanswered(job: Job) -> list[Unit]:
     ]
     layers = all(layer_path(job.run, layer).exists() for layer in job.plan.layers)
     if not layers or _states_folder(job).exists():
-        todo.append(RETRIEVAL)
+        todo.append(RETRIEVAL_UNIT)
     return todo
 
 
 def answer(job: Job, units: Iterable[Unit]) -> None:
     """Answer the units, in their order."""
     for unit in units:
-        if unit == RETRIEVAL:
+        if unit == RETRIEVAL_UNIT:
             _retrieve(job, job.plan.units["flores"])
         else:
             _predict(job, unit)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from xlt_bench import cli_comet, cli_leaderboard, cli_reproduce
 from xlt_bench.cli_comet import CometModel, WithComet
-from xlt_bench.cli_leaderboard import DataDir, TrustRemoteCode
+from xlt_bench.cli_shared import DataDir, TrustRemoteCode, errors, listed, quiet, track
 from xlt_bench.errors import InputError
 from xlt_bench.processes import rank
 
@@ -32,7 +31,6 @@ app.command()(cli_leaderboard.submit)
 app.command()(cli_leaderboard.compare)
 app.command()(cli_reproduce.reproduce)
 console = Console()
-errors = Console(stderr=True, soft_wrap=True)
 
 
 def main() -> None:
@@ -52,7 +50,7 @@ def main() -> None:
         hint = "; what is finished is kept, run it again after" if full else ""
         _fail(f"{error.strerror or error}{where}{hint}")
     except _Stopped as stopped:
-        errors.print("stopped; the same command goes on from here", markup=False)
+        errors.print("stopped; the same command goes on from here")
         raise SystemExit(128 + stopped.number) from None
     finally:
         for number, handler in before.items():
@@ -82,12 +80,8 @@ def _fail(message: str) -> None:
     message = f"process {rank()}: {message}" if rank() else message
     with suppress(OSError):  # where both go to one file, the error is the last line
         sys.stdout.flush()
-    errors.print("error: " + " ".join(message.split()), markup=False, highlight=False)
+    errors.print("error: " + " ".join(message.split()))
     raise SystemExit(2)
-
-
-def _listed(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def _version(asked: bool) -> None:
@@ -154,9 +148,9 @@ def evaluate(
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate adapters on a base model: slot filling, translation, entities, retrieval."""
-    _quiet()
+    quiet()
     try:
-        numbers = [int(part) for part in _listed(layers)]
+        numbers = [int(part) for part in listed(layers)]
     except ValueError:
         raise InputError(f"--layers must be numbers such as 8,16, not {layers!r}") from None
     from xlt_bench.options import Options
@@ -165,8 +159,8 @@ def evaluate(
         model=model,
         output=output,
         adapters=adapter or [],
-        tasks=_listed(tasks),
-        languages=_listed(languages),
+        tasks=listed(tasks),
+        languages=listed(languages),
         limit=limit,
         layers=numbers,
         dtype=dtype,
@@ -189,7 +183,7 @@ def evaluate(
     finished = []
     for run, record in _evaluated(options):
         for note in record.notes:
-            errors.print(note, markup=False, style="bold red" if "WARNING" in note else "")
+            errors.print(note, style="bold red" if "WARNING" in note else "")
         title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
         _print_scores(record.results, title)
         console.print(f"record: {run / 'record.json'}", markup=False)
@@ -225,7 +219,7 @@ def join(
     data_dir: DataDir = None,
 ) -> None:
     """Put together the runs of `evaluate --shard i/n`, or of different tasks or languages."""
-    _quiet()
+    quiet()
     from xlt_bench.data.root import data_root
     from xlt_bench.join import join as run
 
@@ -269,7 +263,7 @@ def train(
     data_dir: DataDir = None,
 ) -> None:
     """Train an adapter by a recipe; killed, the same command goes on from the last checkpoint."""
-    _quiet(progress=True)
+    quiet(progress=True)
     from xlt_bench.data.root import data_root
     from xlt_bench.models.chat import check_template
     from xlt_bench.models.choices import check_model
@@ -293,7 +287,7 @@ def train(
         output=output,
         data_dir=data_dir,
         chat_template=chat_template,
-        report_to=_listed(report_to),
+        report_to=listed(report_to),
         trust_remote_code=trust_remote_code,
     )
     adapter = run(options, texts)
@@ -326,9 +320,9 @@ def merge(
     data_dir: DataDir = None,
 ) -> None:
     """Merge a task and an alignment adapter of one base into one adapter."""
-    _quiet()
+    quiet()
     try:
-        shares = [float(part) for part in _listed(weights)] or [weight]
+        shares = [float(part) for part in listed(weights)] or [weight]
     except ValueError:
         raise InputError(f"--weights must be numbers such as 0.5,0.9, not {weights!r}") from None
     from xlt_bench.merge import MergeOptions
@@ -358,7 +352,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder of the two runs.")] = Path("runs/demo"),
 ) -> None:
     """See it work, offline: the embedded model's two adapters on the mini suite, and the gains."""
-    _quiet()
+    quiet()
     from xlt_bench.compare import compare_systems, load_system
     from xlt_bench.compare import tables as comparison_tables
     from xlt_bench.data.root import data_root
@@ -391,6 +385,7 @@ def data_fetch(
     data_dir: DataDir = None,
 ) -> None:
     """Download the publishers' files; what is there is kept, a broken download goes on."""
+    from xlt_bench.data.catalog import catalog
     from xlt_bench.data.fetch import fetch, progress_bar
     from xlt_bench.data.root import data_root
 
@@ -399,6 +394,7 @@ def data_fetch(
         rows = fetch(names or [], root, progress)
     for row in rows:
         console.print(f"{row.name}: {row.downloaded} downloaded, {row.present} were there")
+        console.print(f"  {catalog()[row.name].citation}", markup=False, highlight=False)
     console.print(f"data folder: {root}", markup=False)
 
 
@@ -443,13 +439,15 @@ def languages() -> None:
 
 @app.command()
 def stubs(
-    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 if a file drifted.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 if a file drifted.")
+    ] = False,
     path: Annotated[
-        bool, typer.Option(help="Print the folder for lm_eval --include_path.")
+        bool, typer.Option("--path", help="Print the folder for lm_eval --include_path.")
     ] = False,
 ) -> None:
     """Write lm-eval's task files from the language table."""
-    _quiet()
+    quiet()
     from xlt_bench import stubs as module
 
     folder = module.tasks_dir()
@@ -458,7 +456,7 @@ def stubs(
     elif not check:
         module.write(folder)
     elif names := module.drifted(folder):
-        errors.print(f"not as `xlt-bench stubs` writes them: {', '.join(names)}", markup=False)
+        errors.print(f"not as `xlt-bench stubs` writes them: {', '.join(names)}")
         raise SystemExit(1)
 
 
@@ -472,7 +470,7 @@ def _evaluated(options: Any) -> Iterator[Any]:
     from xlt_bench.evaluate import evaluate as run_all
 
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return run_all(request, _track)
+    return run_all(request, track)
 
 
 def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[Any, Any]:
@@ -486,7 +484,7 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
     if checkpoint:
         from xlt_bench.comet.score import score_segments, with_comet
 
-        score_segments(run, root, checkpoint, _track)
+        score_segments(run, root, checkpoint, track)
     scores = score_run(run, root, record.alignment_languages if record else [])
     if checkpoint and record:
         record = with_comet(run, record, scores)
@@ -496,50 +494,8 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
 def _check_record(run: Path, record: Any, scores: Any) -> None:
     if record and record.results != scores:
         path = run / "record.json"
-        errors.print(f"{path} states other scores than its predictions give", markup=False)
+        errors.print(f"{path} states other scores than its predictions give")
         raise SystemExit(1)
-
-
-def _quiet(progress: bool = False) -> None:
-    """Libraries' own advice off, and their bars too unless `progress`: mostly the line is ours."""
-    if not progress:
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import logging
-    import warnings
-
-    logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
-@contextmanager
-def _track(name: str, total: int) -> Iterator[Any]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    if rank() and errors.is_terminal:  # several bars would overwrite each other
-        yield lambda _done: None
-        return
-    if not errors.is_terminal:  # a log file: one line a finished unit
-        yield lambda _done: None
-        errors.print(f"{name}: {total} done", markup=False, highlight=False)
-        return
-    columns = (
-        TextColumn("{task.description:>20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda done: progress.advance(task, done)
 
 
 _SHOWN = {

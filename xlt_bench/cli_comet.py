@@ -8,13 +8,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from xlt_bench.cli_shared import console, errors
 from xlt_bench.errors import InputError
 
 comet = typer.Typer(no_args_is_help=True, help="The environment of the metric COMET.")
-console = Console(soft_wrap=True, markup=False, highlight=False)
-errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 WithComet = Annotated[
     bool, typer.Option("--comet", help="Score translations with COMET too, after `comet setup`.")

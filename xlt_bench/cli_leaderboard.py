@@ -9,22 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from xlt_bench.cli_shared import DataDir, console, errors
 from xlt_bench.errors import InputError, unknown
 
 submissions = typer.Typer(no_args_is_help=True, help="Accepted results: check them.")
 leaderboard = typer.Typer(no_args_is_help=True, help="All submissions as one database.")
-console = Console(soft_wrap=True, markup=False, highlight=False)
-errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-]
-DataDir = Annotated[
-    str | None,
-    typer.Option(help="Data folder, or mini; else $XLT_BENCH_DATA, else the user's cache."),
-]
 Submissions = Annotated[Path, typer.Option(help="The folder of submissions.")]
 Database = Annotated[Path, typer.Option(help="The DuckDB file.")]
 _FOLDER = Path("submissions")

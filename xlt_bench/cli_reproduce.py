@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from xlt_bench.cli_comet import CometModel, WithComet, asked_model
-from xlt_bench.cli_leaderboard import DataDir, TrustRemoteCode
+from xlt_bench.cli_shared import DataDir, TrustRemoteCode, console, listed, quiet, track
 from xlt_bench.reproduce.tables import REPRODUCTIONS
 from xlt_bench.tables import Table, render
-
-console = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def reproduce(
@@ -55,11 +52,10 @@ def reproduce(
 
     What is done already is not done again, whichever table it was done for.
     """
-    from xlt_bench import cli
     from xlt_bench.reproduce import steps as module
 
-    cli._quiet(progress=True)
-    wanted = module.reproduction(table, cli._listed(tasks))
+    quiet(progress=True)
+    wanted = module.reproduction(table, listed(tasks))
     checkpoint = asked_model(comet, comet_model)
     if checkpoint:
         from xlt_bench.comet.score import check as check_comet
@@ -91,7 +87,7 @@ def reproduce(
         typer.confirm("Begin?", abort=True)
     for i, step in enumerate(todo, 1):
         console.print(f"[{i}/{len(todo)}] {step.what}: {step.name}")
-        project.run(step, cli._track)
+        project.run(step, track)
     _write(table, wanted, project)
 
 

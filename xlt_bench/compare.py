@@ -158,6 +158,8 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
     notes = []
     if base_model(system.plan) != base_model(baseline.plan):
         notes.append("the two have different base models: a gain is not that of an adapter")
+    else:
+        notes += _conditions(system.plan, baseline.plan)
     found = []
     for task in FAMILIES:
         if task not in system.tasks or task not in baseline.tasks:
@@ -179,6 +181,16 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
     if not found:
         raise InputError("; ".join(["the two share no task and unit", *notes]))
     return found, notes
+
+
+def _conditions(ours: Plan, theirs: Plan) -> list[str]:
+    """What differs beside the adapter and moves answers and states a little."""
+    kinds = {"dtype": "dtype", "chat template": "template_sha256", "backend": "backend"}
+    return [
+        f"the two differ in {kind} too: {getattr(ours, key)[:12]} and {getattr(theirs, key)[:12]}"
+        for kind, key in kinds.items()
+        if getattr(ours, key) != getattr(theirs, key)
+    ]
 
 
 def _alone(task: Family, metric: str, system: System, baseline: System) -> list[str]:

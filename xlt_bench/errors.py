@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def one_line(text: object, most: int) -> str:
@@ -17,6 +21,14 @@ def one_line(text: object, most: int) -> str:
         shown = (c if c.isprintable() else ascii(c)[1:-1] for c in line[:most])
         line = "".join(shown) + line[most:]
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where the first thing is that pydantic found wrong, and what: `lora.r: Input should ...`."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))[:120]
+    said = one_line(first["msg"].removeprefix("Value error, "), 200)
+    return f"{where}: {said}" if where else said
 
 
 class InputError(ValueError):

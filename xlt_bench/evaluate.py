@@ -25,6 +25,7 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.blocks import count_layers
 from xlt_bench.models.chat import encode_prompt, set_chat_template
+from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
@@ -43,7 +44,7 @@ from xlt_bench.provenance import (
 from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record
 from xlt_bench.runs import open_run
 from xlt_bench.scoring import task_version
-from xlt_bench.shares import RETRIEVAL, divide, unit_costs
+from xlt_bench.shares import RETRIEVAL_UNIT, divide, unit_costs
 
 _SERVED_AT_A_TIME = 16
 
@@ -115,6 +116,8 @@ def _prepare(
         its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
         job = _open(request, common.model_copy(update=its), digests, lm, track)
         job.lm = lm
+        if (penalty := repetition_penalty(model)) != 1 and request.items:
+            job.notes.append(f"greedy with the model's own repetition penalty of {penalty:g}")
         jobs.append((job, adapter))
     return Evaluation(base, model, lm, names), jobs
 
@@ -165,7 +168,7 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
         if finished_record(job) is None:
             evaluation.choose(adapter)
             proofs[job.run] = _proof(evaluation, job, adapter)
-            answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL])
+            answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL_UNIT])
     system = hf_system(base)
     evaluation.model.to("meta")
     torch.cuda.empty_cache()

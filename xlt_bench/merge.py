@@ -41,6 +41,14 @@ SELECTABLE: tuple[Family, ...] = ("massive", "uner")
 """Tasks with a validation split of every supervised unit."""
 Combination = Literal["cat", "svd", "linear"]
 
+# What makes a LoRA more than the sum of its factors' products and the base: its weight changes
+# cannot be added, or peft's merging loses them.
+_NO_SUM = (
+    "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication",
+    "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config",
+    "monteclora_config", "target_parameters",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class MergeOptions:
@@ -83,7 +91,7 @@ def merge(options: MergeOptions) -> dict[float, float]:
                 combination_type=options.combination,
             )
         except ValueError as error:
-            line = str(error).split("\n")[0]
+            line = str(error).split("\n")[0].removesuffix(" Please raise an issue on GitHub.")
             raise InputError(
                 f"these adapters cannot be merged by {options.combination}: {line}"
             ) from None
@@ -96,7 +104,8 @@ def merge(options: MergeOptions) -> dict[float, float]:
     best = max(scores, key=lambda weight: scores[weight]) if scores else options.weights[0]
     told = [trained_on_flores(adapter) for adapter in (task, alignment)]
     seen = True if True in told else None if None in told else False
-    _write(options, model, best, alignment_languages(alignment), scores, seen)
+    languages = [*alignment_languages(alignment), *alignment_languages(task)]
+    _write(options, model, best, list(dict.fromkeys(languages)), scores, seen)
     return scores
 
 
@@ -133,6 +142,14 @@ def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFile
     for adapter in (task, alignment):
         if adapter.config.get("peft_type") != "LORA":
             raise InputError(f"adapter {adapter.name} is no LoRA; only LoRAs are merged")
+        more = [key for key in _NO_SUM if adapter.config.get(key)]
+        if adapter.config.get("bias", "none") != "none":
+            more.append("bias")
+        if more:
+            raise InputError(
+                f"adapter {adapter.name} has {more[0]}: it is more than a weight change of two "
+                "factors a layer, and cannot be merged"
+            )
     name = options.model or task.config.get("base_model_name_or_path")
     if not name:
         raise InputError(f"adapter {task.name} names no base model; give it with --model")
@@ -144,7 +161,15 @@ def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFile
 
 def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
     model = load_beside(base.model, base.name, task, "task")
-    return load_beside(model, base.name, alignment, "alignment").eval()
+    model = load_beside(model, base.name, alignment, "alignment").eval()
+    # peft gives the merged adapter the task's configuration. Its scale is in the factors already,
+    # which rsLoRA would multiply again, and it is to reach all that either of the two reaches.
+    config, other = model.peft_config["task"], model.peft_config["alignment"]
+    config.use_rslora = False
+    for key in ("layers_to_transform", "layers_pattern", "exclude_modules"):
+        if getattr(config, key) != getattr(other, key):
+            setattr(config, key, None)
+    return model
 
 
 def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:

@@ -21,7 +21,7 @@ from xlt_bench.models.chat import check_template
 from xlt_bench.models.choices import check_device, check_dtype, check_model
 from xlt_bench.processes import world_size
 from xlt_bench.runs import check_free
-from xlt_bench.shares import RETRIEVAL, Unit, divide, parse_share, unit_costs
+from xlt_bench.shares import RETRIEVAL_UNIT, Unit, divide, parse_share, unit_costs
 
 TASK_NAMES: dict[str, Family] = {
     "massive": "massive",
@@ -160,7 +160,7 @@ def _share(
     kept = {
         task: names if task == "flores" else [name for name in names if (task, name) in mine]
         for task, names in chosen.items()
-        if task != "flores" or RETRIEVAL in mine
+        if task != "flores" or RETRIEVAL_UNIT in mine
     }
     return {task: names for task, names in kept.items() if names}
 

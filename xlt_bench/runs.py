@@ -25,7 +25,7 @@ import zstandard
 from pydantic import BaseModel, ValidationError
 
 from xlt_bench.beside import is_part, part_file, remove_abandoned
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, first_fault
 from xlt_bench.record import Plan, Record
 
 
@@ -169,9 +169,7 @@ def _read(path: Path, model: type[_Model], missing: str) -> _Model:
     except FileNotFoundError:
         raise InputError(missing) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {where}: {first['msg']}") from None
+        raise InputError(f"{path}: {first_fault(error)}") from None
 
 
 def file_digest(path: Path) -> str:

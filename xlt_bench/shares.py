@@ -17,7 +17,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.languages import Family
 
 Unit = tuple[Family, str]
-RETRIEVAL: Unit = ("flores", "*")
+RETRIEVAL_UNIT: Unit = ("flores", "*")
 """All languages of retrieval together."""
 
 # Reading a token costs about a tenth of writing one: prompts are read many tokens at a time.
@@ -59,7 +59,9 @@ def unit_costs(
         )
     if languages:
         texts = [corpus.sentences(code)[:limit] for code in languages]
-        costs[RETRIEVAL] = _READING * sum(len(text.encode()) for rows in texts for text in rows)
+        costs[RETRIEVAL_UNIT] = _READING * sum(
+            len(text.encode()) for rows in texts for text in rows
+        )
     return costs
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xlt_bench.benchmarks import TEXT, flores
 from xlt_bench.languages import FAMILIES, Family, units
+from xlt_bench.runs import write_bytes
 
 _HEAD = "# Written by `xlt-bench stubs` from the language table; edit that and run it again.\n"
 
@@ -52,8 +53,7 @@ def write(folder: Path) -> None:
         if path.relative_to(folder).as_posix() not in files:
             path.unlink()
     for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        write_bytes(folder / name, text.encode())
 
 
 def drifted(folder: Path) -> list[str]:

@@ -84,13 +84,13 @@ FROM published WHERE task = $task AND unit IS NULL ORDER BY ALL
 
 def filters(task: str) -> tuple[dict[str, Any], str]:
     """The controls above the table: bound values, and the order."""
-    found = ask(
+    models = ask(
         "SELECT base_model, any_value(model) AS model, count(*) AS n FROM submissions "
         "GROUP BY base_model ORDER BY n DESC LIMIT 200"
     )
     bases = {"any": "any"} | {
         base: f"{short(model, 40)} · {base[:4]}"
-        for base, model in zip(found["base_model"], found["model"], strict=True)
+        for base, model in zip(models["base_model"], models["model"], strict=True)
     }
     recipes = ask(
         "SELECT recipe, count(*) AS n FROM submissions WHERE recipe IS NOT NULL "
@@ -112,8 +112,8 @@ def filters(task: str) -> tuple[dict[str, Any], str]:
     with bottom[2]:
         sort = choose("Sort by", list(SORTS), "sort", name=SORTS.__getitem__)
     given = {"task": task, "metric": metric, "base": base, "adapter": adapter, "recipe": recipe}
-    found = {"shown": shown, "words": like(text)}
-    return {**given, **found, "by": "all" if task == "flores" else "transfer"}, sort
+    given |= {"shown": shown, "words": like(text)}
+    return {**given, "by": "all" if task == "flores" else "transfer"}, sort
 
 
 def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -262,6 +262,7 @@ class FakeVllm:
 
     made: ClassVar[list[dict[str, Any]]] = []
     prompts: ClassVar[list[list[int]]] = []
+    penalties: ClassVar[set[float]] = set()
     answerers: ClassVar[dict[str | None, Greedy]] = {}
 
     def __init__(self, **arguments: Any) -> None:
@@ -278,6 +279,7 @@ class FakeVllm:
             self.answerers[path] = Greedy(path)
         for prompt, sampling in zip(prompts, sampling_params, strict=True):
             assert sampling["temperature"] == 0
+            self.penalties.add(sampling["repetition_penalty"])
             ids = prompt["prompt_token_ids"]
             self.prompts.append(ids)
             text, end = self.answerers[path].answer(ids, sampling["max_tokens"])
@@ -316,6 +318,7 @@ def vllm_package() -> Iterator[None]:
 def fake_vllm(vllm_package: None) -> type[FakeVllm]:
     FakeVllm.made.clear()
     FakeVllm.prompts.clear()
+    FakeVllm.penalties.clear()
     FakeVllm.answerers.clear()
     return FakeVllm
 
@@ -342,6 +345,7 @@ def test_vllm_gets_our_prompts_and_its_records_say_so(
     assert made["gpu_memory_utilization"] == 0.5
     assert made["enable_prefix_caching"] is True
     assert (made["enable_lora"], made["max_lora_rank"]) == (True, 16)
+    assert fake_vllm.penalties == {1}
     assert set(fake_vllm.answerers) == {str(find_adapter(name).folder) for name in adapters}
     base = load_base("embedded", "float32", "cpu")
     set_chat_template(base.tokenizer, None)
@@ -351,6 +355,22 @@ def test_vllm_gets_our_prompts_and_its_records_say_so(
     ]
     wanted = [encode_prompt(base.tokenizer, prompt) for prompt in rendered]
     assert sorted(fake_vllm.prompts) == sorted(wanted * 2)
+
+
+def test_a_repetition_penalty_is_every_engine_s_and_in_the_record(
+    fake_vllm: type[FakeVllm], tmp_path: Path
+) -> None:
+    base = load_base("embedded", "float32", "cpu")
+    base.model.generation_config.repetition_penalty = 1.05
+    model = str(tmp_path / "model")
+    base.model.save_pretrained(model)
+    base.tokenizer.save_pretrained(model)
+    chosen = {"tasks": ["massive"], "languages": ["de"], "dtype": "float32"}
+    for backend in ("hf", "vllm"):
+        asked = options(tmp_path / backend, backend=backend, **chosen)
+        ((_, record),) = run(replace(asked, model=model))
+        assert "greedy with the model's own repetition penalty of 1.05" in record.notes
+    assert fake_vllm.penalties == {1.05}
 
 
 def test_a_finished_run_starts_no_engine(fake_vllm: type[FakeVllm], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xlt_bench.data.root import content_digest
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, first_fault
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.record import Plan, Record
 from xlt_bench.runs import Prediction, predictions_path, read_predictions, write_bytes
@@ -70,10 +70,8 @@ def read_segments(run: Path, unit: str, answers: Sequence[Prediction]) -> Segmen
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise InputError(
-            f"{path} is damaged ({where}: {first['msg']}); delete it, then: "
+            f"{path} is damaged ({first_fault(error)}); delete it, then: "
             f"xlt-bench score {run} --comet"
         ) from None
     fits = found.predictions == content_digest(answers) and len(found.scores) == len(answers)

@@ -32,6 +32,7 @@ from xlt_bench.data.catalog import Dataset, File, catalog
 from xlt_bench.data.download import Report, Resumable
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError, unknown
+from xlt_bench.runs import file_digest
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _finished(root: Path, file: File) -> bool:
     packed = path.with_name(path.name + ".gz")
     try:
         if path.exists():
-            return file.sha256 in (None, hashlib.sha256(path.read_bytes()).hexdigest())
+            return file.sha256 in (None, file_digest(path))
         data = gzip.decompress(packed.read_bytes())
     except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
         return False

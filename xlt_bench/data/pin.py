@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 from xlt_bench.data import digests
 from xlt_bench.data.catalog import catalog
+from xlt_bench.runs import file_digest, write_bytes
 
 # Their files at hand are the publishers' own, byte for byte. The rest of MASSIVE is rebuilt, and of
 # FLORES there is only a mirror: content digests alone cover those.
@@ -24,7 +24,7 @@ def rendered(root: Path) -> str:
         for file in dataset.files:
             path = root / file.path
             if file.path.startswith(_OWN) and path.exists():
-                sums[file.path] = hashlib.sha256(path.read_bytes()).hexdigest()
+                sums[file.path] = file_digest(path)
     files = ",\n".join(f"  {json.dumps(p)}: {json.dumps(s)}" for p, s in sorted(sums.items()))
     content = ",\n".join(f'  "{name}": {{\n{_units(name, root)}\n  }}' for name in catalog())
     return f'{{\n "files": {{\n{files}\n }},\n "content": {{\n{content}\n }}\n}}\n'
@@ -40,4 +40,4 @@ def _units(dataset: str, root: Path) -> str:
 
 
 if __name__ == "__main__":
-    digests.PATH.write_text(rendered(Path(sys.argv[1])), encoding="utf-8")
+    write_bytes(digests.PATH, rendered(Path(sys.argv[1])).encode())

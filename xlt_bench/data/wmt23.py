@@ -26,9 +26,6 @@ def test_segments(root: Path, direction: str) -> list[Segment]:
     return alma.load_test(root, direction) if direction in FROM_ALMA else load(root, direction)
 
 
-test_segments.__test__ = False  # type: ignore[attr-defined]  # it is no test of pytest's
-
-
 def references(direction: str) -> tuple[str, ...]:
     """The references that WMT23 has for a direction, the default first."""
     return ("refB", "refA") if direction in _REFERENCES else ("refA",)

@@ -256,8 +256,7 @@ def recipe_name(adapter: AdapterFiles) -> str | None:
 
     Raises InputError for a broken head.
     """
-    ours = _card_head(adapter).get("xlt_bench")
-    name = ours.get("recipe") if isinstance(ours, dict) else None
+    name = _ours(adapter).get("recipe")
     return name if isinstance(name, str) else None
 
 
@@ -266,9 +265,14 @@ def trained_on_flores(adapter: AdapterFiles) -> bool | None:
 
     Raises InputError for a broken head.
     """
-    ours = _card_head(adapter).get("xlt_bench")
-    told = ours.get("trained_on_flores") if isinstance(ours, dict) else None
+    told = _ours(adapter).get("trained_on_flores")
     return told if isinstance(told, bool) else None
+
+
+def _ours(adapter: AdapterFiles) -> dict[Any, Any]:
+    """What `train` or `merge` wrote into the card's head; empty in others' cards."""
+    ours = _card_head(adapter).get("xlt_bench")
+    return ours if isinstance(ours, dict) else {}
 
 
 def _card_head(adapter: AdapterFiles) -> dict[str, Any]:

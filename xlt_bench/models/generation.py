@@ -35,6 +35,11 @@ Answer = tuple[int, list[int]]
 _FREE = 0.25
 
 
+def repetition_penalty(model: Any) -> float:
+    """That of the model's generation config, by which greedy answers too are chosen; 1 for none."""
+    return float(base_model(model).generation_config.repetition_penalty or 1)
+
+
 def answers(
     model: Any,
     rows: Rows,
@@ -97,10 +102,8 @@ class _Decoding:
         self.max_new_tokens, self.stops = max_new_tokens, stops
         self.shared = shared_prefix(rows)
         self.answers: list[list[int]] = [[] for _ in rows]
-        penalty = base_model(model).generation_config.repetition_penalty
-        self._penalize = (
-            None if penalty in (None, 1.0) else RepetitionPenaltyLogitsProcessor(penalty)
-        )
+        penalty = repetition_penalty(model)
+        self._penalize = None if penalty == 1 else RepetitionPenaltyLogitsProcessor(penalty)
 
     def prefix(self) -> list[BufferedLayer]:
         """Keys and values of the shared tokens, one row, in each layer; no layers for none."""

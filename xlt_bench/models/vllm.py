@@ -16,6 +16,7 @@ from lm_eval.utils import simple_parse_args_string
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import AdapterFiles, split_revision
 from xlt_bench.models.chat import encode_prompt
+from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.lm import Generation, Progress, as_requests
 from xlt_bench.models.load import Base
 
@@ -57,6 +58,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
             arguments["lora_local_path"] = str(adapters[0].folder)
         super().__init__(repo, **arguments | simple_parse_args_string(model_args))
         self.tokenizer = base.tokenizer
+        self._penalty = repetition_penalty(base.model)
         self._numbers = {adapter.name: i for i, adapter in enumerate(adapters, 1)}
         self._cut_off: dict[tuple[int, ...], bool] = {}
 
@@ -75,6 +77,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
             max_gen_toks=max_new_tokens,
             do_sample=False,
             skip_special_tokens=True,
+            repetition_penalty=self._penalty,
         )
         texts = self.generate_until(asked, disable_tqdm=True)
         progress(len(prompts))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import content_digest
-from xlt_bench.errors import InputError, one_line
+from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.languages import FAMILIES, Family, units
 from xlt_bench.models.adapters import (
     alignment_languages,
@@ -118,11 +118,8 @@ def _read_results(path: Path) -> _Results:
     try:
         return _Results.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:120] or "it"
         raise InputError(
-            f"{path.name} is not as lm-eval writes it; run lm_eval again ({where}: "
-            f"{one_line(first['msg'], 200)})"
+            f"{path.name} is not as lm-eval writes it; run lm_eval again ({first_fault(error)})"
         ) from None
 
 

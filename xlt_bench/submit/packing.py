@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from xlt_bench.beside import part_folder
 from xlt_bench.comet.stored import without_comet
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, first_fault
 from xlt_bench.languages import Family
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.models.adapters import looks_local
@@ -184,8 +184,7 @@ def _described(name: str, record: Record, contents: dict[str, str], about: About
             contents=contents,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"--{first['loc'][0]}: {first['msg']}") from None
+        raise InputError(f"--{first_fault(error)}") from None
 
 
 def _write(folder: Path, run: Path, submission: Submission, record: Record, tasks: Tasks) -> None:

@@ -19,7 +19,7 @@ import zstandard
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from xlt_bench.errors import InputError, one_line
+from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.runs import LAYER_SCHEMA, Prediction
 from xlt_bench.submit.pages import Page, pages
 
@@ -105,9 +105,7 @@ def read_model(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:120]
-        raise InputError(f"{path.name}: {where}: {_line(first['msg'])}") from None
+        raise InputError(f"{path.name}: {first_fault(error)}") from None
 
 
 def read_answers(path: Path) -> list[Prediction]:

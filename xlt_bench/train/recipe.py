@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from xlt_bench.errors import InputError, one_line, unknown
+from xlt_bench.errors import InputError, first_fault, one_line, unknown
 from xlt_bench.languages import language, units
 from xlt_bench.models.adapter_config import MAX_ALPHA, MAX_RANK
 
@@ -267,13 +267,11 @@ def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
         return Recipe.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            parent = _model(first["loc"])
+            where, parent = ".".join(map(str, first["loc"])), _model(first["loc"])
             hint = unknown("key", where, [".".join([*where.split(".")[:-1], f]) for f in parent])
             raise InputError(f"recipe {name}: {hint}") from None
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"recipe {name}: {where + ': ' if where else ''}{said}") from None
+        raise InputError(f"recipe {name}: {first_fault(error)}") from None
 
 
 def _model(loc: Sequence[int | str]) -> list[str]:
