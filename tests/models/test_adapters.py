@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import pytest
 import torch
@@ -30,13 +29,11 @@ def change_config(adapter, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
-def refuse(adapter, tiny_model, change, said, seconds=15):
-    """The adapter is refused in one short line before any weights are loaded, and soon."""
+def refuse(adapter, tiny_model, change, said):
+    """The adapter is refused in one short line before any weights are loaded."""
     change_config(adapter, change)
-    start = time.monotonic()
     with pytest.raises(InputError, match=said) as refused:
         check_adapter(find_adapter(str(adapter)), meta_model(str(tiny_model)), "tiny")
-    assert time.monotonic() - start < seconds
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 1000
 
