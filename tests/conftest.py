@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, and nothing timed, for the machine may be busy.
+settings.register_profile(
+    "xlt-bench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("xlt-bench")
 
 
 @pytest.fixture(scope="session")
