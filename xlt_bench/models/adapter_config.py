@@ -71,14 +71,12 @@ _EACH = {
 _NO_PATTERNS = {("ADALORA", "rank_pattern")}
 # A second adapter is matched against the modules of the first one too.
 _SUFFIXES = ("", ".base_layer", ".lora_magnitude_vector.adapter_0")
-# Of the processor, so that a busy machine refuses no sound adapter. What waits instead of counting,
-# and a system that cannot count (Windows), is stopped by the clock.
+# Of the processor, so that a busy machine refuses no sound adapter; the clock only ends what hangs.
 _SECONDS, _SECONDS_BY_THE_CLOCK = 5, 60
 _MATCHER = """
 import json, re, signal, sys
 seconds, patterns, names = json.load(sys.stdin)
-if hasattr(signal, "setitimer"):
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+signal.setitimer(signal.ITIMER_PROF, seconds)
 try:
     for method, pattern in patterns:
         match = getattr(re.compile(pattern), method)
@@ -240,7 +238,7 @@ def check_regexes(adapter: str, config: dict[str, Any], modules: Sequence[str]) 
     else:
         if done.returncode == 0:
             return
-        if hasattr(signal, "SIGPROF") and done.returncode == -signal.SIGPROF:
+        if done.returncode == -signal.SIGPROF:
             why = slow.format(_SECONDS)
         else:
             why = f"is wrong: {one_line(done.stderr, 120)}"
