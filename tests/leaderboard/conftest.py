@@ -98,6 +98,7 @@ ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
 ).split()
+HANG = 300  # seconds, after which the server will not come up, or stop, any more
 PATIENCE = 60_000  # milliseconds; a limit for hangs on a busy machine, never an expectation
 DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
 # Streamlit's page asks beneath its own address first and is told that there is nothing.
@@ -146,6 +147,20 @@ def small_address(board):
 
 @contextmanager
 def serving(folder):
+    # A port that was free may be another's before the server has it; the server ends then.
+    for _ in range(3):
+        server, url = start(folder)
+        try:
+            if not comes_up(server, url):
+                continue
+            yield url
+            return
+        finally:
+            stop(server)
+    pytest.fail((folder / "log").read_text())
+
+
+def start(folder):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -154,15 +169,27 @@ def serving(folder):
     environment = {**os.environ, "XLT_BENCH_DATA": str(MINI)}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    url = f"http://localhost:{port}"
+    return server, f"http://localhost:{port}"
+
+
+def comes_up(server, url):
+    """Whether the server answers, rather than ends or hangs."""
+    until = time.monotonic() + HANG
+    while not answers(f"{url}/_stcore/health"):
+        if server.poll() is not None or time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return server.poll() is None  # else it is another's that answers
+
+
+def stop(server):
+    server.terminate()
     try:
-        while not answers(f"{url}/_stcore/health"):
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield url
-    finally:
-        server.terminate()
+        server.wait(HANG)
+    except subprocess.TimeoutExpired:
+        server.kill()
         server.wait()
+        raise
 
 
 def answers(url):
