@@ -264,7 +264,7 @@ def change_tree(draw, folder, outside):
     elif kind == 1:
         moved = outside / "moved"
         shutil.rmtree(moved, ignore_errors=True)
-        part = draw.choice([p for p in folder.rglob("*") if p.is_dir()])
+        part = draw.choice(sorted(p for p in folder.rglob("*") if p.is_dir()))
         shutil.move(part, moved)
         part.symlink_to(moved)
     elif kind == 2:
@@ -295,7 +295,7 @@ def change_tree(draw, folder, outside):
         os.rename(folder, target)  # noqa: PTH104
         return Path(os.fsdecode(target))
     else:
-        part = draw.choice([p for p in folder.rglob("*") if p.is_dir()])
+        part = draw.choice(sorted(p for p in folder.rglob("*") if p.is_dir()))
         shutil.rmtree(part)
         part.write_text(SECRET)
     return folder
