@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,37 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     head = "alignment_languages: [sw]\nxlt_bench: {recipe: massive-align-middle}\n"
     (folder / "README.md").write_text(f"---\n{head}---\nA random adapter.\n")
     return folder
+
+
+KILL = """
+import json, os, signal, sys
+end, number, rank = json.loads(os.environ["KILLED_BEFORE"])
+def hook(event, args):
+    global number
+    if event == "os.rename" and str(args[1]).endswith(end):
+        number -= 1
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+if int(os.environ.get("RANK", "0")) == rank:
+    sys.addaudithook(hook)
+"""
+
+
+@pytest.fixture
+def killed_before(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """Environments in which Python is killed just before a file whose path ends so is there.
+
+    It kills itself: a test that watches the disk, and then kills, may come too late. Of several
+    such files it is the `number`th, of torchrun's processes the one of this rank.
+    """
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "sitecustomize.py").write_text(KILL)
+
+    def environment(end: str, number: int = 1, rank: int = 0) -> dict[str, str]:
+        path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+        return {"PYTHONPATH": path, "KILLED_BEFORE": json.dumps([end, number, rank])}
+
+    return environment
 
 
 @pytest.fixture(scope="session")

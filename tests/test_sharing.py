@@ -4,10 +4,9 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,23 +24,32 @@ OPTIONS = [
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
 
 
-def start(output: Path, *more: str, processes: int = 1) -> subprocess.Popen[str]:
-    several = [*TORCHRUN, "--nproc-per-node", str(processes)] if processes > 1 else []
-    return subprocess.Popen(
-        [*several, PROGRAM, "evaluate", *OPTIONS, "--output", str(output), *more],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def call(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+def evaluate(output: Path, *more: str) -> None:
+    done = call(PROGRAM, "evaluate", *OPTIONS, "--output", str(output), *more)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def evaluate_in_two(output: Path, logs: Path, **environment: str) -> int:
+    """By torchrun. What each process says goes to a file: on one pipe their lines can mix."""
+    several = [*TORCHRUN, "--nproc-per-node", "2", "--log-dir", str(logs), "--redirects", "3"]
+    words = [PROGRAM, "evaluate", *OPTIONS, "--output", str(output)]
+    return call(*several, *words, **environment).returncode
+
+
+def said(logs: Path, stream: str) -> list[str]:
+    """What each process said, by rank."""
+    return [path.read_text() for path in sorted(logs.glob(f"*/attempt_0/*/{stream}.log"))]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    process = start(run)
-    _, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    evaluate(run)
     return run
 
 
@@ -50,9 +58,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("shards")
     runs = [folder / f"shard-{i}" for i in (1, 2, 3)]
     for i, run in enumerate(runs, 1):
-        process = start(run, "--shard", f"{i}/3")
-        _, err = process.communicate()
-        assert process.returncode == 0, err[-2000:]
+        evaluate(run, "--shard", f"{i}/3")
     return runs
 
 
@@ -130,57 +136,43 @@ def _bare(output: Path) -> list[str]:
 
 def test_layers_spread_over_devices_answer_as_one(whole: Path, tmp_path: Path) -> None:
     """There is one device here; what is tested is the way by accelerate's device map."""
-    process = start(tmp_path / "run", "--device", "auto")
-    _, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    evaluate(tmp_path / "run", "--device", "auto")
     assert answers(tmp_path / "run") == answers(whole)
 
 
 def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start(run, processes=2)
-    out, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    run, logs = tmp_path / "run", tmp_path / "logs"
+    assert evaluate_in_two(run, logs) == 0, said(logs, "stderr")
     assert answers(run) == answers(whole)
     assert record(run).results == record(whole).results
     assert record(run).hardware["processes"] == "2"
-    assert out.count("record:") == 1
+    assert [out.count("record:") for out in said(logs, "stdout")] == [1, 0]
     # Each item once: every unit is told of as done by one of the two.
-    done = re.findall(r"^(\S+ \S+): \d+ done$", err, re.MULTILINE)
+    one, two = (re.findall(r"^(\S+ \S+): \d+ done$", e, re.MULTILINE) for e in said(logs, "stderr"))
+    assert one
+    assert two
+    done = one + two
     assert sorted(done) == sorted(set(done))
     assert len(done) == len(record(whole).seconds) - len(record(whole).plan.layers)
 
 
 def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
-    whole: Path, tmp_path: Path
+    whole: Path, tmp_path: Path, killed_before: Callable[..., dict[str, str]]
 ) -> None:
-    run = tmp_path / "run"
-    process = start(run, processes=2)
-    while not list(run.glob("predictions/*/[!.]*")) and process.poll() is None:
-        time.sleep(0.005)
-    second = [pid for pid in _children(process.pid) if _rank(pid) == "1"]
-    os.kill(second[0], signal.SIGKILL)
-    _, err = process.communicate()
-    assert process.returncode != 0
+    run, logs = tmp_path / "run", tmp_path / "logs"
+    dies = killed_before(".jsonl.zst", number=2, rank=1)
+    assert evaluate_in_two(run, logs, **dies) != 0
     assert not (run / "record.json").exists()
-    assert "xlt_bench/" not in err  # in torchrun's report there is a traceback of its own
-    assert "stopped; the same command goes on from here" in err
+    first, second = said(logs, "stderr")
+    # At work it is stopped by torchrun, at the end by the connection that closed.
+    assert "the same command goes on from here" in first
+    assert "Traceback" not in first + second
     before = answers(run)
-    process = start(run, processes=2)
-    _, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    assert before
+    assert evaluate_in_two(run, tmp_path / "again") == 0
     assert before.items() <= answers(run).items()
     assert answers(run) == answers(whole)
     assert record(run).results == record(whole).results
-
-
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _rank(pid: int) -> str:
-    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return dict(word.decode().split("=", 1) for word in words if b"=" in word).get("RANK", "")
 
 
 def test_shares_hold_every_unit_once_and_are_even() -> None:
