@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -118,6 +120,34 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     head = "alignment_languages: [sw]\nxlt_bench: {recipe: massive-align-middle}\n"
     (folder / "README.md").write_text(f"---\n{head}---\nA random adapter.\n")
     return folder
+
+
+@pytest.fixture
+def run_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: its exit code, its output, its errors."""
+    from xlt_bench import cli
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[[Path, Callable[[Any], object]], None]:
+    """Changes what a JSON file holds."""
+
+    def change_file(path: Path, change: Callable[[Any], object]) -> None:
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_text(json.dumps(value))
+
+    return change_file
 
 
 KILL = """

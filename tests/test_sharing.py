@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from xlt_bench import cli
 from xlt_bench.errors import InputError
-from xlt_bench.record import Record
+from xlt_bench.runs import read_record
 from xlt_bench.shares import divide, parse_share
 
 PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
+RunCli = Callable[..., tuple[int, str, str]]
 OPTIONS = [
     "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "3",
     "--languages", "en,de,sw", "--tasks", "massive,wmt23,uner,retrieval", "--device", "cpu",
@@ -67,46 +67,34 @@ def answers(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
-def record(run: Path) -> Record:
-    return Record.model_validate_json((run / "record.json").read_bytes())
-
-
-def xlt(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["xlt-bench", *words])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(str(stopped.value.code))
-
-
 def test_joined_equals_undivided(
-    whole: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, shards: list[Path], tmp_path: Path, run_cli: RunCli
 ) -> None:
     parts = [set(answers(run)) for run in shards]
     assert all(parts)
     assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
     joined = tmp_path / "joined"
     words = [*map(str, reversed(shards)), "--output", str(joined), "--data-dir", "mini"]
-    assert xlt(monkeypatch, "join", *words) == 0
+    assert run_cli("join", *words)[0] == 0
     assert answers(joined) == answers(whole)
-    one, other = record(joined), record(whole)
+    one, other = read_record(joined), read_record(whole)
     assert one.results == other.results
     own = {"created", "command", "notes", "seconds"}
     assert one.model_dump(exclude=own) == other.model_dump(exclude=own)
     assert set(one.seconds) == set(other.seconds)
     assert any("joined from 3 runs" in note for note in one.notes)
     assert (joined / "plan.json").read_bytes() == (whole / "plan.json").read_bytes()
-    assert xlt(monkeypatch, "score", str(joined), "--data-dir", "mini") == 0
+    assert run_cli("score", str(joined), "--data-dir", "mini")[0] == 0
 
 
 def test_what_is_no_part_is_refused_and_nothing_is_written(
     whole: Path,
     shards: list[Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_cli: RunCli,
 ) -> None:
     other = tmp_path / "other"
-    assert xlt(monkeypatch, *_bare(other)) == 0
+    assert run_cli(*_bare(other))[0] == 0
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
@@ -120,10 +108,8 @@ def test_what_is_no_part_is_refused_and_nothing_is_written(
     for said, runs in cases.items():
         output = tmp_path / "joined"
         words = [*map(str, runs), "--output", str(output), "--data-dir", "mini"]
-        capsys.readouterr()
-        assert xlt(monkeypatch, "join", *words) == 2, said
-        err = capsys.readouterr().err
-        assert said in err
+        code, _, err = run_cli("join", *words)
+        assert (code, said in err) == (2, True), err
         assert err.count("\n") == 1
         assert not output.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"other", "unfinished"}
@@ -144,8 +130,8 @@ def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
     run, logs = tmp_path / "run", tmp_path / "logs"
     assert evaluate_in_two(run, logs) == 0, said(logs, "stderr")
     assert answers(run) == answers(whole)
-    assert record(run).results == record(whole).results
-    assert record(run).hardware["processes"] == "2"
+    assert read_record(run).results == read_record(whole).results
+    assert read_record(run).hardware["processes"] == "2"
     assert [out.count("record:") for out in said(logs, "stdout")] == [1, 0]
     # Each item once: every unit is told of as done by one of the two.
     one, two = (re.findall(r"^(\S+ \S+): \d+ done$", e, re.MULTILINE) for e in said(logs, "stderr"))
@@ -153,7 +139,7 @@ def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
     assert two
     done = one + two
     assert sorted(done) == sorted(set(done))
-    assert len(done) == len(record(whole).seconds) - len(record(whole).plan.layers)
+    assert len(done) == len(read_record(whole).seconds) - len(read_record(whole).plan.layers)
 
 
 def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
@@ -172,7 +158,7 @@ def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
     assert evaluate_in_two(run, tmp_path / "again") == 0
     assert before.items() <= answers(run).items()
     assert answers(run) == answers(whole)
-    assert record(run).results == record(whole).results
+    assert read_record(run).results == read_record(whole).results
 
 
 def test_shares_hold_every_unit_once_and_are_even() -> None:
@@ -193,16 +179,14 @@ def test_a_wrong_share_is_refused(text: str) -> None:
         parse_share(text)
 
 
-def test_a_share_without_work_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert xlt(monkeypatch, *_bare(tmp_path / "run"), "--shard", "2/2") == 2
-    assert "left without work: there are 1 units" in capsys.readouterr().err
+def test_a_share_without_work_is_one_line(tmp_path: Path, run_cli: RunCli) -> None:
+    code, _, err = run_cli(*_bare(tmp_path / "run"), "--shard", "2/2")
+    assert (code, "left without work: there are 1 units" in err) == (2, True)
     assert not (tmp_path / "run").exists()
 
 
 def test_shards_of_another_number_are_refused(
-    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: list[Path], tmp_path: Path, run_cli: RunCli
 ) -> None:
     half = tmp_path / "half"
     half.mkdir()
@@ -211,4 +195,4 @@ def test_shards_of_another_number_are_refused(
         (value if name == "plan.json" else value["plan"])["shard"] = "1/2"
         (half / name).write_text(json.dumps(value))
     words = [str(half), str(shards[1]), "--output", str(tmp_path / "joined"), "--data-dir", "mini"]
-    assert xlt(monkeypatch, "join", *words) == 2
+    assert run_cli("join", *words)[0] == 2

@@ -544,12 +544,6 @@ def test_one(fuzz):
     fuzz.one(int(os.environ["XLT_BENCH_FUZZ"]))
 
 
-def edit(path, change):
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
 def packed(text):
     return zstandard.compress(text.encode())
 
@@ -583,11 +577,12 @@ def written(name, text):
 
 
 def edited(change):
-    def attack(folder, root):
-        edit(folder / RECORD, change)
-        return folder
+    def text(path):
+        value = json.loads(path.read_text())
+        change(value)
+        return json.dumps(value)
 
-    return attack
+    return written(RECORD, text)
 
 
 def wide_table(folder, root):
