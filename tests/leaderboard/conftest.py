@@ -217,12 +217,23 @@ def context():
 
 
 @pytest.fixture
-def tab(context, address):
-    """Opens pages; whatever a page complains of, or asks of another host, fails the test."""
-    tab = Tab(context.new_page(), address)
-    yield tab
-    tab.page.close()
-    assert tab.complaints == []
+def another(context, address):
+    """Makes tabs; whatever a page complains of, or asks of another host, fails the test."""
+    tabs = []
+
+    def make():
+        tabs.append(Tab(context.new_page(), address))
+        return tabs[-1]
+
+    yield make
+    for tab in tabs:
+        tab.page.close()
+        assert tab.complaints == []
+
+
+@pytest.fixture
+def tab(another):
+    return another()
 
 
 class Tab:
@@ -288,15 +299,9 @@ class Tab:
         )
 
     def drawn(self):
-        """The texts of all charts, sorted, for Vega keeps the marks that were there before.
-
-        It draws new data a bit later than the page, so this waits until nothing changes.
-        """
-        texts, before = self.page.locator("[data-testid=stVegaLiteChart] svg text"), None
-        while (now := texts.all_text_contents()) != before:
-            before = now
-            self.page.wait_for_timeout(500)
-        return sorted(now)
+        """The texts of all charts, sorted, for Vega keeps the marks that were there before."""
+        texts = self.page.locator("[data-testid=stVegaLiteChart] svg text")
+        return sorted(texts.all_text_contents())
 
     def fits(self):
         """Whether nothing on the page is wider than the window."""
