@@ -3,9 +3,24 @@
 import gzip
 import json
 import os
+import random
+import sys
+from collections.abc import Callable, Sequence
+from itertools import permutations
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from xlt_bench.record import Plan, Record
+
+# The same examples in every run, and nothing timed, for the machine may be busy.
+settings.register_profile(
+    "xlt-bench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("xlt-bench")
 
 
 @pytest.fixture(scope="session")
@@ -112,26 +127,184 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture(scope="session")
-def make_run(made_up_root):
-    """Writes finished runs on the made-up data (or `root`), partly right by a seed, no model."""
-    import random
-    from itertools import permutations
+@pytest.fixture
+def run_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: its exit code, its output, its errors."""
+    from xlt_bench import cli
 
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[[Path, Callable[[Any], object]], None]:
+    """Changes what a JSON file holds."""
+
+    def change_file(path: Path, change: Callable[[Any], object]) -> None:
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_text(json.dumps(value))
+
+    return change_file
+
+
+KILL = """
+import json, os, signal, sys
+end, number, rank = json.loads(os.environ["KILLED_BEFORE"])
+def hook(event, args):
+    global number
+    if event == "os.rename" and str(args[1]).endswith(end):
+        number -= 1
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+if int(os.environ.get("RANK", "0")) == rank:
+    sys.addaudithook(hook)
+"""
+
+
+@pytest.fixture
+def killed_before(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """Environments in which Python is killed just before a file whose path ends so is there.
+
+    It kills itself: a test that watches the disk, and then kills, may come too late. Of several
+    such files it is the `number`th, of torchrun's processes the one of this rank.
+    """
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "sitecustomize.py").write_text(KILL)
+
+    def environment(end: str, number: int = 1, rank: int = 0) -> dict[str, str]:
+        path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+        return {"PYTHONPATH": path, "KILLED_BEFORE": json.dumps([end, number, rank])}
+
+    return environment
+
+
+def write_answers(
+    folder: Path, root: Path, plan: "Plan", right: float, seed: int
+) -> dict[str, str]:
+    """Answers to all that is planned, this share of them right; the digests of the items."""
     from xlt_bench.benchmarks import TEXT
     from xlt_bench.data import flores
     from xlt_bench.data.root import content_digest
     from xlt_bench.languages import language
-    from xlt_bench.record import AdapterRecord, ModelRecord, Plan, Record
     from xlt_bench.runs import (
         Prediction,
         layer_path,
         predictions_path,
-        write_json,
         write_layer,
         write_predictions,
     )
-    from xlt_bench.scoring import score_run, task_version
+
+    draw, digests = random.Random(seed), {}
+    for task, names in plan.units.items():
+        for unit in names:
+            if task == "flores":
+                items = flores.load(root, language(unit).flores)[: plan.limit]
+            else:
+                items = TEXT[task].load(root, unit)[: plan.limit]
+                hits = [draw.random() < right for _ in items]
+                answers = [
+                    Prediction(item.id, item.target if hit else "nothing of it", False)
+                    for item, hit in zip(items, hits, strict=True)
+                ]
+                write_predictions(predictions_path(folder, task, unit), answers)
+            digests[f"{task}/{unit}"] = content_digest(items)
+    n = min(8, plan.limit or 8)
+    for layer in plan.layers:
+        table = {
+            pair: [i if draw.random() < right else draw.randrange(n) for i in range(n)]
+            for pair in permutations(plan.units["flores"], 2)
+        }
+        write_layer(layer_path(folder, layer), table)
+    return digests
+
+
+def made_up_plan(
+    model: str,
+    adapter: str | None,
+    units: dict[str, list[str]],
+    limit: int | None,
+    layers: list[int],
+) -> "Plan":
+    """The plan that the answers belong to; digests of weights are made of the names."""
+    from xlt_bench.record import Plan
+    from xlt_bench.scoring import task_version
+
+    return Plan(
+        model=model,
+        model_revision=None,
+        model_sha256=model.encode().hex().ljust(64, "0"),
+        adapter=adapter,
+        adapter_sha256=adapter and adapter.encode().hex().ljust(64, "0"),
+        dtype="float32",
+        template="tokenizer",
+        template_sha256="ab" * 32,
+        limit=limit,
+        layers=layers,
+        units=units,
+        task_versions={task: task_version(task) for task in units},
+    )
+
+
+def made_up_record(
+    folder: Path, root: Path, plan: "Plan", digests: dict[str, str], created: str, **trained: Any
+) -> "Record":
+    """The record of a finished run with this plan, its scores from its answers."""
+    from xlt_bench.record import AdapterRecord, ModelRecord, Record
+    from xlt_bench.scoring import score_run
+
+    proof = plan.adapter and AdapterRecord(
+        name=plan.adapter,
+        sha256=plan.adapter_sha256,
+        peft_type="LORA",
+        base_model=plan.model,
+        alignment_languages=["sw"],
+        change_norms={"q_proj": 1.0},
+        probe_prompts=8,
+        probe_differing=5,
+        **trained,
+    )
+    return Record(
+        created=created,
+        command="xlt-bench evaluate",
+        model=ModelRecord(
+            name=plan.model,
+            revision=None,
+            sha256=plan.model_sha256,
+            architecture="LlamaForCausalLM",
+            parameters=1000,
+            layers=4,
+            dtype="float32",
+        ),
+        adapter=proof or None,
+        template=plan.template,
+        template_sha256=plan.template_sha256,
+        bos_per_prompt=[1],
+        truncated_prompts=0,
+        plan=plan,
+        data_digests=digests,
+        notes=[],
+        signatures={},
+        versions={},
+        hardware={},
+        seconds={},
+        batch_sizes={},
+        fertility={},
+        results=score_run(folder, root, ["sw"] if plan.adapter else []),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_run(made_up_root: Path) -> Callable[..., Path]:
+    """Writes finished runs on the made-up data (or `root`), partly right by a seed, no model."""
+    from xlt_bench.runs import write_json
 
     every = {
         "massive": ["de", "sw"],
@@ -141,102 +314,26 @@ def make_run(made_up_root):
     }
 
     def make(
-        folder,
-        seed=0,
+        folder: Path,
+        seed: int = 0,
         *,
-        right=0.5,
-        adapter=None,
-        units=None,
-        limit=None,
-        model="base",
-        created="2026-01-02T03:04:05+00:00",
-        layers=(2, 4),
-        recipe=None,
-        trained_on_flores=None,
-        root=made_up_root,
-    ):
-        draw = random.Random(seed)
+        right: float = 0.5,
+        model: str = "base",
+        adapter: str | None = None,
+        units: dict[str, list[str]] | None = None,
+        limit: int | None = None,
+        layers: Sequence[int] = (2, 4),
+        root: Path = made_up_root,
+        created: str = "2026-01-02T03:04:05+00:00",
+        recipe: str | None = None,
+        trained_on_flores: bool | None = None,
+    ) -> Path:
         units = units or every
-        digests = {}
-        for task, names in units.items():
-            for unit in names:
-                if task == "flores":
-                    items = flores.load(root, language(unit).flores)[:limit]
-                else:
-                    items = TEXT[task].load(root, unit)[:limit]
-                    hits = [draw.random() < right for _ in items]
-                    answers = [
-                        Prediction(item.id, item.target if hit else "nothing of it", False)
-                        for item, hit in zip(items, hits, strict=True)
-                    ]
-                    write_predictions(predictions_path(folder, task, unit), answers)
-                digests[f"{task}/{unit}"] = content_digest(items)
-        layers = list(layers) if "flores" in units else []
-        n = min(8, limit or 8)
-        for layer in layers:
-            table = {
-                pair: [i if draw.random() < right else draw.randrange(n) for i in range(n)]
-                for pair in permutations(units["flores"], 2)
-            }
-            write_layer(layer_path(folder, layer), table)
-        sha = {"model": model.encode().hex().ljust(64, "0"), "adapter": None}
-        if adapter:
-            sha["adapter"] = adapter.encode().hex().ljust(64, "0")
-        plan = Plan(
-            model=model,
-            model_revision=None,
-            model_sha256=sha["model"],
-            adapter=adapter,
-            adapter_sha256=sha["adapter"],
-            dtype="float32",
-            template="tokenizer",
-            template_sha256="ab" * 32,
-            limit=limit,
-            layers=layers,
-            units=units,
-            task_versions={task: task_version(task) for task in units},
-        )
+        plan = made_up_plan(model, adapter, units, limit, list(layers) if "flores" in units else [])
+        digests = write_answers(folder, root, plan, right, seed)
         write_json(folder / "plan.json", plan.model_dump())
-        proof = adapter and AdapterRecord(
-            name=adapter,
-            sha256=sha["adapter"],
-            peft_type="LORA",
-            base_model=model,
-            alignment_languages=["sw"],
-            recipe=recipe,
-            trained_on_flores=trained_on_flores,
-            change_norms={"q_proj": 1.0},
-            probe_prompts=8,
-            probe_differing=5,
-        )
-        record = Record(
-            created=created,
-            command="xlt-bench evaluate",
-            model=ModelRecord(
-                name=model,
-                revision=None,
-                sha256=sha["model"],
-                architecture="LlamaForCausalLM",
-                parameters=1000,
-                layers=4,
-                dtype="float32",
-            ),
-            adapter=proof or None,
-            template=plan.template,
-            template_sha256=plan.template_sha256,
-            bos_per_prompt=[1],
-            truncated_prompts=0,
-            plan=plan,
-            data_digests=digests,
-            notes=[],
-            signatures={},
-            versions={},
-            hardware={},
-            seconds={},
-            batch_sizes={},
-            fertility={},
-            results=score_run(folder, root, ["sw"] if adapter else []),
-        )
+        trained = {"recipe": recipe, "trained_on_flores": trained_on_flores}
+        record = made_up_record(folder, root, plan, digests, created, **trained)
         write_json(folder / "record.json", record.model_dump())
         return folder
 

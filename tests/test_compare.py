@@ -4,15 +4,13 @@ import csv
 import io
 import json
 import shutil
-import sys
 from dataclasses import replace
 
 import pytest
 
-from xlt_bench import cli
 from xlt_bench.compare import compare_systems, load_system
 from xlt_bench.errors import InputError
-from xlt_bench.record import Record
+from xlt_bench.runs import read_record
 from xlt_bench.store.build import build, connect
 from xlt_bench.submit.packing import About, submit
 
@@ -32,7 +30,7 @@ def runs(make_run, tmp_path_factory):
 
 
 def scores(run, metric):
-    record = Record.model_validate_json((run / "record.json").read_bytes())
+    record = read_record(run)
     return {row.unit: row.value for row in record.results.scores if row.metric == metric}
 
 
@@ -124,22 +122,14 @@ def test_other_items_are_not_compared(runs, made_up_root, tmp_path):
     assert notes == ["uner is left out: the items of uner/da differ"]
 
 
-def run_cli(monkeypatch, capsys, *argv):
-    monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, argv)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    captured = capsys.readouterr()
-    return stopped.value.code, captured.out, captured.err
-
-
-def test_the_command_prints_every_format(runs, made_up_root, monkeypatch, capsys):
+def test_the_command_prints_every_format(runs, made_up_root, run_cli):
     both = ("compare", runs / "lora", runs / "bare", "--data-dir", made_up_root)
-    code, out, _ = run_cli(monkeypatch, capsys, *both)
+    code, out, _ = run_cli(*both)
     assert code == 0
     assert "massive slot_f1" in out
     assert "p (Holm)" in out
     assert "mean of 2" in out
-    code, out, _ = run_cli(monkeypatch, capsys, *both, "--format", "csv")
+    code, out, _ = run_cli(*both, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     (da,) = [row for row in rows if row["unit"] == "da"]
     ours, theirs = (scores(runs / name, "entity_f1")["da"] for name in ("lora", "bare"))
@@ -147,34 +137,32 @@ def test_the_command_prints_every_format(runs, made_up_root, monkeypatch, capsys
     assert da["significant"] == ("yes" if float(da["p_holm"]) < 0.05 else "no")
     assert float(da["p"]) <= float(da["p_holm"])
     for form, mark in (("md", "|---|"), ("latex", r"\begin{tabular}")):
-        code, out, _ = run_cli(monkeypatch, capsys, *both, "--format", form)
+        code, out, _ = run_cli(*both, "--format", form)
         assert (code, mark in out) == (0, True)
-    code, _, err = run_cli(monkeypatch, capsys, *both, "--format", "html")
+    code, _, err = run_cli(*both, "--format", "html")
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_the_commands_of_the_leaderboard(runs, made_up_root, tmp_path, monkeypatch, capsys):
+def test_the_commands_of_the_leaderboard(runs, made_up_root, tmp_path, monkeypatch, run_cli):
     monkeypatch.chdir(tmp_path)
     data = ("--data-dir", made_up_root)
-    code, out, _ = run_cli(monkeypatch, capsys, "submit", runs / "bare", "--name", "x", *data)
+    code, out, _ = run_cli("submit", runs / "bare", "--name", "x", *data)
     assert (code, "git add submissions/base-" in out) == (0, True)
     assert "massive is partial and will not be ranked; it lacks af" in out
-    code, out, _ = run_cli(monkeypatch, capsys, "submit", runs / "bare", *data)
+    code, out, _ = run_cli("submit", runs / "bare", *data)
     assert (code, "nothing was written" in out) == (0, True)
-    code, out, _ = run_cli(monkeypatch, capsys, "submissions", "check", *data)
+    code, out, _ = run_cli("submissions", "check", *data)
     assert (code, out.endswith("1 checked\n")) == (0, True)
-    code, _, err = run_cli(
-        monkeypatch, capsys, "submissions", "check", "--data-dir", tmp_path / "none"
-    )
+    code, _, err = run_cli("submissions", "check", "--data-dir", tmp_path / "none")
     assert (code, "not fully checked" in err) == (3, True)
-    code, out, _ = run_cli(monkeypatch, capsys, "leaderboard", "build")
+    code, out, _ = run_cli("leaderboard", "build")
     assert (code, out) == (0, "1 submissions in build/leaderboard.duckdb\n")
-    code, out, _ = run_cli(monkeypatch, capsys, "leaderboard", "export", "--format", "md")
+    code, out, _ = run_cli("leaderboard", "export", "--format", "md")
     assert (code, out) == (0, "build/export/leaderboard.md\n")
     (tmp_path / "submissions" / "stray").mkdir()
-    code, _, err = run_cli(monkeypatch, capsys, "submissions", "check", *data)
+    code, _, err = run_cli("submissions", "check", *data)
     assert (code, "stray: refused" in err) == (1, True)
-    code, _, err = run_cli(monkeypatch, capsys, "leaderboard", "build")
+    code, _, err = run_cli("leaderboard", "build")
     assert (code, "stray: left out" in err) == (1, True)
-    code, _, err = run_cli(monkeypatch, capsys, "submit", tmp_path / "nothing", *data)
+    code, _, err = run_cli("submit", tmp_path / "nothing", *data)
     assert (code, err.count("\n")) == (2, 1)

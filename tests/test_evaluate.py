@@ -7,17 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from xlt_bench import cli
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.options import Options, run_folder
-from xlt_bench.record import Record
-from xlt_bench.runs import read_predictions
+from xlt_bench.runs import read_predictions, read_record
 
 
 def arguments(model, root, output, *more):
@@ -45,22 +42,14 @@ def root(made_up_root, monkeypatch):
     return made_up_root
 
 
-def run_cli(monkeypatch, capsys, argv):
-    monkeypatch.setattr(sys, "argv", ["xlt-bench", *argv])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    captured = capsys.readouterr()
-    return stopped.value.code, captured.out, captured.err
-
-
 def test_a_run_records_everything_and_score_repeats_it(
-    root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
 ):
     run = tmp_path / "run"
     argv = arguments(tiny_model, root, run, "--adapter", tiny_adapter)
-    code, out, _ = run_cli(monkeypatch, capsys, argv)
+    code, out, _ = run_cli(*argv)
     assert code == 0
-    record = Record.model_validate_json((run / "record.json").read_bytes())
+    record = read_record(run)
     assert record.adapter is not None
     assert record.adapter.alignment_languages == ["sw"]
     assert record.adapter.recipe == "massive-align-middle"
@@ -77,46 +66,42 @@ def test_a_run_records_everything_and_score_repeats_it(
     assert "af" in transfer.missing
     assert [layer.layer for layer in record.results.layers] == [2, 4]
     assert not (run / "retrieval" / "states").exists()
-    code, out, _ = run_cli(
-        monkeypatch, capsys, ["score", str(run), "--json", "--data-dir", str(root)]
-    )
+    code, out, _ = run_cli("score", run, "--json", "--data-dir", root)
     assert code == 0
     assert out == record.results.model_dump_json(indent=1) + "\n"
 
 
-def test_a_forged_score_and_a_swapped_item_are_seen(
-    root, tiny_model, tmp_path, monkeypatch, capsys
-):
+def test_a_forged_score_and_a_swapped_item_are_seen(root, tiny_model, tmp_path, run_cli):
     run = tmp_path / "run"
-    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    run_cli(*arguments(tiny_model, root, run))
     path = run / "record.json"
     record = json.loads(path.read_text())
     record["results"]["scores"][0]["value"] = 99.0
     path.write_text(json.dumps(record))
-    code, _, err = run_cli(monkeypatch, capsys, ["score", str(run), "--data-dir", str(root)])
+    code, _, err = run_cli("score", run, "--data-dir", root)
     assert code == 1
     assert "states other scores" in err
     from xlt_bench.runs import predictions_path, write_predictions
 
     answers = read_predictions(predictions_path(run, "uner", "da"))
     write_predictions(predictions_path(run, "uner", "da"), [answers[1], answers[0], *answers[2:]])
-    code, _, err = run_cli(monkeypatch, capsys, ["score", str(run), "--data-dir", str(root)])
+    code, _, err = run_cli("score", run, "--data-dir", root)
     assert code == 2
     assert "item test-0 expected, test-1 found" in err
 
 
-def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, monkeypatch, capsys):
+def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, run_cli):
     answers = []
     for size in (1, 7, 32):
         run = tmp_path / str(size)
-        run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--batch-size", size))
+        run_cli(*arguments(tiny_model, root, run, "--batch-size", size))
         files = sorted((run / "predictions").glob("*/*.zst"))
         assert len(files) == 5
         answers.append([read_predictions(path) for path in files])
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, monkeypatch, capsys):
+def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, run_cli):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -124,53 +109,51 @@ def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, monk
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
     model.save_pretrained(tmp_path / "zero")
     argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", tmp_path / "zero")
-    _, _, err = run_cli(monkeypatch, capsys, argv)
+    _, _, err = run_cli(*argv)
     assert "changes no weight" in err
     assert "bare model's answer to all" in err
 
 
 def test_another_command_on_the_same_run_is_refused(
-    root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
 ):
     run = tmp_path / "run"
-    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--limit", 2))
-    code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--limit", 3))
+    run_cli(*arguments(tiny_model, root, run, "--limit", 2))
+    code, _, err = run_cli(*arguments(tiny_model, root, run, "--limit", 3))
     assert code == 2
     assert "started with another limit: 2 there, 3 now" in err
 
 
-def test_other_items_under_the_same_ids_are_refused(
-    root, tiny_model, tmp_path, monkeypatch, capsys
-):
+def test_other_items_under_the_same_ids_are_refused(root, tiny_model, tmp_path, run_cli):
     """In a run that goes on, and in one that is scored: answers belong to what was asked."""
     run, other = tmp_path / "run", tmp_path / "other"
-    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    run_cli(*arguments(tiny_model, root, run))
     shutil.copytree(root, other)
     (path,) = other.glob("massive/**/sw-KE.jsonl.gz")
     text = gzip.decompress(path.read_bytes()).decode()
     path.write_bytes(gzip.compress(text.replace('_utt": "', '_utt": "x ').encode()))
     (run / "record.json").unlink()
-    code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, other, run))
+    code, _, err = run_cli(*arguments(tiny_model, other, run))
     assert code == 2
     assert "started with other items of massive/sw" in err
     argv = ["score", str(run), "--data-dir", str(other)]
-    code, _, err = run_cli(monkeypatch, capsys, argv)
+    code, _, err = run_cli(*argv)
     assert code == 2
     assert "the answers to massive sw are not to the items below" in err
 
 
-def test_a_finished_run_keeps_its_record(root, tiny_model, tmp_path, monkeypatch, capsys):
+def test_a_finished_run_keeps_its_record(root, tiny_model, tmp_path, run_cli):
     run = tmp_path / "run"
-    run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    run_cli(*arguments(tiny_model, root, run))
     before = (run / "record.json").read_bytes()
-    code, out, _ = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run, "--batch-size", 3))
+    code, out, _ = run_cli(*arguments(tiny_model, root, run, "--batch-size", 3))
     assert code == 0
     assert "massive" in out
     assert (run / "record.json").read_bytes() == before
 
 
 def test_an_adapter_that_lacks_weights_is_refused(
-    root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
 ):
     """Peft would leave the rest at zero, and the adapter would count as applied."""
     half = shutil.copytree(tiny_adapter, tmp_path / "half")
@@ -179,12 +162,12 @@ def test_an_adapter_that_lacks_weights_is_refused(
     assert 0 < len(kept) < len(tensors)
     save_file(kept, half / "adapter_model.safetensors")
     argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", half)
-    code, _, err = run_cli(monkeypatch, capsys, argv)
+    code, _, err = run_cli(*argv)
     assert code == 2
     assert f"lacks {len(tensors) - len(kept)} of {len(tensors)} weights" in err
 
 
-def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, capsys, run_cli):
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -213,14 +196,12 @@ def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, monkeyp
     capsys.readouterr()  # the bars of save_pretrained above
     for name, (more, message) in cases.items():
         argv = arguments(tiny_model, root, tmp_path / f"run {name}", *more)
-        code, _, err = run_cli(monkeypatch, capsys, argv)
+        code, _, err = run_cli(*argv)
         assert (code, message in err, "Traceback" in err) == (2, True, False), (name, err)
         assert err.count("\n") == 1, name
 
 
-def test_unknown_names_and_broken_data_are_one_line(
-    made_up_root, tiny_model, tmp_path, monkeypatch, capsys
-):
+def test_unknown_names_and_broken_data_are_one_line(made_up_root, tiny_model, tmp_path, run_cli):
     import shutil
 
     broken = tmp_path / "data"
@@ -242,12 +223,12 @@ def test_unknown_names_and_broken_data_are_one_line(
     }
     for name, (more, message) in cases.items():
         argv = arguments(tiny_model, broken, tmp_path / f"run {name}", *more)
-        code, _, err = run_cli(monkeypatch, capsys, argv)
+        code, _, err = run_cli(*argv)
         assert (code, message in err) == (2, True), (name, err)
         assert err.count("\n") == 1, name
 
 
-def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, monkeypatch, capsys):
+def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, run_cli):
     corpus = tmp_path / "corpora" / "songs"
     corpus.mkdir(parents=True)
     for name in ("deu_Latn", "eng_Latn"):
@@ -257,9 +238,9 @@ def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, monke
     for name, more in runs.items():
         argv = ["evaluate", "--model", str(tiny_model), "--output", str(tmp_path / name)]
         argv += ["--tasks", "retrieval", "--data-dir", str(made_up_root), "--device", "cpu", *more]
-        code, _, err = run_cli(monkeypatch, capsys, argv)
+        code, _, err = run_cli(*argv)
         assert code == 0, err
-    record = Record.model_validate_json((tmp_path / "songs" / "record.json").read_bytes())
+    record = read_record(tmp_path / "songs")
     assert record.plan.corpus == "songs"
     assert record.plan.units == {"flores": ["de", "en"]}
     assert "retrieval is over the corpus songs, not FLORES dev; not to submit" in record.notes
@@ -269,11 +250,11 @@ def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, monke
         assert ours.read_bytes() == theirs.read_bytes()
     argv = ["submit", str(tmp_path / "songs"), "--into", str(tmp_path / "submissions")]
     argv += ["--data-dir", str(made_up_root)]
-    code, _, err = run_cli(monkeypatch, capsys, argv)
+    code, _, err = run_cli(*argv)
     assert (code, "retrieval is over 'songs', not FLORES dev" in err) == (2, True), err
     (corpus / "deu_Latn.txt").unlink()
     argv = ["evaluate", "--model", str(tiny_model), "--output", str(tmp_path / "one")]
-    code, _, err = run_cli(monkeypatch, capsys, [*argv, "--corpus", str(corpus)])
+    code, _, err = run_cli(*argv, "--corpus", corpus)
     assert (code, "is for retrieval, between two languages at least" in err) == (2, True), err
 
 
@@ -290,54 +271,35 @@ cli.main()
 """
 
 
-def test_killed_in_each_family_and_resumed_ends_the_same(made_up_root, tiny_model, tmp_path):
-    def start(run):
-        argv = arguments(tiny_model, made_up_root, run)
-        return subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *argv],
+def test_killed_in_each_family_and_resumed_ends_the_same(
+    made_up_root, tiny_model, tmp_path, killed_before
+):
+    def run(output, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, *arguments(tiny_model, made_up_root, output)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )
+            env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        ).returncode
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait() == 0
-    first_of_each_family = [
-        "predictions/massive/de.jsonl.zst",
-        "predictions/wmt23/de-en.jsonl.zst",
+    assert run(whole) == 0
+    for name in (
+        "predictions/massive/sw.jsonl.zst",
+        "predictions/wmt23/en-de.jsonl.zst",
         "predictions/uner/da.jsonl.zst",
-        "retrieval/states/de.safetensors",
-    ]
-    kills = 0
-    for name in first_of_each_family:
-        process = start(killed)
-        while process.poll() is None and not (killed / name).exists():
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    assert kills >= 3  # the last stage may end before the signal arrives
-    assert start(killed).wait() == 0
+        "retrieval/states/en.safetensors",
+    ):
+        assert run(killed, **killed_before(name)) == -signal.SIGKILL
+    assert run(killed) == 0
     for path in [*whole.glob("predictions/*/*"), *whole.glob("retrieval/*.parquet")]:
         assert (killed / path.relative_to(whole)).read_bytes() == path.read_bytes()
     results = [json.loads((run / "record.json").read_text())["results"] for run in (whole, killed)]
     assert results[0] == results[1]
 
 
-def test_help_imports_no_torch():
-    code = (
-        "import sys; sys.argv = ['xlt-bench', '--help']\n"
-        "from xlt_bench import cli\n"
-        "try: cli.main()\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules"
-    )
-    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_one_line_and_nothing_half_written(
-    root, tiny_model, tmp_path, monkeypatch, capsys
-):
+def test_a_full_disk_is_one_line_and_nothing_half_written(root, tiny_model, tmp_path, run_cli):
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small])
@@ -345,7 +307,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(
         pytest.skip("no permission to mount a tmpfs here")
     try:
         argv = arguments(tiny_model, root, small / "run")
-        code, _, err = run_cli(monkeypatch, capsys, argv)
+        code, _, err = run_cli(*argv)
         assert code == 2
         assert "No space left" in err
         assert [line[:5] for line in err.splitlines() if " done" not in line] == ["error"]
@@ -356,7 +318,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(
 
 
 def test_states_that_overflow_are_one_line_after_the_first_language(
-    root, tiny_model, tmp_path, monkeypatch, capsys
+    root, tiny_model, tmp_path, monkeypatch, run_cli
 ):
     from xlt_bench.models.lm import XltLM
 
@@ -370,14 +332,16 @@ def test_states_that_overflow_are_one_line_after_the_first_language(
 
     monkeypatch.setattr(XltLM, "sentence_states", overflown)
     argv = arguments(tiny_model, root, tmp_path / "run")
-    code, _, err = run_cli(monkeypatch, capsys, argv)
+    code, _, err = run_cli(*argv)
     assert code == 2
     assert "choose --dtype bfloat16 or float32" in err
     assert "Traceback" not in err
     assert computed == [8]
 
 
-def test_a_disk_that_fills_while_states_are_stored(root, tiny_model, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_fills_while_states_are_stored(
+    root, tiny_model, tmp_path, monkeypatch, run_cli
+):
     import errno
 
     from xlt_bench import runs
@@ -391,7 +355,7 @@ def test_a_disk_that_fills_while_states_are_stored(root, tiny_model, tmp_path, m
 
     monkeypatch.setattr(runs.os, "fsync", full)
     run = tmp_path / "run"
-    code, _, err = run_cli(monkeypatch, capsys, arguments(tiny_model, root, run))
+    code, _, err = run_cli(*arguments(tiny_model, root, run))
     assert code == 2
     assert "No space left" in err
     assert "Traceback" not in err

@@ -4,20 +4,19 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from xlt_bench import cli
 from xlt_bench.errors import InputError
-from xlt_bench.record import Record
+from xlt_bench.runs import read_record
 from xlt_bench.shares import divide, parse_share
 
 PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
+RunCli = Callable[..., tuple[int, str, str]]
 OPTIONS = [
     "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "3",
     "--languages", "en,de,sw", "--tasks", "massive,wmt23,uner,retrieval", "--device", "cpu",
@@ -25,23 +24,32 @@ OPTIONS = [
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
 
 
-def start(output: Path, *more: str, processes: int = 1) -> subprocess.Popen[str]:
-    several = [*TORCHRUN, "--nproc-per-node", str(processes)] if processes > 1 else []
-    return subprocess.Popen(
-        [*several, PROGRAM, "evaluate", *OPTIONS, "--output", str(output), *more],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def call(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+def evaluate(output: Path, *more: str) -> None:
+    done = call(PROGRAM, "evaluate", *OPTIONS, "--output", str(output), *more)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def evaluate_in_two(output: Path, logs: Path, **environment: str) -> int:
+    """By torchrun. What each process says goes to a file: on one pipe their lines can mix."""
+    several = [*TORCHRUN, "--nproc-per-node", "2", "--log-dir", str(logs), "--redirects", "3"]
+    words = [PROGRAM, "evaluate", *OPTIONS, "--output", str(output)]
+    return call(*several, *words, **environment).returncode
+
+
+def said(logs: Path, stream: str) -> list[str]:
+    """What each process said, by rank."""
+    return [path.read_text() for path in sorted(logs.glob(f"*/attempt_0/*/{stream}.log"))]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    process = start(run)
-    _, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    evaluate(run)
     return run
 
 
@@ -50,9 +58,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("shards")
     runs = [folder / f"shard-{i}" for i in (1, 2, 3)]
     for i, run in enumerate(runs, 1):
-        process = start(run, "--shard", f"{i}/3")
-        _, err = process.communicate()
-        assert process.returncode == 0, err[-2000:]
+        evaluate(run, "--shard", f"{i}/3")
     return runs
 
 
@@ -61,46 +67,34 @@ def answers(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
-def record(run: Path) -> Record:
-    return Record.model_validate_json((run / "record.json").read_bytes())
-
-
-def xlt(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["xlt-bench", *words])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(str(stopped.value.code))
-
-
 def test_joined_equals_undivided(
-    whole: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, shards: list[Path], tmp_path: Path, run_cli: RunCli
 ) -> None:
     parts = [set(answers(run)) for run in shards]
     assert all(parts)
     assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
     joined = tmp_path / "joined"
     words = [*map(str, reversed(shards)), "--output", str(joined), "--data-dir", "mini"]
-    assert xlt(monkeypatch, "join", *words) == 0
+    assert run_cli("join", *words)[0] == 0
     assert answers(joined) == answers(whole)
-    one, other = record(joined), record(whole)
+    one, other = read_record(joined), read_record(whole)
     assert one.results == other.results
     own = {"created", "command", "notes", "seconds"}
     assert one.model_dump(exclude=own) == other.model_dump(exclude=own)
     assert set(one.seconds) == set(other.seconds)
     assert any("joined from 3 runs" in note for note in one.notes)
     assert (joined / "plan.json").read_bytes() == (whole / "plan.json").read_bytes()
-    assert xlt(monkeypatch, "score", str(joined), "--data-dir", "mini") == 0
+    assert run_cli("score", str(joined), "--data-dir", "mini")[0] == 0
 
 
 def test_what_is_no_part_is_refused_and_nothing_is_written(
     whole: Path,
     shards: list[Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_cli: RunCli,
 ) -> None:
     other = tmp_path / "other"
-    assert xlt(monkeypatch, *_bare(other)) == 0
+    assert run_cli(*_bare(other))[0] == 0
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
@@ -114,10 +108,8 @@ def test_what_is_no_part_is_refused_and_nothing_is_written(
     for said, runs in cases.items():
         output = tmp_path / "joined"
         words = [*map(str, runs), "--output", str(output), "--data-dir", "mini"]
-        capsys.readouterr()
-        assert xlt(monkeypatch, "join", *words) == 2, said
-        err = capsys.readouterr().err
-        assert said in err
+        code, _, err = run_cli("join", *words)
+        assert (code, said in err) == (2, True), err
         assert err.count("\n") == 1
         assert not output.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"other", "unfinished"}
@@ -130,57 +122,43 @@ def _bare(output: Path) -> list[str]:
 
 def test_layers_spread_over_devices_answer_as_one(whole: Path, tmp_path: Path) -> None:
     """There is one device here; what is tested is the way by accelerate's device map."""
-    process = start(tmp_path / "run", "--device", "auto")
-    _, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    evaluate(tmp_path / "run", "--device", "auto")
     assert answers(tmp_path / "run") == answers(whole)
 
 
 def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start(run, processes=2)
-    out, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    run, logs = tmp_path / "run", tmp_path / "logs"
+    assert evaluate_in_two(run, logs) == 0, said(logs, "stderr")
     assert answers(run) == answers(whole)
-    assert record(run).results == record(whole).results
-    assert record(run).hardware["processes"] == "2"
-    assert out.count("record:") == 1
+    assert read_record(run).results == read_record(whole).results
+    assert read_record(run).hardware["processes"] == "2"
+    assert [out.count("record:") for out in said(logs, "stdout")] == [1, 0]
     # Each item once: every unit is told of as done by one of the two.
-    done = re.findall(r"^(\S+ \S+): \d+ done$", err, re.MULTILINE)
+    one, two = (re.findall(r"^(\S+ \S+): \d+ done$", e, re.MULTILINE) for e in said(logs, "stderr"))
+    assert one
+    assert two
+    done = one + two
     assert sorted(done) == sorted(set(done))
-    assert len(done) == len(record(whole).seconds) - len(record(whole).plan.layers)
+    assert len(done) == len(read_record(whole).seconds) - len(read_record(whole).plan.layers)
 
 
 def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
-    whole: Path, tmp_path: Path
+    whole: Path, tmp_path: Path, killed_before: Callable[..., dict[str, str]]
 ) -> None:
-    run = tmp_path / "run"
-    process = start(run, processes=2)
-    while not list(run.glob("predictions/*/[!.]*")) and process.poll() is None:
-        time.sleep(0.005)
-    second = [pid for pid in _children(process.pid) if _rank(pid) == "1"]
-    os.kill(second[0], signal.SIGKILL)
-    _, err = process.communicate()
-    assert process.returncode != 0
+    run, logs = tmp_path / "run", tmp_path / "logs"
+    dies = killed_before(".jsonl.zst", number=2, rank=1)
+    assert evaluate_in_two(run, logs, **dies) != 0
     assert not (run / "record.json").exists()
-    assert "xlt_bench/" not in err  # in torchrun's report there is a traceback of its own
-    assert "stopped; the same command goes on from here" in err
+    first, second = said(logs, "stderr")
+    # At work it is stopped by torchrun, at the end by the connection that closed.
+    assert "the same command goes on from here" in first
+    assert "Traceback" not in first + second
     before = answers(run)
-    process = start(run, processes=2)
-    _, err = process.communicate()
-    assert process.returncode == 0, err[-2000:]
+    assert before
+    assert evaluate_in_two(run, tmp_path / "again") == 0
     assert before.items() <= answers(run).items()
     assert answers(run) == answers(whole)
-    assert record(run).results == record(whole).results
-
-
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _rank(pid: int) -> str:
-    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return dict(word.decode().split("=", 1) for word in words if b"=" in word).get("RANK", "")
+    assert read_record(run).results == read_record(whole).results
 
 
 def test_shares_hold_every_unit_once_and_are_even() -> None:
@@ -201,16 +179,14 @@ def test_a_wrong_share_is_refused(text: str) -> None:
         parse_share(text)
 
 
-def test_a_share_without_work_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert xlt(monkeypatch, *_bare(tmp_path / "run"), "--shard", "2/2") == 2
-    assert "left without work: there are 1 units" in capsys.readouterr().err
+def test_a_share_without_work_is_one_line(tmp_path: Path, run_cli: RunCli) -> None:
+    code, _, err = run_cli(*_bare(tmp_path / "run"), "--shard", "2/2")
+    assert (code, "left without work: there are 1 units" in err) == (2, True)
     assert not (tmp_path / "run").exists()
 
 
 def test_shards_of_another_number_are_refused(
-    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: list[Path], tmp_path: Path, run_cli: RunCli
 ) -> None:
     half = tmp_path / "half"
     half.mkdir()
@@ -219,4 +195,4 @@ def test_shards_of_another_number_are_refused(
         (value if name == "plan.json" else value["plan"])["shard"] = "1/2"
         (half / name).write_text(json.dumps(value))
     words = [str(half), str(shards[1]), "--output", str(tmp_path / "joined"), "--data-dir", "mini"]
-    assert xlt(monkeypatch, "join", *words) == 2
+    assert run_cli("join", *words)[0] == 2

@@ -2,18 +2,15 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 
-from xlt_bench import cli
 from xlt_bench.benchmarks import TEXT
 from xlt_bench.comet import worker
 from xlt_bench.comet.stored import segments_path
 from xlt_bench.compare import compare_systems, load_system
 from xlt_bench.metrics.significance import interval, percent
-from xlt_bench.record import Record
-from xlt_bench.runs import predictions_path, read_predictions, write_predictions
+from xlt_bench.runs import predictions_path, read_predictions, read_record, write_predictions
 from xlt_bench.store.build import build
 from xlt_bench.submit.checking import check
 from xlt_bench.submit.packing import About, submit
@@ -21,23 +18,9 @@ from xlt_bench.submit.packing import About, submit
 UNITS = ["de-en", "en-de"]
 
 
-def run_cli(monkeypatch, capsys, *argv):
-    monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, argv)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    captured = capsys.readouterr()
-    return stopped.value.code, captured.out, captured.err
-
-
 @pytest.fixture
-def score(monkeypatch, capsys, made_up_root):
-    return lambda *argv: run_cli(
-        monkeypatch, capsys, "score", *argv, "--data-dir", made_up_root, "--json"
-    )
-
-
-def read_record(run):
-    return Record.model_validate_json((run / "record.json").read_bytes())
+def score(made_up_root, run_cli):
+    return lambda *argv: run_cli("score", *argv, "--data-dir", made_up_root, "--json")
 
 
 def lengths(run, unit):
@@ -213,12 +196,10 @@ def test_comet_is_compared_under_one_checkpoint_only(
     assert notes == [f"wmt23 comet is left out: only {scored_runs / 'lora'} has it"]
 
 
-def test_a_submission_carries_no_comet_and_says_so(
-    scored_runs, made_up_root, make_run, monkeypatch, capsys
-):
+def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, make_run, run_cli):
     folder = scored_runs / "submissions"
     argv = ("submit", scored_runs / "lora", "--into", folder, "--data-dir", made_up_root)
-    code, out, _ = run_cli(monkeypatch, capsys, *argv)
+    code, out, _ = run_cli(*argv)
     assert (code, "COMET is left out" in out) == (0, True)
     (there,) = folder.iterdir()
     assert check(there, made_up_root).state == "checked"
@@ -234,7 +215,7 @@ def test_a_submission_carries_no_comet_and_says_so(
 
 
 def test_evaluate_scores_when_the_answers_are_there(
-    fake_comet, checkpoint, tmp_path, monkeypatch, capsys
+    fake_comet, checkpoint, tmp_path, monkeypatch, run_cli
 ):
     monkeypatch.setattr(TEXT["wmt23"], "MAX_NEW_TOKENS", 4)
     run = tmp_path / "run"
@@ -242,29 +223,29 @@ def test_evaluate_scores_when_the_answers_are_there(
         "evaluate", "--model", "embedded", "--data-dir", "mini", "--output", run, "--limit", 2,
         "--languages", "de", "--tasks",
     ]  # fmt: skip
-    code, _, err = run_cli(monkeypatch, capsys, *argv, "uner,wmt23", "--comet-model", checkpoint)
+    code, _, err = run_cli(*argv, "uner,wmt23", "--comet-model", checkpoint)
     assert (code, "goes with --comet" in err) == (2, True)
-    code, _, err = run_cli(monkeypatch, capsys, *argv, "massive", "--comet")
+    code, _, err = run_cli(*argv, "massive", "--comet")
     assert (code, "wmt23 is not among the tasks" in err) == (2, True)
     with monkeypatch.context() as patched:
         patched.setenv("XLT_BENCH_COMET", str(tmp_path / "nowhere"))
-        code, _, err = run_cli(monkeypatch, capsys, *argv, "wmt23", "--comet")
+        code, _, err = run_cli(*argv, "wmt23", "--comet")
         assert (code, "xlt-bench comet setup" in err) == (2, True)
     assert not run.exists()
     argv += ["wmt23", "--comet", "--comet-model", checkpoint]
     fake_comet.dies_after(0)
-    code, out, err = run_cli(monkeypatch, capsys, *argv)
+    code, out, err = run_cli(*argv)
     assert (code, "COMET stopped" in err, "bleu" in out) == (2, True, True)
     assert {row.metric for row in read_record(run).results.scores} >= {"bleu", "chrf"}
     fake_comet.dies_after(None)
-    code, out, _ = run_cli(monkeypatch, capsys, *argv)
+    code, out, _ = run_cli(*argv)
     assert (code, "comet" in out) == (0, True)
     assert set(read_record(run).signatures) >= {"de-en/comet", "en-de/comet"}
-    code, _, _ = run_cli(monkeypatch, capsys, "score", run, "--data-dir", "mini")
+    code, _, _ = run_cli("score", run, "--data-dir", "mini")
     assert code == 0
     # A record that is made again states what made the scores that are there.
     (run / "record.json").unlink()
-    code, _, _ = run_cli(monkeypatch, capsys, *argv[:-3])
+    code, _, _ = run_cli(*argv[:-3])
     assert code == 0
     assert set(read_record(run).signatures) >= {"de-en/comet", "en-de/comet"}
 

@@ -158,7 +158,7 @@ def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
         bench.trial(name, folder)
         bench.forks.run(command.words, folder, kill_at=draw.randint(writes // 4, writes + 1))
         files = [path for path in (folder / "disk").rglob("*") if finished(path)]
-    last = max(files, key=lambda path: path.stat().st_mtime_ns)
+    last = max(files, key=lambda path: (path.stat().st_mtime_ns, path))
     spoil = draw.choice((empty, cut, zeros, noise))
     last.write_bytes(spoil(last.read_bytes(), draw))
     done = bench.forks.run(command.words, folder)

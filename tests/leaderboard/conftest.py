@@ -98,6 +98,7 @@ ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
 ).split()
+HANG = 300  # seconds, after which the server will not come up, or stop, any more
 PATIENCE = 60_000  # milliseconds; a limit for hangs on a busy machine, never an expectation
 DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
 # Streamlit's page asks beneath its own address first and is told that there is nothing.
@@ -146,6 +147,20 @@ def small_address(board):
 
 @contextmanager
 def serving(folder):
+    # A port that was free may be another's before the server has it; the server ends then.
+    for _ in range(3):
+        server, url = start(folder)
+        try:
+            if not comes_up(server, url):
+                continue
+            yield url
+            return
+        finally:
+            stop(server)
+    pytest.fail((folder / "log").read_text())
+
+
+def start(folder):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -154,15 +169,27 @@ def serving(folder):
     environment = {**os.environ, "XLT_BENCH_DATA": str(MINI)}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    url = f"http://localhost:{port}"
+    return server, f"http://localhost:{port}"
+
+
+def comes_up(server, url):
+    """Whether the server answers, rather than ends or hangs."""
+    until = time.monotonic() + HANG
+    while not answers(f"{url}/_stcore/health"):
+        if server.poll() is not None or time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return server.poll() is None  # else it is another's that answers
+
+
+def stop(server):
+    server.terminate()
     try:
-        while not answers(f"{url}/_stcore/health"):
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield url
-    finally:
-        server.terminate()
+        server.wait(HANG)
+    except subprocess.TimeoutExpired:
+        server.kill()
         server.wait()
+        raise
 
 
 def answers(url):
@@ -190,12 +217,23 @@ def context():
 
 
 @pytest.fixture
-def tab(context, address):
-    """Opens pages; whatever a page complains of, or asks of another host, fails the test."""
-    tab = Tab(context.new_page(), address)
-    yield tab
-    tab.page.close()
-    assert tab.complaints == []
+def another(context, address):
+    """Makes tabs; whatever a page complains of, or asks of another host, fails the test."""
+    tabs = []
+
+    def make():
+        tabs.append(Tab(context.new_page(), address))
+        return tabs[-1]
+
+    yield make
+    for tab in tabs:
+        tab.page.close()
+        assert tab.complaints == []
+
+
+@pytest.fixture
+def tab(another):
+    return another()
 
 
 class Tab:
@@ -261,15 +299,9 @@ class Tab:
         )
 
     def drawn(self):
-        """The texts of all charts, sorted, for Vega keeps the marks that were there before.
-
-        It draws new data a bit later than the page, so this waits until nothing changes.
-        """
-        texts, before = self.page.locator("[data-testid=stVegaLiteChart] svg text"), None
-        while (now := texts.all_text_contents()) != before:
-            before = now
-            self.page.wait_for_timeout(500)
-        return sorted(now)
+        """The texts of all charts, sorted, for Vega keeps the marks that were there before."""
+        texts = self.page.locator("[data-testid=stVegaLiteChart] svg text")
+        return sorted(texts.all_text_contents())
 
     def fits(self):
         """Whether nothing on the page is wider than the window."""

@@ -19,6 +19,7 @@ from xlt_bench.store.build import connect
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
 PAGES = ["overview", "gains", "layers", "correlation", "compare", "submission", "how_to_submit"]
+HANG = 600  # seconds; a page that takes longer hangs
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def app(board, made_up_root, monkeypatch):
 
 
 def visit(page="overview", /, **params):
-    app = AppTest.from_file(APP, default_timeout=30)
+    app = AppTest.from_file(APP, default_timeout=HANG)
     if page != "overview":
         app.run()
         app.switch_page(f"views/{page}.py")
@@ -384,7 +385,7 @@ def test_downloads_hold_the_cells_and_no_formulas(monkeypatch):
 def test_no_other_page_may_frame_the_leaderboard(small_address):
     for path in ("/", "/gains", "/_stcore/health", "/nothing/here"):
         try:
-            answer = urllib.request.urlopen(small_address + path, timeout=30)
+            answer = urllib.request.urlopen(small_address + path, timeout=HANG)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:

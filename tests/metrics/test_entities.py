@@ -154,7 +154,7 @@ def labelled(pieces):
 pieces = st.lists(st.tuples(st.sampled_from([None, "PER", "ORG", "LOC"]), st.integers(1, 3)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(pieces, pieces), min_size=1, max_size=6))
 def test_f1_is_that_of_seqeval(sentences):
     gold_labels, predicted_labels, counts = [], [], []

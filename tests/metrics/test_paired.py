@@ -146,7 +146,7 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_holm_lies_between_raw_and_bonferroni(p_values):
     corrected = holm(p_values)

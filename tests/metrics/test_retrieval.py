@@ -105,7 +105,7 @@ vectors = st.integers(1, 4).flatmap(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(vectors, st.integers(1, 6))
 def test_any_small_vectors(pair, k):
     x, y = (np.array(side, dtype=np.float32) for side in pair)

@@ -104,7 +104,7 @@ def test_sets_of_other_sizes_are_resampled_independently():
     assert both.high - both.low == pytest.approx(np.hypot(*width) / 2, rel=0.15)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.just(True)), min_size=1, max_size=60))
 def test_interval_is_ordered_and_within_the_scale(rows):
     found = interval(np.array(rows, dtype=np.int64), percent, n_resamples=50)

@@ -60,7 +60,7 @@ words = st.lists(st.sampled_from(["a", "b", "c.", "de", "的", "ありがとう"
 segments = st.tuples(words.map(" ".join), words.map(" ".join))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(segments, min_size=1, max_size=5), st.sampled_from(["de", "ja", "zh"]))
 @example([("", "a")], "de")
 @example([("a", "")], "de")

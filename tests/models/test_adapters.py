@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import pytest
 import torch
@@ -30,13 +29,11 @@ def change_config(adapter, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
-def refuse(adapter, tiny_model, change, said, seconds=15):
-    """The adapter is refused in one short line before any weights are loaded, and soon."""
+def refuse(adapter, tiny_model, change, said):
+    """The adapter is refused in one short line before any weights are loaded."""
     change_config(adapter, change)
-    start = time.monotonic()
     with pytest.raises(InputError, match=said) as refused:
         check_adapter(find_adapter(str(adapter)), meta_model(str(tiny_model)), "tiny")
-    assert time.monotonic() - start < seconds
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 1000
 
@@ -144,9 +141,6 @@ def test_no_field_of_peft_that_names_other_files_is_new():
         ({"task_type": "a\n" * 5000}, "is for a a a"),
         ({"target_modules": "(("}, "regular expression .*is wrong"),
         ({"rank_pattern": {"((": 2}}, "regular expression .*is wrong"),
-        ({"target_modules": r"(([a-z._]|\w|\d)+)+!"}, "takes more than 2 seconds"),
-        ({"rank_pattern": {r"(([a-z._]|\w|\d)+)+!": 2}}, "takes more than 2 seconds"),
-        ({"exclude_modules": r"(([a-z._]|\w|\d)+)+!"}, "takes more than 2 seconds"),
         ({"rank_pattern": {f"a{i}": 2 for i in range(2000)}}, "2,000 entries"),
         ({"target_modules": [f"a{i}" for i in range(20_000)]}, "20,000 entries"),
         ({"trainable_token_indices": [10**9]}, "does not fit|lacks"),
@@ -171,9 +165,30 @@ def test_no_field_of_peft_that_names_other_files_is_new():
         ({"peft_type": "IA3", "feedforward_modules": "(("}, "is wrong"),
     ],
 )
-def test_a_configuration_that_would_stop_peft_late(adapter, tiny_model, change, said, monkeypatch):
-    monkeypatch.setattr(adapter_config, "_SECONDS", 2)
+def test_a_configuration_that_would_stop_peft_late(adapter, tiny_model, change, said):
     refuse(adapter, tiny_model, change, said)
+
+
+ENDLESS = r"(([a-z._]|\w|\d)+)+!"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"target_modules": ENDLESS}, {"rank_pattern": {ENDLESS: 2}}, {"exclude_modules": ENDLESS}],
+)
+@pytest.mark.parametrize("limit", ["_SECONDS", "_SECONDS_BY_THE_CLOCK"])
+def test_a_regular_expression_without_end(adapter, tiny_model, change, limit, monkeypatch):
+    monkeypatch.setattr(adapter_config, limit, 0.5)
+    refuse(adapter, tiny_model, change, "takes more than 0.5 seconds")
+
+
+def test_a_regular_expression_on_a_busy_machine(adapter, tiny_model, monkeypatch):
+    """Its interpreter starts late; that is not the pattern's time."""
+    monkeypatch.setattr(adapter_config, "_SECONDS", 0.5)
+    late = "import time; time.sleep(1)" + adapter_config._MATCHER
+    monkeypatch.setattr(adapter_config, "_MATCHER", late)
+    change_config(adapter, {"target_modules": r".*\.(q_proj|up_proj)"})
+    check_adapter(find_adapter(str(adapter)), meta_model(str(tiny_model)), "tiny")
 
 
 @pytest.mark.parametrize(

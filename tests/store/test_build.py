@@ -302,15 +302,12 @@ def test_a_reader_keeps_the_file_that_it_opened(board, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "submissions"]
 
 
-def test_what_is_wrong_is_left_out_in_one_line(board, tmp_path):
+def test_what_is_wrong_is_left_out_in_one_line(board, tmp_path, edit):
     submissions, _, ids = board
     folder = shutil.copytree(submissions, tmp_path / "submissions")
 
     def forge(name, file, change):
-        path = folder / ids[name] / file
-        value = json.loads(path.read_text())
-        change(value)
-        path.write_text(json.dumps(value))
+        edit(folder / ids[name] / file, change)
 
     forge("bare", "record.json", lambda r: r["results"]["scores"][0].update(value=99.5))
     forge("old", "record.json", lambda r: r["results"]["means"][0].update(value=99.5))

@@ -264,7 +264,7 @@ def change_tree(draw, folder, outside):
     elif kind == 1:
         moved = outside / "moved"
         shutil.rmtree(moved, ignore_errors=True)
-        part = draw.choice([p for p in folder.rglob("*") if p.is_dir()])
+        part = draw.choice(sorted(p for p in folder.rglob("*") if p.is_dir()))
         shutil.move(part, moved)
         part.symlink_to(moved)
     elif kind == 2:
@@ -295,7 +295,7 @@ def change_tree(draw, folder, outside):
         os.rename(folder, target)  # noqa: PTH104
         return Path(os.fsdecode(target))
     else:
-        part = draw.choice([p for p in folder.rglob("*") if p.is_dir()])
+        part = draw.choice(sorted(p for p in folder.rglob("*") if p.is_dir()))
         shutil.rmtree(part)
         part.write_text(SECRET)
     return folder
@@ -544,12 +544,6 @@ def test_one(fuzz):
     fuzz.one(int(os.environ["XLT_BENCH_FUZZ"]))
 
 
-def edit(path, change):
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
 def packed(text):
     return zstandard.compress(text.encode())
 
@@ -583,11 +577,12 @@ def written(name, text):
 
 
 def edited(change):
-    def attack(folder, root):
-        edit(folder / RECORD, change)
-        return folder
+    def text(path):
+        value = json.loads(path.read_text())
+        change(value)
+        return json.dumps(value)
 
-    return attack
+    return written(RECORD, text)
 
 
 def wide_table(folder, root):

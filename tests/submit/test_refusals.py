@@ -30,12 +30,6 @@ def submission(accepted, tmp_path):
     return shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
 
 
-def edit(path, change):
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
 def refusal(folder, root):
     report = check(folder, root)
     assert report.state == "refused"
@@ -60,13 +54,13 @@ def refusal(folder, root):
 )
 @pytest.mark.parametrize("data", [True, False])
 def test_forged_results_are_seen_with_and_without_the_test_sets(
-    change, message, data, submission, made_up_root
+    change, message, data, submission, made_up_root, edit
 ):
     edit(submission / "record.json", lambda record: change(record["results"]))
     assert message in refusal(submission, made_up_root if data else None)
 
 
-def test_scores_and_counts_forged_together(submission, made_up_root):
+def test_scores_and_counts_forged_together(submission, made_up_root, edit):
     """Only the test sets show it; without them it is not said to be checked."""
     path = submission / "counts.parquet"
     rows = pq.read_table(path).to_pylist()
@@ -215,14 +209,14 @@ def test_counts(change, message, submission):
         (lambda r: r["seconds"].update(all=float("nan")), "NaN is no number"),
     ],
 )
-def test_records(change, message, submission, made_up_root):
+def test_records(change, message, submission, made_up_root, edit):
     edit(submission / "record.json", change)
     found = refusal(submission, made_up_root)
     assert found.startswith("record.json")
     assert message in found
 
 
-def test_a_real_digest_with_another_number_of_items(submission):
+def test_a_real_digest_with_another_number_of_items(submission, edit):
     """What claims to be the real test set must have as many items, whether or not it is at hand."""
     from xlt_bench.submit.test_sets import pinned
 
@@ -327,7 +321,7 @@ def test_names_links_and_strangers(submission, made_up_root, tmp_path):
         assert "is no id" in refusal(submission.parent / odd, made_up_root)
 
 
-def test_another_name_for_the_same(submission, made_up_root):
+def test_another_name_for_the_same(submission, made_up_root, edit):
     other = submission.with_name("other-" + submission.name)
     shutil.copytree(submission, other)
     assert "id is not the folder's name" in refusal(other, made_up_root)
@@ -355,7 +349,7 @@ def test_folders(submission):
         folders([above / "packed.zip"])
 
 
-def test_a_forged_score(submission, made_up_root):
+def test_a_forged_score(submission, made_up_root, edit):
     def raise_first(record):
         record["results"]["scores"][0]["value"] += 5
 
@@ -363,7 +357,7 @@ def test_a_forged_score(submission, made_up_root):
     assert "massive de slot_f1: value is" in refusal(submission, made_up_root)
 
 
-def test_a_forged_mean_and_a_left_out_score(submission, made_up_root):
+def test_a_forged_mean_and_a_left_out_score(submission, made_up_root, edit):
     shutil.copytree(submission, submission.parent / "copy")
     edit(submission / "record.json", lambda r: r["results"]["means"][0].update(high=100.0))
     assert "high is 100.0" in refusal(submission, made_up_root)
@@ -385,7 +379,7 @@ def test_other_answers_than_those_that_were_counted(submission, made_up_root):
     assert "counts.parquet: massive de" in refusal(forged, made_up_root)
 
 
-def test_an_id_that_is_not_that_of_the_contents(submission, made_up_root):
+def test_an_id_that_is_not_that_of_the_contents(submission, made_up_root, edit):
     edit(submission / "submission.json", lambda s: s["contents"].update({"uner/da": "0" * 16}))
     assert "id does not belong to" in refusal(submission, made_up_root)
 
@@ -397,7 +391,7 @@ def test_answers_that_were_changed_after_the_packing(submission, made_up_root):
     assert "uner/da has the digest" in refusal(submission, made_up_root)
 
 
-def test_a_wrong_data_digest_and_an_unknown_version(submission, made_up_root):
+def test_a_wrong_data_digest_and_an_unknown_version(submission, made_up_root, edit):
     shutil.copytree(submission, submission.parent.parent / "spare" / submission.name)
     edit(submission / "record.json", lambda r: r["data_digests"].update({"massive/de": "f" * 16}))
     assert "data_digests: massive/de" in refusal(submission, made_up_root)
@@ -436,7 +430,9 @@ def test_links_and_strange_files_are_refused(submission, made_up_root, tmp_path)
         (lambda r: r["adapter"].update(alignment_languages=["x" * 10_000]), "unknown language"),
     ],
 )
-def test_records_that_would_break_the_store(change, message, submission, made_up_root, tmp_path):
+def test_records_that_would_break_the_store(
+    change, message, submission, made_up_root, tmp_path, edit
+):
     edit(submission / "record.json", change)
     assert message in refusal(submission, made_up_root)
     from xlt_bench.store.build import build
@@ -447,7 +443,7 @@ def test_records_that_would_break_the_store(change, message, submission, made_up
 
 
 def test_a_broken_neighbour_says_nothing_against_a_submission(
-    accepted, make_run, made_up_root, tmp_path
+    accepted, make_run, made_up_root, tmp_path, edit
 ):
     submission = shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
     later = "2026-02-02T00:00:00+00:00"

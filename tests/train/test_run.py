@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -28,6 +27,7 @@ RECIPE = {
     "alignment": {"data": "massive", "pairs": ["ru-en", "zh-en"]},
     "training": {"batch_size": 8, "micro_batch_size": 4, "epochs": 2, "eval_steps": 4},
 }
+Killed = Callable[..., dict[str, str]]  # a fixture of conftest.py
 
 
 @pytest.fixture
@@ -42,14 +42,16 @@ def _command(recipe: Path, model: Path, output: Path, *more: str) -> list[str]:
     return ["train", str(recipe), *options]
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-
-
-def _run(*words: str) -> subprocess.CompletedProcess[str]:
+def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    quiet = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     # A process that waits for another for ever is to fail.
     return subprocess.run(
-        words, env=_environment(), capture_output=True, text=True, check=False, timeout=900
+        words,
+        env=os.environ | quiet | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
 
 
@@ -60,24 +62,16 @@ def _losses(output: Path) -> list[dict[str, float]]:
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(
-    recipe_file: Path, tiny_model: Path, tmp_path: Path
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert _run(PROGRAM, *_command(recipe_file, tiny_model, whole)).returncode == 0
-    process = subprocess.Popen(
-        [PROGRAM, *_command(recipe_file, tiny_model, killed)], env=_environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    checkpoint = killed / "checkpoints" / "checkpoint-8" / "trainer_state.json"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    # The checkpoint that the kill cuts short is no place to go on from.
+    cut_short = killed_before("checkpoint-12/files.json")
+    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed), **cut_short)
+    assert done.returncode == -signal.SIGKILL
+    assert (killed / "checkpoints" / "checkpoint-12" / "adapter_model.safetensors").exists()
     assert not (killed / "adapter_model.safetensors").exists()
-    # A checkpoint that the kill cut short is no place to go on from.
-    broken = killed / "checkpoints" / "checkpoint-99"
-    broken.mkdir()
-    (broken / "adapter_model.safetensors").write_bytes(b"half")
 
     assert _run(PROGRAM, *_command(recipe_file, tiny_model, killed)).returncode == 0
     first, second = (load_file(f / "adapter_model.safetensors") for f in (whole, killed))
@@ -214,24 +208,16 @@ def test_each_process_keeps_its_share_of_the_base(tiny_model: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_killed_training_in_shares_goes_on_in_one_process(
-    recipe_file: Path, tiny_model: Path, tmp_path: Path
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     one = _command(recipe_file, tiny_model, whole, *NO_DROPOUT)
     assert _run(PROGRAM, *one).returncode == 0
     words = _command(recipe_file, tiny_model, killed, *NO_DROPOUT)
-    process = subprocess.Popen(
-        _launch(2, PROGRAM, *words, *SHARES), env=_environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    checkpoint = killed / "checkpoints" / "checkpoint-8" / "files.json"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.01)
-    parent = psutil.Process(process.pid)  # torchrun's processes lead groups of their own
-    for one in (*parent.children(recursive=True), parent):
-        one.kill()
-    process.wait()
-    assert checkpoint.exists()
+    first_process = killed_before("checkpoint-12/files.json")
+    done = _run(*_launch(2, PROGRAM, *words, *SHARES), **first_process)
+    assert done.returncode
+    assert (killed / "checkpoints" / "checkpoint-8" / "files.json").exists()
     assert not (killed / "adapter_model.safetensors").exists()
     assert _run(PROGRAM, *words).returncode == 0
     _same_losses(whole, killed)

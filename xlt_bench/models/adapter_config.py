@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,10 +71,12 @@ _EACH = {
 _NO_PATTERNS = {("ADALORA", "rank_pattern")}
 # A second adapter is matched against the modules of the first one too.
 _SUFFIXES = ("", ".base_layer", ".lora_magnitude_vector.adapter_0")
-_SECONDS = 5
+# Of the processor, so that a busy machine refuses no sound adapter; the clock only ends what hangs.
+_SECONDS, _SECONDS_BY_THE_CLOCK = 5, 60
 _MATCHER = """
-import json, re, sys
-patterns, names = json.load(sys.stdin)
+import json, re, signal, sys
+seconds, patterns, names = json.load(sys.stdin)
+signal.setitimer(signal.ITIMER_PROF, seconds)
 try:
     for method, pattern in patterns:
         match = getattr(re.compile(pattern), method)
@@ -224,17 +227,21 @@ def check_regexes(adapter: str, config: dict[str, Any], modules: Sequence[str]) 
         return
     names = [name + suffix for name in modules for suffix in _SUFFIXES]
     command = [sys.executable, "-I", "-S", "-c", _MATCHER]
-    given = json.dumps([patterns, names])
+    given = json.dumps([_SECONDS, patterns, names])
+    slow = "takes more than {} seconds to match; list the modules by name"
     try:
         done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=_SECONDS
+            command, input=given, capture_output=True, text=True, timeout=_SECONDS_BY_THE_CLOCK
         )
     except subprocess.TimeoutExpired:
-        why = f"takes more than {_SECONDS} seconds to match; list the modules by name"
+        why = slow.format(_SECONDS_BY_THE_CLOCK)
     else:
         if done.returncode == 0:
             return
-        why = f"is wrong: {one_line(done.stderr, 120)}"
+        if done.returncode == -signal.SIGPROF:
+            why = slow.format(_SECONDS)
+        else:
+            why = f"is wrong: {one_line(done.stderr, 120)}"
     raise InputError(
         f"adapter {adapter}: a regular expression in adapter_config.json (target_modules, "
         f"rank_pattern, ...) {why}"
