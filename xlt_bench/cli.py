@@ -38,6 +38,17 @@ def main() -> None:
     # SIGTERM comes from torchrun where another process died, and from a scheduler at its limit.
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _run()
+    except _Stopped as stopped:  # also while an error is said
+        errors.print("stopped; the same command goes on from here")
+        raise SystemExit(128 + stopped.number) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run() -> None:
+    try:
         _check_words(sys.argv[1:])
         app(standalone_mode=True)
     except InputError as error:
@@ -49,12 +60,6 @@ def main() -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
         hint = "; what is finished is kept, run it again after" if full else ""
         _fail(f"{error.strerror or error}{where}{hint}")
-    except _Stopped as stopped:
-        errors.print("stopped; the same command goes on from here")
-        raise SystemExit(128 + stopped.number) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Stopped(BaseException):
