@@ -113,7 +113,8 @@ def filters(task: str) -> tuple[dict[str, Any], str]:
         sort = choose("Sort by", list(SORTS), "sort", name=SORTS.__getitem__)
     given = {"task": task, "metric": metric, "base": base, "adapter": adapter, "recipe": recipe}
     given |= {"shown": shown, "words": like(text)}
-    return {**given, "by": "all" if task == "flores" else "transfer"}, sort
+    given["by"] = "all" if task == "flores" else "transfer"
+    return given, sort
 
 
 def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFrame:
