@@ -154,6 +154,15 @@ def test_damaged_neighbours_are_never_taken_for_neighbours(tmp_path: Path) -> No
     damage_is_said(path, read_layer, table)
 
 
+@pytest.mark.parametrize("read", [read_predictions, read_layer])
+def test_missing_answers_are_said_to_be_missing(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    path = tmp_path / "de"
+    with pytest.raises(InputError, match=f"{path} is missing; run the same evaluate command again"):
+        read(path)
+
+
 def test_damaged_states_are_never_taken_for_states(tmp_path: Path) -> None:
     path = tmp_path / "de.safetensors"
     layers = {"2": torch.arange(12.0).reshape(3, 4)}

@@ -71,13 +71,14 @@ def test_a_run_records_everything_and_score_repeats_it(
     assert out == record.results.model_dump_json(indent=1) + "\n"
 
 
-def test_a_forged_score_and_a_swapped_item_are_seen(root, tiny_model, tmp_path, run_cli):
+def test_a_forged_score_and_a_swapped_item_are_seen(root, tiny_model, tmp_path, run_cli, edit):
     run = tmp_path / "run"
     run_cli(*arguments(tiny_model, root, run))
-    path = run / "record.json"
-    record = json.loads(path.read_text())
-    record["results"]["scores"][0]["value"] = 99.0
-    path.write_text(json.dumps(record))
+
+    def forge(record):
+        record["results"]["scores"][0]["value"] = 99.0
+
+    edit(run / "record.json", forge)
     code, _, err = run_cli("score", run, "--data-dir", root)
     assert code == 1
     assert "states other scores" in err

@@ -92,8 +92,17 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     write_bytes(path, pack.compress("".join(lines).encode()))
 
 
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """A file of a run that should hold answers."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} is missing; run the same evaluate command again")
+    return InputError(
+        f"{path} is damaged ({error}); delete it and run the same evaluate command again"
+    )
+
+
 def read_predictions(path: Path) -> list[Prediction]:
-    """The answers of a unit. Raises InputError for a damaged file, naming it."""
+    """The answers of a unit. Raises InputError for a missing or damaged file, naming it."""
     try:
         frame = zstandard.ZstdDecompressor().decompressobj()
         text = frame.decompress(path.read_bytes()).decode("utf-8")
@@ -102,9 +111,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         rows = [json.loads(line) for line in text.split("\n") if line]
         return [Prediction(row["id"], row["hypothesis"], row["cut_off"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}); delete it and run the same evaluate command again"
-        ) from None
+        raise _unreadable(path, error) from None
 
 
 LAYER_SCHEMA = pa.schema(
@@ -136,7 +143,7 @@ def write_layer(path: Path, table: Table) -> None:
 
 
 def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
-    """A layer's answers. Raises InputError for a damaged file, naming it."""
+    """A layer's answers. Raises InputError for a missing or damaged file, naming it."""
     try:
         found = pq.read_table(path, page_checksum_verification=True)
         if not found.schema.equals(LAYER_SCHEMA):
@@ -144,9 +151,7 @@ def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
         rows = found.to_pylist()
         return {(row["source"], row["target"]): row["neighbours"] for row in rows}
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path} is damaged ({error}); delete it and run the same evaluate command again"
-        ) from None
+        raise _unreadable(path, error) from None
 
 
 def read_plan(run: Path) -> Plan:
