@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from xlt_bench.benchmarks import TEXT
+from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.compare import Comparison, compare_systems, load_system
 from xlt_bench.compare import System as Answers
 from xlt_bench.data.root import data_root
@@ -21,7 +22,6 @@ from xlt_bench.metrics.paired import ALPHA
 from xlt_bench.reproduce.steps import Project, Step, languages_of, task_of
 from xlt_bench.reproduce.tables import (
     BASE,
-    RETRIEVAL,
     Column,
     Curves,
     Panel,

@@ -18,6 +18,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.languages import Family, other_side, units
@@ -26,7 +27,6 @@ from xlt_bench.options import Options, load_items, plan_units, prepare
 from xlt_bench.reproduce.tables import (
     BASE,
     REPRODUCTIONS,
-    RETRIEVAL,
     Curves,
     Panel,
     Reproduction,

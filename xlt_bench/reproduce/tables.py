@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.languages import Family, units
 
-RETRIEVAL = "retrieval_accuracy"
 LLAMA, QWEN = "Llama 3", "Qwen 2.5"
 
 
