@@ -16,6 +16,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
+from peft import PeftModel
 from torch import Tensor
 
 from xlt_bench.benchmarks import flores
@@ -58,15 +59,30 @@ def as_requests(prompts: Sequence[str], **settings: Any) -> list[Instance]:
     ]
 
 
+def _tie_no_more(model: Any) -> None:
+    """Keep lm-eval from tying a PeftModel's weights: loading the base has done so.
+
+    Done again over an adapter, the trained copy of an embedding takes the place of the LM head
+    that it is not tied to, and an adapted head stops with a KeyError.
+    """
+    if isinstance(model, PeftModel):
+        model.tie_weights = lambda: None
+
+
 @register_model("xlt")
 class XltLM(HFLM):  # type: ignore[misc]
     """A causal model with or without adapters; answers generate_until and hidden_states."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _tie_no_more(kwargs.get("pretrained"))
         super().__init__(*args, **kwargs)
         self.batch_size_per_gpu: int | str
         self.truncated_prompts = 0
         self.bos_counts: set[int] = set()
+
+    def _create_model(self, *args: Any, **kwargs: Any) -> None:
+        super()._create_model(*args, **kwargs)
+        _tie_no_more(self._model)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
