@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from xlt_bench.models.adapters import change_norms
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
@@ -50,6 +50,51 @@ def test_short_sentences_share_a_batch_that_is_no_larger_than_that_of_the_longes
         assert size * tokens[0] <= 2 * 40 + 2
         del tokens[:size]
     assert tokens == []
+
+
+@pytest.mark.parametrize(
+    "beside_q",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj", "lm_head"], "ensure_weight_tying": True},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"modules_to_save": ["lm_head"]},
+        {"modules_to_save": ["embed_tokens"]},
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+        {"trainable_token_indices": [70, 71]},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*tie")
+@torch.no_grad()
+def test_an_adapter_of_tied_weights_answers_as_peft_has_it(tiny_model, tmp_path, beside_q):
+    """lm-eval ties again what the adapter has changed: a KeyError, or another model's answers."""
+
+    def tied():
+        torch.manual_seed(0)
+        shape = AutoConfig.from_pretrained(tiny_model, tie_word_embeddings=True)
+        model = AutoModelForCausalLM.from_config(shape).eval()
+        assert model.lm_head.weight is model.model.embed_tokens.weight
+        return model
+
+    config = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": ["q_proj"]} | beside_q)
+    trained = get_peft_model(tied(), config)
+    for weight in trained.parameters():
+        if weight.requires_grad:
+            weight.add_(0.1 * torch.randn_like(weight))
+    trained.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = torch.tensor([encode_prompt(tokenizer, "Wo bist du?")])
+    expected = trained.eval()(ids).logits
+
+    lm = XltLM(
+        pretrained=PeftModel.from_pretrained(tied(), tmp_path), tokenizer=tokenizer, batch_size=1
+    )
+    torch.testing.assert_close(lm.model(ids).logits, expected)
+    assert not torch.allclose(tied()(ids).logits, expected, atol=0.1)
+    greedy = trained.generate(ids, max_new_tokens=5, do_sample=False)[0, ids.shape[1] :]
+    text = tokenizer.decode(greedy, skip_special_tokens=True)
+    assert lm.generate(["Wo bist du?"], 5)[0].text == text
 
 
 def test_llama3_template_has_line_breaks_and_no_bos(base, tiny_model):
