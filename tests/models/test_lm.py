@@ -52,6 +52,14 @@ def test_short_sentences_share_a_batch_that_is_no_larger_than_that_of_the_longes
     assert tokens == []
 
 
+def _tied(tiny_model):
+    torch.manual_seed(0)
+    shape = AutoConfig.from_pretrained(tiny_model, tie_word_embeddings=True)
+    model = AutoModelForCausalLM.from_config(shape).eval()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    return model
+
+
 @pytest.mark.parametrize(
     "beside_q",
     [
@@ -70,15 +78,8 @@ def test_short_sentences_share_a_batch_that_is_no_larger_than_that_of_the_longes
 def test_an_adapter_of_tied_weights_answers_as_peft_has_it(tiny_model, tmp_path, beside_q):
     """lm-eval ties again what the adapter has changed: a KeyError, or another model's answers."""
 
-    def tied():
-        torch.manual_seed(0)
-        shape = AutoConfig.from_pretrained(tiny_model, tie_word_embeddings=True)
-        model = AutoModelForCausalLM.from_config(shape).eval()
-        assert model.lm_head.weight is model.model.embed_tokens.weight
-        return model
-
     config = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": ["q_proj"]} | beside_q)
-    trained = get_peft_model(tied(), config)
+    trained = get_peft_model(_tied(tiny_model), config)
     for weight in trained.parameters():
         if weight.requires_grad:
             weight.add_(0.1 * torch.randn_like(weight))
@@ -87,14 +88,34 @@ def test_an_adapter_of_tied_weights_answers_as_peft_has_it(tiny_model, tmp_path,
     ids = torch.tensor([encode_prompt(tokenizer, "Wo bist du?")])
     expected = trained.eval()(ids).logits
 
-    lm = XltLM(
-        pretrained=PeftModel.from_pretrained(tied(), tmp_path), tokenizer=tokenizer, batch_size=1
-    )
+    adapted = PeftModel.from_pretrained(_tied(tiny_model), tmp_path)
+    lm = XltLM(pretrained=adapted, tokenizer=tokenizer, batch_size=1)
     torch.testing.assert_close(lm.model(ids).logits, expected)
-    assert not torch.allclose(tied()(ids).logits, expected, atol=0.1)
+    assert not torch.allclose(_tied(tiny_model)(ids).logits, expected, atol=0.1)
     greedy = trained.generate(ids, max_new_tokens=5, do_sample=False)[0, ids.shape[1] :]
     text = tokenizer.decode(greedy, skip_special_tokens=True)
     assert lm.generate(["Wo bist du?"], 5)[0].text == text
+
+
+@pytest.mark.filterwarnings("ignore:.*tie")
+@torch.no_grad()
+def test_an_adapted_head_that_lm_eval_loads_by_name(tiny_model, tmp_path):
+    _tied(tiny_model).save_pretrained(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.save_pretrained(tmp_path / "base")
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["lm_head"])
+    trained = get_peft_model(_tied(tiny_model), config)
+    trained.base_model.model.lm_head.lora_B["default"].weight.add_(0.1)
+    trained.save_pretrained(tmp_path / "adapter")
+    ids = torch.tensor([encode_prompt(tokenizer, "Wo bist du?")])
+    lm = XltLM(
+        pretrained=str(tmp_path / "base"),
+        peft=str(tmp_path / "adapter"),
+        dtype="float32",
+        device="cpu",
+        batch_size=1,
+    )
+    torch.testing.assert_close(lm.model(ids).logits, trained.eval()(ids).logits)
 
 
 def test_llama3_template_has_line_breaks_and_no_bos(base, tiny_model):
