@@ -16,7 +16,6 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from peft import PeftModel
 from torch import Tensor
 
 from xlt_bench.benchmarks import flores
@@ -65,7 +64,7 @@ def _tie_no_more(model: Any) -> None:
     Done again over an adapter, the trained copy of an embedding takes the place of the LM head
     that it is not tied to, and an adapted head stops with a KeyError.
     """
-    if isinstance(model, PeftModel):
+    if base_model(model) is not model:
         model.tie_weights = lambda: None
 
 
@@ -73,9 +72,9 @@ def _tie_no_more(model: Any) -> None:
 class XltLM(HFLM):  # type: ignore[misc]
     """A causal model with or without adapters; answers generate_until and hidden_states."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _tie_no_more(kwargs.get("pretrained"))
-        super().__init__(*args, **kwargs)
+    def __init__(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
+        _tie_no_more(pretrained)
+        super().__init__(pretrained, *args, **kwargs)
         self.batch_size_per_gpu: int | str
         self.truncated_prompts = 0
         self.bos_counts: set[int] = set()
