@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import links
 import queries
 import streamlit as st
+import widgets
 
 PAGES = {
     "overview": "Overview",
@@ -49,7 +49,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     st.title(page.title)
     corner = st.empty()
 queries.ensure()
-links.start()
+widgets.start()
 st.session_state["version"] = queries.version()
 watch()
 try:
@@ -58,4 +58,4 @@ try:
 finally:
     # Also for a page that ends early, with an empty state.
     with corner.popover("Link to this view"):
-        st.code(links.link(), language=None, wrap_lines=True)
+        st.code(widgets.link(), language=None, wrap_lines=True)

@@ -27,15 +27,14 @@ from side_by_side import (
 )
 from torch import Tensor
 
-from xlt_bench.benchmarks import flores
 from xlt_bench.data.root import data_root
-from xlt_bench.models.blocks import count_layers, pooled_layers, without_head
-from xlt_bench.objectives.contrastive import contrastive_loss
-from xlt_bench.pooling import mean_pool
-from xlt_bench.train.pairs import Pair
-from xlt_bench.train.plan import Batch, alignment_batch
-from xlt_bench.train.recipe import Alignment
-from xlt_bench.train.trainer import alignment_loss
+from xlt_bench.models.hidden_states import count_layers, mean_pool, pooled_layers, without_head
+from xlt_bench.tasks import retrieval as flores
+from xlt_bench.training.batches import Batch, alignment_batch
+from xlt_bench.training.objectives.contrastive import contrastive_loss
+from xlt_bench.training.pairs import Pair
+from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.trainer import alignment_loss
 
 GOAL = 0.55
 

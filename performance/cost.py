@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 
 from xlt_bench.data import flores
 from xlt_bench.data.root import data_root
+from xlt_bench.evaluation.config import Options, load_items, plan_units
 from xlt_bench.languages import language
-from xlt_bench.options import Options, load_items, plan_units
 
 BYTES_A_WEIGHT = 2
 """bfloat16."""

@@ -17,13 +17,13 @@ from contextlib import nullcontext
 import torch
 from side_by_side import run
 
-from xlt_bench.benchmarks import massive
 from xlt_bench.data.root import data_root
 from xlt_bench.models.adapters import attach, find_adapter
 from xlt_bench.models.chat import encode_prompt
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import choose_device, load_base
 from xlt_bench.models.merged import merged
+from xlt_bench.tasks import massive
 
 
 def answers_of(lm: XltLM, prompts: list[str], batch: int, threads: int) -> list[str]:

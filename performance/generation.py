@@ -29,14 +29,14 @@ from side_by_side import parser, random_model, run, verdict
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from xlt_bench.benchmarks import massive
-from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import data_root
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.generation import ordinary
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import DTYPES, choose_device, load_base
 from xlt_bench.models.merged import merged
+from xlt_bench.tasks import massive
+from xlt_bench.tasks.base import Item
 
 GOAL = 3.0
 _WIDE = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 8}

@@ -24,11 +24,11 @@ from side_by_side import (
     with_lora,
 )
 
-from xlt_bench.benchmarks import massive
 from xlt_bench.data.root import data_root
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.generation import answers
 from xlt_bench.models.merged import merged
+from xlt_bench.tasks import massive
 
 GOAL = 1.03
 

@@ -24,8 +24,8 @@ import torch
 from side_by_side import by_turns, median_ratio, verdict
 from torch import Tensor
 
-from xlt_bench.benchmarks import flores
 from xlt_bench.metrics.retrieval import K, normalise
+from xlt_bench.tasks import retrieval as flores
 
 try:
     import faiss

@@ -23,13 +23,13 @@ from sacrebleu.metrics import BLEU, CHRF
 from seqeval.metrics import f1_score
 from side_by_side import run, verdict
 
-from xlt_bench.benchmarks import massive, wmt23
-from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import units
 from xlt_bench.metrics.significance import N_RESAMPLES, SEED, interval, resample_sums
 from xlt_bench.metrics.slots import bio, gold_labels, parse, place
 from xlt_bench.metrics.translation import SCORES, segment_counts
+from xlt_bench.tasks import massive, wmt23
+from xlt_bench.tasks.base import Item
 
 GOAL = 10.0
 

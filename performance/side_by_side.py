@@ -18,8 +18,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from xlt_bench.embedded import shipped
 from xlt_bench.errors import InputError
+from xlt_bench.models.embedded import shipped
 from xlt_bench.models.load import DTYPES, choose_device, load_base
 
 Seconds = dict[str, list[float]]

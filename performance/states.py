@@ -24,13 +24,12 @@ import torch
 from side_by_side import by_turns, median_ratio, model_and_tokenizer, parser, run, verdict
 from torch import Tensor
 
-from xlt_bench.benchmarks import flores
 from xlt_bench.data.root import data_root
 from xlt_bench.metrics.retrieval import even_layers
-from xlt_bench.models.blocks import lengths_mask, pad_right
 from xlt_bench.models.chat import encode_sentence
+from xlt_bench.models.hidden_states import lengths_mask, mean_pool, pad_right
 from xlt_bench.models.lm import XltLM
-from xlt_bench.pooling import mean_pool
+from xlt_bench.tasks import retrieval as flores
 
 GOAL, MEMORY_GOAL = 2.0, 0.5
 VOCABULARY = 128_256

@@ -27,9 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from xlt_bench.evaluation.score import is_aligned, members, score_function
 from xlt_bench.languages import FAMILIES, Family, units
 from xlt_bench.metrics.translation import metrics_of
-from xlt_bench.record import (
+from xlt_bench.results.record import (
     AdapterRecord,
     LayerAccuracy,
     Mean,
@@ -39,11 +40,11 @@ from xlt_bench.record import (
     Score,
     Scores,
 )
-from xlt_bench.runs import write_layer
-from xlt_bench.scoring import is_aligned, members, score_function, task_version
-from xlt_bench.submit.counts import Tasks, metrics, width, write_counts
-from xlt_bench.submit.package import Submission, answer_files, submission_id
-from xlt_bench.submit.test_sets import pinned
+from xlt_bench.results.run_folder import write_layer
+from xlt_bench.submissions.counts import Tasks, metrics, width, write_counts
+from xlt_bench.submissions.schema import Submission, answer_files, submission_id
+from xlt_bench.tasks import task_version
+from xlt_bench.tasks.pinned import pinned
 
 LAYERS = list(range(2, 33, 2))
 PLANNED: dict[Family, list[str]] = {task: list(units(task)) for task in FAMILIES}

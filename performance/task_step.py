@@ -23,12 +23,12 @@ from side_by_side import (
     with_lora,
 )
 
-from xlt_bench.benchmarks import massive
 from xlt_bench.data.root import data_root
 from xlt_bench.models.chat import set_chat_template
-from xlt_bench.train.examples import encode_items
-from xlt_bench.train.plan import task_batch
-from xlt_bench.train.trainer import task_loss
+from xlt_bench.tasks import massive
+from xlt_bench.training.batches import task_batch
+from xlt_bench.training.dataset import encode_items
+from xlt_bench.training.trainer import task_loss
 
 GOAL = 1.5
 MAX_TOKENS = 1024

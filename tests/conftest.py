@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from xlt_bench.record import Plan, Record
+    from xlt_bench.results.record import Plan, Record
 
 # The same examples in every run, and nothing timed, for the machine may be busy.
 settings.register_profile(
@@ -132,7 +132,7 @@ def run_cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: its exit code, its output, its errors."""
-    from xlt_bench import cli
+    from xlt_bench.cli.main import main as cli
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, words)])
@@ -190,17 +190,17 @@ def write_answers(
     folder: Path, root: Path, plan: "Plan", right: float, seed: int
 ) -> dict[str, str]:
     """Answers to all that is planned, this share of them right; the digests of the items."""
-    from xlt_bench.benchmarks import TEXT
     from xlt_bench.data import flores
     from xlt_bench.data.root import content_digest
     from xlt_bench.languages import language
-    from xlt_bench.runs import (
+    from xlt_bench.results.run_folder import (
         Prediction,
         layer_path,
         predictions_path,
         write_layer,
         write_predictions,
     )
+    from xlt_bench.tasks import TEXT
 
     draw, digests = random.Random(seed), {}
     for task, names in plan.units.items():
@@ -234,8 +234,8 @@ def made_up_plan(
     layers: list[int],
 ) -> "Plan":
     """The plan that the answers belong to; digests of weights are made of the names."""
-    from xlt_bench.record import Plan
-    from xlt_bench.scoring import task_version
+    from xlt_bench.results.record import Plan
+    from xlt_bench.tasks import task_version
 
     return Plan(
         model=model,
@@ -257,8 +257,8 @@ def made_up_record(
     folder: Path, root: Path, plan: "Plan", digests: dict[str, str], created: str, **trained: Any
 ) -> "Record":
     """The record of a finished run with this plan, its scores from its answers."""
-    from xlt_bench.record import AdapterRecord, ModelRecord, Record
-    from xlt_bench.scoring import score_run
+    from xlt_bench.evaluation.score import score_run
+    from xlt_bench.results.record import AdapterRecord, ModelRecord, Record
 
     proof = plan.adapter and AdapterRecord(
         name=plan.adapter,
@@ -304,7 +304,7 @@ def made_up_record(
 @pytest.fixture(scope="session")
 def make_run(made_up_root: Path) -> Callable[..., Path]:
     """Writes finished runs on the made-up data (or `root`), partly right by a seed, no model."""
-    from xlt_bench.runs import write_json
+    from xlt_bench.results.run_folder import write_json
 
     every = {
         "massive": ["de", "sw"],

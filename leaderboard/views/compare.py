@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import selectors
+
 import pandas as pd
-import pick
 import streamlit as st
-from links import choose, footer, nothing, page_number, short
 from queries import Version, ask, one, submissions, version
+from widgets import choose, footer, nothing, page_number, short
 
 from xlt_bench.errors import InputError
-from xlt_bench.store.live import answers
+from xlt_bench.store.on_demand import answers
 
 ROWS = 10
 LONGEST = 2_000  # characters of an answer that are shown; the download has it whole
@@ -94,13 +95,13 @@ def directions(task: str, unit: str, script: str) -> tuple[bool, bool]:
 
 
 st.html(_STYLE)
-task = pick.task("flores")
+task = selectors.task("flores")
 first, second = st.columns(2)
 with first:
-    system, name = pick.system("First system", task=task)
+    system, name = selectors.system("First system", task=task)
 known = one(_BASELINE, {"id": system})
 with second:
-    other, other_name = pick.system(
+    other, other_name = selectors.system(
         "Second system",
         "baseline",
         default=known["id"] if known else None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import selectors
 from typing import Any
 
 import charts
-import pick
 import streamlit as st
-from links import choose, figures, footer, nothing
 from queries import ask, describe, one
+from widgets import choose, figures, footer, nothing
 
 SPLITS = {"transfer": "transfer languages", "all": "all languages"}
 RETRIEVAL = ("own, even layers", "own, middle layer", "bare model, middle layer")
@@ -42,10 +42,10 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-task = pick.task("flores")
+task = selectors.task("flores")
 left, middle, right = st.columns([2, 1, 1])
 with left:
-    system, name = pick.system("System", task=task)
+    system, name = selectors.system("System", task=task)
 with middle:
     retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
 with right:

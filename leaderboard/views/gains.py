@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import selectors
+
 import charts
 import pandas as pd
-import pick
 import streamlit as st
-from links import ROWS, choose, figures, footer, nothing, page_number, short
 from queries import Version, ask, describe, one, submissions, unit_labels, version
+from widgets import ROWS, choose, figures, footer, nothing, page_number, short
 
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.paired import ALPHA
-from xlt_bench.store.live import paired_gains
+from xlt_bench.store.on_demand import paired_gains
 
 COLOURS = {
     "group": "setting",
@@ -108,7 +109,7 @@ def heat(task: str, base: str) -> None:
     st.subheader("All systems of this base model")
     page = page_number(int(total["total"].iloc[0]))
     systems = ask(_SYSTEMS, {**given, "most": ROWS, "skip": (page - 1) * ROWS})
-    names = pick.labels(systems["id"], systems["name"])
+    names = selectors.labels(systems["id"], systems["name"])
     frame = ask(_HEAT, {"task": task, "ids": list(names)})
     units = ask(_LANGUAGES, {"task": task})
     frame = frame.merge(units[["unit", "language_name"]], on="unit")
@@ -123,10 +124,10 @@ def heat(task: str, base: str) -> None:
     footer(f"gains-systems-{task}", caption, frame.drop(columns=["label"]))
 
 
-task = pick.task()
+task = selectors.task()
 left, middle, right = st.columns([2, 2, 1])
 with left:
-    system, name = pick.system("System", task=task)
+    system, name = selectors.system("System", task=task)
 facts = one(
     "SELECT s.base_model, b.id AS baseline FROM submissions s "
     "LEFT JOIN submissions b ON b.number = s.baseline WHERE s.id = $id",
@@ -134,7 +135,7 @@ facts = one(
 )
 assert facts is not None  # a picker offers what is there
 with middle:
-    baseline, baseline_name = pick.system(
+    baseline, baseline_name = selectors.system(
         "Baseline",
         "baseline",
         default=facts["baseline"],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import selectors
+
 import charts
 import pandas as pd
-import pick
 import streamlit as st
-from links import SUBMIT, choose, footer, nothing, several
 from queries import ask
+from widgets import SUBMIT, choose, footer, nothing, several
 
 _CURVES = (
     "SELECT submission, layer, value, low, high FROM layer_curves WHERE submission = ANY($ids)"
@@ -68,7 +69,7 @@ languages = ask(
     "WHERE u.task = 'flores'"
 )
 titles = dict(zip(languages["unit"], languages["name"], strict=True))
-names = pick.systems("Systems", "systems", len(charts.DASHES), task="flores")
+names = selectors.systems("Systems", "systems", len(charts.DASHES), task="flores")
 left, right = st.columns(2)
 with left:
     source = several("Queries in", list(titles), "from", name=titles.__getitem__, placeholder="all")

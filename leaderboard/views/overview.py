@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import selectors
 from typing import Any
 
 import charts
 import pandas as pd
-import pick
 import streamlit as st
-from links import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
 from queries import ask, describe, like, metrics
+from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
 
 SORTS = {
     "score": "the ranking score",
@@ -160,7 +160,7 @@ def interval(ends: Any) -> str:
 
 def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
     """The languages of the row that is open."""
-    names = pick.labels(frame["submission"], frame["name"])
+    names = selectors.labels(frame["submission"], frame["name"])
     chosen = choose(
         "Open the languages of", ["", *names], "open", name=lambda o: names.get(o, "none")
     )
@@ -247,6 +247,6 @@ def published(task: str) -> None:
     )
 
 
-task = pick.task()
+task = selectors.task()
 systems(task)
 published(task)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import selectors
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pick
 import streamlit as st
-from links import choose, footer, short
 from queries import TASKS, ask, one, submissions
+from widgets import choose, footer, short
 
 _FACTS = """
 SELECT s.* EXCLUDE (number, bare, baseline, superseded_by), b.id AS compared_with,
@@ -80,7 +80,7 @@ def files(folder: Path) -> None:
     )
 
 
-chosen, name = pick.system("Submission", "system")
+chosen, name = selectors.system("Submission", "system")
 row = one(_FACTS, {"id": chosen})
 assert row is not None  # a picker offers what is there
 st.text(name)

@@ -16,7 +16,7 @@ import xlt_bench
 from xlt_bench.store.build import connect
 from xlt_bench.store.export import VIEWS
 
-MINI = Path(xlt_bench.__file__).parent / "mini"
+MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
 OUTPUT = "disk"  # the folder below a trial's own that is written to; a small disk may be mounted
 RECIPE = {
     "title": "A small training",

@@ -26,8 +26,8 @@ from typing import Any
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 MODULES = (
-    "transformers.models.llama.modeling_llama peft xlt_bench.evaluate xlt_bench.train.run "
-    "xlt_bench.submit.packing xlt_bench.store.build xlt_bench.join"
+    "transformers.models.llama.modeling_llama peft xlt_bench.evaluation.run xlt_bench.training.run "
+    "xlt_bench.submissions.create xlt_bench.store.build xlt_bench.evaluation.join"
 ).split()
 LONGEST = 600  # seconds; then something hangs
 
@@ -113,7 +113,7 @@ if __name__ == "__main__":
         import_module(name)
     import torch
 
-    from xlt_bench import cli
+    from xlt_bench.cli.main import main as cli
 
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from xlt_bench.beside import is_part
+from xlt_bench.results.atomic_write import is_part
 
 NAMES = ["evaluate", "train", "submit", "leaderboard build", "join"]
 # How often the long form kills each: the longer a command runs, the more there is to lose.

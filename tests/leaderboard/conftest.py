@@ -18,7 +18,7 @@ import pytest
 from xlt_bench.data.root import MINI
 from xlt_bench.languages import units
 from xlt_bench.store.build import build
-from xlt_bench.submit.packing import About, submit
+from xlt_bench.submissions.create import About, submit
 
 # The made-up runs have two languages of slot filling; more of them, for splits and for r.
 MORE = """

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from xlt_bench.record import Record
+from xlt_bench.results.record import Record
 from xlt_bench.store.build import connect
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
@@ -370,15 +370,15 @@ def test_an_empty_leaderboard_says_what_to_do(tmp_path, monkeypatch):
 
 def test_downloads_hold_the_cells_and_no_formulas(monkeypatch):
     monkeypatch.syspath_prepend(str(APP.parent))
-    import links
+    import widgets
 
     frame = pd.DataFrame(
         {"text": ["=1+1", "plain", None], "x": [-1.5, 2.0, 3.0], "l": [["a"], [], []]}
     )
-    back = pd.read_csv(io.BytesIO(links.csv(frame)))
+    back = pd.read_csv(io.BytesIO(widgets.csv(frame)))
     assert back["text"].tolist()[:2] == ["'=1+1", "plain"]
     assert back["x"].tolist() == [-1.5, 2.0, 3.0]
-    same = pd.read_parquet(io.BytesIO(links.parquet(frame)))
+    same = pd.read_parquet(io.BytesIO(widgets.parquet(frame)))
     assert same["text"].tolist()[:2] == ["=1+1", "plain"]
 
 

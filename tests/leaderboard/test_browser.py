@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from xlt_bench.store.build import connect
-from xlt_bench.submit.packing import About, submit
+from xlt_bench.submissions.create import About, submit
 
 expect = pytest.importorskip("playwright.sync_api").expect
 PROGRAM = Path(sys.executable).with_name("xlt-bench")

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 
-from xlt_bench.benchmarks import massive
 from xlt_bench.languages import language, units
 from xlt_bench.metrics import slots
 from xlt_bench.metrics.entities import f1
+from xlt_bench.tasks import massive
 
 # DESIGN's ceilings of gold answers, under `slot_f1` and `slot_f1_midalign`, where below the rule.
 CEILINGS = {"ja": (99.96, 97.23), "zh": (99.89, 99.59)}

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xlt_bench.errors import InputError
+from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.models import adapter_config
 from xlt_bench.models.adapters import (
     alignment_languages,
@@ -16,7 +17,6 @@ from xlt_bench.models.adapters import (
     find_adapter,
 )
 from xlt_bench.models.load import meta_model
-from xlt_bench.options import Options, run_folder
 
 
 @pytest.fixture

@@ -21,18 +21,18 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from xlt_bench.benchmarks import TEXT
-from xlt_bench.benchmarks.base import Item
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
-from xlt_bench.evaluate import evaluate
+from xlt_bench.evaluation.config import Options, check, prepare
+from xlt_bench.evaluation.run import evaluate
+from xlt_bench.evaluation.score import text_units
 from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.load import load_base
-from xlt_bench.options import Options, check, prepare
-from xlt_bench.record import Record
-from xlt_bench.runs import predictions_path, read_plan, read_predictions
-from xlt_bench.scoring import text_units
+from xlt_bench.results.record import Record
+from xlt_bench.results.run_folder import predictions_path, read_plan, read_predictions
+from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.base import Item
 
 
 def options(output: Path, **more: Any) -> Options:

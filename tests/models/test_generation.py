@@ -16,9 +16,10 @@ from transformers import (
     Qwen2Config,
 )
 
-from xlt_bench.models import cache, generation
-from xlt_bench.models.cache import keeps_every_slot
+from xlt_bench.models import generation
+from xlt_bench.models import kv_cache as cache
 from xlt_bench.models.generation import answers, shared_prefix
+from xlt_bench.models.kv_cache import keeps_every_slot
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import load_base
 

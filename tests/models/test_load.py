@@ -9,10 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from xlt_bench.cli import app
+from xlt_bench.cli.main import app
 from xlt_bench.errors import InputError
+from xlt_bench.evaluation.build_record import hf_system
 from xlt_bench.models.load import load_base, meta_model
-from xlt_bench.provenance import hf_system
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from xlt_bench.cli import app
+from xlt_bench.cli.main import app
 from xlt_bench.errors import InputError
 from xlt_bench.reproduce.steps import Project, Settings, Step
 from xlt_bench.reproduce.tables import System

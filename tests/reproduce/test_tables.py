@@ -11,8 +11,8 @@ from xlt_bench.errors import InputError
 from xlt_bench.reproduce import report
 from xlt_bench.reproduce.steps import Project, Settings, Step, languages_of, reproduction, steps
 from xlt_bench.reproduce.tables import BASE, REPRODUCTIONS, Panel, System
-from xlt_bench.tables import render
-from xlt_bench.train.recipe import names
+from xlt_bench.results.tables import render
+from xlt_bench.training.recipe import names
 
 CSV = Path(report.__file__).parents[1] / "store" / "published.csv"
 _KEY = ("task", "model", "row", "split", "unit", "metric")

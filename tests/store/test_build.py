@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from xlt_bench.errors import InputError
-from xlt_bench.record import Record
+from xlt_bench.results.record import Record
 from xlt_bench.store.build import build, connect
 from xlt_bench.store.export import VIEWS, export, page
-from xlt_bench.submit.packing import About, submit
+from xlt_bench.submissions.create import About, submit
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_points_of_figure_1b_take_the_bare_models_middle_layer(board, store):
 
 
 def test_significance_is_that_of_compare(board, store, made_up_root):
-    from xlt_bench.compare import compare_systems, load_system
+    from xlt_bench.submissions.compare import compare_systems, load_system
 
     submissions, _, ids = board
     systems = [load_system(ids[name], submissions, made_up_root) for name in ("new", "bare")]
@@ -394,7 +394,7 @@ def test_the_page_shows_means_with_intervals(board, store):
 
 def test_the_store_imports_no_torch():
     code = (
-        "import sys, xlt_bench.store.build, xlt_bench.store.export, xlt_bench.compare\n"
+        "import sys, xlt_bench.store.build, xlt_bench.store.export, xlt_bench.submissions.compare\n"
         "heavy = {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from xlt_bench.store.build import build, connect
-from xlt_bench.submit.checking import check, folders
+from xlt_bench.submissions.rescore import check, folders
 
 # One process that has imported everything forks the others: what is tested is not importing.
 SCRIPT = """
@@ -15,7 +15,7 @@ import json, multiprocessing, sys, time
 from pathlib import Path
 from xlt_bench.errors import InputError
 from xlt_bench.store.build import build, connect
-from xlt_bench.submit.packing import About, submit
+from xlt_bench.submissions.create import About, submit
 
 runs, submissions, db, root = map(Path, sys.argv[1:5])
 submitters, builders, readers = map(int, sys.argv[5:8])

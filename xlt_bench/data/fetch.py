@@ -32,7 +32,7 @@ from xlt_bench.data.catalog import Dataset, File, catalog
 from xlt_bench.data.download import Report, Resumable
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.runs import file_digest
+from xlt_bench.results.run_folder import file_digest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xlt_bench.data import digests
 from xlt_bench.data.catalog import catalog
-from xlt_bench.runs import file_digest, write_bytes
+from xlt_bench.results.run_folder import file_digest, write_bytes
 
 # Their files at hand are the publishers' own, byte for byte. The rest of MASSIVE is rebuilt, and of
 # FLORES there is only a mirror: content digests alone cover those.

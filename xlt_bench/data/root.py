@@ -20,7 +20,7 @@ class MissingFileError(InputError):
 
 
 # A few hand-written rows of everything, in the publishers' layouts.
-MINI = Path(__file__).resolve().parents[1] / "mini"
+MINI = Path(__file__).resolve().with_name("mini")
 
 
 def data_root(data_dir: str | Path | None = None) -> Path:

@@ -6,7 +6,7 @@ so that the bootstrap can score a thousand resamples at once. Tests hold it equa
 
 The paper (Section 4) scores Japanese with ja-mecab and Chinese with zh; the authors' code
 (github dannigt/mid-align) used 13a everywhere. Both are computed for the two: `bleu`, `bleu_13a`.
-COMET needs an environment of its own: see xlt_bench.comet.
+COMET needs an environment of its own: see xlt_bench.evaluation.comet.
 """
 
 from __future__ import annotations

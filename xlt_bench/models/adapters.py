@@ -15,11 +15,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from xlt_bench.embedded import shipped
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import language
 from xlt_bench.models.adapter_config import check_config, check_regexes
-from xlt_bench.runs import file_digest, write_bytes
+from xlt_bench.models.embedded import shipped
+from xlt_bench.results.run_folder import file_digest, write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # huggingface_hub's own rule, which takes a tenth of a second to import.

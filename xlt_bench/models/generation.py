@@ -23,8 +23,8 @@ from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 from transformers.cache_utils import Cache
 
-from xlt_bench.models.blocks import base_model
-from xlt_bench.models.cache import BufferedLayer, closed_up, keeps_every_slot
+from xlt_bench.models.hidden_states import base_model
+from xlt_bench.models.kv_cache import BufferedLayer, closed_up, keeps_every_slot
 
 Rows = Sequence[list[int]]
 Answer = tuple[int, list[int]]

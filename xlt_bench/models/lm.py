@@ -18,18 +18,18 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
-from xlt_bench.benchmarks import flores
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.retrieval import even_layers
-from xlt_bench.models.blocks import (
+from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
+from xlt_bench.models.generation import answers
+from xlt_bench.models.hidden_states import (
     base_model,
     count_layers,
     lengths_mask,
     pad_right,
     pooled_layers,
 )
-from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
-from xlt_bench.models.generation import answers
+from xlt_bench.tasks import retrieval as flores
 
 _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 32

@@ -12,11 +12,11 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.distributed.configuration_utils import DistributedConfig
 
+from xlt_bench.distributed import local_rank, world_size
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.models.adapters import split_revision
-from xlt_bench.models.blocks import blocks_name
-from xlt_bench.models.choices import DTYPE_NAMES, check_dtype, check_model
-from xlt_bench.processes import local_rank, world_size
+from xlt_bench.models.hidden_states import blocks_name
+from xlt_bench.models.validate_names import DTYPE_NAMES, check_dtype, check_model
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlt_bench.models.blocks import base_model, lengths_mask, pad_right
+from xlt_bench.models.hidden_states import base_model, lengths_mask, pad_right
 
 TOLERANCE = 1e-3
 """How far a logit may move by merging, in units of the sample's largest logit."""

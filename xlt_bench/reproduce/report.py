@@ -12,10 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from xlt_bench.benchmarks import TEXT
-from xlt_bench.benchmarks.base import RETRIEVAL
-from xlt_bench.compare import Comparison, compare_systems, load_system
-from xlt_bench.compare import System as Answers
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import LANGUAGES, Family, units
 from xlt_bench.metrics.paired import ALPHA
@@ -30,9 +26,13 @@ from xlt_bench.reproduce.tables import (
     Scatter,
     System,
 )
-from xlt_bench.runs import layer_path, read_plan, read_record
-from xlt_bench.tables import Table
-from xlt_bench.train.recipe import load_recipe
+from xlt_bench.results.run_folder import layer_path, read_plan, read_record
+from xlt_bench.results.tables import Table
+from xlt_bench.submissions.compare import Comparison, compare_systems, load_system
+from xlt_bench.submissions.compare import System as Answers
+from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.training.recipe import load_recipe
 
 Pairs = Mapping[tuple[str, str], float]
 """Retrieval accuracy by ordered pair."""
@@ -82,7 +82,7 @@ class Results:
         """Retrieval by layer and pair."""
         if (run := self.run(system, seed, "retrieval")) is None:
             return None
-        from xlt_bench.submit.reading import read_accuracies
+        from xlt_bench.submissions.safe_read import read_accuracies
 
         plan = read_plan(run)
         found: dict[int, Pairs] = {}

@@ -18,12 +18,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
+from xlt_bench.evaluation.config import Options, load_items, plan_units, prepare
 from xlt_bench.languages import Family, other_side, units
 from xlt_bench.models.adapters import WEIGHTS
-from xlt_bench.options import Options, load_items, plan_units, prepare
 from xlt_bench.reproduce.tables import (
     BASE,
     REPRODUCTIONS,
@@ -32,8 +31,9 @@ from xlt_bench.reproduce.tables import (
     Reproduction,
     System,
 )
-from xlt_bench.runs import write_json
-from xlt_bench.train.recipe import Recipe, load_recipe
+from xlt_bench.results.run_folder import write_json
+from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.training.recipe import Recipe, load_recipe
 
 EVALUATIONS = 5
 """Of a training of `--steps`: as often as the paper's patience has room for."""
@@ -160,7 +160,7 @@ class Project:
     def __init__(self, settings: Settings) -> None:
         """Check the settings. Raises InputError for an OUTPUT of other ones, before any work."""
         from xlt_bench.models.chat import check_template
-        from xlt_bench.models.choices import check_device, check_dtype, check_model
+        from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 
         self.settings = settings
         for name in ("seeds", "limit", "steps"):
@@ -260,8 +260,8 @@ class Project:
         """Whether all translations have been scored with COMET, where that was asked for."""
         if step.task != "wmt23" or self.settings.comet is None:
             return True
-        from xlt_bench.comet.stored import read_comet
-        from xlt_bench.runs import read_plan
+        from xlt_bench.evaluation.comet.stored import read_comet
+        from xlt_bench.results.run_folder import read_plan
 
         run = step.folder(self.settings.output)
         plan = read_plan(run)
@@ -298,7 +298,7 @@ class Project:
     def layers(self) -> list[int]:
         """Of retrieval: the even ones, and the middle where it is odd."""
         from xlt_bench.metrics.retrieval import even_layers
-        from xlt_bench.models.blocks import count_layers
+        from xlt_bench.models.hidden_states import count_layers
 
         n_layers = count_layers(self._skeleton)
         return sorted({*even_layers(n_layers), max(1, n_layers // 2)})
@@ -317,7 +317,7 @@ class Project:
         gc.collect()  # a trainer holds itself in a circle, and with it the model
 
     def _train(self, step: Step, _track: Any) -> None:
-        from xlt_bench.train.run import TrainOptions, train
+        from xlt_bench.training.run import TrainOptions, train
 
         train(
             TrainOptions(
@@ -332,7 +332,7 @@ class Project:
         )
 
     def _merge(self, step: Step, _track: Any) -> None:
-        from xlt_bench.merge import MergeOptions, merge
+        from xlt_bench.training.merge import MergeOptions, merge
 
         folder = step.folder(self.settings.output)
         shutil.rmtree(folder, ignore_errors=True)  # not done: a card without weights, at most
@@ -353,13 +353,13 @@ class Project:
         return [str(Step(System(name), step.seed).folder(self.settings.output)) for name in parts]
 
     def _evaluate(self, step: Step, track: Any) -> None:
-        from xlt_bench.evaluate import evaluate
-        from xlt_bench.scoring import score_run
+        from xlt_bench.evaluation.run import evaluate
+        from xlt_bench.evaluation.score import score_run
 
         run, root = step.folder(self.settings.output), data_root(self.settings.data_dir)
         for _, record in evaluate(prepare(self.options(step)), track):
             if step.task == "wmt23" and self.settings.comet:
-                from xlt_bench.comet.score import score_segments, with_comet
+                from xlt_bench.evaluation.comet.score import score_segments, with_comet
 
                 score_segments(run, root, self.settings.comet, track)
                 with_comet(run, record, score_run(run, root, record.alignment_languages))
@@ -394,8 +394,8 @@ class Project:
         """Those of a training that nothing stops early; data are read where no limit is set."""
         if recipe.training.max_steps:
             return recipe.training.max_steps
-        from xlt_bench.train.examples import load_items as load_task
-        from xlt_bench.train.pairs import load_pairs
+        from xlt_bench.training.dataset import load_items as load_task
+        from xlt_bench.training.pairs import load_pairs
 
         root = data_root(self.settings.data_dir)
         if recipe.task:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from xlt_bench.benchmarks.base import RETRIEVAL
 from xlt_bench.languages import Family, units
+from xlt_bench.tasks.base import RETRIEVAL
 
 LLAMA, QWEN = "Llama 3", "Qwen 2.5"
 

@@ -16,15 +16,15 @@ import duckdb
 import pyarrow as pa
 from pyarrow import csv
 
-from xlt_bench.benchmarks import TEXT
-from xlt_bench.beside import part_folder
 from xlt_bench.errors import InputError
 from xlt_bench.languages import FAMILIES, LANGUAGES, other_side, units
-from xlt_bench.store.entries import Entry, Rows, read_entry, relate
+from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.gains import gain_rows
-from xlt_bench.submit.checking import Report, folders, refused
-from xlt_bench.submit.counts import metrics
-from xlt_bench.submit.package import IDENTITY
+from xlt_bench.store.rows import Entry, Rows, read_entry, relate
+from xlt_bench.submissions.counts import metrics
+from xlt_bench.submissions.rescore import Report, folders, refused
+from xlt_bench.submissions.schema import IDENTITY
+from xlt_bench.tasks import TEXT
 
 _HERE = Path(__file__).parent
 # What DuckDB raises where a file cannot be written, by the moment at which it finds out.

@@ -10,11 +10,11 @@ import duckdb
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from xlt_bench.beside import part_folder
 from xlt_bench.errors import unknown
 from xlt_bench.languages import FAMILIES
-from xlt_bench.runs import write_bytes
-from xlt_bench.tables import Table, render
+from xlt_bench.results.atomic_write import part_folder
+from xlt_bench.results.run_folder import write_bytes
+from xlt_bench.results.tables import Table, render
 
 FORMATS = ("parquet", "csv", "latex", "md")
 VIEWS = {

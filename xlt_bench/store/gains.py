@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlt_bench.compare import compare_means, compare_units
+from xlt_bench.evaluation.score import ByUnit, question, score_function
 from xlt_bench.languages import FAMILIES, Family
 from xlt_bench.metrics.paired import Gain, Replicates, replicates
 from xlt_bench.metrics.significance import Counts
-from xlt_bench.scoring import ByUnit, question, score_function
-from xlt_bench.store.entries import Entry
-from xlt_bench.submit.counts import metrics, read_counts
-from xlt_bench.submit.package import COUNTS
+from xlt_bench.store.rows import Entry
+from xlt_bench.submissions.compare import compare_means, compare_units
+from xlt_bench.submissions.counts import metrics, read_counts
+from xlt_bench.submissions.schema import COUNTS
 
 TESTED: tuple[tuple[Family, str], ...] = tuple((task, metrics(task)[0]) for task in FAMILIES)
 """What is tested: the ranked metric of each task."""

@@ -1,0 +1,155 @@
+"""The command line as a whole: documented, and quick to answer."""
+
+import errno
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from xlt_bench.cli.main import app
+from xlt_bench.cli.main import main as cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _commands() -> list[str]:
+    group = typer.main.get_command(app)
+    found = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", None)
+        found += [f"{name} {sub}" for sub in below] if below else [name]
+    return found
+
+
+def test_every_command_is_documented() -> None:
+    text = (ROOT / "README.md").read_text()
+    text += "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    missing = [name for name in _commands() if f"xlt-bench {name}" not in text]
+    assert not missing
+
+
+def test_version_is_the_packages() -> None:
+    program = Path(sys.executable).with_name("xlt-bench")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"xlt-bench {importlib.metadata.version('xlt-bench')}\n"
+
+
+def test_help_and_wrong_arguments_import_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from xlt_bench.cli.main import app\n"
+        "for words in (['--help'], ['evaluate', '--nonsense'], ['train'], ['compare', '--help']):\n"
+        "    CliRunner().invoke(app, words)\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'duckdb', 'lm_eval', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+WRONG = [
+    "evaluate --model embedded --output OUT --data-dir mini --tasks masive",
+    "evaluate --model embedded --output OUT --data-dir mini --languages xx",
+    "evaluate --model embedded --output OUT --data-dir mini --limit 0",
+    "evaluate --model embedded --output OUT --data-dir mini --batch-size 0",
+    "evaluate --model embedded --output OUT --data-dir mini --batch-size \u00b2",
+    "evaluate --model embedded --output OUT --data-dir mini --dtype float8",
+    "evaluate --model embedded --output OUT --data-dir mini --device gpu",
+    "evaluate --model embedded --output OUT --data-dir mini --chat-template lama3",
+    "evaluate --model embedded --output OUT --data-dir mini --adapter ./none",
+    "evaluate --model ./none --output OUT --data-dir mini",
+    "evaluate --model embedded --output OUT --data-dir none",
+    "train massive-baseline --model ./none --output OUT",
+    "train massive-baseline --model embedded --output OUT --chat-template lama3",
+    "merge --task embedded:baseline --alignment embedded:aligned --output OUT --weight 3",
+    "merge --task ./none --alignment embedded:aligned --output OUT",
+    "evaluate --model embedded --output OUT --data-dir mini --tasks uner --comet",
+    "evaluate --model embedded --output OUT --data-dir mini --comet --comet-model ./none",
+    "score none",
+    "score none --comet-model ./none",
+    "compare none none",
+    "join none --output OUT",
+    "train massive-baseline --model embedded --output OUT --data-dir none",
+    "train massive-baseline --model embedded --output /dev/null/OUT",
+    "train massive-baseline --model a@@b --output OUT",
+    "merge --task embedded:baseline --alignment embedded:aligned --output /dev/null",
+    "evaluate --model embedded --output OUT --data-dir mini --layers 0",
+    "evaluate --model embedded --output OUT --data-dir mini --adapter a@@b",
+    "evaluate --model embedded --output OUT --data-dir mini --adapter ''",
+    "evaluate --model '' --output OUT --data-dir mini",
+    "evaluate --model embedded --output '' --data-dir mini",
+    "evaluate --model embedded --output= --data-dir mini",
+    "demo --output /dev/null",
+    "submissions check ''",
+    "leaderboard build --folder none",
+    "leaderboard build --folder . --db .",
+    "leaderboard export --format csv --db .",
+    "leaderboard serve --submissions none",
+]
+
+
+def test_an_error_comes_after_what_was_said_before():
+    code = (
+        "import sys; from xlt_bench import cli; print('step 1'); "
+        "sys.argv = ['xlt-bench', 'join', 'nowhere', '--output', 'run']; cli.main()"
+    )
+    words = [sys.executable, "-c", code]
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(words, env=buffered, text=True, **both)
+    first, last = done.stdout.splitlines()
+    assert first == "step 1"
+    assert last.startswith("error: nowhere")
+
+
+def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import shlex, sys\n"
+        "from xlt_bench import cli\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    sys.argv = ['xlt-bench', *shlex.split(line)]\n"
+        "    try:\n"
+        "        cli.main()\n"
+        "    except SystemExit as stopped:\n"
+        "        heavy = {'torch', 'transformers', 'lm_eval', 'peft', 'duckdb', 'pandas'}\n"
+        "        print(stopped.code, sorted(heavy & set(sys.modules)), line)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(WRONG),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        timeout=300,  # the server of the leaderboard would go on for ever
+    )
+    assert done.stdout.splitlines() == [f"2 [] {line}" for line in WRONG]
+    assert done.stderr.count("error: ") == len(WRONG)
+
+
+@pytest.mark.parametrize(
+    ("number", "again"),
+    [
+        (errno.ENOSPC, True),
+        (errno.EDQUOT, True),
+        (errno.EIO, True),
+        (errno.ENOTDIR, False),
+        (errno.EACCES, False),
+    ],
+)
+def test_only_a_failing_disk_asks_to_run_it_again(number, again, monkeypatch, capsys) -> None:
+    def fail(**_options: object) -> None:
+        raise OSError(number, "What the system says", "OUT/plan.json")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: What the system says: OUT/plan.json")
+    assert ("run it again" in line) == again

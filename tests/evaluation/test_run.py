@@ -1,0 +1,409 @@
+"""The main job on a tiny random model: results, resuming after SIGKILL, and every refusal."""
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from xlt_bench.evaluation.config import Options, run_folder
+from xlt_bench.results.run_folder import read_predictions, read_record
+from xlt_bench.tasks import TEXT
+
+
+def arguments(model, root, output, *more):
+    return [
+        "evaluate", "--model", str(model), "--output", str(output), "--data-dir", str(root),
+        "--tasks", "massive,wmt23,uner,retrieval", "--languages", "de,en,sw,da", "--device", "cpu",
+        "--dtype", "float32", *map(str, more),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def root(made_up_root, monkeypatch):
+    """The made-up data under a table of languages that has no more than it."""
+    for benchmark in TEXT.values():
+        monkeypatch.setattr(benchmark, "MAX_NEW_TOKENS", 6)
+    from xlt_bench.evaluation import config as asked
+
+    chosen = {
+        "massive": ["de", "sw"],
+        "wmt23": ["de-en", "en-de"],
+        "uner": ["da"],
+        "flores": ["de", "en", "sw"],
+    }
+    monkeypatch.setattr(asked, "plan_units", lambda options: chosen)
+    return made_up_root
+
+
+def test_a_run_records_everything_and_score_repeats_it(
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
+):
+    run = tmp_path / "run"
+    argv = arguments(tiny_model, root, run, "--adapter", tiny_adapter)
+    code, out, _ = run_cli(*argv)
+    assert code == 0
+    record = read_record(run)
+    assert record.adapter is not None
+    assert record.adapter.alignment_languages == ["sw"]
+    assert record.adapter.recipe == "massive-align-middle"
+    assert record.adapter.probe_differing > 0
+    assert record.adapter.merged
+    assert set(record.adapter.change_norms) == {"q_proj", "up_proj"}
+    assert record.bos_per_prompt == [0]
+    aligned = {(row.task, row.unit) for row in record.results.scores if row.aligned}
+    assert aligned == {("massive", "sw"), ("flores", "sw")}
+    transfer = next(
+        mean for mean in record.results.means if (mean.task, mean.split) == ("massive", "transfer")
+    )
+    assert transfer.units == ["de", "sw"]
+    assert "af" in transfer.missing
+    assert [layer.layer for layer in record.results.layers] == [2, 4]
+    assert not (run / "retrieval" / "states").exists()
+    code, out, _ = run_cli("score", run, "--json", "--data-dir", root)
+    assert code == 0
+    assert out == record.results.model_dump_json(indent=1) + "\n"
+
+
+def test_a_forged_score_and_a_swapped_item_are_seen(root, tiny_model, tmp_path, run_cli, edit):
+    run = tmp_path / "run"
+    run_cli(*arguments(tiny_model, root, run))
+
+    def forge(record):
+        record["results"]["scores"][0]["value"] = 99.0
+
+    edit(run / "record.json", forge)
+    code, _, err = run_cli("score", run, "--data-dir", root)
+    assert code == 1
+    assert "states other scores" in err
+    from xlt_bench.results.run_folder import predictions_path, write_predictions
+
+    answers = read_predictions(predictions_path(run, "uner", "da"))
+    write_predictions(predictions_path(run, "uner", "da"), [answers[1], answers[0], *answers[2:]])
+    code, _, err = run_cli("score", run, "--data-dir", root)
+    assert code == 2
+    assert "item test-0 expected, test-1 found" in err
+
+
+def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, run_cli):
+    answers = []
+    for size in (1, 7, 32):
+        run = tmp_path / str(size)
+        run_cli(*arguments(tiny_model, root, run, "--batch-size", size))
+        files = sorted((run / "predictions").glob("*/*.zst"))
+        assert len(files) == 5
+        answers.append([read_predictions(path) for path in files])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, run_cli):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
+    model.save_pretrained(tmp_path / "zero")
+    argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", tmp_path / "zero")
+    _, _, err = run_cli(*argv)
+    assert "changes no weight" in err
+    assert "bare model's answer to all" in err
+
+
+def test_another_command_on_the_same_run_is_refused(
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
+):
+    run = tmp_path / "run"
+    run_cli(*arguments(tiny_model, root, run, "--limit", 2))
+    code, _, err = run_cli(*arguments(tiny_model, root, run, "--limit", 3))
+    assert code == 2
+    assert "started with another limit: 2 there, 3 now" in err
+
+
+def test_other_items_under_the_same_ids_are_refused(root, tiny_model, tmp_path, run_cli):
+    """In a run that goes on, and in one that is scored: answers belong to what was asked."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    run_cli(*arguments(tiny_model, root, run))
+    shutil.copytree(root, other)
+    (path,) = other.glob("massive/**/sw-KE.jsonl.gz")
+    text = gzip.decompress(path.read_bytes()).decode()
+    path.write_bytes(gzip.compress(text.replace('_utt": "', '_utt": "x ').encode()))
+    (run / "record.json").unlink()
+    code, _, err = run_cli(*arguments(tiny_model, other, run))
+    assert code == 2
+    assert "started with other items of massive/sw" in err
+    argv = ["score", str(run), "--data-dir", str(other)]
+    code, _, err = run_cli(*argv)
+    assert code == 2
+    assert "the answers to massive sw are not to the items below" in err
+
+
+def test_a_finished_run_keeps_its_record(root, tiny_model, tmp_path, run_cli):
+    run = tmp_path / "run"
+    run_cli(*arguments(tiny_model, root, run))
+    before = (run / "record.json").read_bytes()
+    code, out, _ = run_cli(*arguments(tiny_model, root, run, "--batch-size", 3))
+    assert code == 0
+    assert "massive" in out
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_an_adapter_that_lacks_weights_is_refused(
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
+):
+    """Peft would leave the rest at zero, and the adapter would count as applied."""
+    half = shutil.copytree(tiny_adapter, tmp_path / "half")
+    tensors = load_file(half / "adapter_model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if ".layers.0." in name}
+    assert 0 < len(kept) < len(tensors)
+    save_file(kept, half / "adapter_model.safetensors")
+    argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", half)
+    code, _, err = run_cli(*argv)
+    assert code == 2
+    assert f"lacks {len(tensors) - len(kept)} of {len(tensors)} weights" in err
+
+
+def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, capsys, run_cli):
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "adapter_config.json").write_text("{}")
+    torch.save({}, pickled / "adapter_model.bin")
+    other = tmp_path / "other"
+    config = LlamaConfig.from_pretrained(tiny_model)
+    config.hidden_size = 64
+    AutoModelForCausalLM.from_config(config).save_pretrained(other)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("")
+    cases = {
+        "no such model": (["--model", tmp_path / "none"], "there is no such folder"),
+        "other base": (["--model", other, "--adapter", tiny_adapter], "does not fit"),
+        "pickle": (["--adapter", pickled], "only pickled weights"),
+        "no adapter": (["--adapter", full], "no adapter_config.json"),
+        "template": (["--chat-template", "lama3"], "did you mean 'llama3-midalign'"),
+        "dtype": (["--dtype", "float8"], "unknown dtype"),
+        "limit": (["--limit", "0"], "--limit must be at least 1"),
+        "layers": (["--layers", "9"], "layers 1 to 4"),
+        "not a run": (["--output", full], "is not empty and no run"),
+    }
+    capsys.readouterr()  # the bars of save_pretrained above
+    for name, (more, message) in cases.items():
+        argv = arguments(tiny_model, root, tmp_path / f"run {name}", *more)
+        code, _, err = run_cli(*argv)
+        assert (code, message in err, "Traceback" in err) == (2, True, False), (name, err)
+        assert err.count("\n") == 1, name
+
+
+def test_unknown_names_and_broken_data_are_one_line(made_up_root, tiny_model, tmp_path, run_cli):
+    import shutil
+
+    broken = tmp_path / "data"
+    shutil.copytree(made_up_root, broken)
+    packed = broken / "massive" / "1.1" / "data" / "sw-KE.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:40])
+    (broken / "massive" / "1.1" / "data" / "de-DE.jsonl.gz").unlink()
+    flores = broken / "flores200_dataset" / "dev" / "swh_Latn.dev"
+    flores.write_text("".join(flores.read_text().splitlines(keepends=True)[:-1]))
+    cases = {
+        "task": (["--tasks", "masive"], "did you mean 'massive'"),
+        "language": (["--languages", "sv-SE,xx"], "unknown language 'xx'"),
+        "truncated": (["--tasks", "massive", "--languages", "sw"], "truncated or corrupt"),
+        "not parallel": (
+            ["--tasks", "retrieval", "--languages", "de,sw"],
+            "de has 8 sentences, sw has 7; delete the odd one below",
+        ),
+        "missing": (["--tasks", "massive", "--languages", "de"], "xlt-bench data fetch massive"),
+    }
+    for name, (more, message) in cases.items():
+        argv = arguments(tiny_model, broken, tmp_path / f"run {name}", *more)
+        code, _, err = run_cli(*argv)
+        assert (code, message in err) == (2, True), (name, err)
+        assert err.count("\n") == 1, name
+
+
+def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, run_cli):
+    corpus = tmp_path / "corpora" / "songs"
+    corpus.mkdir(parents=True)
+    for name in ("deu_Latn", "eng_Latn"):
+        dev = made_up_root / "flores200_dataset" / "dev" / f"{name}.dev"
+        shutil.copy(dev, corpus / f"{name}.txt")
+    runs = {"dev": ["--languages", "de,en"], "songs": ["--corpus", str(corpus)]}
+    for name, more in runs.items():
+        argv = ["evaluate", "--model", str(tiny_model), "--output", str(tmp_path / name)]
+        argv += ["--tasks", "retrieval", "--data-dir", str(made_up_root), "--device", "cpu", *more]
+        code, _, err = run_cli(*argv)
+        assert code == 0, err
+    record = read_record(tmp_path / "songs")
+    assert record.plan.corpus == "songs"
+    assert record.plan.units == {"flores": ["de", "en"]}
+    assert "retrieval is over the corpus songs, not FLORES dev; not to submit" in record.notes
+    layers = [sorted((tmp_path / name / "retrieval").glob("layer-*")) for name in runs]
+    assert len(layers[0]) == len(layers[1]) == 2
+    for ours, theirs in zip(*layers, strict=True):  # the same sentences have the same answers
+        assert ours.read_bytes() == theirs.read_bytes()
+    argv = ["submit", str(tmp_path / "songs"), "--into", str(tmp_path / "submissions")]
+    argv += ["--data-dir", str(made_up_root)]
+    code, _, err = run_cli(*argv)
+    assert (code, "retrieval is over 'songs', not FLORES dev" in err) == (2, True), err
+    (corpus / "deu_Latn.txt").unlink()
+    argv = ["evaluate", "--model", str(tiny_model), "--output", str(tmp_path / "one")]
+    code, _, err = run_cli(*argv, "--corpus", corpus)
+    assert (code, "is for retrieval, between two languages at least" in err) == (2, True), err
+
+
+SCRIPT = """
+import sys
+from xlt_bench.cli.main import main as cli
+from xlt_bench.evaluation import config as options
+from xlt_bench.tasks import TEXT
+for benchmark in TEXT.values():
+    benchmark.MAX_NEW_TOKENS = 6
+chosen = {"massive": ["de", "sw"], "wmt23": ["de-en", "en-de"], "uner": ["da"]}
+chosen["flores"] = ["de", "en", "sw"]
+options.plan_units = lambda options: chosen
+cli.main()
+"""
+
+
+def test_killed_in_each_family_and_resumed_ends_the_same(
+    made_up_root, tiny_model, tmp_path, killed_before
+):
+    def run(output, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, *arguments(tiny_model, made_up_root, output)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        ).returncode
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(whole) == 0
+    for name in (
+        "predictions/massive/sw.jsonl.zst",
+        "predictions/wmt23/en-de.jsonl.zst",
+        "predictions/uner/da.jsonl.zst",
+        "retrieval/states/en.safetensors",
+    ):
+        assert run(killed, **killed_before(name)) == -signal.SIGKILL
+    assert run(killed) == 0
+    for path in [*whole.glob("predictions/*/*"), *whole.glob("retrieval/*.parquet")]:
+        assert (killed / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    results = [json.loads((run / "record.json").read_text())["results"] for run in (whole, killed)]
+    assert results[0] == results[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_is_one_line_and_nothing_half_written(root, tiny_model, tmp_path, run_cli):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small])
+    if mounted.returncode:
+        pytest.skip("no permission to mount a tmpfs here")
+    try:
+        argv = arguments(tiny_model, root, small / "run")
+        code, _, err = run_cli(*argv)
+        assert code == 2
+        assert "No space left" in err
+        assert [line[:5] for line in err.splitlines() if " done" not in line] == ["error"]
+        left = [path for path in Path(small).rglob("*") if path.is_file()]
+        assert not [path for path in left if path.name.startswith(".")]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_states_that_overflow_are_one_line_after_the_first_language(
+    root, tiny_model, tmp_path, monkeypatch, run_cli
+):
+    from xlt_bench.models.lm import XltLM
+
+    computed = []
+
+    def overflown(self, sentences, layers, progress):
+        import torch
+
+        computed.append(len(sentences))
+        return torch.full((len(sentences), len(layers), 4), torch.inf)
+
+    monkeypatch.setattr(XltLM, "sentence_states", overflown)
+    argv = arguments(tiny_model, root, tmp_path / "run")
+    code, _, err = run_cli(*argv)
+    assert code == 2
+    assert "choose --dtype bfloat16 or float32" in err
+    assert "Traceback" not in err
+    assert computed == [8]
+
+
+def test_a_disk_that_fills_while_states_are_stored(
+    root, tiny_model, tmp_path, monkeypatch, run_cli
+):
+    import errno
+
+    from xlt_bench.results import run_folder as runs
+
+    real = os.fsync
+
+    def full(handle):
+        if "states" in str(Path(f"/proc/self/fd/{handle}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(runs.os, "fsync", full)
+    run = tmp_path / "run"
+    code, _, err = run_cli(*arguments(tiny_model, root, run))
+    assert code == 2
+    assert "No space left" in err
+    assert "Traceback" not in err
+    assert list((run / "retrieval" / "states").iterdir()) == []
+
+
+def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root, tmp_path):
+    from types import SimpleNamespace
+
+    from xlt_bench.errors import InputError
+    from xlt_bench.evaluation.build_record import _fertility
+
+    plan = SimpleNamespace(units={"massive": ["sw"]}, corpus=None)
+    assert _fertility(None, plan, tmp_path) == {}
+    with pytest.raises(InputError, match="is missing"):  # it was there for retrieval's answers
+        _fertility(None, SimpleNamespace(units={"flores": ["sw"]}, corpus=None), tmp_path)
+    path = tmp_path / "flores200_dataset" / "dev" / "swh_Latn.dev"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(InputError, match="is not UTF-8"):
+        _fertility(None, plan, tmp_path)
+
+
+def test_an_adapter_called_by_its_parent_stays_inside_the_output(tmp_path, monkeypatch):
+    (tmp_path / "lora" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "lora" / "inner")
+    asked = Options(model="m", output=tmp_path / "runs", adapters=["..", "."])
+    assert run_folder(asked, "..") == tmp_path / "runs" / "lora"
+    assert run_folder(asked, ".") == tmp_path / "runs" / "inner"
+
+
+def test_a_record_keeps_no_secrets(monkeypatch):
+    from xlt_bench.evaluation.build_record import command_line
+
+    secret = "hf_" + "Ab1" * 8
+    words = [
+        f"--model=org/name?token={secret}",
+        "--model-args",
+        "base_url=http://me:pass-word@host:8000/v1,auth_token=s3cret,num_concurrent=4",
+        str(Path.home() / "runs"),
+        secret,
+    ]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/xlt-bench", "evaluate", *words])
+    line = command_line()
+    assert line.startswith("xlt-bench evaluate ")
+    assert "base_url=http://***@host:8000/v1,auth_token=***,num_concurrent=4" in line
+    assert "~/runs" in line
+    for hidden in (secret, "s3cret", "pass-word", str(Path.home())):
+        assert hidden not in line

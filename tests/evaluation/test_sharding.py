@@ -1,0 +1,198 @@
+"""An evaluation divided among jobs or processes, against the same one undivided."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.sharding import divide, parse_share
+from xlt_bench.results.run_folder import read_record
+
+PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
+RunCli = Callable[..., tuple[int, str, str]]
+OPTIONS = [
+    "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "3",
+    "--languages", "en,de,sw", "--tasks", "massive,wmt23,uner,retrieval", "--device", "cpu",
+]  # fmt: skip
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+
+
+def call(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+def evaluate(output: Path, *more: str) -> None:
+    done = call(PROGRAM, "evaluate", *OPTIONS, "--output", str(output), *more)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def evaluate_in_two(output: Path, logs: Path, **environment: str) -> int:
+    """By torchrun. What each process says goes to a file: on one pipe their lines can mix."""
+    several = [*TORCHRUN, "--nproc-per-node", "2", "--log-dir", str(logs), "--redirects", "3"]
+    words = [PROGRAM, "evaluate", *OPTIONS, "--output", str(output)]
+    return call(*several, *words, **environment).returncode
+
+
+def said(logs: Path, stream: str) -> list[str]:
+    """What each process said, by rank."""
+    return [path.read_text() for path in sorted(logs.glob(f"*/attempt_0/*/{stream}.log"))]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    evaluate(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    runs = [folder / f"shard-{i}" for i in (1, 2, 3)]
+    for i, run in enumerate(runs, 1):
+        evaluate(run, "--shard", f"{i}/3")
+    return runs
+
+
+def answers(run: Path) -> dict[str, bytes]:
+    paths = [*run.glob("predictions/*/[!.]*"), *run.glob("retrieval/[!.]*")]  # no half-written ones
+    return {str(path.relative_to(run)): path.read_bytes() for path in paths}
+
+
+def test_joined_equals_undivided(
+    whole: Path, shards: list[Path], tmp_path: Path, run_cli: RunCli
+) -> None:
+    parts = [set(answers(run)) for run in shards]
+    assert all(parts)
+    assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
+    joined = tmp_path / "joined"
+    words = [*map(str, reversed(shards)), "--output", str(joined), "--data-dir", "mini"]
+    assert run_cli("join", *words)[0] == 0
+    assert answers(joined) == answers(whole)
+    one, other = read_record(joined), read_record(whole)
+    assert one.results == other.results
+    own = {"created", "command", "notes", "seconds"}
+    assert one.model_dump(exclude=own) == other.model_dump(exclude=own)
+    assert set(one.seconds) == set(other.seconds)
+    assert any("joined from 3 runs" in note for note in one.notes)
+    assert (joined / "plan.json").read_bytes() == (whole / "plan.json").read_bytes()
+    assert run_cli("score", str(joined), "--data-dir", "mini")[0] == 0
+
+
+def test_what_is_no_part_is_refused_and_nothing_is_written(
+    whole: Path,
+    shards: list[Path],
+    tmp_path: Path,
+    run_cli: RunCli,
+) -> None:
+    other = tmp_path / "other"
+    assert run_cli(*_bare(other))[0] == 0
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
+    cases = {
+        "shard 2/3 is missing": [shards[0], shards[2]],
+        f"{whole} and ": [shards[0], shards[1], shards[2], whole],
+        "another adapter: None and": [shards[0], shards[1], shards[2], other],
+        "is not finished": [shards[0], unfinished, shards[2]],
+        "is no run": [shards[0], tmp_path / "none"],
+    }
+    for said, runs in cases.items():
+        output = tmp_path / "joined"
+        words = [*map(str, runs), "--output", str(output), "--data-dir", "mini"]
+        code, _, err = run_cli("join", *words)
+        assert (code, said in err) == (2, True), err
+        assert err.count("\n") == 1
+        assert not output.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"other", "unfinished"}
+
+
+def _bare(output: Path) -> list[str]:
+    words = "evaluate --model embedded --data-dir mini --limit 2 --languages hi --tasks massive"
+    return [*words.split(), "--device", "cpu", "--output", str(output)]
+
+
+def test_layers_spread_over_devices_answer_as_one(whole: Path, tmp_path: Path) -> None:
+    """There is one device here; what is tested is the way by accelerate's device map."""
+    evaluate(tmp_path / "run", "--device", "auto")
+    assert answers(tmp_path / "run") == answers(whole)
+
+
+def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
+    run, logs = tmp_path / "run", tmp_path / "logs"
+    assert evaluate_in_two(run, logs) == 0, said(logs, "stderr")
+    assert answers(run) == answers(whole)
+    assert read_record(run).results == read_record(whole).results
+    assert read_record(run).hardware["processes"] == "2"
+    assert [out.count("record:") for out in said(logs, "stdout")] == [1, 0]
+    # Each item once: every unit is told of as done by one of the two.
+    one, two = (re.findall(r"^(\S+ \S+): \d+ done$", e, re.MULTILINE) for e in said(logs, "stderr"))
+    assert one
+    assert two
+    done = one + two
+    assert sorted(done) == sorted(set(done))
+    assert len(done) == len(read_record(whole).seconds) - len(read_record(whole).plan.layers)
+
+
+def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
+    whole: Path, tmp_path: Path, killed_before: Callable[..., dict[str, str]]
+) -> None:
+    run, logs = tmp_path / "run", tmp_path / "logs"
+    dies = killed_before(".jsonl.zst", number=2, rank=1)
+    assert evaluate_in_two(run, logs, **dies) != 0
+    assert not (run / "record.json").exists()
+    first, second = said(logs, "stderr")
+    # At work it is stopped by torchrun, at the end by the connection that closed.
+    assert "the same command goes on from here" in first
+    assert "Traceback" not in first + second
+    before = answers(run)
+    assert before
+    assert evaluate_in_two(run, tmp_path / "again") == 0
+    assert before.items() <= answers(run).items()
+    assert answers(run) == answers(whole)
+    assert read_record(run).results == read_record(whole).results
+
+
+def test_shares_hold_every_unit_once_and_are_even() -> None:
+    draw = random.Random(0)
+    for shares in (1, 2, 5, 9):
+        costs = {("massive", f"u{i}"): draw.uniform(1, 10) for i in range(draw.randrange(9, 40))}
+        parts = divide(costs, shares)  # type: ignore[arg-type]
+        assert sorted(unit for part in parts for unit in part) == sorted(costs)
+        loads = [sum(costs[unit] for unit in part) for part in parts]  # type: ignore[index]
+        # Graham's bound for the longest first.
+        least = max(sum(costs.values()) / shares, max(costs.values()))
+        assert max(loads) <= 4 / 3 * least + max(costs.values()) / 3
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/2/3", "1 /2"])
+def test_a_wrong_share_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--shard must be i/n"):
+        parse_share(text)
+
+
+def test_a_share_without_work_is_one_line(tmp_path: Path, run_cli: RunCli) -> None:
+    code, _, err = run_cli(*_bare(tmp_path / "run"), "--shard", "2/2")
+    assert (code, "left without work: there are 1 units" in err) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_of_another_number_are_refused(
+    shards: list[Path], tmp_path: Path, run_cli: RunCli
+) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    for name in ("plan.json", "record.json"):
+        value = json.loads((shards[0] / name).read_text())
+        (value if name == "plan.json" else value["plan"])["shard"] = "1/2"
+        (half / name).write_text(json.dumps(value))
+    words = [str(half), str(shards[1]), "--output", str(tmp_path / "joined"), "--data-dir", "mini"]
+    assert run_cli("join", *words)[0] == 2

@@ -1,0 +1,179 @@
+"""Parts that killed processes left, a full disk, and files in which a byte has changed."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.build_record import read_progress
+from xlt_bench.evaluation.predict import _checksums, _layer_states
+from xlt_bench.results.atomic_write import part_folder, remove_abandoned
+from xlt_bench.results.record import Plan
+from xlt_bench.results.run_folder import (
+    Prediction,
+    check_free,
+    open_run,
+    read_digests,
+    read_layer,
+    read_predictions,
+    write_bytes,
+    write_layer,
+    write_predictions,
+)
+
+PLAN = Plan(
+    model="base", model_revision=None, model_sha256=None, adapter=None, adapter_sha256=None,
+    dtype="float32", template="plain", template_sha256="0", limit=None, layers=[],
+    units={"massive": ["de"]}, task_versions={"massive": 1},
+)  # fmt: skip
+KILLED = """
+import os, sys
+from pathlib import Path
+from xlt_bench.results.atomic_write import part_file, part_folder
+place = Path(sys.argv[1])
+with part_folder(place) as folder:
+    (folder / "half").write_text("")
+    part_file(place)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def killed_beside(place: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, place])
+    assert done.returncode == -9
+
+
+def test_parts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    place = tmp_path / "board.db"
+    mine = tmp_path / ".other.db.abcdefgh.part"
+    mine.write_text("of another place")
+    with part_folder(place) as living:
+        killed_beside(place)
+        assert len(list(tmp_path.iterdir())) == 4
+        with part_folder(place) as second:
+            assert set(tmp_path.iterdir()) == {mine, living, second}
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_where_there_are_no_locks_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    killed_beside(tmp_path / "x")
+    left = set(tmp_path.iterdir())
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    remove_abandoned(tmp_path.iterdir())
+    assert set(tmp_path.iterdir()) == left
+    write_bytes(tmp_path / "x", b"whole")
+    assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+def test_a_link_among_the_parts_is_not_followed(tmp_path: Path) -> None:
+    treasure = tmp_path / "treasure"
+    treasure.mkdir()
+    link = tmp_path / ".x.abcdefgh.part"
+    link.symlink_to(treasure)
+    remove_abandoned([link])
+    assert treasure.is_dir()
+
+
+def test_a_run_killed_before_or_between_its_first_files_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    killed_beside(run / "plan.json")
+    check_free(run)
+    open_run(run, PLAN, {"massive/de": "ab"})
+    (run / "items.json").unlink()
+    open_run(run, PLAN, {"massive/de": "ab"})
+    assert read_digests(run) == {"massive/de": "ab"}
+    with pytest.raises(InputError, match="other items of massive/de"):
+        open_run(run, PLAN, {"massive/de": "cd"})
+    # What had answers before digests were kept stays without.
+    (run / "items.json").unlink()
+    (run / "predictions").mkdir()
+    open_run(run, PLAN, {"massive/de": "cd"})
+    assert read_digests(run) == {}
+
+
+@pytest.mark.parametrize("call", ["mkstemp", "fsync"])
+def test_a_full_disk_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.mkstemp" if call == "mkstemp" else "os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_bytes(tmp_path / "answers", b"x")
+    assert error.value.filename == str(tmp_path / "answers")
+    assert list(tmp_path.iterdir()) == []
+
+
+def changed(data: bytes) -> list[bytes]:
+    """The data with one byte changed, or cut off, at every place."""
+    flips = [data[:i] + bytes([data[i] ^ 0x55]) + data[i + 1 :] for i in range(len(data))]
+    return flips + [data[:i] for i in range(len(data))]
+
+
+def damage_is_said(path: Path, read: Callable[[Path], Any], whole: Any) -> None:
+    """Reading any damaged form gives what was written or an InputError, mostly the latter."""
+    data = path.read_bytes()
+    said = []
+    for bad in changed(data):
+        path.write_bytes(bad)
+        try:
+            assert read(path) == whole
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > len(data)
+    assert all(line.startswith(f"{path} is damaged") for line in said)
+
+
+def test_damaged_answers_are_never_taken_for_answers(tmp_path: Path) -> None:
+    path = tmp_path / "de.jsonl.zst"
+    answers = [Prediction(str(i), f"song : {i * 7919 % 1000}", False) for i in range(20)]
+    write_predictions(path, answers)
+    damage_is_said(path, read_predictions, answers)
+
+
+def test_damaged_neighbours_are_never_taken_for_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / "layer-002.parquet"
+    table = {("de", "en"): [i * 7919 % 50 for i in range(50)], ("en", "de"): [*range(50)]}
+    write_layer(path, table)
+    damage_is_said(path, read_layer, table)
+
+
+@pytest.mark.parametrize("read", [read_predictions, read_layer])
+def test_missing_answers_are_said_to_be_missing(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    path = tmp_path / "de"
+    with pytest.raises(InputError, match=f"{path} is missing; run the same evaluate command again"):
+        read(path)
+
+
+def test_damaged_states_are_never_taken_for_states(tmp_path: Path) -> None:
+    path = tmp_path / "de.safetensors"
+    layers = {"2": torch.arange(12.0).reshape(3, 4)}
+    write_bytes(path, save(layers, _checksums(layers)))
+    damage_is_said(
+        path, lambda path: _layer_states(path.parent, "de", 2).tolist(), layers["2"].tolist()
+    )
+
+
+def test_a_damaged_note_of_progress_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "progress" / "massive_de.json"
+    write_bytes(path, b'{"seconds": 1.0, "ba')
+    with pytest.raises(InputError, match=r"massive_de\.json is damaged"):
+        read_progress(tmp_path)

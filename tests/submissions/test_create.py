@@ -1,0 +1,189 @@
+"""Submitting: ids, repeats, newer runs, partial ones, and what must not be published."""
+
+import json
+
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.results.record import Record
+from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.rescore import check
+
+
+@pytest.fixture
+def root(made_up_root):
+    return made_up_root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "submissions"
+
+
+def test_a_run_becomes_a_checked_submission(make_run, root, folder, tmp_path):
+    run = make_run(tmp_path / "run", adapter="lora")
+    about = About(name="Mine", contact="me@example.org", url="https://example.org", notes="a\nb")
+    done = submit(run, about, folder, root)
+    assert not done.repeat
+    assert check(done.folder, root).state == "checked"
+    assert sorted(p.relative_to(done.folder).as_posix() for p in done.folder.rglob("*.*")) == [
+        "counts.parquet",
+        "predictions/massive/de.jsonl.zst",
+        "predictions/massive/sw.jsonl.zst",
+        "predictions/uner/da.jsonl.zst",
+        "predictions/wmt23/de-en.jsonl.zst",
+        "predictions/wmt23/en-de.jsonl.zst",
+        "record.json",
+        "retrieval/layer-002.parquet",
+        "retrieval/layer-004.parquet",
+        "submission.json",
+    ]
+    stored = Record.model_validate_json((done.folder / "record.json").read_bytes())
+    assert stored == Record.model_validate_json((run / "record.json").read_bytes())
+    assert [p.name for p in folder.iterdir()] == [done.folder.name]
+
+
+def test_ids_hash_what_was_evaluated_and_nothing_else(make_run, root, tmp_path):
+    def id_of(place, **options):
+        run = make_run(tmp_path / f"run {place}", **options)
+        return submit(run, About(name=f"name {place}"), tmp_path / f"in {place}", root).folder.name
+
+    first = id_of("first", adapter="lora")
+    # Another machine, day and name: the same system and answers.
+    assert id_of("again", adapter="lora", created="2026-05-05T00:00:00+00:00") == first
+    slug, system, answers = first.rsplit("-", 2)
+    assert slug == "base-lora"
+    others = {
+        "answers": {"adapter": "lora", "seed": 1},
+        "limit": {"adapter": "lora", "limit": 3},
+        "units": {"adapter": "lora", "units": {"massive": ["de"]}},
+    }
+    for name, options in others.items():
+        _, same_system, other = id_of(name, **options).rsplit("-", 2)
+        assert (same_system, other != answers) == (system, True), name
+    assert id_of("adapter", adapter="other").rsplit("-", 2)[1] != system
+    assert id_of("model", adapter="lora", model="larger").rsplit("-", 2)[1] != system
+
+
+def test_a_repeat_is_recognised_under_any_name(make_run, root, folder, tmp_path):
+    first = submit(make_run(tmp_path / "a", adapter="lora"), About(), folder, root)
+    before = {p: p.read_bytes() for p in folder.rglob("*.*") if p.is_file()}
+    run = make_run(tmp_path / "b", adapter="lora", created="2026-09-09T00:00:00+00:00")
+    # The same weights from another folder.
+    for name in ("record.json", "plan.json"):
+        path = run / name
+        path.write_text(path.read_text().replace('"lora"', '"/somewhere/else/renamed"'))
+    again = submit(run, About(), folder, root)
+    assert (again.repeat, again.folder) == (True, first.folder)
+    assert {p: p.read_bytes() for p in folder.rglob("*.*") if p.is_file()} == before
+
+
+def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
+    make_run, root, folder, tmp_path
+):
+    old = submit(make_run(tmp_path / "old", adapter="lora"), About(), folder, root)
+    later, latest = "2026-03-03T00:00:00+00:00", "2026-04-04T00:00:00Z"
+    part = make_run(tmp_path / "part", 1, adapter="lora", units={"massive": ["de"]}, created=latest)
+    assert submit(part, About(), folder, root).supersedes == []
+    other = make_run(tmp_path / "other", 1, adapter="another", created=latest)
+    assert submit(other, About(), folder, root).supersedes == []
+    new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
+    done = submit(new, About(), folder, root)
+    assert done.supersedes == [old.folder.name]
+    told = f"it supersedes {old.folder.name} with other answers to 7 of 7 files"
+    assert check(done.folder, root).detail == told
+    early = make_run(tmp_path / "early", 2, adapter="lora", created="2025-03-03T00:00:00+00:00")
+    assert submit(early, About(), folder, root).supersedes == []
+    assert len(list(folder.iterdir())) == 5
+    assert check(old.folder, root).state == "checked"
+
+
+def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):
+    done = submit(make_run(tmp_path / "run", limit=3), About(), folder, root)
+    assert done.partial["uner"] == ["en", "hr", "pt", "sk", "sr", "sv", "zh", "limit 3"]
+    assert "limit 3" in done.partial["flores"]
+    from xlt_bench.languages import units
+    from xlt_bench.submissions.schema import missing
+    from xlt_bench.tasks.pinned import pinned
+
+    record = Record.model_validate_json((done.folder / "record.json").read_bytes())
+    whole = {"massive": list(units("massive")), "flores": list(units("flores"))}
+    plan = record.plan.model_copy(update={"units": whole, "limit": None})
+    digests = {f"{t}/{u}": digest for t in whole for u, (_, digest) in pinned(t, 1).items()}
+    record = record.model_copy(update={"data_digests": digests})
+    assert missing(record.model_copy(update={"plan": plan}), "massive") == []
+    assert missing(record.model_copy(update={"plan": plan}), "flores") == []
+    # As many items, but others: the mini suite is not the benchmark.
+    mini = record.model_copy(update={"plan": plan, "data_digests": digests | {"massive/de": "0"}})
+    assert missing(mini, "massive") == ["de on its items"]
+    odd = plan.model_copy(update={"layers": [2, 3]})
+    assert missing(record.model_copy(update={"plan": odd}), "flores") == ["layer 4"]
+
+
+def test_local_folders_are_not_published(make_run, root, folder, tmp_path):
+    run = make_run(tmp_path / "run", adapter="lora", recipe="/home/ada/my recipe.yaml")
+    for name in ("record.json", "plan.json"):
+        text = (run / name).read_text()
+        text = text.replace('"base"', '"/home/ada/models/llama"')
+        text = text.replace('"lora"', '"/home/ada/out/my lora"')
+        told = "xlt-bench evaluate --model /home/ada/models/llama --comet-model '/home/ada/a b'"
+        text = text.replace("xlt-bench evaluate", told)
+        (run / name).write_text(text)
+    done = submit(run, About(), folder, root)
+    assert done.folder.name.startswith("llama-my-lora-")
+    for path in done.folder.glob("*.json"):
+        assert "/home" not in path.read_text()
+        assert "ada/" not in path.read_text()
+    record = json.loads((done.folder / "record.json").read_text())
+    assert record["command"] == "xlt-bench evaluate --model llama --comet-model 'a b'"
+    assert record["adapter"]["recipe"] == "my recipe.yaml"
+    assert check(done.folder, root).state == "checked"
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (About(name="a" * 201), "--name: .*200 characters"),
+        (About(name="=1+1"), "--name: .*starts with '='"),
+        (About(name="a\u202eb"), r"--name: .*U\+202E"),
+        (About(url="javascript:alert(1)"), "--url"),
+        (About(contact="a\nb"), r"--contact: .*U\+000A"),
+        (About(baseline="../../etc"), "--baseline"),
+        (About(baseline="base-0123456789-0123456789"), "baseline .* is no other submission here"),
+    ],
+)
+def test_bad_descriptions_are_refused_and_nothing_is_left(
+    about, message, make_run, root, folder, tmp_path
+):
+    with pytest.raises(InputError, match=message):
+        submit(make_run(tmp_path / "run"), about, folder, root)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_run_that_is_not_what_it_says_is_refused(make_run, root, folder, tmp_path):
+    run = make_run(tmp_path / "run")
+    record = json.loads((run / "record.json").read_text())
+    record["results"]["scores"][0]["value"] += 1
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"massive de slot_f1: value is .*its predictions give"):
+        submit(run, About(), folder, root)
+    assert list(folder.iterdir()) == []
+
+
+def test_an_unfinished_run_is_refused(make_run, root, folder, tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "predictions" / "uner" / "da.jsonl.zst").unlink()
+    with pytest.raises(InputError, match=r"da\.jsonl\.zst is missing"):
+        submit(run, About(), folder, root)
+    (run / "record.json").unlink()
+    with pytest.raises(InputError, match=r"record\.json is missing"):
+        submit(run, About(), folder, root)
+
+
+def test_a_repeat_of_what_was_damaged_since_says_so(make_run, root, folder, tmp_path):
+    run = make_run(tmp_path / "run")
+    done = submit(run, About(), folder, root)
+    path = done.folder / "predictions" / "massive" / "de.jsonl.zst"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="restore or delete it"):
+        submit(run, About(), folder, root)

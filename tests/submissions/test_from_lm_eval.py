@@ -1,0 +1,130 @@
+"""lm-eval's own output files, as its command line writes them, become a checked submission."""
+
+import json
+
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.results.record import Record
+from xlt_bench.results.run_folder import read_predictions
+from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.rescore import check
+from xlt_bench.tasks import lm_eval_yaml as stubs
+
+TASKS = {"massive": ["sw"], "uner": ["da"]}
+
+
+def test_the_same_answers_and_scores(logged, output, made_up_root, tmp_path):
+    done = submit(output, About(), tmp_path / "submissions", made_up_root)
+    assert check(done.folder, made_up_root).state == "checked"
+    record = Record.model_validate_json((done.folder / "record.json").read_bytes())
+    assert record.harness == "lm-eval"
+    assert record.plan.units == TASKS
+    assert record.plan.limit == 4
+    assert record.adapter is not None
+    assert record.adapter.alignment_languages == ["sw"]
+    assert record.model.sha256 is not None
+    assert str(tmp_path) not in record.model_dump_json()
+    scores = {(r.task, r.unit, r.metric): r.value for r in record.results.scores}
+    assert {metric for _, _, metric in scores} & {"slot_f1", "entity_f1", "cut_off"} == {
+        "slot_f1",
+        "entity_f1",
+    }
+    for (task, unit, metric), value in scores.items():
+        theirs = logged[1]["results"][stubs.task_name(task, unit)][f"{metric},none"]
+        assert value == pytest.approx(theirs)
+    answers = read_predictions(done.folder / "predictions" / "massive" / "sw.jsonl.zst")
+    assert [answer.cut_off for answer in answers] == [None] * 4
+    again = submit(output, About(), tmp_path / "submissions", made_up_root)
+    assert again.repeat
+
+
+def test_our_own_run_of_the_same_is_the_same_system(
+    output, made_up_root, tiny_adapter, tmp_path, monkeypatch
+):
+    """Hashes of weights, adapter and template agree between the two doors."""
+    from xlt_bench.evaluation import config as asked
+    from xlt_bench.evaluation.run import evaluate
+
+    results = json.loads(next(output.glob("*/results_*")).read_text())
+    model = results["config"]["model_args"]
+    model = dict(part.split("=") for part in model.split(",")) if isinstance(model, str) else model
+    monkeypatch.setattr(asked, "plan_units", lambda options: TASKS)
+    options = asked.Options(
+        model=model["pretrained"],
+        adapters=[str(tiny_adapter)],
+        output=tmp_path / "run",
+        limit=4,
+        dtype="float32",
+        device="cpu",
+        data_dir=str(made_up_root),
+    )
+    list(evaluate(asked.prepare(options)))
+    ours = submit(tmp_path / "run", About(), tmp_path / "ours", made_up_root).folder.name
+    theirs = submit(output, About(), tmp_path / "theirs", made_up_root).folder.name
+    assert ours.split("-")[-2] == theirs.split("-")[-2]
+    # They differ in what lm-eval does not log: what was cut off.
+    assert ours.split("-")[-1] != theirs.split("-")[-1]
+
+
+def rewrite_samples(output, change):
+    path = next(output.glob("*/samples_xlt_massive_sw_*"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rewrite_results(output, change):
+    path = next(output.glob("*/results_*"))
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+SAMPLES = {
+    "4 items expected, 3 found": lambda rows: rows.pop(),
+    "item 0 expected, another": lambda rows: rows[0]["doc"].update(user="play nothing"),
+    "the prompt of item 1": lambda rows: rows[1]["arguments"]["gen_args_0"].update(arg_0="Hello"),
+    "must be greedy": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(
+        do_sample=True
+    ),
+    "of up to 6 tokens": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(
+        max_gen_toks=7
+    ),
+    "'num_beams': 8": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(num_beams=8),
+    "differ in more than": lambda rows: rows[0]["arguments"]["gen_args_0"].update(
+        arg_0="Hint: " + rows[0]["arguments"]["gen_args_0"]["arg_0"]
+    ),
+    "is no text": lambda rows: rows[2].update(filtered_resps=[None]),
+    "is not what lm-eval logs": lambda rows: rows[0].pop("arguments"),
+}
+RESULTS = {
+    "in version 3": lambda r: r["versions"].update(xlt_massive_sw=3),
+    "5 examples in the prompt": lambda r: r["n-shot"].update(xlt_massive_sw=5),
+    "no chat template": lambda r: r.update(chat_template_sha=None),
+    "own system prompt": lambda r: r.update(system_instruction="Be brief."),
+    "--limit 0.5": lambda r: r["config"].update(limit=0.5),
+    "name no model": lambda r: r["config"].update(model_args={}),
+    "is not here": lambda r: r["config"].update(model_args="pretrained=/nowhere/model"),
+    "(versions: ": lambda r: r.pop("versions"),
+    "(n-shot: ": lambda r: r.pop("n-shot"),
+    "(date: ": lambda r: r.pop("date"),
+    "none of our tasks": lambda r: r.update(configs={"hellaswag": {}}),
+}
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "change", "message"),
+    [
+        *[(rewrite_samples, change, message) for message, change in SAMPLES.items()],
+        *[(rewrite_results, change, message) for message, change in RESULTS.items()],
+    ],
+)
+def test_other_settings_and_items_are_refused(
+    rewrite, change, message, output, made_up_root, tmp_path
+):
+    rewrite(output, change)
+    with pytest.raises(InputError) as refused:
+        submit(output, About(), tmp_path / "submissions", made_up_root)
+    assert message in str(refused.value)
+    assert list((tmp_path / "submissions").iterdir()) == []

@@ -1,0 +1,498 @@
+"""What a stranger may send instead of a submission: one line each, naming file, field or item."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.results.record import Plan
+from xlt_bench.results.run_folder import (
+    Prediction,
+    predictions_path,
+    read_predictions,
+    write_predictions,
+)
+from xlt_bench.submissions import rescore as checking
+from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.rescore import answers_digest, check, folders
+from xlt_bench.submissions.schema import identity
+
+
+@pytest.fixture(scope="module")
+def accepted(make_run, made_up_root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("accepted")
+    run = make_run(folder / "run", adapter="lora")
+    return submit(run, About(), folder / "submissions", made_up_root).folder
+
+
+@pytest.fixture
+def submission(accepted, tmp_path):
+    return shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
+
+
+def refusal(folder, root):
+    report = check(folder, root)
+    assert report.state == "refused"
+    assert "\n" not in report.detail
+    return report.detail
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["scores"][0].update(low=-5), "massive de slot_f1: low is -5"),
+        (lambda r: r["scores"][0].update(aligned=True), "slot_f1: aligned is True"),
+        (lambda r: r["scores"][0].update(n=500), "slot_f1: n is 500"),
+        (lambda r: r["means"][0].update(value=77), "mean slot_f1: value is 77"),
+        (lambda r: r["means"][0].update(missing=[]), "missing is []"),
+        (lambda r: r["layers"][1].update(value=77), "retrieval layer 4: value is 77"),
+        (lambda r: r["layers"].pop(), "retrieval layer 4 is missing"),
+        (lambda r: r["scores"].pop(0), "massive de slot_f1 is missing"),
+        (lambda r: r["scores"].append(r["scores"][0]), "occurs twice"),
+        (lambda r: r["scores"][0].update(metric="accuracy"), "is no score of these"),
+    ],
+)
+@pytest.mark.parametrize("data", [True, False])
+def test_forged_results_are_seen_with_and_without_the_test_sets(
+    change, message, data, submission, made_up_root, edit
+):
+    edit(submission / "record.json", lambda record: change(record["results"]))
+    assert message in refusal(submission, made_up_root if data else None)
+
+
+def test_scores_and_counts_forged_together(submission, made_up_root, edit):
+    """Only the test sets show it; without them it is not said to be checked."""
+    path = submission / "counts.parquet"
+    rows = pq.read_table(path).to_pylist()
+    row = next(row for row in rows if (row["unit"], row["metric"]) == ("da", "entity_f1"))
+    row["counts"] = [2, 2, 2] * (len(row["counts"]) // 3)
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
+
+    def forge(record):
+        for kind in ("scores", "means"):
+            for score in record["results"][kind]:
+                if score["metric"] == "entity_f1":
+                    score.update(value=100.0, low=100.0, high=100.0)
+
+    edit(submission / "record.json", forge)
+    found = refusal(submission, made_up_root)
+    assert found == "counts.parquet: uner da entity_f1 is not what its answers give"
+    report = check(submission, None)
+    assert report.state == "not fully checked"
+    assert "uner da" in report.detail
+
+
+def forged_answers(folder, answers):
+    """A copy with other answers, whose digests and id a careful forger has made right again."""
+    copy = shutil.copytree(folder, folder.parent / "copy")
+    write_predictions(predictions_path(copy, "massive", "de"), answers)
+    about = json.loads((copy / "submission.json").read_text())
+    about["contents"]["massive/de"] = answers_digest(answers)
+    plan = Plan.model_validate(json.loads((copy / "record.json").read_text())["plan"])
+    about["id"] = "base-lora-" + identity(plan, about["contents"])
+    (copy / "submission.json").write_text(json.dumps(about))
+    return copy.rename(copy.with_name(about["id"]))
+
+
+def test_the_last_item_dropped_a_stranger_and_a_swapped_id(submission, made_up_root):
+    answers = read_predictions(predictions_path(submission, "massive", "de"))
+    cases = {
+        "item 4 is missing": answers[:-1],
+        "item 3 expected, 9999 found": [
+            Prediction("9999" if a.id == "3" else a.id, a.hypothesis, False) for a in answers
+        ],
+        "item 5 is none of it": [*answers, Prediction("5", "", False)],
+    }
+    for message, changed in cases.items():
+        found = refusal(forged_answers(submission, changed), made_up_root)
+        assert "massive de" in found
+        assert message in found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.pop(), "a pair is missing or twice"),
+        (lambda rows: rows.__setitem__(1, rows[0]), "a pair is missing or twice"),
+        (lambda rows: rows[0].update(source="fr"), "pair fr-"),
+        (lambda rows: rows[0].update(accuracy=float("nan")), "not between 0 and 100"),
+        (lambda rows: rows[0].update(accuracy=None), "not between 0 and 100"),
+        (lambda rows: rows[0]["neighbours"].pop(), "not one list of equal length"),
+        (lambda rows: rows[0]["neighbours"].__setitem__(0, -1), "no sentence number below 8"),
+        (lambda rows: rows[0]["neighbours"].__setitem__(0, 8), "no sentence number below 8"),
+        (lambda rows: rows[0]["neighbours"].__setitem__(0, None), "not one list"),
+        (lambda rows: rows[0].update(neighbours=None), "not one list"),
+        (lambda rows: rows.clear(), "does not hold 1 to"),
+    ],
+)
+def test_layers(change, message, submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    found = refusal(submission, made_up_root)
+    assert found.startswith("layer-002.parquet")
+    assert message in found
+
+
+def test_columns_of_other_types(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    table = pq.read_table(path)
+    wide = table.set_column(3, "neighbours", table["neighbours"].cast(pa.list_(pa.int64())))
+    more = table.append_column("x", table["source"])
+    for wrong in (wide, table.drop_columns(["accuracy"]), more):
+        pq.write_table(wrong, path)
+        assert "its columns are not" in refusal(submission, made_up_root)
+    path.write_bytes(b"PAR1" + bytes(50) + b"PAR1")
+    assert "is damaged" in refusal(submission, made_up_root)
+
+
+def test_a_small_file_of_many_values_is_refused_before_it_is_read(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    table = pq.read_table(path)
+    many = pa.array([np.zeros(20_000_000, dtype=np.int16)], type=pa.list_(pa.int16()))
+    pq.write_table(table.slice(0, 1).set_column(3, "neighbours", many), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    before = pa.total_allocated_bytes()
+    assert "holds more than" in refusal(submission, made_up_root)
+    assert pa.total_allocated_bytes() - before < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[0].update(metric="accuracy"), "there is no such score"),
+        (lambda rows: rows[0].update(unit="fr"), "massive fr slot_f1: was not planned"),
+        (lambda rows: rows[0].update(width=4), "4 counts an item, 3 expected"),
+        (lambda rows: rows.append(rows[0]), "massive de slot_f1 occurs twice"),
+        (lambda rows: rows[0]["counts"].pop(), "no matrix of 3 columns"),
+        (lambda rows: rows[0].update(counts=None), "no matrix of 3 columns"),
+        (lambda rows: rows[0]["counts"].__setitem__(0, -1), "is negative"),
+        (lambda rows: rows.pop(0), "massive de slot_f1 is missing"),
+        (lambda rows: rows[0].update(counts=[1] * 9), "3 items for 5 answers"),
+    ],
+)
+def test_counts(change, message, submission):
+    path = submission / "counts.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    found = refusal(submission, None)
+    assert found.startswith("counts.parquet")
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["data_digests"].update({"flores/sw": "0" * 16}), "flores/sw is not"),
+        (lambda r: r["data_digests"].pop("uner/da"), "data_digests: uner/da"),
+        (lambda r: r["plan"]["task_versions"].update(massive=7), "massive: version 7 is not known"),
+        (lambda r: r["plan"]["task_versions"].update(massive=0), "massive: version 0 is not known"),
+        (lambda r: r["plan"]["task_versions"].pop("uner"), "task_versions"),
+        (lambda r: r["plan"]["units"].update(uner=["da", "xx"]), "'xx' unknown"),
+        (lambda r: r["plan"]["units"].update(uner=["da", "da"]), "unknown, twice or none"),
+        (lambda r: r["plan"].update(layers=[2, 4, 9]), "plan.layers"),
+        (lambda r: r["plan"].update(limit=0), "plan.limit"),
+        (lambda r: r["plan"].update(adapter="other"), "adapter.name is not what the plan says"),
+        (lambda r: r["model"].update(sha256=None), "model.sha256 is not what"),
+        (lambda r: r.update(schema_version=9), "schema_version is not known"),
+        (lambda r: r.update(created="2999-01-01T00:00:00+00:00"), "lies in the future"),
+        (lambda r: r.update(created="yesterday"), "created is no date"),
+        (lambda r: r.update(surprise=1), "surprise"),
+        (lambda r: r.update(truncated_prompts="0"), "truncated_prompts"),
+        (lambda r: r.update(notes=["x" * 5000]), "notes has 5,000 characters"),
+        (lambda r: r.update(command="a\u202eb"), "command holds the character U+202E"),
+        (lambda r: r["seconds"].update(all=float("inf")), "Infinity is no number"),
+        (lambda r: r["seconds"].update(all=float("nan")), "NaN is no number"),
+    ],
+)
+def test_records(change, message, submission, made_up_root, edit):
+    edit(submission / "record.json", change)
+    found = refusal(submission, made_up_root)
+    assert found.startswith("record.json")
+    assert message in found
+
+
+def test_a_real_digest_with_another_number_of_items(submission, edit):
+    """What claims to be the real test set must have as many items, whether or not it is at hand."""
+    from xlt_bench.tasks.pinned import pinned
+
+    n, digest = pinned("massive", 1)["de"]
+    edit(submission / "record.json", lambda r: r["data_digests"].update({"massive/de": digest}))
+    found = refusal(submission, None)
+    assert found == f"record.json: massive de slot_f1: n is 5, its test set has {n}"
+
+
+def test_broken_json(submission, made_up_root):
+    path = submission / "record.json"
+    text = path.read_text()
+    deep = "[" * 100_000 + "]" * 100_000
+    cases = {
+        "key 'created' occurs twice": text.replace("{", '{"created": "x",', 1),
+        "is not accepted": text[:-100],
+        "maximum recursion depth": text.replace('"notes": []', f'"notes": {deep}'),
+        "finite number": text.replace('"q_proj": 1.0', '"q_proj": 1e999'),
+    }
+    for message, changed in cases.items():
+        assert changed != text
+        path.write_text(changed)
+        assert message in refusal(submission, made_up_root)
+    path.write_bytes(b"\xff\xfe")
+    assert "utf-8" in refusal(submission, made_up_root)
+    path.write_bytes(b" " * (5 << 20))
+    assert "at most 4,194,304 are taken" in refusal(submission, made_up_root)
+
+
+def test_broken_answers(submission, made_up_root):
+    import zstandard
+
+    path = predictions_path(submission, "massive", "de")
+    packed = path.read_bytes()
+    lines = zstandard.ZstdDecompressor().stream_reader(packed).read().decode().splitlines()
+
+    def first(line):
+        return zstandard.compress("\n".join([line, *lines[1:]]).encode())
+
+    cases = {
+        "is damaged": packed[:-5] + bytes(5),
+        "does not end with its first zstd frame": packed + b"smuggled",
+        "zst does not end with its first": packed + zstandard.compress(b"another frame"),
+        "unpacks to more than": zstandard.compress(bytes(200 << 20)),
+        "at most 10,000 are taken": zstandard.compress(b"{}\n" * 20_000),
+        "is not UTF-8": zstandard.compress(b"\xff"),
+        "key 'id' occurs twice": first('{"id": "0", "id": "0", "hypothesis": ""}'),
+        "line 1 is not {": first('{"id": "0", "hypothesis": "", "cut_off": false, "x": 1}'),
+        "id is no text": first('{"id": 0, "hypothesis": "", "cut_off": false}'),
+        "hypothesis of item '0'": first('{"id": "0", "hypothesis": null, "cut_off": false}'),
+        "cut_off of item '0'": first('{"id": "0", "hypothesis": "", "cut_off": 0}'),
+        "half of a surrogate": first('{"id": "0", "hypothesis": "\\ud800", "cut_off": false}'),
+        "NaN is no number": first('{"id": NaN, "hypothesis": "", "cut_off": false}'),
+        "maximum recursion": first("[" * 50_000),
+    }
+    for message, data in cases.items():
+        path.write_bytes(data)
+        found = refusal(submission, made_up_root)
+        assert "de.jsonl.zst" in found
+        assert message in found
+    path.write_bytes(packed[: len(packed) // 2])
+    refusal(submission, made_up_root)
+
+
+def test_the_text_of_all_answers_is_bounded(submission, made_up_root, monkeypatch):
+    files = sorted(submission.rglob("*.jsonl.zst"))
+    answers = [len(answer.hypothesis) for path in files for answer in read_predictions(path)]
+    text = sum(n + n * n // 5_000 for n in answers)
+    monkeypatch.setattr(checking, "MAX_TEXT", text)
+    assert check(submission, made_up_root).state == "checked"
+    monkeypatch.setattr(checking, "MAX_TEXT", text - 1)
+    assert f"the answers have over {text - 1:,} characters" in refusal(submission, made_up_root)
+
+
+def test_names_links_and_strangers(submission, made_up_root, tmp_path):
+    cases = [
+        ("notes.txt", lambda path: path.write_text(""), "'notes.txt' does not belong here"),
+        ("predictions/massive/fr.jsonl.zst", lambda path: path.write_text(""), "fr.jsonl.zst"),
+        ("retrieval/states", lambda path: path.mkdir(), "'retrieval/states' does not belong"),
+        ("away", lambda path: path.symlink_to("/etc"), "'away' is a link"),
+        ("predictions/massive/.x", lambda path: path.write_text(""), "does not belong here"),
+    ]
+    for name, make, message in cases:
+        path = submission / name
+        make(path)
+        assert message in refusal(submission, made_up_root)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    record = submission / "record.json"
+    record.unlink()
+    assert "record.json is missing" in refusal(submission, made_up_root)
+    os.mkfifo(record)
+    assert "is no plain file" in refusal(submission, made_up_root)
+    linked = submission.with_name("base-lora-0123456789-0123456789")
+    linked.symlink_to(submission)
+    assert "is no folder" in refusal(linked, made_up_root)
+    cyrillic = "b\u0430se-0123456789-0123456789"
+    for odd in ("Base-0123456789-0123456789", cyrillic, "x" * 200, "..a"):
+        (submission.parent / odd).mkdir()
+        assert "is no id" in refusal(submission.parent / odd, made_up_root)
+
+
+def test_another_name_for_the_same(submission, made_up_root, edit):
+    other = submission.with_name("other-" + submission.name)
+    shutil.copytree(submission, other)
+    assert "id is not the folder's name" in refusal(other, made_up_root)
+    edit(other / "submission.json", lambda about: about.update(id=other.name))
+    assert f"are there already: {submission.name}" in refusal(other, made_up_root)
+
+
+def test_missing_test_sets_are_named(submission, made_up_root, tmp_path):
+    root = shutil.copytree(made_up_root, tmp_path / "data")
+    (root / "massive" / "1.1" / "data" / "sw-KE.jsonl.gz").unlink()
+    shutil.rmtree(root / "uner")
+    report = check(submission, root)
+    assert report.state == "not fully checked"
+    assert report.detail.endswith("for massive sw, uner da")
+
+
+def test_folders(submission):
+    above = submission.parent
+    (above / ".new-half").mkdir()
+    (above / "README.md").write_text("")
+    (above / "packed.zip").write_text("")
+    assert folders([above]) == [submission, above / "packed.zip"]
+    assert folders([submission]) == [submission]
+    with pytest.raises(InputError, match="archives are not opened"):
+        folders([above / "packed.zip"])
+
+
+def test_a_forged_score(submission, made_up_root, edit):
+    def raise_first(record):
+        record["results"]["scores"][0]["value"] += 5
+
+    edit(submission / "record.json", raise_first)
+    assert "massive de slot_f1: value is" in refusal(submission, made_up_root)
+
+
+def test_a_forged_mean_and_a_left_out_score(submission, made_up_root, edit):
+    shutil.copytree(submission, submission.parent / "copy")
+    edit(submission / "record.json", lambda r: r["results"]["means"][0].update(high=100.0))
+    assert "high is 100.0" in refusal(submission, made_up_root)
+
+
+def test_a_dropped_a_doubled_and_a_swapped_item(submission, made_up_root):
+    whole = read_predictions(predictions_path(submission, "massive", "de"))
+    for change, said in [
+        (lambda rows: rows[:2] + rows[3:], "item 2 is missing"),
+        (lambda rows: [*rows[:2], rows[1], *rows[3:]], "item 1 occurs twice"),
+        (lambda rows: [rows[1], rows[0], *rows[2:]], "item 0 expected, 1 found"),
+    ]:
+        assert said in refusal(forged_answers(submission, change(whole)), made_up_root)
+
+
+def test_other_answers_than_those_that_were_counted(submission, made_up_root):
+    rows = read_predictions(predictions_path(submission, "massive", "de"))
+    forged = forged_answers(submission, [Prediction(r.id, "None", r.cut_off) for r in rows])
+    assert "counts.parquet: massive de" in refusal(forged, made_up_root)
+
+
+def test_an_id_that_is_not_that_of_the_contents(submission, made_up_root, edit):
+    edit(submission / "submission.json", lambda s: s["contents"].update({"uner/da": "0" * 16}))
+    assert "id does not belong to" in refusal(submission, made_up_root)
+
+
+def test_answers_that_were_changed_after_the_packing(submission, made_up_root):
+    path = predictions_path(submission, "uner", "da")
+    rows = read_predictions(path)
+    write_predictions(path, [rows[0], *[Prediction(r.id, "None", r.cut_off) for r in rows[1:]]])
+    assert "uner/da has the digest" in refusal(submission, made_up_root)
+
+
+def test_a_wrong_data_digest_and_an_unknown_version(submission, made_up_root, edit):
+    shutil.copytree(submission, submission.parent.parent / "spare" / submission.name)
+    edit(submission / "record.json", lambda r: r["data_digests"].update({"massive/de": "f" * 16}))
+    assert "data_digests: massive/de" in refusal(submission, made_up_root)
+    spare = submission.parent.parent / "spare" / submission.name
+    edit(spare / "record.json", lambda r: r["plan"]["task_versions"].update(massive=99))
+    assert "99" in refusal(spare, made_up_root)
+
+
+def test_neighbours_that_do_not_give_the_accuracy(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    table = pq.read_table(path)
+    column = pa.array([100.0] * len(table))
+    pq.write_table(table.set_column(2, "accuracy", column), path)
+    assert "accuracy of" in refusal(submission, made_up_root)
+
+
+def test_what_cannot_be_checked_is_not_claimed(submission, tmp_path):
+    report = check(submission, tmp_path / "no data here")
+    assert report.state == "not fully checked"
+    assert "massive de" in report.detail
+
+
+def test_links_and_strange_files_are_refused(submission, made_up_root, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    (submission / "predictions" / "massive" / "extra.jsonl.zst").symlink_to(tmp_path / "secret")
+    assert refusal(submission, made_up_root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["model"].update(layers=2**31), "model.layers is above 1,000"),
+        (lambda r: r["plan"].update(limit=10**30), "plan.limit"),
+        (lambda r: r.update(notes=[""] * 20_000), "has 20,000 parts"),
+        (lambda r: r.update(created="0001-01-01T00:00:00+23:59"), "before the year 2000"),
+        (lambda r: r["adapter"].update(alignment_languages=["x" * 10_000]), "unknown language"),
+    ],
+)
+def test_records_that_would_break_the_store(
+    change, message, submission, made_up_root, tmp_path, edit
+):
+    edit(submission / "record.json", change)
+    assert message in refusal(submission, made_up_root)
+    from xlt_bench.store.build import build
+
+    (report,) = build(submission.parent, tmp_path / "db").refused
+    assert message in report.detail
+    assert len(report.detail) <= 400
+
+
+def test_a_broken_neighbour_says_nothing_against_a_submission(
+    accepted, make_run, made_up_root, tmp_path, edit
+):
+    submission = shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
+    later = "2026-02-02T00:00:00+00:00"
+    run = make_run(tmp_path / "run", 1, adapter="lora", created=later)
+    newer = submit(run, About(), submission.parent, made_up_root).folder
+    for broken in ("{}", None, "yesterday"):
+        if broken == "yesterday":
+            shutil.copy(accepted / "record.json", submission / "record.json")
+            edit(submission / "record.json", lambda record: record.update(created="yesterday"))
+        elif broken is None:
+            (submission / "record.json").unlink()
+        else:
+            (submission / "record.json").write_text(broken)
+        report = check(newer, made_up_root)
+        assert (report.state, report.detail) == ("checked", "")
+
+
+def test_a_table_whose_text_is_not_utf8(submission, made_up_root):
+    path = submission / "retrieval" / "layer-002.parquet"
+    pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False)
+    data = path.read_bytes()
+    place = data.index(b"\x02\x00\x00\x00de")
+    path.write_bytes(data[: place + 4] + b"\xff\xfe" + data[place + 6 :])
+    assert refusal(submission, made_up_root).startswith("layer-002.parquet is damaged")
+
+
+def test_names_that_a_terminal_would_obey(submission, made_up_root):
+    for name in ("a\nb", "\x1b[2J", b"\xff".decode(errors="surrogateescape")):
+        report = check(submission.rename(submission.with_name(name)), made_up_root)
+        submission = submission.with_name(name)
+        assert report.state == "refused"
+        assert report.name.isprintable()
+        assert report.detail.isprintable()
+        report.name.encode()
+
+
+def test_a_page_that_is_not_that_of_its_checksum(submission, made_up_root):
+    """As the reader of runs has it; without it only the changed number would be seen."""
+    path = submission / "retrieval" / "layer-002.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    table = pq.read_table(path)
+    pq.write_table(table, path, **options)
+    data = path.read_bytes()
+    first = np.array(table.column("accuracy")[:2].to_pylist()).tobytes()
+    place = data.index(first)
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert "CRC" in refusal(submission, made_up_root)

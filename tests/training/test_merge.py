@@ -1,0 +1,147 @@
+"""Merging: the exact weighted sum of the two weight changes, chosen on dev."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from xlt_bench.data.root import MINI
+from xlt_bench.errors import InputError
+from xlt_bench.models.adapters import alignment_languages, find_adapter
+from xlt_bench.training.merge import MergeOptions, merge
+
+
+def _adapter(model: Path, folder: Path, rank: int, alpha: int, **more: Any) -> Path:
+    """A LoRA of random weights."""
+    torch.manual_seed(rank)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=["q_proj", "up_proj"],
+        task_type="CAUSAL_LM", init_lora_weights=False, **more,
+    )  # fmt: skip
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A task LoRA of rank 2 and an alignment LoRA of rank 3, with another scale."""
+    task = _adapter(tiny_model, tmp_path_factory.mktemp("task"), 2, 4)
+    alignment = _adapter(tiny_model, tmp_path_factory.mktemp("alignment"), 3, 12)
+    (task / "README.md").write_text("---\nalignment_languages: [ja, sw]\n---\n")
+    (alignment / "README.md").write_text("---\nalignment_languages: [sw, cy]\n---\n")
+    return task, alignment
+
+
+def _changed(model: Path, adapter: Path) -> dict[str, torch.Tensor]:
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+    whole = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    return {name: value.clone() for name, value in whole.state_dict().items()}
+
+
+def _off_the_sum(model: Path, task: Path, alignment: Path, merged: Path, weight: float) -> float:
+    """The largest difference of a merged weight from the base plus the weighted changes."""
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64).state_dict()
+    t, a, m = (_changed(model, folder) for folder in (task, alignment, merged))
+    return max(
+        float(
+            (m[n] - base[n] - weight * (t[n] - base[n]) - (1 - weight) * (a[n] - base[n]))
+            .abs()
+            .max()
+        )
+        for n in base
+    )
+
+
+def test_the_merged_change_is_the_weighted_sum(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    task, alignment = adapters
+    for combination in ("cat", "svd"):
+        out = tmp_path / combination
+        options = MergeOptions(
+            str(task), str(alignment), out, weights=[0.7], combination=combination,
+            model=str(tiny_model),
+        )  # fmt: skip
+        assert merge(options) == {}
+        # "svd" keeps rank 2 or 3 of a sum of rank 5: close, not equal.
+        worst = _off_the_sum(tiny_model, task, alignment, out, 0.7)
+        assert (worst < 1e-5) == (combination == "cat")
+        assert alignment_languages(find_adapter(str(out))) == ["sw", "cy", "ja"]
+
+
+@pytest.mark.parametrize(
+    ("of_task", "of_alignment"),
+    [
+        ({"use_rslora": True}, {}),
+        ({}, {"use_rslora": True}),
+        ({"layers_to_transform": [0]}, {}),
+        ({"layers_to_transform": [1]}, {"layers_to_transform": [1]}),
+        ({"exclude_modules": ["up_proj"]}, {}),
+        ({"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"up_proj": 7}}, {"use_rslora": True}),
+    ],
+    ids=str,
+)
+def test_what_the_task_s_configuration_says_does_not_bend_the_sum(
+    tiny_model: Path, tmp_path: Path, of_task: dict[str, Any], of_alignment: dict[str, Any]
+) -> None:
+    task = _adapter(tiny_model, tmp_path / "task", 2, 4, **of_task)
+    alignment = _adapter(tiny_model, tmp_path / "alignment", 3, 12, **of_alignment)
+    out = tmp_path / "out"
+    merge(MergeOptions(str(task), str(alignment), out, model=str(tiny_model)))
+    assert _off_the_sum(tiny_model, task, alignment, out, 0.9) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "more", [{"use_dora": True}, {"lora_bias": True}, {"modules_to_save": ["lm_head"]}], ids=str
+)
+def test_what_is_no_sum_is_refused(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path, more: dict[str, Any]
+) -> None:
+    other = _adapter(tiny_model, tmp_path / "other", 2, 4, **more)
+    for task, alignment in ((other, adapters[1]), (adapters[0], other)):
+        options = MergeOptions(str(task), str(alignment), tmp_path / "out", model=str(tiny_model))
+        with pytest.raises(InputError, match=f"has {next(iter(more))}: .* cannot be merged"):
+            merge(options)
+
+
+def test_the_weight_is_chosen_on_dev(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    task, alignment = adapters
+    options = MergeOptions(
+        str(task), str(alignment), tmp_path / "out", weights=[0.5, 0.9], select_on="massive",
+        model=str(tiny_model), limit=1, data_dir=str(MINI), device="cpu",
+    )  # fmt: skip
+    scores = merge(options)
+    assert scores.keys() == {0.5, 0.9}
+    head = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
+    assert head["xlt_bench"]["merged"]["weight"] == max(scores, key=lambda w: scores[w])
+    assert head["xlt_bench"]["dev_scores"] == {f"{w:g}": s for w, s in scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights": [1.5]}, "weight 1.5 is not between 0 and 1"),
+        ({"weights": [0.5, 0.9]}, "several weights need --select-on"),
+        ({"select_on": "wmt23"}, "unknown task to select on 'wmt23'"),
+        ({"combination": "ties"}, "unknown combination 'ties'"),
+        ({"alignment": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tiny_model: Path,
+    adapters: tuple[Path, Path],
+    tmp_path: Path,
+    change: dict[str, object],
+    said: str,
+) -> None:
+    given = {"task": str(adapters[0]), "alignment": str(adapters[1]), "output": tmp_path / "out"}
+    with pytest.raises(InputError) as error:
+        merge(MergeOptions(**(given | {"model": str(tiny_model)} | change)))  # type: ignore[arg-type]
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()

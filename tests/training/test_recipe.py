@@ -1,0 +1,129 @@
+"""Recipes: those that ship, and what is said of wrong ones."""
+
+import pytest
+
+from xlt_bench.errors import InputError
+from xlt_bench.training.recipe import Recipe, load_recipe, names, parse_recipe
+
+TASK = {"name": "massive", "units": ["en"]}
+ALIGNMENT = {"data": "tatoeba", "pairs": ["cy-en"]}
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_recipes_are_valid_and_say_where_they_belong(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.paper
+    # Table 2's slot-filling rows and table 10: what the paper trains on.
+    if recipe.task and recipe.task.name == "massive" and name != "massive-english-only":
+        assert recipe.task.units == ["ar", "en", "es", "ru", "zh"]
+
+
+def test_every_table_of_training_has_its_recipes() -> None:
+    rows = [row for name in names() for row in load_recipe(name).paper]
+    assert {row.table for row in rows} == {2, 3, 4, 5, 6, 7, 8, 9, 13}
+    by_table = {t: sum(row.table == t for row in rows) for t in range(2, 14)}
+    # Rows of the paper's tables with a training behind them (its printed rows, counted by hand).
+    assert by_table[3] == 8
+    assert by_table[5] == 4
+    assert by_table[6] == 7
+    assert by_table[7] == 6
+    assert by_table[8] == 2
+
+
+def test_settings_are_the_papers() -> None:
+    recipe = load_recipe("massive-align-middle")
+    assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout) == (8, 16, 0.1)
+    assert recipe.training.learning_rate == 5e-4
+    assert (recipe.training.batch_size, recipe.training.micro_batch_size) == (128, 32)
+    assert recipe.alignment is not None
+    assert recipe.alignment.languages == ["cy", "jv", "ja", "sw", "tl"]
+    assert recipe.alignment.block_numbers(32) == [16]
+    assert load_recipe("massive-align-top").alignment.block_numbers(28) == [28]  # type: ignore[union-attr]
+
+
+def test_changes_reach_their_keys() -> None:
+    recipe = load_recipe("massive-baseline", ["training.seed=7", "task.units=[en, es]"])
+    assert recipe.training.seed == 7
+    assert recipe.task is not None
+    assert recipe.task.units == ["en", "es"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["training.sed=1"], "unknown key 'training.sed': did you mean 'training.seed'?"),
+        (["training.learning_rate=-1"], "training.learning_rate"),
+        (["task.units=[sv]"], "unknown unit of massive 'sv'"),
+        (["training.batch_size=100"], "multiple of training.micro_batch_size"),
+        (["seed"], "write it as key=value"),
+        (["title.x=1"], "title holds no keys"),
+        (["extra=1"], "unknown key 'extra'"),
+        (["alignment={data: alma, pairs: [cs-en], layers: []}"], "alignment.layers"),
+        (["alignment={data: alma, pairs: [cs-en], layers: [-0.5]}"], "alignment.layers"),
+        (
+            ["alignment={data: alma, pairs: [cs-en]}", "training.micro_batch_size=1"],
+            "alignment tells 2 pairs or more apart",
+        ),
+        (
+            [
+                "alignment={data: alma, pairs: [cs-en]}",
+                "training.alternation=microbatch",
+                "training.fsdp=true",
+            ],
+            "training.fsdp needs training.alternation: step",
+        ),
+        (["training.device_map=auto", "training.fsdp=true"], "exclude each other"),
+        (["training.device_map=cuda"], "training.device_map"),
+        (["training.epochs=1e999"], "training.epochs"),
+        (["training.epochs=1.0e+300"], "training.epochs"),
+        (["training.epochs=.nan"], "training.epochs"),
+        (["training.learning_rate=.inf"], "training.learning_rate"),
+        (["training.learning_rate=.nan"], "training.learning_rate"),
+        (["training.warmup_ratio=.nan"], "training.warmup_ratio"),
+        (["training.seed=-1"], "training.seed"),
+        ([f"training.seed={2**32}"], "training.seed"),
+        ([f"training.batch_size={10**22}"], "training.batch_size"),
+        ([f"training.max_steps={10**22}"], "training.max_steps"),
+        (["training.seed=" + "9" * 5000], "is no YAML value"),
+        (["title=2026-02-30"], "--set title=2026-02-30: this is no YAML value"),
+        (["lora.dropout=.nan"], "lora.dropout"),
+        ([f"lora.r={10**22}"], "lora.r"),
+        ([f"lora.alpha={10**22}"], "lora.alpha"),
+        (
+            ["alignment={data: alma, pairs: [cs-en], temperature: .inf}"],
+            "alignment.temperature",
+        ),
+        (["alignment={data: alma, pairs: [cs-en], layers: [.nan]}"], "alignment.layers"),
+    ],
+)
+def test_a_wrong_change_names_the_key(changes: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=r".+") as error:
+        load_recipe("massive-baseline", changes)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_recipes_and_languages_and_layers() -> None:
+    with pytest.raises(InputError, match="did you mean 'massive-baseline'"):
+        load_recipe("massive-basline")
+    with pytest.raises(InputError, match="unknown language"):
+        parse_recipe({"title": "t", "alignment": ALIGNMENT | {"pairs": ["xx-en"]}}, "t")
+    with pytest.raises(InputError, match="task, alignment or both"):
+        parse_recipe({"title": "t"}, "t")
+    recipe = parse_recipe({"title": "t", "alignment": ALIGNMENT | {"layers": [9]}}, "t")
+    assert recipe.alignment is not None
+    with pytest.raises(InputError, match="blocks are 1 to 8"):
+        recipe.alignment.block_numbers(8)
+
+
+def test_an_aligned_run_has_two_updates_a_task_batch() -> None:
+    baseline = Recipe(title="t", task=TASK)  # type: ignore[arg-type]
+    aligned = Recipe(title="t", task=TASK, alignment=ALIGNMENT)  # type: ignore[arg-type]
+    assert baseline.updates(1280) == 50
+    assert aligned.updates(1280) == 100
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_trains_on_the_sentences_of_retrieval(name: str) -> None:
+    learns = load_recipe(name).learns_flores
+    assert learns == (name.startswith("wmt23") or name.endswith(("alma", "flores")))

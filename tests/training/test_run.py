@@ -1,0 +1,262 @@
+"""Trainings from end to end on a tiny model: killed, shared between processes, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from xlt_bench.errors import InputError
+from xlt_bench.models.adapters import alignment_languages, check_adapter, find_adapter
+from xlt_bench.models.load import meta_model
+from xlt_bench.training.recipe import parse_recipe
+from xlt_bench.training.run import TrainOptions, _last_checkpoint, train
+from xlt_bench.training.trainer import seal
+
+PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
+MINI = Path(__file__).resolve().parents[2] / "xlt_bench" / "data" / "mini"
+RECIPE = {
+    "title": "A tiny training",
+    "task": {"name": "massive", "units": ["en", "es"]},
+    "alignment": {"data": "massive", "pairs": ["ru-en", "zh-en"]},
+    "training": {"batch_size": 8, "micro_batch_size": 4, "epochs": 2, "eval_steps": 4},
+}
+Killed = Callable[..., dict[str, str]]  # a fixture of conftest.py
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+def _command(recipe: Path, model: Path, output: Path, *more: str) -> list[str]:
+    options = ["--model", str(model), "--output", str(output), "--data-dir", str(MINI), *more]
+    return ["train", str(recipe), *options]
+
+
+def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    quiet = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    # A process that waits for another for ever is to fail.
+    return subprocess.run(
+        words,
+        env=os.environ | quiet | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+
+
+def _losses(output: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    names = ("task_loss", "alignment_loss", "eval_task_loss", "eval_alignment_loss")
+    return [{k: v for k, v in row.items() if k in names} for row in rows]
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert _run(PROGRAM, *_command(recipe_file, tiny_model, whole)).returncode == 0
+    # The checkpoint that the kill cuts short is no place to go on from.
+    cut_short = killed_before("checkpoint-12/files.json")
+    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed), **cut_short)
+    assert done.returncode == -signal.SIGKILL
+    assert (killed / "checkpoints" / "checkpoint-12" / "adapter_model.safetensors").exists()
+    assert not (killed / "adapter_model.safetensors").exists()
+
+    assert _run(PROGRAM, *_command(recipe_file, tiny_model, killed)).returncode == 0
+    first, second = (load_file(f / "adapter_model.safetensors") for f in (whole, killed))
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    assert _losses(whole) == _losses(killed)
+    assert (whole / "README.md").read_text() == (killed / "README.md").read_text()
+    assert not (killed / "checkpoints").exists()
+    # Killed after the weights were there, before the checkpoints went.
+    (killed / "checkpoints" / "checkpoint-8").mkdir(parents=True)
+
+    # What is finished is left alone; another training is refused, the difference named.
+    again = _run(PROGRAM, *_command(recipe_file, tiny_model, killed))
+    assert again.returncode == 0
+    assert not (killed / "checkpoints").exists()
+    other = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
+    assert other.returncode == 2
+    assert other.stderr.splitlines()[-1] == (
+        f"error: {killed} holds another training (recipe.lora.r differs); choose another --output"
+    )
+
+
+def _checkpoints(output: Path, best_of: dict[int, int]) -> dict[int, Path]:
+    """Checkpoints by step, each with the step of the best one so far."""
+    folders = {step: output / "checkpoints" / f"checkpoint-{step}" for step in best_of}
+    for step, folder in folders.items():
+        folder.mkdir(parents=True)
+        state = {"best_model_checkpoint": f"/elsewhere/checkpoint-{best_of[step]}"}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        (folder / "adapter_model.safetensors").write_bytes(b"weights of %d" % step)
+        seal(folder)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "goes_on_from"), [(None, 8), (8, 6), (6, 8), (4, None)], ids=str
+)
+def test_training_goes_on_from_whole_checkpoints_alone(
+    tmp_path: Path, spoiled: int | None, goes_on_from: int | None
+) -> None:
+    folders = _checkpoints(tmp_path, {4: 4, 6: 4, 8: 4})
+    if spoiled:
+        file = folders[spoiled] / "adapter_model.safetensors"
+        file.write_bytes(bytes(file.stat().st_size))
+    found = _last_checkpoint(tmp_path)
+    assert found == (str(folders[goes_on_from]) if goes_on_from else None)
+    if goes_on_from:
+        state = json.loads((folders[goes_on_from] / "trainer_state.json").read_text())
+        assert state["best_model_checkpoint"] == str(folders[4])
+        assert _last_checkpoint(tmp_path) == found
+
+
+def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = parse_recipe(RECIPE, "tiny")
+    options = TrainOptions("tiny", recipe, str(tiny_model), tmp_path / "out", str(MINI))
+    adapter = find_adapter(str(train(options)))
+    check_adapter(adapter, meta_model(str(tiny_model)), str(tiny_model))
+    assert alignment_languages(adapter) == ["ru", "zh"]
+    head = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
+    assert head["xlt_bench"]["alignment_layers"] == [2]
+    assert head["xlt_bench"]["seed"] == 1
+    assert head["xlt_bench"]["data_digests"].keys() == {"task", "task_dev", "alignment"}
+    losses = _losses(tmp_path / "out")
+    # Both objectives are in the log, apart, and both are learned.
+    for name in ("eval_task_loss", "task_loss", "alignment_loss"):
+        values = [row[name] for row in losses if name in row]
+        assert values[-1] < values[0]
+    assert any("eval_alignment_loss" in row for row in losses)
+    # Given again it is done, unless its weights are not what they were.
+    assert train(options) == tmp_path / "out"
+    weights = tmp_path / "out" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match="is damaged"):
+        train(options)
+
+
+def _launch(processes: int, *words: str) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc-per-node", str(processes), "--no-python", *words]
+
+
+# Dropout's random numbers each process draws for itself.
+NO_DROPOUT = ("--set", "lora.dropout=0")
+SHARES = ("--set", "training.fsdp=true")
+
+
+def _same_losses(one: Path, two: Path) -> None:
+    for a, b in zip(_losses(one), _losses(two), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shared", "both"),
+    [
+        ((), ()),
+        ((), ("--set", "training.alternation=microbatch")),
+        # Of three dev batches two processes run four: the mean is to be of three.
+        (SHARES, ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
+    ],
+    ids=["step", "microbatch", "fsdp"],
+)
+def test_two_processes_train_as_one(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, shared: tuple[str], both: tuple[str]
+) -> None:
+    for processes, more in ((1, ()), (2, shared)):
+        words = _command(
+            recipe_file, tiny_model, tmp_path / str(processes), *NO_DROPOUT, *both, *more
+        )
+        done = _run(*(_launch(2, PROGRAM) if processes == 2 else [PROGRAM]), *words)
+        assert done.returncode == 0, done.stderr[-2000:]
+    _same_losses(tmp_path / "1", tmp_path / "2")
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
+    assert one.keys() == two.keys()
+    assert all((one[name] - two[name]).abs().max() < 1e-5 for name in one)
+
+
+def test_each_process_keeps_its_share_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
+    # A file a process: lines that two processes print to one pipe can run into each other.
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from xlt_bench.models.load import load_base\n"
+        f"weights = list(load_base({str(tiny_model)!r}, 'float32', 'fsdp').model.parameters())\n"
+        "kept = sum(weight.to_local().numel() for weight in weights)\n"
+        "share = kept / sum(weight.numel() for weight in weights)\n"
+        f"Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(share))\n"
+    )
+    done = _run(*_launch(2, sys.executable, "-c", code))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"0": "0.5", "1": "0.5"}
+
+
+@pytest.mark.slow
+def test_a_killed_training_in_shares_goes_on_in_one_process(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    one = _command(recipe_file, tiny_model, whole, *NO_DROPOUT)
+    assert _run(PROGRAM, *one).returncode == 0
+    words = _command(recipe_file, tiny_model, killed, *NO_DROPOUT)
+    first_process = killed_before("checkpoint-12/files.json")
+    done = _run(*_launch(2, PROGRAM, *words, *SHARES), **first_process)
+    assert done.returncode
+    assert (killed / "checkpoints" / "checkpoint-8" / "files.json").exists()
+    assert not (killed / "adapter_model.safetensors").exists()
+    assert _run(PROGRAM, *words).returncode == 0
+    _same_losses(whole, killed)
+
+
+def test_a_device_map_trains_as_one_device(tiny_model: Path, tmp_path: Path) -> None:
+    """On the devices at hand."""
+    for name, more in (("plain", {}), ("spread", {"device_map": "auto"})):
+        recipe = parse_recipe(RECIPE | {"training": RECIPE["training"] | more}, "tiny")
+        train(TrainOptions("tiny", recipe, str(tiny_model), tmp_path / name, str(MINI)))
+    _same_losses(tmp_path / "plain", tmp_path / "spread")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"alignment": {"data": "massive", "pairs": ["ru-en"], "layers": [5]}}, "1 to 4"),
+        ({"alignment": {"data": "massive", "pairs": ["cs-en"]}}, "MASSIVE has no cs"),
+        ({"alignment": {"data": "tatoeba", "pairs": ["cy-en"]}}, "xlt-bench data fetch tatoeba"),
+        ({"lora": {"targets": ["no_such_module"]}}, "lora.targets"),
+        ({"training": {"max_tokens": 3}}, "training.max_tokens"),
+        ({"training": {"micro_batch_size": 64}}, "training.micro_batch_size"),
+        ({"training": {"fsdp": True}}, "under torchrun"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tiny_model: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    recipe = parse_recipe(RECIPE | change, "tiny")
+    options = TrainOptions("tiny", recipe, str(tiny_model), tmp_path / "out", str(MINI))
+    with pytest.raises(InputError) as error:
+        train(options)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_in_use_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    options = TrainOptions("tiny", parse_recipe(RECIPE, "t"), str(tiny_model), tmp_path, str(MINI))
+    with pytest.raises(InputError, match="not empty and holds no training"):
+        train(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

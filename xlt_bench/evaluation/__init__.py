@@ -1,0 +1,1 @@
+"""Evaluation: from the options of `xlt-bench evaluate` to predictions, scores and a record."""

@@ -1,0 +1,297 @@
+"""What a record says besides scores: data, versions, hardware, timings, the command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from xlt_bench.data.flores import Corpus
+from xlt_bench.data.root import MissingFileError, content_digest
+from xlt_bench.data.wmt23 import FROM_ALMA
+from xlt_bench.distributed import world_size
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.comet.stored import comet_signatures, read_comet
+from xlt_bench.evaluation.config import TASK_NAMES, Options
+from xlt_bench.evaluation.predict import Job, unanswered
+from xlt_bench.evaluation.score import score_run
+from xlt_bench.languages import Family
+from xlt_bench.metrics.fertility import fertility
+from xlt_bench.metrics.translation import language_signature, metrics_of, signature
+from xlt_bench.models.load import Base
+from xlt_bench.results.record import AdapterRecord, Fertility, ModelRecord, Plan, Record, Scores
+from xlt_bench.results.run_folder import write_bytes
+from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.pinned import pinned
+
+_PACKAGES = (
+    "xlt-bench torch transformers peft tokenizers lm_eval sacrebleu mecab-python3 py3langid numpy "
+    "safetensors"
+).split()
+
+
+_KEY = r"(?:api[-_]?key|access[-_]?key|auth|token|password|passwd|secret)"
+_MASKED = "-masked-"  # what a shell needs no quotes for
+_SECRET_OPTION = re.compile(rf"(?i)-.*{_KEY}")
+# What comes before the secret is kept.
+_SECRETS = (
+    re.compile(r"()\b(?:hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}"),
+    re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*[\"']?)[^,&\"'}}]+"),
+    re.compile(r"(?i)(\bbearer\s+)[^\s,\"']+"),
+    re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/]+(?=@)"),
+)
+
+
+@dataclass(frozen=True)
+class System:
+    """What answered: the model as the record states it, where it ran, and its tokenizer.
+
+    `tokenizer` is None and `device` empty where a server does not tell.
+    """
+
+    model: ModelRecord
+    device: str = ""
+    tokenizer: Any = None
+
+
+def hf_system(base: Base) -> System:
+    """A model that was loaded by transformers."""
+    config = base.model.config
+    record = ModelRecord(
+        name=base.name,
+        revision=base.revision,
+        sha256=base.sha256,
+        architecture=type(base.model).__name__,
+        parameters=sum(
+            p.numel() for name, p in base.model.named_parameters() if ".lora_" not in name
+        ),
+        layers=config.get_text_config().num_hidden_layers,
+        dtype=str(base.model.dtype).removeprefix("torch."),
+    )
+    return System(record, str(base.model.device), base.tokenizer)
+
+
+def finished_record(job: Job) -> Record | None:
+    """The record of a run that has all its answers: it says what made them, so it stays."""
+    path = job.run / "record.json"
+    if unanswered(job) or not path.exists():
+        return None
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None  # of another version of the schema, or damaged: it is made again
+
+
+def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
+    """Score a run that has all its answers, and write its record."""
+    results = score_run(job.run, job.corpus.root, adapter.alignment_languages if adapter else [])
+    record = _record(job, system, adapter, results)
+    write_record(job.run, record)
+    return record
+
+
+def write_record(run: Path, record: Record) -> None:
+    """RUN/record.json, which says that the run is finished."""
+    text = without_home(record.model_dump_json(indent=1))
+    write_bytes(run / "record.json", text.encode() + b"\n")
+
+
+def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Scores) -> Record:
+    plan, progress = job.plan, read_progress(job.run)
+    truncated = [row["truncated_prompts"] for row in progress.values()]
+    return Record(
+        created=now(),
+        command=command_line(),
+        model=system.model,
+        adapter=adapter,
+        template=plan.template,
+        template_sha256=plan.template_sha256,
+        bos_per_prompt=sorted({count for row in progress.values() for count in row["bos"]}),
+        truncated_prompts=None if None in truncated else sum(truncated),
+        plan=plan,
+        data_digests=dict(job.digests),
+        notes=[*job.notes, *_notes(plan, adapter)],
+        signatures=_signatures(plan) | comet_signatures(read_comet(plan, job.run)),
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        hardware=_hardware(system.device),
+        seconds={name: row["seconds"] for name, row in progress.items()},
+        batch_sizes={name: row["batch_size"] for name, row in progress.items()},
+        fertility=_fertility(system.tokenizer, plan, job.corpus.root) if system.tokenizer else {},
+        results=results,
+    )
+
+
+def now() -> str:
+    """The time of a record: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_progress(run: Path) -> dict[str, Any]:
+    """What is noted of each finished part of a run, by its name.
+
+    Raises InputError for a damaged file.
+    """
+    found = {}
+    for path in sorted((run / "progress").glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{path} is damaged ({error}); delete it and the answers that it is about, and run "
+                "the same evaluate command again"
+            ) from None
+    return found
+
+
+def command_line() -> str:
+    """The command line, the program by its bare name and home folders as `~`."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return without_home(shlex.join(_masked(words))).replace(_MASKED, "***")
+
+
+def without_home(text: str) -> str:
+    """A text with the home folder as `~`, and without the users' names of other home folders.
+
+    >>> without_home("--model /home/ada/m --adapter=../../Users/ada/a --output /homes/x")
+    '--model /home/***/m --adapter=../../Users/***/a --output /homes/x'
+    """
+    end = r"(?![^/\s'\"])"
+    text = re.sub(rf"(?<![\w./~-]){re.escape(str(Path.home()))}{end}", "~", text)
+    return re.sub(rf"(/home|/Users)/[^/\s'\"]+{end}", r"\1/***", text)
+
+
+def _masked(words: Sequence[str]) -> Iterator[str]:
+    """The words with _MASKED for what looks like a secret: records are published.
+
+    Tokens of the usual forms, values of keys and options that are named so, passwords in addresses.
+    """
+    for before, word in pairwise(["", *words]):
+        if _SECRET_OPTION.fullmatch(before) and "=" not in before and word[:1] != "-":
+            yield _MASKED
+            continue
+        for pattern in _SECRETS:
+            word = pattern.sub(rf"\1{_MASKED}", word)
+        yield word
+
+
+def item_digests(
+    items: Mapping[tuple[Family, str], Sequence[Item]],
+    languages: Sequence[str],
+    limit: int | None,
+    corpus: Corpus,
+) -> dict[str, str]:
+    """Content digests of what is asked, in full: prompts, targets and gold of each unit.
+
+    `items` are those of the text tasks, `languages` those of retrieval.
+    """
+    digests = {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
+    for code in languages:
+        digests[f"flores/{code}"] = content_digest(corpus.sentences(code)[:limit])
+    return digests
+
+
+def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
+    """What the reader of the scores should know: tasks that fell away, items that are not ours."""
+    notes = [
+        f"{name}: evaluated in none of the chosen languages"
+        for name in options.tasks
+        if TASK_NAMES[name] not in plan.units and plan.shard is None and plan.backend != "openai"
+    ]
+    if plan.backend == "openai":
+        notes.append(
+            "answered by a server, which does not prove its weights, adapter and chat template; "
+            "no retrieval, which needs hidden states"
+        )
+    if plan.trust_remote_code:
+        notes.append("code that comes with the model was allowed to run (--trust-remote-code)")
+    if plan.corpus and "flores" in plan.units:
+        notes.append(f"retrieval is over the corpus {plan.corpus}, not FLORES dev; not to submit")
+    for task, names in plan.units.items() if plan.limit is None else ():
+        sets = pinned(task, plan.task_versions[task])
+        odd = [
+            unit for unit in names if unit in sets and digests[f"{task}/{unit}"] != sets[unit][1]
+        ]
+        if odd:
+            notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; no ranking")
+    return notes
+
+
+def _notes(plan: Plan, adapter: AdapterRecord | None) -> list[str]:
+    notes = []
+    borrowed = [unit for unit in plan.units.get("wmt23", []) if unit in FROM_ALMA]
+    if borrowed:
+        notes = [f"{', '.join(borrowed)}: not in WMT23; ALMA's test sets (WMT22 cs-en, WMT21 is)"]
+    on_flores = "flores" in plan.units and plan.corpus is None
+    if on_flores and adapter and adapter.trained_on_flores:
+        notes.append("retrieval is inflated: the adapter was trained on FLORES dev's sentences")
+    return notes
+
+
+def _signatures(plan: Plan) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for unit in plan.units.get("wmt23", []):
+        target = unit.split("-")[1]
+        for metric in metrics_of(target):
+            found[f"{unit}/{metric}"] = signature(metric, target)
+    if found:
+        found["wrong_language"] = language_signature()
+    return found
+
+
+def _hardware(device: str) -> dict[str, str]:
+    """The machine, and the settings on which the last digits of a number depend."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
+    return {
+        "device": device,
+        "gpu": name,
+        "cpu": platform.machine(),
+        "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "float32_products": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()).lower(),
+        "processes": str(world_size()),
+        "platform": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
+    """Of every language of the run, on its FLORES sentences; empty where FLORES is not at hand."""
+    codes = {
+        code
+        for task, names in plan.units.items()
+        for unit in names
+        for code in (unit.split("-") if task == "wmt23" else [unit])
+    }
+
+    def count(sentences: list[str]) -> list[int]:
+        return [len(ids) for ids in tokenizer(sentences, add_special_tokens=False)["input_ids"]]
+
+    found: dict[str, Fertility] = {}
+    for code in sorted(codes):
+        try:
+            sentences = flores.sentences(root, code)
+        except MissingFileError:
+            if code in plan.units.get("flores", []) and plan.corpus is None:  # it was there before
+                raise
+            return {}
+        one = fertility(count, sentences, code)
+        found[code] = Fertility(
+            tokens_per_character=one.tokens_per_character, tokens_per_word=one.tokens_per_word
+        )
+    return found

@@ -1,0 +1,237 @@
+"""What `xlt-bench evaluate` is asked for, and all that can be wrong with it before torch is loaded.
+
+The data are read here too: a missing or broken file stops a run before the model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from xlt_bench.data.flores import Corpus
+from xlt_bench.data.root import data_root
+from xlt_bench.distributed import world_size
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.evaluation.sharding import RETRIEVAL_UNIT, Unit, divide, parse_share, unit_costs
+from xlt_bench.languages import Family, units, units_of
+from xlt_bench.models.adapters import check_local
+from xlt_bench.models.chat import check_template
+from xlt_bench.models.validate_names import check_device, check_dtype, check_model
+from xlt_bench.results.run_folder import check_free
+from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.base import Item
+
+TASK_NAMES: dict[str, Family] = {
+    "massive": "massive",
+    "wmt23": "wmt23",
+    "uner": "uner",
+    "retrieval": "flores",
+}
+
+
+BACKENDS = {"hf": None, "vllm": ("vllm", "vllm"), "openai": ("tenacity", "api")}
+"""What answers with text: the package that it needs beyond ours, and the extra of lm-eval."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `xlt-bench evaluate`."""
+
+    model: str
+    output: Path
+    adapters: Sequence[str] = ()
+    tasks: Sequence[str] = tuple(TASK_NAMES)
+    languages: Sequence[str] = ()
+    limit: int | None = None
+    layers: Sequence[int] = ()
+    dtype: str = "auto"
+    device: str | None = None
+    batch_size: str = "auto"
+    chat_template: str | None = None
+    data_dir: str | None = None
+    corpus: str | None = None
+    shard: str | None = None
+    backend: str = "hf"
+    model_args: str | None = None
+    trust_remote_code: bool = False
+
+
+def check(options: Options) -> None:
+    """Raise InputError, in one line, for the first option that is wrong whatever the data are."""
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit must be at least 1, not {options.limit}")
+    if options.batch_size != "auto" and not _positive(options.batch_size):
+        raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
+    if odd := [layer for layer in options.layers if layer < 1]:
+        raise InputError(f"--layers are numbered from 1, not {odd[0]}")
+    if options.shard is not None:
+        parse_share(options.shard)
+    check_backend(options)
+    plan_units(options)
+    check_dtype(options.dtype)
+    check_device(options.device)
+    check_template(options.chat_template)
+    if options.backend != "openai":
+        check_model(options.model)
+    for name in options.adapters:
+        check_local(name)
+    if len({_folder_name(name) for name in options.adapters}) < len(options.adapters):
+        raise InputError("two adapters have one folder name; rename one, since runs are named so")
+    for run in [run_folder(options, name) for name in options.adapters] or [options.output]:
+        check_free(run)
+
+
+def check_backend(options: Options) -> None:
+    """Raise InputError for an unknown or missing engine, and for options that it cannot take."""
+    if options.backend not in BACKENDS:
+        raise unknown("backend", options.backend, BACKENDS)
+    if needed := BACKENDS[options.backend]:
+        package, extra = needed
+        if find_spec(package) is None:
+            raise InputError(
+                f"--backend {options.backend} needs {package}: pip install 'lm_eval[{extra}]'"
+            )
+    elif options.model_args:
+        raise InputError("--model-args goes with --backend vllm or openai")
+    if "trust_remote_code" in (options.model_args or ""):
+        raise InputError("trust_remote_code in --model-args: say --trust-remote-code instead")
+    if options.backend == "vllm" and world_size() > 1:
+        raise InputError(
+            "vLLM starts its processes itself: run it without torchrun, with --model-args "
+            "tensor_parallel_size=N or data_parallel_size=N"
+        )
+    if options.backend == "openai":
+        _check_served(options)
+
+
+def _check_served(options: Options) -> None:
+    if "base_url=" not in (options.model_args or ""):
+        raise InputError(
+            "--backend openai needs --model-args base_url=http://HOST:PORT/v1/chat/completions"
+        )
+    given = {
+        "--adapter": options.adapters,
+        "--layers": options.layers,
+        "--dtype": options.dtype != "auto",
+        "--device": options.device,
+        "--chat-template": options.chat_template,
+        "--trust-remote-code": options.trust_remote_code,
+    }
+    if odd := [name for name, value in given.items() if value]:
+        raise InputError(f"{odd[0]} cannot be chosen here: the server has chosen it already")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options in which nothing is wrong, with what they ask for."""
+
+    options: Options
+    units: dict[Family, list[str]]
+    corpus: Corpus
+    items: dict[tuple[Family, str], list[Item]]
+
+
+def prepare(options: Options) -> Request:
+    """Check the options and read all items. Raises InputError, in one line."""
+    check(options)
+    chosen, corpus = plan_units(options), corpus_of(options)
+    items = load_items(corpus.root, chosen, options.limit)
+    corpus.check(chosen.get("flores", []))
+    if options.shard is not None:
+        costs = unit_costs(items, chosen.get("flores", []), options.limit, corpus)
+        chosen = _share(options.shard, costs, chosen)
+        items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
+    return Request(options, chosen, corpus, items)
+
+
+def _share(
+    shard: str, costs: dict[Unit, float], chosen: dict[Family, list[str]]
+) -> dict[Family, list[str]]:
+    """The units of a shard, by task."""
+    share = parse_share(shard)
+    mine = divide(costs, share.of)[share.number - 1]
+    if not mine:
+        raise InputError(
+            f"--shard {shard} is left without work: there are {len(costs)} units (a language or "
+            "direction of a task, or retrieval as a whole); use fewer shards"
+        )
+    kept = {
+        task: names if task == "flores" else [name for name in names if (task, name) in mine]
+        for task, names in chosen.items()
+        if task != "flores" or RETRIEVAL_UNIT in mine
+    }
+    return {task: names for task, names in kept.items() if names}
+
+
+def load_items(
+    root: Path, chosen: dict[Family, list[str]], limit: int | None
+) -> dict[tuple[Family, str], list[Item]]:
+    """All items of the text tasks."""
+    return {
+        (task, name): TEXT[task].load(root, name)[:limit]
+        for task, names in chosen.items()
+        if task != "flores"
+        for name in names
+    }
+
+
+def corpus_of(options: Options) -> Corpus:
+    """What retrieval is over. Raises InputError where it is no folder."""
+    if options.corpus is None:
+        return Corpus(data_root(options.data_dir))
+    folder = Path(options.corpus).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"--corpus {options.corpus} is no folder; it holds one file a language")
+    return Corpus(data_root(options.data_dir), folder)
+
+
+def _positive(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
+
+
+def plan_units(options: Options) -> dict[Family, list[str]]:
+    """The units of each task asked for. Raises InputError for unknown names or an empty choice."""
+    chosen: dict[Family, list[str]] = {}
+    corpus = corpus_of(options)
+    for name in options.tasks:
+        if name not in TASK_NAMES:
+            raise unknown("task", name, TASK_NAMES)
+        task = TASK_NAMES[name]
+        names = units_of(task, options.languages) if options.languages else list(units(task))
+        if task == "flores" and not options.languages:
+            names = [code for code in names if corpus.holds(code)]
+        # Retrieval is between languages, and a server shows no hidden states.
+        if task == "flores" and (len(names) < 2 or options.backend == "openai"):
+            continue
+        if names:
+            chosen[task] = names
+    if not chosen and options.backend == "openai" and list(options.tasks) == ["retrieval"]:
+        raise InputError("retrieval needs hidden states, which a server does not show")
+    if options.corpus and "flores" not in chosen:
+        raise InputError(
+            f"--corpus {options.corpus} is for retrieval, between two languages at least: files "
+            "named eng_Latn.txt, swh_Latn.txt, ..."
+        )
+    if not chosen:
+        raise InputError(
+            f"none of {', '.join(options.tasks)} covers {', '.join(options.languages)}; "
+            "see the languages with: xlt-bench languages"
+        )
+    return chosen
+
+
+def run_folder(options: Options, adapter: str | None) -> Path:
+    """OUTPUT itself, or OUTPUT/<adapter name> where there are several adapters."""
+    if adapter is None or len(options.adapters) == 1:
+        return options.output
+    return options.output / _folder_name(adapter)
+
+
+def _folder_name(adapter: str) -> str:
+    """The last part of an adapter's name; of one like `..` that of the folder it means."""
+    name = Path(adapter).name
+    if name in ("", ".", ".."):
+        name = Path(adapter).expanduser().resolve().name
+    return name.replace(":", "-") or "adapter"

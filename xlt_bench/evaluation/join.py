@@ -1,0 +1,186 @@
+"""Runs that share out one evaluation, put together: `xlt-bench join`.
+
+Made of `evaluate --shard i/n`, or of runs of different tasks or languages; the joined run has the
+answers of the parts, scored anew, and equals the run that was never divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.config import TASK_NAMES
+from xlt_bench.evaluation.score import score_run
+from xlt_bench.evaluation.sharding import parse_share
+from xlt_bench.languages import Family, units
+from xlt_bench.results.atomic_write import part_folder
+from xlt_bench.results.record import AdapterRecord, Plan, Record
+from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
+
+# What may differ between the parts' plans.
+_OF_A_PART = {"units", "layers", "task_versions", "shard", "corpus"}
+_FOLDERS = ("predictions", "retrieval", "comet", "progress")
+
+
+def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
+    """Write the run that `runs` are parts of to `output`, a new folder; returns its record.
+
+    `root` holds the data. Raises InputError where a part is unfinished or missing, two answer the
+    same unit, or they are of different systems or settings.
+    """
+    if output.exists():
+        raise InputError(f"{output} exists; choose another --output")
+    plans = [read_plan(run) for run in runs]
+    records = [read_record(run) for run in runs]
+    _check_system(runs, plans, records)
+    _check_shares(runs, plans)
+    _check_overlap(runs, plans)
+    plan = _joined_plan(plans)
+    from xlt_bench.evaluation.build_record import (
+        write_record,  # with torch: what is wrong has been said
+    )
+
+    digests = {name: digest for run in runs for name, digest in read_digests(run).items()}
+    with part_folder(output) as beside:
+        whole = beside / output.name
+        open_run(whole, plan, digests)
+        for run in runs:
+            for folder in _FOLDERS:
+                for file in sorted(path for path in (run / folder).rglob("*") if path.is_file()):
+                    write_bytes(whole / file.relative_to(run), file.read_bytes())
+        record = _joined_record(runs, records, plan, digests, whole, root)
+        write_record(whole, record)
+        whole.rename(output)
+    return record
+
+
+def _check_system(runs: Sequence[Path], plans: Sequence[Plan], records: Sequence[Record]) -> None:
+    """Raise InputError for the first setting in which a part differs from the first part."""
+    first, *others = [plan.model_dump(exclude=_OF_A_PART) for plan in plans]
+    for run, plan, record in zip(runs[1:], others, records[1:], strict=True):
+        odd = next((key for key, value in plan.items() if value != first[key]), None)
+        if odd is None and record.model != records[0].model:
+            odd = "model"
+        if odd is None and _who(record.adapter) != _who(records[0].adapter):
+            odd = "adapter"
+        if odd is not None:
+            raise InputError(
+                f"{run} and {runs[0]} have another {odd.replace('_', ' ')}: "
+                f"{plan.get(odd)} and {first.get(odd)}; only parts of one evaluation are joined"
+            )
+
+
+def _who(adapter: AdapterRecord | None) -> Any:
+    """What an adapter is, without what became of it in a run."""
+    return adapter and (adapter.name, adapter.sha256, adapter.alignment_languages, adapter.recipe)
+
+
+def _check_shares(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
+    """Raise InputError unless the shares of a divided run are all there."""
+    shares = {
+        run: parse_share(plan.shard) for run, plan in zip(runs, plans, strict=True) if plan.shard
+    }
+    if not shares:
+        return
+    total = next(iter(shares.values())).of
+    for run, share in shares.items():
+        if share.of != total:
+            raise InputError(
+                f"{run} is one of {share.of} shards, {next(iter(shares))} one of {total}; give "
+                "the shards of one number"
+            )
+    numbers = {share.number for share in shares.values()}
+    if missing := [f"{i}/{total}" for i in range(1, total + 1) if i not in numbers]:
+        raise InputError(f"shard {', '.join(missing)} is missing; give the runs of all shards")
+
+
+def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
+    """Raise InputError for a unit that two parts answer; retrieval is one as a whole."""
+    owner: dict[tuple[str, str], Path] = {}
+    for run, plan in zip(runs, plans, strict=True):
+        for task, names in plan.units.items():
+            for name in ["all languages"] if task == "flores" else names:
+                if (task, name) in owner:
+                    raise InputError(
+                        f"{run} and {owner[task, name]} both answer {task} {name}; leave one out"
+                    )
+                owner[task, name] = run
+
+
+def _joined_plan(plans: Sequence[Plan]) -> Plan:
+    """The plan of the whole: tasks and units in the order of the tables."""
+    chosen: dict[Family, list[str]] = {}
+    for task in TASK_NAMES.values():
+        there = {name for plan in plans for name in plan.units.get(task, [])}
+        if there:
+            chosen[task] = [name for name in units(task) if name in there]
+    versions = {task: version for plan in plans for task, version in plan.task_versions.items()}
+    return plans[0].model_copy(
+        update={
+            "units": chosen,
+            "layers": [layer for plan in plans for layer in plan.layers],
+            "task_versions": {task: versions[task] for task in chosen},
+            "shard": None,
+            "corpus": next((plan.corpus for plan in plans if "flores" in plan.units), None),
+        }
+    )
+
+
+def _joined_record(
+    runs: Sequence[Path],
+    records: Sequence[Record],
+    plan: Plan,
+    digests: dict[str, str],
+    folder: Path,
+    root: Path,
+) -> Record:
+    from xlt_bench.evaluation.build_record import command_line, now
+
+    first = records[0]
+    truncated = [record.truncated_prompts for record in records]
+    return first.model_copy(
+        update={
+            "created": now(),
+            "command": command_line(),
+            "adapter": _joined_adapter([record.adapter for record in records]),
+            "bos_per_prompt": sorted({n for record in records for n in record.bos_per_prompt}),
+            "truncated_prompts": None if None in truncated else sum(n or 0 for n in truncated),
+            "plan": plan,
+            "data_digests": digests,
+            "notes": _notes(runs, records),
+            "signatures": _merged(record.signatures for record in records),
+            "seconds": _merged(record.seconds for record in records),
+            "batch_sizes": _merged(record.batch_sizes for record in records),
+            "fertility": _merged(record.fertility for record in records),
+            "results": score_run(folder, root, first.alignment_languages),
+        }
+    )
+
+
+def _joined_adapter(adapters: Sequence[AdapterRecord | None]) -> AdapterRecord | None:
+    merged = {adapter.merged for adapter in adapters if adapter}
+    first = adapters[0]
+    return first and first.model_copy(update={"merged": merged.pop() if len(merged) == 1 else None})
+
+
+def _merged(parts: Any) -> dict[str, Any]:
+    return dict(sorted((key, value) for part in parts for key, value in part.items()))
+
+
+def _notes(runs: Sequence[Path], records: Sequence[Record]) -> list[str]:
+    """The parts' own, once each; where they came from; where the machines or versions differ."""
+    first = records[0]
+    notes = list(dict.fromkeys(note for record in records for note in record.notes))
+    notes.append(f"joined from {len(runs)} runs, the first by: {first.command}")
+    for what in ("versions", "hardware"):
+        odd = {
+            f"{key} {value}"
+            for record in records
+            for key, value in getattr(record, what).items()
+            if value != getattr(first, what).get(key)
+        }
+        if odd:
+            notes.append(f"{what}: those of the first run; others had {', '.join(sorted(odd))}")
+    return notes

@@ -1,0 +1,173 @@
+"""A run's answers, unit by unit: each is on disk, whole, before the next starts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from xlt_bench.data.flores import Corpus
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.score import text_units
+from xlt_bench.evaluation.sharding import RETRIEVAL_UNIT, Unit
+from xlt_bench.models.lm import Generation, Progress, XltLM
+from xlt_bench.results.record import Plan
+from xlt_bench.results.run_folder import (
+    Prediction,
+    layer_path,
+    predictions_path,
+    write_bytes,
+    write_json,
+    write_layer,
+    write_predictions,
+)
+from xlt_bench.tasks import TEXT
+from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks.base import Item
+
+
+class TextLM(Protocol):
+    """What answers with text: our own LM, vLLM's, or a server's."""
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]]) -> str:
+        """The prompt of a chat."""
+
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
+    ) -> list[Generation]:
+        """Greedy answers to prompts, in their order."""
+
+    def noted(self) -> dict[str, Any]:
+        """`batch_size`, `bos` and `truncated_prompts` of what was asked since the last call."""
+
+
+@contextmanager
+def untracked(_name: str, _total: int) -> Iterator[Progress]:
+    """No progress bar."""
+    yield lambda _done: None
+
+
+@dataclass
+class Job:
+    """A model on its way through one run. `lm` is None where there is no retrieval to be done."""
+
+    run: Path
+    plan: Plan
+    items: dict[Unit, list[Item]]
+    digests: dict[str, str]
+    corpus: Corpus
+    text_lm: TextLM
+    lm: XltLM | None = None
+    track: Any = untracked
+    merged: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def unanswered(job: Job) -> list[Unit]:
+    """The units of the plan whose answers are not on disk yet, in its order."""
+    todo: list[Unit] = [
+        unit for unit in text_units(job.plan) if not predictions_path(job.run, *unit).exists()
+    ]
+    layers = all(layer_path(job.run, layer).exists() for layer in job.plan.layers)
+    if not layers or _states_folder(job).exists():
+        todo.append(RETRIEVAL_UNIT)
+    return todo
+
+
+def answer(job: Job, units: Iterable[Unit]) -> None:
+    """Answer the units, in their order."""
+    for unit in units:
+        if unit == RETRIEVAL_UNIT:
+            _retrieve(job, job.plan.units["flores"])
+        else:
+            _predict(job, unit)
+
+
+def _predict(job: Job, unit: Unit) -> None:
+    items, (task, name) = job.items[unit], unit
+    prompts = [job.text_lm.apply_chat_template(item.messages) for item in items]
+    started = time.perf_counter()
+    with job.track(f"{task} {name}", len(items)) as progress:
+        answers = job.text_lm.generate(prompts, TEXT[task].MAX_NEW_TOKENS, progress)
+    _finished(job, job.text_lm, f"{task}_{name}", started)
+    predictions = [
+        Prediction(item.id, answer.text, answer.cut_off)
+        for item, answer in zip(items, answers, strict=True)
+    ]
+    write_predictions(predictions_path(job.run, task, name), predictions)
+
+
+def _finished(job: Job, lm: TextLM, name: str, started: float) -> None:
+    """Note what a part of a run took; before its answers are stored, which say that it is done."""
+    seconds = round(time.perf_counter() - started, 3)
+    row = {"seconds": seconds, **lm.noted(), "merged": job.merged}
+    write_json(job.run / "progress" / f"{name}.json", row)
+
+
+def _retrieve(job: Job, codes: Sequence[str]) -> None:
+    """States a language on disk, then neighbours a layer on disk; the states go at the end.
+
+    Memory holds one layer of all languages at a time.
+    """
+    assert job.lm is not None
+    folder = _states_folder(job)
+    todo = [layer for layer in job.plan.layers if not layer_path(job.run, layer).exists()]
+    if todo:
+        for code in codes:
+            if not (folder / f"{code}.safetensors").exists():
+                _states(job, job.lm, code, folder)
+        for layer in todo:
+            started = time.perf_counter()
+            states = {code: _layer_states(folder, code, layer) for code in codes}
+            table = flores.layer_table(states)
+            _finished(job, job.lm, f"retrieval_layer_{layer}", started)
+            write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _states_folder(job: Job) -> Path:
+    return job.run / "retrieval" / "states"
+
+
+def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
+    sentences = job.corpus.sentences(code)[: job.plan.limit]
+    started = time.perf_counter()
+    with job.track(f"retrieval {code}", len(sentences)) as progress:
+        states = lm.sentence_states(sentences, job.plan.layers, progress)
+    if not torch.isfinite(states).all():
+        raise InputError(
+            f"hidden states of {code} are not finite in {job.plan.dtype}; choose --dtype bfloat16 "
+            "or float32, and another --output"
+        )
+    layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
+    _finished(job, lm, f"retrieval_{code}", started)
+    # Not save_file, whose error on a full disk is no OSError.
+    write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
+
+
+def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
+    """A layer's states of a language. Raises InputError for a damaged file."""
+    path, name = folder / f"{code}.safetensors", str(layer)
+    try:
+        with safe_open(path, framework="pt") as file:
+            states: torch.Tensor = file.get_tensor(name)
+            stated = (file.metadata() or {}).get(name)
+    except SafetensorError:
+        stated = None
+    if stated is None or stated != _checksums({name: states})[name]:
+        raise InputError(f"{path} is damaged; delete it and run the same evaluate command again")
+    return states
+
+
+def _checksums(layers: dict[str, torch.Tensor]) -> dict[str, str]:
+    """CRC-32 by layer, since safetensors has none of its own."""
+    return {name: str(zlib.crc32(states.numpy().tobytes())) for name, states in layers.items()}

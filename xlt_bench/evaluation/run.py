@@ -1,0 +1,287 @@
+"""The main job: a model and its adapters on every unit of every task, resumable unit by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xlt_bench.distributed import from_first, rank, together, wait, world_size
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.adapter_probe import probe, prove
+from xlt_bench.evaluation.build_record import (
+    System,
+    finish,
+    finished_record,
+    hf_system,
+    item_digests,
+    read_progress,
+    remarks,
+)
+from xlt_bench.evaluation.config import Options, Request, run_folder
+from xlt_bench.evaluation.predict import Job, TextLM, answer, unanswered, untracked
+from xlt_bench.evaluation.sharding import RETRIEVAL_UNIT, divide, unit_costs
+from xlt_bench.languages import Family
+from xlt_bench.metrics.retrieval import even_layers
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    alignment_languages,
+    attach,
+    check_adapter,
+    find_adapter,
+)
+from xlt_bench.models.chat import encode_prompt, set_chat_template
+from xlt_bench.models.generation import repetition_penalty
+from xlt_bench.models.hidden_states import count_layers
+from xlt_bench.models.lm import XltLM
+from xlt_bench.models.load import Base, choose_device, load_base, meta_model
+from xlt_bench.models.merged import merged
+from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record
+from xlt_bench.results.run_folder import open_run
+from xlt_bench.tasks import TEXT, task_version
+
+_SERVED_AT_A_TIME = 16
+
+
+@dataclass
+class Evaluation:
+    """A loaded model with its adapters, of which a job takes one or none."""
+
+    base: Base
+    model: Any
+    lm: XltLM
+    names: Mapping[str, str]
+
+    def choose(self, adapter: AdapterFiles | None) -> None:
+        """Answer with this adapter from now on."""
+        if adapter:
+            self.model.set_adapter(self.names[adapter.name])
+
+
+def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, Record]]:
+    """Run everything; yields each run's folder and record as it is finished.
+
+    `track(name, total)` is a context manager that yields a function to report progress to. Started
+    by torchrun, each process answers its share of the units and the first one yields. Raises
+    InputError before any work where adapter and model do not fit.
+    """
+    by_backend = {"hf": _with_hf, "vllm": _with_vllm, "openai": _with_server}
+    with together():
+        yield from by_backend[request.options.backend](request, track)
+
+
+def _with_hf(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+    evaluation, jobs = _prepare(request, track)
+    for job, adapter in jobs:
+        if record := _run(evaluation, job, adapter):
+            yield job.run, record
+
+
+def _prepare(
+    request: Request, track: Any
+) -> tuple[Evaluation, list[tuple[Job, AdapterFiles | None]]]:
+    """Everything loaded and every run folder opened."""
+    options = request.options
+    adapters = [find_adapter(name) for name in options.adapters]
+    skeleton = meta_model(options.model, options.trust_remote_code)
+    for found in adapters:
+        check_adapter(found, skeleton, options.model)
+        alignment_languages(found)  # a broken card must not wait until the answers are scored
+    _check_context(skeleton, request.units)
+    layers = _layers(options.layers, count_layers(skeleton)) if "flores" in request.units else []
+    device = choose_device(options.device)
+    base = load_base(options.model, options.dtype, device, options.trust_remote_code)
+    template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
+    model, names = attach(base.model, base.name, adapters)
+    lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
+    common = _plan(
+        request,
+        model=base.name,
+        model_revision=base.revision,
+        model_sha256=base.sha256,
+        dtype=str(base.model.dtype).removeprefix("torch."),
+        template=template,
+        template_sha256=template_sha,
+        layers=layers,
+    )
+    systems: list[AdapterFiles | None] = [*adapters] or [None]
+    jobs, digests = [], _digests(request)
+    for adapter in systems:
+        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
+        job = _open(request, common.model_copy(update=its), digests, lm, track)
+        job.lm = lm
+        if (penalty := repetition_penalty(model)) != 1 and request.items:
+            job.notes.append(f"greedy with the model's own repetition penalty of {penalty:g}")
+        jobs.append((job, adapter))
+    return Evaluation(base, model, lm, names), jobs
+
+
+def _plan(request: Request, **system: Any) -> Plan:
+    """The plan of a request, with what answers it."""
+    options = request.options
+    return Plan(
+        adapter=None,
+        adapter_sha256=None,
+        limit=options.limit,
+        units=request.units,
+        task_versions={task: task_version(task) for task in request.units},
+        shard=options.shard,
+        backend=options.backend,  # type: ignore[arg-type]  # checked before
+        corpus=request.corpus.name if "flores" in request.units else None,
+        trust_remote_code=options.trust_remote_code,
+        **system,
+    )
+
+
+def _digests(request: Request) -> dict[str, str]:
+    """Of the items of each unit; the same for all systems of a request."""
+    languages = request.units.get("flores", [])
+    return item_digests(request.items, languages, request.options.limit, request.corpus)
+
+
+def _open(
+    request: Request, plan: Plan, digests: dict[str, str], text_lm: TextLM, track: Any
+) -> Job:
+    """The job of a plan, its run folder opened."""
+    options = request.options
+    run = run_folder(options, plan.adapter)
+    from_first(partial(open_run, run, plan, digests))
+    job = Job(run, plan, request.items, digests, request.corpus, text_lm, track=track)
+    job.notes += remarks(options, plan, digests)
+    return job
+
+
+def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+    """Proof and retrieval by transformers, which then leaves the memory to vLLM for the texts."""
+    from xlt_bench.models.vllm import VllmLM, lora_rank
+
+    lora_rank([find_adapter(name) for name in request.options.adapters])  # before models are loaded
+    evaluation, jobs = _prepare(request, track)
+    base, proofs = evaluation.base, {}
+    for job, adapter in jobs:
+        if finished_record(job) is None:
+            evaluation.choose(adapter)
+            proofs[job.run] = _proof(evaluation, job, adapter)
+            answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL_UNIT])
+    system = hf_system(base)
+    evaluation.model.to("meta")
+    torch.cuda.empty_cache()
+    adapters = [adapter for _, adapter in jobs if adapter]
+    options = request.options
+    engine = VllmLM(base, job.plan.dtype, adapters, options.model_args) if proofs else None
+    for job, adapter in jobs:
+        if (record := finished_record(job)) is None:
+            assert engine is not None
+            if adapter:
+                engine.use(adapter)
+            job.text_lm = engine
+            answer(job, unanswered(job))
+            record = finish(job, system, proofs[job.run])
+        yield job.run, record
+
+
+def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
+    """Text tasks by a server, of which nothing is known but the name of its model."""
+    from xlt_bench.models.openai_server import ServedLM
+
+    options = request.options
+    concurrent = _SERVED_AT_A_TIME if options.batch_size == "auto" else int(options.batch_size)
+    lm = ServedLM(options.model, concurrent, options.model_args or "")
+    plan = _plan(
+        request,
+        model=options.model,
+        model_revision=None,
+        model_sha256=None,
+        dtype="unknown",
+        template="server",
+        template_sha256="unknown",
+        layers=[],
+    )
+    model = ModelRecord(
+        name=options.model,
+        revision=None,
+        sha256=None,
+        architecture=None,
+        parameters=None,
+        layers=None,
+        dtype="unknown",
+    )
+    job = _open(request, plan, _digests(request), lm, track)
+    if (record := from_first(partial(finished_record, job))) is None:
+        _answer_share(job)
+        record = finish(job, System(model), None) if rank() == 0 else None
+    if record and rank() == 0:
+        yield job.run, record
+
+
+def _answer_share(job: Job) -> None:
+    """Answer what is this process's of the units that are left, and wait for the others."""
+    todo = from_first(partial(unanswered, job))
+    if world_size() > 1:
+        languages = job.plan.units.get("flores", [])
+        costs = unit_costs(job.items, languages, job.plan.limit, job.corpus)
+        todo = divide({unit: costs[unit] for unit in todo}, world_size())[rank()]
+    answer(job, todo)
+    wait()
+
+
+def _batch(options: Options) -> int | str:
+    return "auto" if options.batch_size == "auto" else int(options.batch_size)
+
+
+def _layers(asked: Sequence[int], n_layers: int) -> list[int]:
+    for layer in asked:
+        if not 1 <= layer <= n_layers:
+            raise InputError(f"layer {layer} does not exist: the model has layers 1 to {n_layers}")
+    return sorted(set(asked)) or even_layers(n_layers)
+
+
+def _check_context(skeleton: Any, chosen: Mapping[Family, Sequence[str]]) -> None:
+    """Raise InputError for a task whose answers alone fill the model's context."""
+    room = getattr(skeleton.config.get_text_config(), "max_position_embeddings", None)
+    for task in chosen:
+        if room and task != "flores" and room <= TEXT[task].MAX_NEW_TOKENS:
+            raise InputError(
+                f"the model's context of {room} tokens leaves no room for a prompt beside the "
+                f"{TEXT[task].MAX_NEW_TOKENS} new tokens of {task}; leave {task} out of --tasks"
+            )
+
+
+def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Record | None:
+    """Answer and score; the record, in the first process alone."""
+    first = rank() == 0
+    if (found := from_first(partial(finished_record, job))) is not None:
+        return found if first else None
+    evaluation.choose(adapter)
+    proof = _proof(evaluation, job, adapter) if first else None
+    # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
+    alone = len(evaluation.names) == 1
+    sample = [encode_prompt(evaluation.lm.tokenizer, prompt) for prompt in probe(evaluation.lm)]
+    with merged(evaluation.model, sample) if alone else nullcontext(False) as job.merged:
+        _answer_share(job)
+    if not first:
+        return None
+    if proof:
+        proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
+    return finish(job, hf_system(evaluation.base), proof)
+
+
+def _merged_throughout(run: Path) -> bool | None:
+    """Whether the adapter was in the weights for all that the run has; None: for some of it."""
+    rows = read_progress(run).values()
+    states = {row.get("merged", False) for row in rows}  # runs begun before merging have no key
+    return states.pop() if len(states) == 1 else None
+
+
+def _proof(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> AdapterRecord | None:
+    if adapter is None:
+        return None
+    name = evaluation.names[adapter.name]
+    proof, warnings = prove(evaluation.lm, evaluation.model, adapter, name)
+    job.notes += warnings
+    return proof

@@ -1,0 +1,245 @@
+"""The run folder: what lies where, whole files or none, one line an answer.
+
+RUN/plan.json                        what is evaluated
+RUN/items.json                       a digest of each unit's items
+RUN/predictions/<task>/<unit>.jsonl.zst   {"id": ..., "hypothesis": ..., "cut_off": ...} a line
+RUN/retrieval/layer-16.parquet       source, target, accuracy, neighbours (one index a sentence)
+RUN/comet/<direction>.json           COMET's score of each segment, and what it was made with
+RUN/progress/<task>_<unit>.json      seconds and batch size of what is finished
+RUN/record.json                      the result
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+from pydantic import BaseModel, ValidationError
+
+from xlt_bench.errors import InputError, first_fault
+from xlt_bench.results.atomic_write import is_part, part_file, remove_abandoned
+from xlt_bench.results.record import Plan, Record
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer as stored."""
+
+    id: str
+    hypothesis: str
+    cut_off: bool | None
+    """None where it is not known: plain lm-eval does not say."""
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside, flushed to disk, then renamed.
+
+    Raises OSError, always with the file's name.
+    """
+    try:
+        _write(path, data)
+    except OSError as error:  # of a full disk the system does not say which file it was
+        error.filename = str(path)
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = part_file(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            beside.chmod(0o644)
+            beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, indented, non-ASCII as it is."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def predictions_path(run: Path, task: str, unit: str) -> Path:
+    """Where the answers of a unit lie."""
+    return run / "predictions" / task / f"{unit}.jsonl.zst"
+
+
+def layer_path(run: Path, layer: int) -> Path:
+    """Where a layer's retrieval answers lie."""
+    return run / "retrieval" / f"layer-{layer:03d}.parquet"
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Store answers, one JSON line each."""
+    lines = [
+        json.dumps({"id": p.id, "hypothesis": p.hypothesis, "cut_off": p.cut_off}) + "\n"
+        for p in predictions
+    ]
+    # A damaged answer is not to be taken for one.
+    pack = zstandard.ZstdCompressor(level=9, write_checksum=True)
+    write_bytes(path, pack.compress("".join(lines).encode()))
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """A file of a run that should hold answers."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} is missing; run the same evaluate command again")
+    return InputError(
+        f"{path} is damaged ({error}); delete it and run the same evaluate command again"
+    )
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The answers of a unit. Raises InputError for a missing or damaged file, naming it."""
+    try:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        text = frame.decompress(path.read_bytes()).decode("utf-8")
+        if not frame.eof or frame.unused_data:  # a file cut short would unpack to fewer answers
+            raise ValueError("it does not end where its frame does")
+        rows = [json.loads(line) for line in text.split("\n") if line]
+        return [Prediction(row["id"], row["hypothesis"], row["cut_off"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
+        raise _unreadable(path, error) from None
+
+
+LAYER_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("target", pa.string()),
+        ("accuracy", pa.float64()),
+        ("neighbours", pa.list_(pa.int16())),
+    ]
+)
+Table = Mapping[tuple[str, str], Sequence[int]]
+
+
+def write_layer(path: Path, table: Table) -> None:
+    """Store a layer's answers: for each ordered pair the index that each sentence retrieved."""
+    rows = [
+        {
+            "source": source,
+            "target": target,
+            "accuracy": 100 * sum(i == j for i, j in enumerate(found)) / len(found),
+            "neighbours": list(found),
+        }
+        for (source, target), found in table.items()
+    ]
+    sink = pa.BufferOutputStream()
+    table_ = pa.Table.from_pylist(rows, schema=LAYER_SCHEMA)
+    pq.write_table(table_, sink, compression="zstd", write_page_checksum=True)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
+    """A layer's answers. Raises InputError for a missing or damaged file, naming it."""
+    try:
+        found = pq.read_table(path, page_checksum_verification=True)
+        if not found.schema.equals(LAYER_SCHEMA):
+            raise ValueError("it has other columns")
+        rows = found.to_pylist()
+        return {(row["source"], row["target"]): row["neighbours"] for row in rows}
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_plan(run: Path) -> Plan:
+    """The plan of a run. Raises InputError where the folder is none."""
+    return _read(run / "plan.json", Plan, f"{run} is no run: it has no plan.json")
+
+
+def read_record(run: Path) -> Record:
+    """The record of a finished run. Raises InputError where there is none."""
+    again = f"{run} is not finished: it has no record.json; run its evaluate command again"
+    return _read(run / "record.json", Record, again)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _read(path: Path, model: type[_Model], missing: str) -> _Model:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(missing) from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_fault(error)}") from None
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, which is not read into memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_place(output: Path) -> None:
+    """Raise InputError where there is a file in place of a folder that is to be written."""
+    there = next((path for path in (output, *output.parents) if path.exists()), None)
+    if there and not there.is_dir():
+        raise InputError(f"{there} is no folder; choose another --output")
+
+
+def check_free(run: Path) -> None:
+    """Raise InputError for a folder with something in it that is no run."""
+    check_place(run)
+    if (run / "plan.json").exists() or not run.exists():
+        return
+    if not all(is_part(path) for path in run.iterdir()):
+        raise InputError(f"{run} is not empty and no run; choose another --output")
+
+
+def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
+    """Start a run folder, or check that an existing one has the same plan and items.
+
+    `digests` are those of the items, by `task/unit`. Raises InputError that names a difference.
+    """
+    remove_abandoned(path for path in run.rglob(".*") if is_part(path))
+    if not (run / "plan.json").exists():
+        check_free(run)
+        write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
+        write_json(run / "items.json", dict(digests))
+        return
+    old, new = read_plan(run).model_dump(), plan.model_dump()
+    for key, value in new.items():
+        if old[key] != value:
+            raise InputError(
+                f"{run} was started with another {key.replace('_', ' ')}: {_short(old[key])} "
+                f"there, {_short(value)} now; choose another --output"
+            )
+    if [path.name for path in run.iterdir()] == ["plan.json"]:  # killed between the two files
+        write_json(run / "items.json", dict(digests))
+    if odd := [name for name, was in read_digests(run).items() if digests.get(name) != was]:
+        raise InputError(
+            f"{run} was started with other items of {odd[0]} than the data folder has now; "
+            "give its own --data-dir, or choose another --output"
+        )
+
+
+def read_digests(run: Path) -> dict[str, str]:
+    """The digest of each unit's items (`task/unit`) that a run answers; empty where none is kept.
+
+    Raises InputError for a damaged file.
+    """
+    path = run / "items.json"
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); choose another --output") from None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,281 @@
+"""Two systems on the same items: gains by unit with intervals and p values, and of split means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.comet.stored import COMET, read_comet
+from xlt_bench.evaluation.score import (
+    ByUnit,
+    count_run,
+    is_aligned,
+    members,
+    question,
+    score_function,
+)
+from xlt_bench.languages import FAMILIES, Family, language, units
+from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
+from xlt_bench.results.record import Plan, Record
+from xlt_bench.results.tables import Table
+from xlt_bench.submissions.counts import Tasks, metrics, read_counts
+from xlt_bench.submissions.safe_read import read_model
+from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, base_model
+from xlt_bench.submissions.validate import open_package
+
+
+@dataclass(frozen=True)
+class UnitGain:
+    """The gain in one unit; `p_holm` is corrected over the units of the comparison."""
+
+    unit: str
+    aligned: bool
+    value: float
+    baseline: float
+    gain: Gain
+    p_holm: float
+    n: int
+
+
+@dataclass(frozen=True)
+class MeanGain:
+    """The gain in the mean over exactly `units`."""
+
+    split: str
+    value: float
+    baseline: float
+    gain: Gain
+    units: tuple[str, ...]
+
+
+def compare_units(
+    task: Family,
+    system: Mapping[str, Replicates],
+    baseline: Mapping[str, Replicates],
+    alignment_languages: Sequence[str],
+) -> list[UnitGain]:
+    """The gains in the units that both have and that have equally many items, in table order."""
+    aligned = {language(code).code for code in alignment_languages}
+    both = _shared(task, system, baseline)
+    gains = {unit: gain(system[unit], baseline[unit]) for unit in both}
+    corrected = holm([found.p for found in gains.values()])
+    return [
+        UnitGain(
+            unit=unit,
+            aligned=is_aligned(task, unit, aligned),
+            value=system[unit].value,
+            baseline=baseline[unit].value,
+            gain=found,
+            p_holm=p,
+            n=system[unit].n,
+        )
+        for (unit, found), p in zip(gains.items(), corrected, strict=True)
+    ]
+
+
+def compare_means(
+    task: Family,
+    system: Mapping[str, Replicates],
+    baseline: Mapping[str, Replicates],
+    alignment_languages: Sequence[str],
+) -> list[MeanGain]:
+    """The gains in the means over the units of a split that both have; no empty splits."""
+    aligned = {language(code).code for code in alignment_languages}
+    both = _shared(task, system, baseline)
+    found = []
+    for split, names in members(task, metrics(task)[0], aligned).items():
+        shared = tuple(unit for unit in names if unit in both)
+        if shared:
+            ours = {unit: system[unit] for unit in shared}
+            theirs = {unit: baseline[unit] for unit in shared}
+            found.append(
+                MeanGain(
+                    split=split,
+                    value=sum(one.value for one in ours.values()) / len(shared),
+                    baseline=sum(one.value for one in theirs.values()) / len(shared),
+                    gain=mean_gain(ours, theirs),
+                    units=shared,
+                )
+            )
+    return found
+
+
+def _shared(
+    task: Family, system: Mapping[str, Replicates], baseline: Mapping[str, Replicates]
+) -> list[str]:
+    return [
+        unit
+        for unit in units(task)
+        if unit in system and unit in baseline and system[unit].n == baseline[unit].n
+    ]
+
+
+@dataclass(frozen=True)
+class System:
+    """A system whose answers are at hand, as counts; `comet` is the checksum of its checkpoint."""
+
+    name: str
+    plan: Plan
+    alignment_languages: Sequence[str]
+    data_digests: Mapping[str, str]
+    tasks: Tasks
+    comet: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task: gains in its ranked metric, or in COMET."""
+
+    task: Family
+    metric: str
+    units: list[UnitGain]
+    means: list[MeanGain]
+
+
+def load_system(name: str, submissions: Path, root: Path) -> System:
+    """A system by its run folder, submission folder or submission id.
+
+    A run is counted from its answers and the test sets below `root`; a submission carries counts.
+    Raises InputError where there is no such thing, or it is broken.
+    """
+    folder = Path(name) if Path(name).is_dir() else submissions / name
+    comet = None
+    if (folder / SUBMISSION).exists():
+        package = open_package(folder.resolve())
+        label, record = package.submission.name, package.record
+        tasks = read_counts(folder / COUNTS, record.plan)
+    elif (folder / RECORD).exists():
+        record = read_model(folder / RECORD, Record)
+        label, tasks = str(folder), count_run(record.plan, folder, root).tasks
+        scored = read_comet(record.plan, folder).values()
+        comet = next((segments.sha256 for segments in scored), None)
+    else:
+        raise InputError(f"{name} is neither a finished run nor a submission in {submissions}")
+    aligned, digests = record.alignment_languages, record.data_digests
+    return System(label, record.plan, aligned, digests, tasks, comet)
+
+
+def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:
+    """Both on every task that they share, and notes on what could not be compared or misleads.
+
+    Raises InputError where nothing can be compared.
+    """
+    notes = []
+    if base_model(system.plan) != base_model(baseline.plan):
+        notes.append("the two have different base models: a gain is not that of an adapter")
+    else:
+        notes += _conditions(system.plan, baseline.plan)
+    found = []
+    for task in FAMILIES:
+        if task not in system.tasks or task not in baseline.tasks:
+            continue
+        if why := _not_comparable(task, system, baseline):
+            notes.append(f"{task} is left out: {why}")
+            continue
+        chosen = [metrics(task)[0]]
+        if task == "wmt23" and (why := _no_comet(system, baseline)):
+            notes.append(f"{task} {COMET} is left out: {why}")
+        elif task == "wmt23" and system.comet:
+            chosen.append(COMET)
+        for metric in chosen:
+            if alone := _alone(task, metric, system, baseline):
+                label, names = f"{task} {metric}" if metric == COMET else task, " ".join(alone)
+                notes.append(f"{label}: only one of the two has {names}; they are in no mean")
+            if one := _compared(task, metric, system, baseline):
+                found.append(one)
+    if not found:
+        raise InputError("; ".join(["the two share no task and unit", *notes]))
+    return found, notes
+
+
+def _conditions(ours: Plan, theirs: Plan) -> list[str]:
+    """What differs beside the adapter and moves answers and states a little."""
+    kinds = {"dtype": "dtype", "chat template": "template_sha256", "backend": "backend"}
+    return [
+        f"the two differ in {kind} too: {getattr(ours, key)[:12]} and {getattr(theirs, key)[:12]}"
+        for kind, key in kinds.items()
+        if getattr(ours, key) != getattr(theirs, key)
+    ]
+
+
+def _alone(task: Family, metric: str, system: System, baseline: System) -> list[str]:
+    ours, theirs = (one.tasks[task].get(metric, {}) for one in (system, baseline))
+    return [unit for unit in units(task) if (unit in ours) != (unit in theirs)]
+
+
+def _compared(task: Family, metric: str, system: System, baseline: System) -> Comparison | None:
+    """The gains in a metric; None where no unit has it on both sides."""
+    ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
+    gains = compare_units(task, ours, theirs, system.alignment_languages)
+    means = compare_means(task, ours, theirs, system.alignment_languages)
+    return Comparison(task, metric, gains, means) if gains else None
+
+
+def _no_comet(system: System, baseline: System) -> str:
+    """Why COMET is not compared where at least one has it; empty where it is, or none has it."""
+    if system.comet == baseline.comet:
+        return ""
+    if system.comet and baseline.comet:
+        return f"checkpoints {system.comet[:12]} and {baseline.comet[:12]}"
+    return f"only {(system if system.comet else baseline).name} has it"
+
+
+def _not_comparable(task: Family, system: System, baseline: System) -> str:
+    versions = [one.plan.task_versions[task] for one in (system, baseline)]
+    if versions[0] != versions[1]:
+        return f"versions {versions[0]} and {versions[1]}"
+    if system.plan.limit != baseline.plan.limit:
+        return f"limits {system.plan.limit} and {baseline.plan.limit}"
+    for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
+        a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))
+        if a != b:
+            more = ", its languages or even layers" if task == "flores" else ""
+            return f"the items of {task}/{unit}{more} differ"
+    return ""
+
+
+def _drawn(by_unit: ByUnit, task: Family, metric: str) -> dict[str, Replicates]:
+    found = replicates(list(by_unit.values()), score_function(task, metric))
+    return dict(zip(by_unit, found, strict=True))
+
+
+def tables(found: Sequence[Comparison], notes: Sequence[str], form: str) -> list[Table]:
+    """The comparison as tables: of numbers for CSV, of cells with intervals for reading."""
+    result = []
+    for one in found:
+        settings = units(one.task)
+        rows = []
+        for row in one.units:
+            group = (settings[row.unit] or "") + (" aligned" if row.aligned else "")
+            mark = row.p_holm < ALPHA
+            rows.append(_cells(row, row.unit, group, str(row.n), f"{row.p_holm:.4f}", mark, form))
+        for mean in one.means:
+            group = f"mean of {len(mean.units)}"
+            mark = mean.gain.p < ALPHA
+            rows.append(_cells(mean, mean.split, group, "", "", mark, form))
+        columns = _NUMBERS if form == "csv" else _READABLE
+        below = [] if form == "csv" else [_LEGEND, *(notes if one is found[-1] else [])]
+        result.append(Table(f"{one.task} {one.metric}", columns, rows, below))
+    return result
+
+
+_NUMBERS = "unit group items system baseline gain low high p p_holm significant".split()
+_READABLE = ["unit", "", "items", "system", "baseline", "gain", "95 %", "p", "p (Holm)", ""]
+_LEGEND = (
+    "* p < 0.05 by paired bootstrap, for units after Holm's correction over the units of the table"
+)
+
+
+def _cells(
+    row: UnitGain | MeanGain, name: str, group: str, n: str, p_holm: str, mark: bool, form: str
+) -> list[str]:
+    found = row.gain
+    p = f"{found.p:.4f}"
+    if form == "csv":
+        numbers = [row.value, row.baseline, found.value, found.low, found.high]
+        return [name, group, n, *(f"{x:.6f}" for x in numbers), p, p_holm, "yes" if mark else "no"]
+    values = [f"{row.value:.1f}", f"{row.baseline:.1f}", f"{found.value:+.1f}"]
+    interval = f"{found.low:+.1f} to {found.high:+.1f}"
+    return [name, group, n, *values, interval, p, p_holm, "*" if mark else ""]

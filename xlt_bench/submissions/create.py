@@ -1,0 +1,212 @@
+"""`xlt-bench submit`: check a run, score it again, and put it into submissions/<id>/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xlt_bench.errors import InputError, first_fault
+from xlt_bench.evaluation.comet.stored import without_comet
+from xlt_bench.evaluation.score import (
+    Counted,
+    count_answers,
+    gather,
+    scores_of,
+    text_units,
+)
+from xlt_bench.languages import Family
+from xlt_bench.metrics.significance import Counts
+from xlt_bench.models.adapters import looks_local
+from xlt_bench.results.atomic_write import part_folder
+from xlt_bench.results.record import Record
+from xlt_bench.results.run_folder import Table, write_bytes
+from xlt_bench.submissions import from_lm_eval as lmeval
+from xlt_bench.submissions.counts import Tasks, write_counts
+from xlt_bench.submissions.rescore import (
+    answers_digest,
+    check_package,
+    difference,
+    layer_digest,
+    repeated,
+)
+from xlt_bench.submissions.safe_read import (
+    MAX_PACKED,
+    read_answers,
+    read_bytes,
+    read_layer,
+    read_model,
+)
+from xlt_bench.submissions.schema import (
+    COUNTS,
+    RECORD,
+    SUBMISSION,
+    Submission,
+    answer_files,
+    missing,
+    submission_id,
+)
+from xlt_bench.submissions.validate import check_record, open_package, superseded
+from xlt_bench.tasks import task_version
+
+# As the shell's words are joined in a record.
+_COMET_MODEL = re.compile(r"--comet-model[ =]('[^']+'|\S+)")
+
+
+@dataclass(frozen=True)
+class About:
+    """What the submitter says beside the run."""
+
+    name: str | None = None
+    contact: str | None = None
+    url: str | None = None
+    notes: str | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Where a submission lies, whether it was there already, and what it means for others.
+
+    `partial` names what each task lacks; `supersedes` are older runs that it covers; `comet` says
+    that the run's COMET scores were left out.
+    """
+
+    folder: Path
+    repeat: bool
+    partial: dict[str, list[str]]
+    supersedes: list[str]
+    comet: bool
+
+
+def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
+    """Pack a run of `evaluate`, or a folder of plain lm-eval's output, as a submission.
+
+    `root` holds the test sets. Everything is written beside and renamed as a whole, so that any
+    number of processes may submit at once. Raises InputError, and writes nothing, where the run is
+    not what it says.
+    """
+    with part_folder(submissions / "new") as beside:
+        if lmeval.is_output(run):
+            run = lmeval.convert(run, beside / "run", root)
+        whole = public(read_model(run / RECORD, Record))
+        # A check has the answers and no checkpoint: what it cannot compute again is not claimed.
+        record = without_comet(whole)
+        check_record(record)
+        counted, contents = _count(run, record, root)
+        if differs := difference(record.results, scores_of(counted, record.alignment_languages)):
+            raise InputError(f"{run}: {differs}")
+        folder = beside / submission_id(record.plan, contents)
+        _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
+        there = submissions / (repeated(submissions, folder.name) or folder.name)
+        if there.exists():
+            _check_whole(there)
+        else:
+            check_package(open_package(folder), None, submissions)
+        repeat = there.exists() or not _moved(folder, there)
+    partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
+    older = [] if repeat else superseded(there, record)
+    return Submitted(there, repeat, partial, older, comet=record != whole)
+
+
+def _check_whole(there: Path) -> None:
+    """Raise InputError where what was submitted before has been damaged since."""
+    try:
+        check_package(open_package(there), None, there.parent)
+    except InputError as error:
+        raise InputError(
+            f"{there} is there already, and damaged ({error}); restore or delete it, then submit "
+            "again"
+        ) from None
+
+
+def public(record: Record) -> Record:
+    """The record without the submitter's folders: of what lay in one, the path's end."""
+    given = [record.model.name]
+    if record.adapter:
+        adapter = record.adapter
+        given += [adapter.name, adapter.base_model or "", adapter.recipe or ""]
+    given += [name.strip("'") for name in _COMET_MODEL.findall(record.command)]
+    local = [name for name in given if looks_local(name)]
+    if not local:
+        return record
+    ends = {name: Path(name).expanduser().resolve().name for name in sorted(local, key=len)[::-1]}
+    return Record.model_validate(_renamed(record.model_dump(), ends))
+
+
+def _renamed(value: Any, ends: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(part, ends) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_renamed(part, ends) for part in value]
+    if not isinstance(value, str) or value in ends:
+        return ends.get(value, value)
+    for name, end in ends.items():  # within a command or a note
+        value = value.replace(name, end) if len(name) > 3 else value
+    return value
+
+
+def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, str]]:
+    """Counts from the run's answers and the test sets, and the digest of each file of answers."""
+    plan = record.plan
+    files = {name: run / path for name, path in answer_files(plan).items()}
+    contents: dict[str, str] = {}
+    for task in plan.units:
+        if plan.task_versions[task] != task_version(task):
+            raise InputError(
+                f"{run} was evaluated with version {plan.task_versions[task]} of {task}, this is "
+                f"version {task_version(task)}; evaluate it again"
+            )
+
+    def answered() -> Iterator[tuple[Family, str, dict[str, Counts]]]:
+        for task, unit in text_units(plan):
+            answers = read_answers(files[f"{task}/{unit}"])
+            contents[f"{task}/{unit}"] = answers_digest(answers)
+            yield task, unit, count_answers(root, task, unit, plan.limit, answers)
+
+    def tables() -> Iterator[tuple[int, Table]]:
+        for layer in plan.layers:
+            pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units["flores"])
+            contents[f"retrieval/{layer}"] = layer_digest(pairs, found)
+            yield layer, dict(zip(pairs, found, strict=True))
+
+    return gather(plan, answered(), tables()), contents
+
+
+def _described(name: str, record: Record, contents: dict[str, str], about: About) -> Submission:
+    systems = [record.model.name, *([record.adapter.name] if record.adapter else [])]
+    try:
+        return Submission(
+            id=name,
+            name=about.name or " + ".join(systems)[:200],
+            contact=about.contact,
+            url=about.url,
+            notes=about.notes,
+            baseline=about.baseline,
+            contents=contents,
+        )
+    except ValidationError as error:
+        raise InputError(f"--{first_fault(error)}") from None
+
+
+def _write(folder: Path, run: Path, submission: Submission, record: Record, tasks: Tasks) -> None:
+    for path in answer_files(record.plan).values():
+        write_bytes(folder / path, read_bytes(run / path, MAX_PACKED))
+    write_counts(folder / COUNTS, tasks)
+    for name, model in ((RECORD, record), (SUBMISSION, submission)):
+        write_bytes(folder / name, model.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _moved(folder: Path, there: Path) -> bool:
+    """Whether the folder is at its place now; False where another process was faster."""
+    try:
+        folder.rename(there)
+    except OSError:
+        if not there.exists():
+            raise
+        return False
+    return True

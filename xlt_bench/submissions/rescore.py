@@ -1,0 +1,316 @@
+"""Is a submission true: `xlt-bench submissions check`, what continuous integration runs.
+
+Everything is computed again: digests of the answers, each item's counts, scores and intervals.
+What needs a test set that is not at hand is not claimed to be checked: it is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from xlt_bench.data import flores
+from xlt_bench.data.root import MissingFileError, content_digest
+from xlt_bench.errors import InputError, one_line
+from xlt_bench.evaluation.score import (
+    Counted,
+    count_items,
+    gather,
+    items_answered,
+    scores_of,
+    text_units,
+)
+from xlt_bench.languages import Family, language
+from xlt_bench.metrics.significance import Counts
+from xlt_bench.results.record import Plan, Record, Scores
+from xlt_bench.results.run_folder import Prediction
+from xlt_bench.submissions.counts import Tasks, read_counts
+from xlt_bench.submissions.safe_read import (
+    MAX_TEXT,
+    Answers,
+    length,
+    read_answers,
+    read_layer,
+    read_model,
+)
+from xlt_bench.submissions.schema import (
+    COUNTS,
+    ID,
+    IDENTITY,
+    MAX_ID,
+    RECORD,
+    SUBMISSION,
+    Submission,
+    answer_files,
+    base_model,
+)
+from xlt_bench.submissions.validate import Package, open_package, superseded
+from xlt_bench.tasks import task_version
+from xlt_bench.tasks.base import RETRIEVAL
+
+TOLERANCE = 1e-6
+MAX_LINE = 400  # characters of a refusal
+State = Literal["checked", "not fully checked", "refused"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The state of one folder.
+
+    `detail` says why it is refused, what could not be checked, or what a checked one supersedes.
+    """
+
+    name: str
+    state: State
+    detail: str
+
+
+def folders(paths: Sequence[Path]) -> list[Path]:
+    """The submissions at the paths: each a submission itself or a folder of them.
+
+    Half-written folders (their names begin with a dot) are no submissions. Raises InputError for a
+    path that is neither.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path} is no folder; archives are not opened")
+        if (path / SUBMISSION).exists():
+            found.append(path)
+            continue
+        names = sorted(entry.name for entry in os.scandir(path) if entry.name[0] != ".")
+        found += [path / name for name in names if name != "README.md"]
+    return found
+
+
+def check(folder: Path, root: Path | None) -> Report:
+    """Check one submission, with the test sets below `root` or (None) without any."""
+    try:
+        package = open_package(folder)
+        unchecked = check_package(package, root, folder.parent)
+    except InputError as error:
+        return refused(folder, error)
+    if unchecked:
+        detail = f"no test set at hand (or of a newer version) for {', '.join(unchecked)}"
+        return Report(folder.name, "not fully checked", detail)
+    older = superseded(folder, package.record)
+    return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
+
+
+def refused(folder: Path, error: Exception) -> Report:
+    """Why a folder is refused: one short line, whatever its name and its files hold."""
+    return Report(one_line(folder.name, MAX_ID), "refused", one_line(error, MAX_LINE))
+
+
+def _change(package: Package, older: str) -> str:
+    """What a reviewer should ask about: anybody can state another's hashes over other answers."""
+    path = package.folder.with_name(older) / SUBMISSION
+    new, old = package.submission.contents, read_model(path, Submission).contents
+    differ = [name for name, digest in old.items() if new.get(name) != digest]
+    answers = f"with other answers to {len(differ)} of {len(old)} files" if differ else "unchanged"
+    return f"it supersedes {older} {answers}"
+
+
+def check_package(package: Package, root: Path | None, beside: Path) -> list[str]:
+    """Compute everything again; the units whose test sets are not at hand.
+
+    `beside` holds the other submissions. Raises InputError for the first thing that is not so.
+    """
+    record, plan = package.record, package.record.plan
+    _check_neighbours(package, beside)
+    stored = read_counts(package.folder / COUNTS, plan)
+    counted, unchecked = _count(package, stored, root)
+    differs = difference(record.results, scores_of(counted, record.alignment_languages))
+    if differs:
+        raise InputError(differs)
+    return unchecked
+
+
+def _check_neighbours(package: Package, beside: Path) -> None:
+    """The baseline and the repeats of a submission lie beside it."""
+    own = package.folder.name
+    if other := repeated(beside, own):
+        raise InputError(f"the same answers of the same system are there already: {other}")
+    if baseline := package.submission.baseline:
+        if baseline == own or not (beside / baseline).is_dir():
+            raise InputError(f"{SUBMISSION}: baseline {baseline} is no other submission here")
+        theirs = read_model(beside / baseline / RECORD, Record).plan
+        if base_model(theirs) != base_model(package.record.plan):
+            raise InputError(f"{SUBMISSION}: baseline {baseline} is of another base model")
+
+
+def repeated(beside: Path, name: str) -> str | None:
+    """A submission under another name with the same system and answers."""
+    names = sorted(entry.name for entry in os.scandir(beside))
+    same = (n for n in names if n != name and n[-IDENTITY:] == name[-IDENTITY:] and ID.fullmatch(n))
+    return next(same, None)
+
+
+def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted, list[str]]:
+    """Counts from answers and references; where a test set is missing, the stored ones."""
+    record, plan, contents = package.record, package.record.plan, package.submission.contents
+    files = {name: package.folder / path for name, path in answer_files(plan).items()}
+    unchecked = []
+
+    def answered() -> Iterator[tuple[Family, str, dict[str, Counts]]]:
+        left = MAX_TEXT
+        for task, unit in text_units(plan):
+            answers = read_answers(files[f"{task}/{unit}"])
+            left -= sum(length(answer.hypothesis) for answer in answers)
+            if left < 0:
+                raise InputError(
+                    f"up to {task}/{unit} the answers have over {MAX_TEXT:,} characters, where one "
+                    "of n counts n + n²/5,000"
+                )
+            _check_digest(f"{task}/{unit}", answers_digest(answers), contents)
+            there = {m: u[unit] for m, u in stored.get(task, {}).items() if unit in u}
+            found = _from_references(record, task, unit, answers, root)
+            if found is None:
+                unchecked.append(f"{task} {unit}")
+                _same_length(task, unit, there, answers)
+            else:
+                _same_counts(task, unit, there, found)
+            yield task, unit, there if found is None else found
+
+    counted = gather(plan, answered(), _layers(files, plan, contents))
+    if "flores" in plan.units:
+        ours, theirs = (
+            tasks.get("flores", {}).get(RETRIEVAL, {}) for tasks in (counted.tasks, stored)
+        )
+        _same_counts("flores", "", theirs, ours)
+        n = len(next(iter(counted.layers.values())))
+        unchecked += [f"flores {code}" for code in _unseen_sentences(record, n, root)]
+    return counted, unchecked
+
+
+def _from_references(
+    record: Record, task: Family, unit: str, answers: list[Prediction], root: Path | None
+) -> Any:
+    """Counts by metric from the references, None where they are not at hand."""
+    if root is None or record.plan.task_versions[task] != task_version(task):
+        return None
+    try:
+        items = items_answered(root, task, unit, record.plan.limit, answers)
+    except MissingFileError:
+        return None
+    stated, ours = record.data_digests[f"{task}/{unit}"], content_digest(items)
+    if stated != ours:
+        raise InputError(
+            f"{RECORD}: data_digests: {task}/{unit} is {stated[:20]}, the test set's is {ours}"
+        )
+    return count_items(task, items, answers)
+
+
+def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
+    """The languages whose sentences are not at hand; the others' digests and number are right."""
+    unseen = []
+    for code in record.plan.units["flores"]:
+        try:
+            lines = flores.load(root, language(code).flores) if root else None
+        except MissingFileError:
+            lines = None
+        if lines is None:
+            unseen.append(code)
+            continue
+        lines = lines[: record.plan.limit]
+        if content_digest(lines) != record.data_digests[f"flores/{code}"]:
+            raise InputError(f"{RECORD}: data_digests: flores/{code} is not that of its sentences")
+        if len(lines) != n:
+            raise InputError(f"retrieval: {n} sentences answered, {code} has {len(lines)}")
+    return unseen
+
+
+def _layers(
+    files: dict[str, Path], plan: Plan, contents: dict[str, str]
+) -> Iterator[tuple[int, dict[tuple[str, str], Any]]]:
+    sizes = set()
+    for layer in plan.layers:
+        path = files[f"retrieval/{layer}"]
+        pairs, answers, accuracy = read_layer(path, plan.units["flores"])
+        _check_digest(f"retrieval/{layer}", layer_digest(pairs, answers), contents)
+        right = 100 * (answers == np.arange(answers.shape[1])).mean(axis=1)
+        if (wrong := np.abs(right - accuracy) > TOLERANCE).any():
+            place = int(wrong.argmax())
+            raise InputError(
+                f"{path.name}: accuracy of {'-'.join(pairs[place])} is given as "
+                f"{accuracy[place]:.3f}, its neighbours give {right[place]:.3f}"
+            )
+        sizes.add(answers.shape[1])
+        if len(sizes) > 1:
+            raise InputError(f"{path.name}: another number of sentences than the layers before")
+        yield layer, dict(zip(pairs, answers, strict=True))
+
+
+def answers_digest(answers: Sequence[Prediction]) -> str:
+    """The digest of a unit's answers, whatever their file's compression."""
+    return content_digest(answers)
+
+
+def layer_digest(pairs: Sequence[tuple[str, str]], answers: Answers) -> str:
+    """The digest of a layer's answers, whatever the order of its pairs."""
+    digest = hashlib.sha256()
+    for (source, target), row in sorted(zip(pairs, answers, strict=True), key=lambda pair: pair[0]):
+        digest.update(f"{source} {target} ".encode() + row.astype("<i2").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_digest(name: str, found: str, contents: dict[str, str]) -> None:
+    if contents[name] != found:
+        raise InputError(f"{name} has the digest {found}, {SUBMISSION} says {contents[name]}")
+
+
+def _same_length(task: Family, unit: str, stored: dict[str, Any], answers: list[Any]) -> None:
+    names = [answer.id for answer in answers]
+    if len(set(names)) < len(names):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise InputError(f"the predictions of {task} {unit}: item {twice} occurs twice")
+    for metric, counts in stored.items():
+        if len(counts) != len(answers):
+            raise InputError(
+                f"{COUNTS}: {task} {unit} {metric}: {len(counts)} items for {len(answers)} answers"
+            )
+
+
+def _same_counts(task: Family, unit: str, stored: dict[str, Any], found: dict[str, Any]) -> None:
+    if odd := sorted(set(stored) ^ set(found)):
+        raise InputError(f"{COUNTS}: {task} {unit} {odd[0]} is missing or cannot be")
+    for metric, counts in found.items():
+        if stored[metric].shape != counts.shape or (stored[metric] != counts).any():
+            raise InputError(f"{COUNTS}: {task} {unit} {metric} is not what its answers give")
+
+
+def difference(claimed: Scores, computed: Scores) -> str:
+    """The first score that a record claims and its predictions do not give; empty if all agree."""
+    ours, theirs = _by_name(computed), _by_name(claimed)
+    for name, row in theirs.items():
+        if name not in ours:
+            return f"{RECORD}: {name} is no score of these predictions"
+        for field, value in ours[name].items():
+            if not _equal(row[field], value):
+                return f"{RECORD}: {name}: {field} is {row[field]}, its predictions give {value}"
+    lacking = next((name for name in ours if name not in theirs), None)
+    rows = len(claimed.scores) + len(claimed.means) + len(claimed.layers)
+    if lacking is None and len(theirs) < rows:
+        return f"{RECORD}: a score occurs twice"
+    return "" if lacking is None else f"{RECORD}: {lacking} is missing"
+
+
+def _by_name(scores: Scores) -> dict[str, dict[str, Any]]:
+    rows = {f"{r.task} {r.unit} {r.metric}": r.model_dump() for r in scores.scores}
+    rows |= {f"{r.task} {r.split} mean {r.metric}": r.model_dump() for r in scores.means}
+    return rows | {f"retrieval layer {r.layer}": r.model_dump() for r in scores.layers}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return sorted(one) == sorted(other)
+    if isinstance(other, float) and one is not None:
+        return bool(abs(one - other) <= TOLERANCE)
+    return bool(one == other)

@@ -1,0 +1,79 @@
+"""The model card of a trained adapter: what made it, so that anyone can make it again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from xlt_bench.models.load import Base
+from xlt_bench.training.recipe import Recipe
+
+_PACKAGES = ("xlt-bench", "torch", "transformers", "peft", "accelerate")
+
+
+def card(
+    name: str,
+    recipe: Recipe,
+    base: Base,
+    layers: Sequence[int],
+    digests: Mapping[str, str],
+    counts: Mapping[str, int],
+    history: Sequence[Mapping[str, float]],
+) -> str:
+    """README.md of an adapter; its head is what the hub and `xlt-bench evaluate` read."""
+    head = {
+        "base_model": base.name,
+        "library_name": "peft",
+        "tags": ["lora", "xlt-bench", "cross-lingual-transfer"],
+        "alignment_languages": recipe.alignment.languages if recipe.alignment else [],
+        "xlt_bench": {
+            "recipe": name,
+            "alignment_layers": list(layers),
+            "trained_on_flores": recipe.learns_flores,
+            "seed": recipe.training.seed,
+            "base_sha256": base.sha256,
+            "base_revision": base.revision,
+            "trust_remote_code": base.trust_remote_code,
+            "data_digests": dict(digests),
+            "examples": dict(counts),
+            "dev": _best(history),
+            "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+    }
+    settings = recipe.model_dump(mode="json", exclude={"paper"}, exclude_none=True)
+    return (
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n"
+        f"# {recipe.title}\n\n"
+        f"A LoRA adapter of `{base.name}`, trained by xlt-bench's recipe `{name}`:\n\n"
+        f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```\n\n"
+        f"{_dev_table(history)}"
+        "To measure how far its skill carries over:\n\n"
+        f"```sh\nxlt-bench evaluate --model {base.name} --adapter . --output RUN\n```\n"
+    )
+
+
+def _evaluations(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    return [row for row in history if "eval_loss" in row]
+
+
+def _best(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The evaluation whose checkpoint was kept; empty where there was none."""
+    rows = _evaluations(history)
+    # Sorted as in a checkpoint, from which a training that was killed has them.
+    return dict(sorted(min(rows, key=lambda row: row["eval_loss"]).items())) if rows else {}
+
+
+def _dev_table(history: Sequence[Mapping[str, Any]]) -> str:
+    rows = _evaluations(history)
+    if not rows:
+        return "No dev loss was measured: training ended before its first evaluation.\n\n"
+    names = sorted(key for key in rows[0] if key.startswith("eval_"))
+    lines = [
+        f"| {row['step']} | " + " | ".join(f"{row[n]:.4f}" for n in names) + " |" for row in rows
+    ]
+    head = "| update | " + " | ".join(n.removeprefix("eval_") for n in names) + " |"
+    rule = "|---" * (len(names) + 1) + "|"
+    return "\n".join(["Dev losses (nats):", "", head, rule, *lines]) + "\n\n"

@@ -1,0 +1,78 @@
+"""What a recipe learns from, read without torch; and its task examples as token ids and labels.
+
+They are the benchmark's own prompts and gold answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from xlt_bench.data.alma import VALIDATED
+from xlt_bench.errors import InputError
+from xlt_bench.languages import other_side
+from xlt_bench.models.chat import encode_exchange
+from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.base import Item
+from xlt_bench.training.pairs import Pair, load_pairs
+from xlt_bench.training.recipe import Recipe, Task
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the tokens to be learned after it, the end of the turn included."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All that a recipe learns from, as no tokenizer has seen it yet."""
+
+    train: list[Item]
+    dev: list[Item]
+    pairs: dict[str, list[Pair]]
+
+
+def read_texts(root: Path, recipe: Recipe) -> Texts:
+    """Read all that a recipe learns from. Raises InputError for missing data."""
+    task, alignment = recipe.task, recipe.alignment
+    return Texts(
+        train=load_items(root, task, "train") if task else [],
+        dev=load_items(root, task, "validation") if task else [],
+        pairs=load_pairs(root, alignment) if alignment else {},
+    )
+
+
+def load_items(root: Path, task: Task, split: Literal["train", "validation"]) -> list[Item]:
+    """The items of all units of a task, unit by unit. Raises InputError for missing data.
+
+    Directions without validation data (ALMA has none of Icelandic) have no share in the dev loss.
+    """
+    limit = task.items if split == "train" else task.dev_items
+    names = task.units
+    if task.name == "wmt23" and split == "validation":
+        names = [unit for unit in names if other_side(unit) in VALIDATED]
+    return [item for unit in names for item in TEXT[task.name].load(root, unit, split)[:limit]]
+
+
+def encode_items(
+    tokenizer: Any, items: Sequence[Item], max_tokens: int
+) -> tuple[list[Example], int]:
+    """The examples of at most `max_tokens` tokens, in order, and how many were longer.
+
+    Raises InputError where nothing is left.
+    """
+    examples = []
+    for item in items:
+        example = Example(*encode_exchange(tokenizer, item.messages, item.target))
+        if len(example.prompt) + len(example.answer) <= max_tokens:
+            examples.append(example)
+    if items and not examples:
+        raise InputError(
+            f"training.max_tokens: none of {len(items)} examples has {max_tokens} tokens or fewer"
+        )
+    return examples, len(items) - len(examples)

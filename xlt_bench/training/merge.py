@@ -1,0 +1,234 @@
+"""Merges a task adapter and an alignment adapter of one base (section 6.4, appendix D.3).
+
+The merged weight change is the exact weighted sum w T + (1 - w) A: peft's "cat" keeps it as one
+LoRA whose rank is the sum of the two, "svd" decomposes it to the larger of the two ranks. peft's
+"linear" averages the factors, which is another thing: here for comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import numpy as np
+import yaml
+
+from xlt_bench.data.root import data_root
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.languages import Family, units
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    alignment_languages,
+    check_adapter,
+    check_local,
+    find_adapter,
+    install,
+    load_beside,
+    trained_on_flores,
+)
+from xlt_bench.models.chat import check_template, set_chat_template
+from xlt_bench.models.validate_names import check_device, check_model
+from xlt_bench.results.run_folder import check_place, write_bytes
+from xlt_bench.tasks import TEXT
+
+if TYPE_CHECKING:
+    from xlt_bench.models.load import Base
+
+SELECTABLE: tuple[Family, ...] = ("massive", "uner")
+"""Tasks with a validation split of every supervised unit."""
+Combination = Literal["cat", "svd", "linear"]
+
+# What makes a LoRA more than the sum of its factors' products and the base: its weight changes
+# cannot be added, or peft's merging loses them.
+_NO_SUM = (
+    "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication",
+    "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config",
+    "monteclora_config", "target_parameters",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What `xlt-bench merge` was asked for. `weights` are the task adapter's shares, 0 to 1."""
+
+    task: str
+    alignment: str
+    output: Path
+    weights: Sequence[float] = (0.9,)
+    select_on: str | None = None
+    model: str | None = None
+    combination: str = "cat"
+    limit: int | None = None
+    data_dir: str | None = None
+    chat_template: str | None = None
+    device: str | None = None
+    trust_remote_code: bool = False
+
+
+def merge(options: MergeOptions) -> dict[float, float]:
+    """Write the merged adapter, of the weight with the best dev score; returns those scores.
+
+    The dev score is the task's primary score on its validation split, the mean over the supervised
+    units. Empty where one weight was given and nothing had to be chosen. Raises InputError.
+    """
+    check(options)
+    from xlt_bench.models.load import choose_device, load_base
+
+    task, alignment = find_adapter(options.task), find_adapter(options.alignment)
+    name = _check_fit(options, task, alignment)
+    device = choose_device(options.device)
+    base = load_base(name, "float32", device, options.trust_remote_code)
+    model = _with_both(base, task, alignment)
+    for weight in options.weights:
+        try:
+            model.add_weighted_adapter(
+                ["task", "alignment"],
+                [weight, 1 - weight],
+                adapter_name=_named(weight),
+                combination_type=options.combination,
+            )
+        except ValueError as error:
+            line = str(error).split("\n")[0].removesuffix(" Please raise an issue on GitHub.")
+            raise InputError(
+                f"these adapters cannot be merged by {options.combination}: {line}"
+            ) from None
+    scores: dict[float, float] = {}
+    if options.select_on:
+        set_chat_template(base.tokenizer, options.chat_template)
+        for weight in options.weights:
+            model.set_adapter(_named(weight))
+            scores[weight] = _dev_score(options, base, model)
+    best = max(scores, key=lambda weight: scores[weight]) if scores else options.weights[0]
+    told = [trained_on_flores(adapter) for adapter in (task, alignment)]
+    seen = True if True in told else None if None in told else False
+    languages = [*alignment_languages(alignment), *alignment_languages(task)]
+    _write(options, model, best, list(dict.fromkeys(languages)), scores, seen)
+    return scores
+
+
+def _named(weight: float) -> str:
+    return f"merged_{weight:g}".replace(".", "_")
+
+
+def check(options: MergeOptions) -> None:
+    """Raise InputError for the first option that is wrong, before torch is imported."""
+    for weight in options.weights:
+        if not 0 <= weight <= 1:
+            raise InputError(f"weight {weight:g} is not between 0 and 1")
+    if len(options.weights) > 1 and options.select_on is None:
+        raise InputError("several weights need --select-on, the task whose dev split chooses")
+    if options.select_on not in (None, *SELECTABLE):
+        raise unknown("task to select on", str(options.select_on), SELECTABLE)
+    if options.combination not in get_args(Combination):
+        raise unknown("combination", options.combination, get_args(Combination))
+    check_place(options.output)
+    if options.output.exists() and any(options.output.iterdir()):
+        raise InputError(f"{options.output} is not empty; choose another --output")
+    check_device(options.device)
+    check_template(options.chat_template)
+    if options.model:
+        check_model(options.model)
+    for name in (options.task, options.alignment):
+        check_local(name)
+
+
+def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
+    """The base model's name. Raises InputError before any weights are loaded."""
+    from xlt_bench.models.load import meta_model
+
+    for adapter in (task, alignment):
+        if adapter.config.get("peft_type") != "LORA":
+            raise InputError(f"adapter {adapter.name} is no LoRA; only LoRAs are merged")
+        more = [key for key in _NO_SUM if adapter.config.get(key)]
+        if adapter.config.get("bias", "none") != "none":
+            more.append("bias")
+        if more:
+            raise InputError(
+                f"adapter {adapter.name} has {more[0]}: it is more than a weight change of two "
+                "factors a layer, and cannot be merged"
+            )
+    name = options.model or task.config.get("base_model_name_or_path")
+    if not name:
+        raise InputError(f"adapter {task.name} names no base model; give it with --model")
+    meta = meta_model(name, options.trust_remote_code)
+    for adapter in (task, alignment):
+        check_adapter(adapter, meta, name)
+    return str(name)
+
+
+def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
+    model = load_beside(base.model, base.name, task, "task")
+    model = load_beside(model, base.name, alignment, "alignment").eval()
+    # peft gives the merged adapter the task's configuration. Its scale is in the factors already,
+    # which rsLoRA would multiply again, and it is to reach all that either of the two reaches.
+    config, other = model.peft_config["task"], model.peft_config["alignment"]
+    config.use_rslora = False
+    for key in ("layers_to_transform", "layers_pattern", "exclude_modules"):
+        if getattr(config, key) != getattr(other, key):
+            setattr(config, key, None)
+    return model
+
+
+def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
+    from xlt_bench.models.lm import XltLM
+
+    task = cast(Family, options.select_on)  # check saw to it
+    benchmark, root = TEXT[task], data_root(options.data_dir)
+    lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size="auto")
+    scores = []
+    for unit, setting in units(task).items():
+        if setting != "supervised":
+            continue
+        items = benchmark.load(root, unit, "validation")[: options.limit]
+        prompts = [lm.apply_chat_template(item.messages) for item in items]
+        answers = [answer.text for answer in lm.generate(prompts, benchmark.MAX_NEW_TOKENS)]
+        counts = benchmark.count(items, answers)[benchmark.PRIMARY]
+        scores.append(benchmark.METRICS[benchmark.PRIMARY](counts))
+    return float(np.mean(scores))
+
+
+def _write(
+    options: MergeOptions,
+    model: Any,
+    weight: float,
+    languages: Sequence[str],
+    scores: dict[float, float],
+    seen: bool | None,
+) -> None:
+    """The adapter's files, each whole; the weights come last."""
+    name = _named(weight)
+    with TemporaryDirectory() as staging:
+        model.save_pretrained(staging, selected_adapters=[name])
+        write_bytes(
+            options.output / "README.md", _card(options, weight, languages, scores, seen).encode()
+        )
+        install(Path(staging) / name, options.output)
+
+
+def _card(
+    options: MergeOptions,
+    weight: float,
+    languages: Sequence[str],
+    scores: dict[float, float],
+    seen: bool | None,
+) -> str:
+    head = {
+        "library_name": "peft",
+        "alignment_languages": list(languages),
+        "xlt_bench": {
+            "merged": {"task": options.task, "alignment": options.alignment, "weight": weight},
+            "combination": options.combination,
+            "selected_on": options.select_on,
+            "trained_on_flores": seen,
+            "trust_remote_code": options.trust_remote_code,
+            "dev_scores": {f"{key:g}": value for key, value in scores.items()},
+        },
+    }
+    return (
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# A merged adapter\n\n"
+        f"{weight:g} of `{options.task}` and {1 - weight:g} of `{options.alignment}`, "
+        f"by peft's `{options.combination}`.\n"
+    )

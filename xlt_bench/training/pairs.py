@@ -1,0 +1,190 @@
+"""Alignment pairs: parallel sentences, and micro-batches without false negatives (section 4.1)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from xlt_bench.data import alma, flores, massive, tatoeba
+from xlt_bench.errors import InputError
+from xlt_bench.languages import language
+from xlt_bench.training.recipe import Alignment
+
+DEV_SHARE = 0.1
+MAX_DEV_PAIRS = 100
+"""Of a language pair, held out for the dev loss: a tenth, at most so many."""
+
+# A sentence end with another sentence behind it; full-width ends need no space.
+_SENTENCE_END = re.compile(r"[.!?؟۔।]['\"»”’)]*\s+\S|[。！？]['\"»”’」』）)]*\s*\S")
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|[ap]\.m|[A-Z])\.\s")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two parallel sentences: the anchor, and the candidate it belongs to (English, mostly)."""
+
+    languages: str
+    anchor: str
+    candidate: str
+
+
+def is_one_sentence(text: str) -> bool:
+    """Whether a text is neither empty nor several sentences (the paper's filter, appendix B)."""
+    return bool(text.strip()) and not _SENTENCE_END.search(_ABBREVIATION.sub("", text))
+
+
+def load_pairs(root: Path, alignment: Alignment) -> dict[str, list[Pair]]:
+    """Distinct pairs by language pair, each one sentence a side. Raises InputError without any."""
+    found = {}
+    for name in alignment.pairs:
+        rows = dict.fromkeys(
+            (a.strip(), b.strip())
+            for a, b in _rows(root, alignment.data, name)
+            if is_one_sentence(a) and is_one_sentence(b) and a.strip() != b.strip()
+        )
+        if not rows:
+            raise InputError(
+                f"alignment.pairs: {alignment.data} has no pair of sentences for {name}"
+            )
+        found[name] = [Pair(name, a, b) for a, b in rows][: alignment.items]
+    return found
+
+
+def _rows(root: Path, data: str, name: str) -> list[tuple[str, str]]:
+    """The rows of a language pair; one without English goes through equal English sentences."""
+    first, second = name.split("-")
+    if data in ("flores", "massive"):
+        a, b = _lines(root, data, first), _lines(root, data, second)
+        if len(a) != len(b):
+            raise InputError(
+                f"alignment.pairs: {data} has {len(a)} rows of {first} and {len(b)} of {second}"
+            )
+        return list(zip(a, b, strict=True))
+    if second == "en":
+        return _with_english(root, data, first)
+    if first == "en":
+        return [(english, other) for other, english in _with_english(root, data, second)]
+    by_english = defaultdict(list)
+    for other, english in _with_english(root, data, second):
+        by_english[english].append(other)
+    return [
+        (anchor, candidate)
+        for anchor, english in _with_english(root, data, first)
+        for candidate in by_english[english][:1]
+    ]
+
+
+@lru_cache(maxsize=64)  # all pairs of 20 languages read each file 19 times
+def _with_english(root: Path, data: str, code: str) -> list[tuple[str, str]]:
+    if data == "tatoeba":
+        return tatoeba.load_challenge(root, code)
+    if data == "tatoeba-laser":
+        return tatoeba.load_laser(root, code)
+    return [(row.source, row.reference) for row in alma.load_train(root, f"{code}-en")]
+
+
+def _lines(root: Path, data: str, code: str) -> list[str]:
+    """Sentences that are parallel by row in all languages."""
+    row = language(code)
+    if data == "flores":
+        return flores.load(root, row.flores)
+    if row.massive_locale is None:
+        raise InputError(f"alignment.pairs: MASSIVE has no {code}")
+    return [utterance.text for utterance in massive.load(root, row.massive_locale, "train")]
+
+
+def split_dev(pairs: dict[str, list[Pair]], seed: int) -> tuple[dict[str, list[Pair]], list[Pair]]:
+    """Training pairs by language pair, and the held-out ones.
+
+    A training pair shares no sentence with a held-out one of its language pair, and is none of
+    another's the other way round (`en-cy` of `cy-en`).
+    """
+    held = {
+        name: _held_out(rows, np.random.default_rng([seed, len(rows)]))
+        for name, rows in pairs.items()
+    }
+    kept_out = {frozenset((p.anchor, p.candidate)) for rows in held.values() for p in rows}
+    train, dev = {}, []
+    for name, rows in pairs.items():
+        used = {side for pair in held[name] for side in (pair.anchor, pair.candidate)}
+        left = [
+            row
+            for row in rows
+            if not used & {row.anchor, row.candidate}
+            and frozenset((row.anchor, row.candidate)) not in kept_out
+        ]
+        if not left:
+            raise InputError(f"alignment.pairs: {name} has nothing left beside its dev pairs")
+        train[name] = left
+        dev += held[name]
+    return train, dev
+
+
+def _held_out(rows: Sequence[Pair], rng: np.random.Generator) -> list[Pair]:
+    count = min(MAX_DEV_PAIRS, int(DEV_SHARE * len(rows)))
+    return [rows[i] for i in sorted(rng.permutation(len(rows))[:count])]
+
+
+def batches(pairs: dict[str, list[Pair]], size: int, seed: int) -> Iterator[list[Pair]]:
+    """Endless micro-batches: languages in equal shares, and no sentence twice on either side.
+
+    A pair that shares an English or a non-English sentence with another of the batch waits for a
+    later one, so that no row's true translation is among its negatives. Raises InputError where
+    the data cannot fill a batch.
+    """
+    rng = np.random.default_rng([seed, 7])
+    queues = {name: _shuffled(rows, rng) for name, rows in pairs.items()}
+    names, longest = list(queues), max(map(len, pairs.values()))
+    waiting: list[Pair] = []
+    while True:
+        batch: list[Pair] = []
+        used: set[str] = set()
+        still_waiting: list[Pair] = []
+        for pair in waiting:
+            (batch if len(batch) < size and _take(pair, used) else still_waiting).append(pair)
+        tries = 0
+        while len(batch) < size:
+            pair = next(queues[names[rng.integers(len(names))]])
+            (batch if _take(pair, used) else still_waiting).append(pair)
+            tries += 1
+            if tries > 10 * (size + longest):
+                raise InputError(
+                    f"training.micro_batch_size: the alignment data cannot fill a micro-batch of "
+                    f"{size} pairs without a sentence twice; make it smaller"
+                )
+        waiting = still_waiting[-size:]
+        yield batch
+
+
+def _take(pair: Pair, used: set[str]) -> bool:
+    """Mark both sentences as used, unless one already is."""
+    if pair.anchor in used or pair.candidate in used:
+        return False
+    used.update((pair.anchor, pair.candidate))
+    return True
+
+
+def _shuffled(rows: Sequence[Pair], rng: np.random.Generator) -> Iterator[Pair]:
+    while True:
+        for i in rng.permutation(len(rows)):
+            yield rows[i]
+
+
+def dev_batches(pairs: Sequence[Pair], size: int) -> list[list[Pair]]:
+    """The held-out pairs in micro-batches of one language pair, no sentence twice in one."""
+    found = []
+    by_name = defaultdict(list)
+    for pair in pairs:
+        by_name[pair.languages].append(pair)
+    for rows in by_name.values():
+        for start in range(0, len(rows), size):
+            used: set[str] = set()
+            batch = [pair for pair in rows[start : start + size] if _take(pair, used)]
+            found += [batch] if len(batch) > 1 else []
+    return found

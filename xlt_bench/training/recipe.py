@@ -1,0 +1,283 @@
+"""Recipes: one experiment a YAML file, validated; the paper's own ship in `training/recipes/`.
+
+What a recipe leaves out are the settings of the paper's section 4.3 and appendix D.1: the defaults
+below. Where the authors' code differs from the text, the key's comment says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from xlt_bench.errors import InputError, first_fault, one_line, unknown
+from xlt_bench.languages import language, units
+from xlt_bench.models.adapter_config import MAX_ALPHA, MAX_RANK
+
+FOLDER = Path(__file__).resolve().with_name("recipes")
+
+
+# Far beyond any training: what is larger is a slip, and would run for ever or overflow.
+_Count = Annotated[int, Field(gt=0, le=1_000_000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Row(_Strict):
+    """A row of one of the paper's tables and the figures published there."""
+
+    table: int
+    row: str
+    published: dict[str, float] = {}
+    note: str = ""
+
+
+class Task(_Strict):
+    """What the task objective learns from."""
+
+    name: Literal["massive", "wmt23", "uner"]
+    units: list[str] = Field(min_length=1)
+    """Languages; directions for wmt23, which is trained on ALMA's text."""
+    items: _Count | None = None
+    """The first N training items of each unit; all where it is not given."""
+    dev_items: _Count | None = None
+    """The first N items of each unit's dev split."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Task:
+        choices = list(units(self.name))
+        for unit in self.units:
+            if unit not in choices:
+                raise ValueError(str(unknown(f"unit of {self.name}", unit, choices)))
+        return self
+
+
+class Alignment(_Strict):
+    """What the alignment objective learns from, and where in the model."""
+
+    data: Literal["tatoeba", "tatoeba-laser", "flores", "alma", "massive"]
+    pairs: list[str] = Field(min_length=1)
+    """`cy-en`: the first side is the anchor. Two sides other than English meet at equal English."""
+    layers: list[int | Annotated[float, Field(gt=0, le=1)]] = Field(default=[0.5], min_length=1)
+    """Blocks from 1 (an integer), or a share of all blocks (0.5 is the middle, 1.0 the top)."""
+    temperature: float = Field(default=0.1, ge=0.001, le=1000)
+    """The paper tuned it: 0.1 for Llama 3, 1.5 for Qwen 2.5."""
+    symmetric: bool = False
+    """Also English to the other language; neither the paper's text nor its code does."""
+    items: _Count | None = None
+    """The first N pairs of each language pair."""
+
+    @field_validator("pairs")
+    @classmethod
+    def _two_languages(cls, pairs: list[str]) -> list[str]:
+        for pair in pairs:
+            sides = pair.split("-")
+            if len(sides) != 2 or sides[0] == sides[1]:
+                raise ValueError(f"{pair!r} is no pair of languages such as cy-en")
+        return ["-".join(language(side).code for side in pair.split("-")) for pair in pairs]
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages but English, in order."""
+        sides = [side for pair in self.pairs for side in pair.split("-")]
+        return [code for code in dict.fromkeys(sides) if code != "en"]
+
+    def block_numbers(self, n_layers: int) -> list[int]:
+        """The layers of a model of `n_layers` blocks. Raises InputError beyond the model."""
+        found = []
+        for layer in self.layers:
+            number = layer if isinstance(layer, int) else max(1, round(layer * n_layers))
+            if not 1 <= number <= n_layers:
+                raise InputError(
+                    f"alignment.layers: {layer} is not in this model, whose blocks are "
+                    f"1 to {n_layers} (a share such as 0.5 fits any model)"
+                )
+            found.append(number)
+        return sorted(set(found))
+
+
+class Lora(_Strict):
+    """The adapter (section 4.3)."""
+
+    # As much as is loaded again.
+    r: int = Field(default=8, gt=0, le=MAX_RANK)
+    alpha: int = Field(default=16, gt=0, lt=MAX_ALPHA)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+    """In Llama and Qwen all-linear is the paper's q, k, v, o, gate, up, down."""
+
+
+class Training(_Strict):
+    """The optimisation (appendix D.1)."""
+
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    batch_size: _Count = 128
+    """Examples of an update, over all processes."""
+    micro_batch_size: _Count = 32
+    """Examples of a forward; the alignment loss sees no others."""
+    epochs: float = Field(default=5, gt=0, le=1000)
+    """Over the task data; over the alignment pairs where there is no task."""
+    max_steps: _Count | None = None
+    """At most so many updates, of both objectives together."""
+    alternation: Literal["step", "microbatch"] = "step"
+    """Each update one objective (the paper), or half its micro-batches each (the code)."""
+    schedule_by: Literal["task", "update"] = "task"
+    """What the learning rate counts. By task updates an aligned run has the baseline's rate at
+    the same task update; by all updates it has a stretched warm-up, as in the authors' code."""
+    select_on: Literal["task", "both"] = "task"
+    """The dev loss that picks the checkpoint; the code adds both for aligned runs."""
+    eval_steps: _Count = 200
+    """Updates between two evaluations, each followed by a checkpoint."""
+    patience: _Count = 5
+    """Evaluations without a better dev loss before training stops."""
+    max_tokens: _Count = 1024
+    """A longer example is left out, and counted in the card."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where a GPU has it."""
+    gradient_checkpointing: bool = False
+    device_map: Literal["auto"] | None = None
+    """auto: one process, the base model's layers spread over all GPUs of the machine."""
+    fsdp: bool = False
+    """Each process of torchrun keeps a share of the base model's weights (FSDP2)."""
+    seed: int = Field(default=1, ge=0, lt=2**32)
+
+
+class Recipe(_Strict):
+    """One experiment."""
+
+    title: str
+    paper: list[Row] = []
+    task: Task | None = None
+    alignment: Alignment | None = None
+    lora: Lora = Lora()
+    training: Training = Training()
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Recipe:
+        if self.task is None and self.alignment is None:
+            raise ValueError("a recipe needs task, alignment or both")
+        if self.training.batch_size % self.training.micro_batch_size:
+            raise ValueError("training.batch_size must be a multiple of training.micro_batch_size")
+        if self.alignment and self.training.micro_batch_size < 2:
+            raise ValueError("training.micro_batch_size: alignment tells 2 pairs or more apart")
+        by_microbatch = self.alternates and self.training.alternation == "microbatch"
+        if by_microbatch and self.micro_batches % 2:
+            raise ValueError("alternation by microbatch needs an even number of them in a batch")
+        if by_microbatch and self.training.fsdp:
+            # The Trainer averages over processes only what the last micro-batch has a gradient for.
+            raise ValueError("training.fsdp needs training.alternation: step")
+        if self.training.fsdp and self.training.device_map:
+            raise ValueError("training.fsdp and training.device_map exclude each other")
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two trainings that continue each other share: neither names nor the devices."""
+        # What is trained is whole in every process, so where the base lies may change.
+        apart: Any = {"title": True, "paper": True, "training": {"device_map", "fsdp"}}
+        return self.model_dump(mode="json", exclude=apart)
+
+    @property
+    def alternates(self) -> bool:
+        """Whether both objectives take part."""
+        return self.task is not None and self.alignment is not None
+
+    @property
+    def learns_flores(self) -> bool:
+        """Whether it trains on FLORES dev, on which retrieval is measured: ALMA's text holds it.
+
+        FLORES comes last there; that `items` may leave it out is not looked at, since a mark too
+        many harms less than one too few.
+        """
+        by_task = self.task is not None and self.task.name == "wmt23"
+        return by_task or (self.alignment is not None and self.alignment.data in ("alma", "flores"))
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches of an update."""
+        return self.training.batch_size // self.training.micro_batch_size
+
+    @property
+    def updates_a_task_batch(self) -> int:
+        """Updates in which one batch of task examples (or of pairs, without a task) is used."""
+        return 2 if self.alternates else 1
+
+    def updates(self, n_items: int) -> int:
+        """Updates for `epochs` over n items, within `max_steps`."""
+        whole = ceil(self.training.epochs * n_items / self.training.batch_size)
+        total = whole * self.updates_a_task_batch
+        return min(total, self.training.max_steps or total)
+
+
+def names() -> list[str]:
+    """The recipes that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe of a name or a YAML file, with `key=value` changes (`training.seed=2`).
+
+    Raises InputError that names the key.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        path = Path(name)
+        if not path.is_file():
+            raise unknown("recipe", name, [*names(), "a YAML file"])
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # no text, no such day, too many digits
+        line = " ".join(str(error).split())
+        raise InputError(f"recipe {path} cannot be read: {line}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"recipe {path} holds no keys such as title, task, alignment")
+    for change in changes:
+        _change(raw, change)
+    return parse_recipe(raw, str(name))
+
+
+def _change(raw: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise InputError(f"--set {change}: write it as key=value, such as training.seed=2")
+    *parents, last = key.strip().split(".")
+    place: Any = raw
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise InputError(f"--set {change}: {parent} holds no keys")
+    try:
+        place[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        raise InputError(f"--set {one_line(change, 80)}: this is no YAML value") from None
+
+
+def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
+    """The recipe of a mapping. Raises InputError that names the first wrong key."""
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            where, parent = ".".join(map(str, first["loc"])), _model(first["loc"])
+            hint = unknown("key", where, [".".join([*where.split(".")[:-1], f]) for f in parent])
+            raise InputError(f"recipe {name}: {hint}") from None
+        raise InputError(f"recipe {name}: {first_fault(error)}") from None
+
+
+def _model(loc: Sequence[int | str]) -> list[str]:
+    """The keys that are allowed where an unknown one was found."""
+    models: dict[int | str, type[BaseModel]] = {
+        "task": Task, "alignment": Alignment, "lora": Lora, "training": Training, "paper": Row,
+    }  # fmt: skip
+    model = models.get(loc[0], Recipe) if len(loc) > 1 else Recipe
+    return list(model.model_fields)

@@ -1,0 +1,317 @@
+"""`xlt-bench train`: a recipe and a base model in, a PEFT adapter with its card out; resumable.
+
+OUTPUT/training.json                       recipe, base and data; another training is refused
+OUTPUT/checkpoints/checkpoint-N/           the Trainer's own, gone when the training has ended
+OUTPUT/adapter_model.safetensors, adapter_config.json, README.md    the best checkpoint's adapter
+OUTPUT/log.jsonl                           losses of both objectives, a line a log
+OUTPUT/files.json                          sha256 of the weights: a damaged adapter is not "done"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+from xlt_bench.data.root import data_root
+from xlt_bench.distributed import world_size
+from xlt_bench.errors import InputError
+from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
+from xlt_bench.models.chat import set_chat_template
+from xlt_bench.models.hidden_states import count_layers
+from xlt_bench.models.load import Base, load_base
+from xlt_bench.results.atomic_write import is_part, remove_abandoned
+from xlt_bench.results.run_folder import file_digest, write_bytes, write_json
+from xlt_bench.training.batches import Data, encode_data
+from xlt_bench.training.card import card
+from xlt_bench.training.dataset import Texts, read_texts
+from xlt_bench.training.recipe import Recipe
+from xlt_bench.training.trainer import (
+    DIGESTS,
+    AlternatingTrainer,
+    Patience,
+    is_whole,
+    saving,
+    seal,
+    trained,
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `xlt-bench train` was asked for."""
+
+    recipe_name: str
+    recipe: Recipe
+    model: str
+    output: Path
+    data_dir: str | None = None
+    chat_template: str | None = None
+    report_to: Sequence[str] = ()
+    trust_remote_code: bool = False
+
+
+def train(options: TrainOptions, texts: Texts | None = None) -> Path:
+    """Train the recipe's adapter and return its folder; a killed training goes on.
+
+    `texts` are those of `read_texts`, where they have been read already, before torch. Raises
+    InputError for missing data, a layer beyond the model, or a folder of another training.
+    """
+    recipe, output = options.recipe, options.output
+    _check_processes(recipe)
+    _check_reporting(options.report_to)
+    if recipe.training.fsdp:  # nothing reads what an alignment's forward returns
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    texts = texts or read_texts(data_root(options.data_dir), recipe)
+    base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
+    _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
+    layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
+    data = encode_data(texts, recipe, base.tokenizer)
+    identity: dict[str, Any] = {
+        "recipe": recipe.identity,
+        "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
+        "template_sha256": template_sha,
+        "data": data.digests,
+    }
+    if options.trust_remote_code:  # no key otherwise: folders are older than the option
+        identity["trust_remote_code"] = True
+    arguments = _arguments(options, bool(data.dev))
+    if arguments.n_gpu > 1:  # without torchrun the Trainer would join the GPUs' micro-batches
+        arguments._n_gpu = 1
+    with arguments.main_process_first(local=False):
+        finished = _open(output, identity)
+        checkpoint = None if finished else _last_checkpoint(output)
+    if finished:
+        return output
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
+    trainer = _trainer(options, arguments, base, data, layers)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        _finish(options, base, trainer, data, layers)
+    trainer.accelerator.wait_for_everyone()
+    return output
+
+
+def _device(recipe: Recipe) -> str:
+    """Where the base model is loaded; the Trainer moves what is on the CPU."""
+    return "fsdp" if recipe.training.fsdp else recipe.training.device_map or "cpu"
+
+
+def _check_processes(recipe: Recipe) -> None:
+    if recipe.training.fsdp and world_size() == 1:
+        raise InputError("training.fsdp shares a model between processes: run it under torchrun")
+    if recipe.training.device_map and world_size() > 1:
+        raise InputError("training.device_map takes all GPUs: run it without torchrun")
+    if recipe.micro_batches % world_size():
+        raise InputError(
+            f"{world_size()} processes cannot share {recipe.micro_batches} micro-batches of an "
+            "update evenly; change training.batch_size or training.micro_batch_size"
+        )
+
+
+def _check_reporting(names: Sequence[str]) -> None:
+    """Raise InputError for a reporter that transformers lacks or that is not installed."""
+    try:
+        for callback in get_reporting_integration_callbacks(list(names)):  # type: ignore[no-untyped-call]
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise InputError(f"--report-to: {str(error).splitlines()[0]}") from None
+
+
+def _bf16(recipe: Recipe) -> bool:
+    if recipe.training.precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return recipe.training.precision == "bfloat16"
+
+
+def _dtype(recipe: Recipe) -> str:
+    return "bfloat16" if _bf16(recipe) else "float32"
+
+
+def _open(output: Path, identity: dict[str, Any]) -> bool:
+    """Start the folder, or go on with its own training; True where that one has ended."""
+    path = output / "training.json"
+    remove_abandoned(part for part in output.glob(".*") if is_part(part))
+    if path.exists():
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged; choose another --output") from None
+        if difference := _difference(old, identity):
+            raise InputError(
+                f"{output} holds another training ({difference} differs); choose another --output"
+            )
+        if finished := (output / WEIGHTS).exists():
+            _check_weights(output)
+            shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        return finished
+    if output.exists() and not all(is_part(part) for part in output.iterdir()):
+        raise InputError(f"{output} is not empty and holds no training; choose another --output")
+    write_json(path, identity)
+    return False
+
+
+def _check_weights(output: Path) -> None:
+    """Raise InputError where the finished adapter is not as it was written."""
+    path = output / DIGESTS
+    try:
+        sound = json.loads(path.read_bytes()) == {WEIGHTS: file_digest(output / WEIGHTS)}
+    except FileNotFoundError:
+        return  # finished before digests were kept
+    except ValueError:
+        sound = False
+    if not sound:
+        raise InputError(
+            f"{output / WEIGHTS} is damaged, or {path} is; choose another --output to train again"
+        )
+
+
+def _difference(old: Any, new: Any, where: str = "") -> str:
+    """The first key, dotted, where two nested dictionaries differ; empty where they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(set(old) - set(new))]:
+            if found := _difference(old.get(key), new.get(key), f"{where}.{key}".lstrip(".")):
+                return found
+        return ""
+    return where if old != new else ""
+
+
+def _last_checkpoint(output: Path) -> str | None:
+    """The newest checkpoint that is whole, and so is the best one before it.
+
+    Later ones are removed: the Trainer would fail on them, or end without the best weights.
+    """
+    found = sorted(
+        (output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])
+    )
+    for path in reversed(found):
+        file = path / "trainer_state.json"
+        if is_whole(path):
+            state = json.loads(file.read_text(encoding="utf-8"))
+            best = state["best_model_checkpoint"]
+            here = best and str(output / "checkpoints" / Path(best).name)
+            if best is None or is_whole(Path(here)):
+                if here != best:  # the folder has been moved
+                    write_json(file, state | {"best_model_checkpoint": here})
+                    seal(path)
+                return str(path)
+        shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def _adapted(base: Base, recipe: Recipe) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=recipe.lora.targets,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(recipe.training.seed)
+    try:
+        return get_peft_model(base.model, config)
+    except ValueError as error:
+        line = str(error).split(". ")[0]
+        raise InputError(f"lora.targets do not fit {base.name}: {line}") from None
+
+
+def _trainer(
+    options: TrainOptions,
+    arguments: TrainingArguments,
+    base: Base,
+    data: Data,
+    layers: Sequence[int],
+) -> AlternatingTrainer:
+    recipe = options.recipe
+    counted = recipe.updates_a_task_batch if recipe.training.schedule_by == "task" else 1
+    return AlternatingTrainer(
+        recipe=recipe,
+        layers=layers,
+        dev=data.dev,
+        warmup=ceil(recipe.training.warmup_ratio * data.updates / counted),
+        model=_adapted(base, recipe),
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=[batch for batches in data.dev.values() for batch in batches] or None,
+        callbacks=[Patience(recipe.training.patience)] if data.dev else [],
+    )
+
+
+def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
+    """The Trainer's settings; an item of our data set is a whole micro-batch."""
+    training = options.recipe.training
+    return TrainingArguments(
+        output_dir=str(options.output / "checkpoints"),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=options.recipe.micro_batches // world_size(),
+        num_train_epochs=1,
+        learning_rate=training.learning_rate,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        bf16=_bf16(options.recipe),
+        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="steps" if has_dev else "no",
+        eval_steps=training.eval_steps,
+        save_strategy="steps",
+        save_steps=training.eval_steps,
+        save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,
+        load_best_model_at_end=has_dev,
+        metric_for_best_model="eval_loss" if has_dev else None,
+        greater_is_better=False if has_dev else None,
+        logging_steps=max(1, min(10, training.eval_steps)),
+        report_to=list(options.report_to) or "none",
+        seed=training.seed,
+        use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=options.recipe.alignment is not None,
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=False,
+    )
+
+
+def _finish(
+    options: TrainOptions,
+    base: Base,
+    trainer: AlternatingTrainer,
+    data: Data,
+    layers: Sequence[int],
+) -> None:
+    """Write the adapter, its card and the log; the weights come last, since they mean "done"."""
+    output = options.output
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    staging = output / "checkpoints" / "final"
+    with saving(staging):
+        model.save_pretrained(staging, state_dict=trained(model))
+    # After saving: peft would look for the name on the hub.
+    config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
+    write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
+    # The Trainer's own mean is of the losses since it was last started.
+    history = [
+        {key: value for key, value in row.items() if key != "train_loss"}
+        for row in trainer.state.log_history
+    ]
+    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in history)
+    write_bytes(output / "log.jsonl", lines.encode())
+    text = card(
+        options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history
+    )
+    write_bytes(output / "README.md", text.encode())
+    write_json(output / DIGESTS, {WEIGHTS: file_digest(staging / WEIGHTS)})
+    install(staging, output)
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
