@@ -132,7 +132,7 @@ def run_cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: its exit code, its output, its errors."""
-    from xlt_bench.cli.main import main as cli
+    from xlt_bench.cli import main as cli
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, words)])

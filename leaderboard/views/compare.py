@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import selectors
-
+import choices
 import pandas as pd
 import streamlit as st
 from queries import Version, ask, one, submissions, version
@@ -95,13 +94,13 @@ def directions(task: str, unit: str, script: str) -> tuple[bool, bool]:
 
 
 st.html(_STYLE)
-task = selectors.task("flores")
+task = choices.task("flores")
 first, second = st.columns(2)
 with first:
-    system, name = selectors.system("First system", task=task)
+    system, name = choices.system("First system", task=task)
 known = one(_BASELINE, {"id": system})
 with second:
-    other, other_name = selectors.system(
+    other, other_name = choices.system(
         "Second system",
         "baseline",
         default=known["id"] if known else None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import selectors
 from typing import Any
 
 import charts
+import choices
 import streamlit as st
 from queries import ask, describe, one
 from widgets import choose, figures, footer, nothing
@@ -42,10 +42,10 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-task = selectors.task("flores")
+task = choices.task("flores")
 left, middle, right = st.columns([2, 1, 1])
 with left:
-    system, name = selectors.system("System", task=task)
+    system, name = choices.system("System", task=task)
 with middle:
     retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
 with right:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import selectors
-
 import charts
+import choices
 import pandas as pd
 import streamlit as st
 from queries import Version, ask, describe, one, submissions, unit_labels, version
@@ -109,7 +108,7 @@ def heat(task: str, base: str) -> None:
     st.subheader("All systems of this base model")
     page = page_number(int(total["total"].iloc[0]))
     systems = ask(_SYSTEMS, {**given, "most": ROWS, "skip": (page - 1) * ROWS})
-    names = selectors.labels(systems["id"], systems["name"])
+    names = choices.labels(systems["id"], systems["name"])
     frame = ask(_HEAT, {"task": task, "ids": list(names)})
     units = ask(_LANGUAGES, {"task": task})
     frame = frame.merge(units[["unit", "language_name"]], on="unit")
@@ -124,10 +123,10 @@ def heat(task: str, base: str) -> None:
     footer(f"gains-systems-{task}", caption, frame.drop(columns=["label"]))
 
 
-task = selectors.task()
+task = choices.task()
 left, middle, right = st.columns([2, 2, 1])
 with left:
-    system, name = selectors.system("System", task=task)
+    system, name = choices.system("System", task=task)
 facts = one(
     "SELECT s.base_model, b.id AS baseline FROM submissions s "
     "LEFT JOIN submissions b ON b.number = s.baseline WHERE s.id = $id",
@@ -135,7 +134,7 @@ facts = one(
 )
 assert facts is not None  # a picker offers what is there
 with middle:
-    baseline, baseline_name = selectors.system(
+    baseline, baseline_name = choices.system(
         "Baseline",
         "baseline",
         default=facts["baseline"],

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import selectors
-
 import charts
+import choices
 import pandas as pd
 import streamlit as st
 from queries import ask
@@ -69,7 +68,7 @@ languages = ask(
     "WHERE u.task = 'flores'"
 )
 titles = dict(zip(languages["unit"], languages["name"], strict=True))
-names = selectors.systems("Systems", "systems", len(charts.DASHES), task="flores")
+names = choices.systems("Systems", "systems", len(charts.DASHES), task="flores")
 left, right = st.columns(2)
 with left:
     source = several("Queries in", list(titles), "from", name=titles.__getitem__, placeholder="all")

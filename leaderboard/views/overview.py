@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import selectors
 from typing import Any
 
 import charts
+import choices
 import pandas as pd
 import streamlit as st
 from queries import ask, describe, like, metrics
@@ -160,7 +160,7 @@ def interval(ends: Any) -> str:
 
 def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
     """The languages of the row that is open."""
-    names = selectors.labels(frame["submission"], frame["name"])
+    names = choices.labels(frame["submission"], frame["name"])
     chosen = choose(
         "Open the languages of", ["", *names], "open", name=lambda o: names.get(o, "none")
     )
@@ -247,6 +247,6 @@ def published(task: str) -> None:
     )
 
 
-task = selectors.task()
+task = choices.task()
 systems(task)
 published(task)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import selectors
 from pathlib import Path
 from typing import Any
 
+import choices
 import pandas as pd
 import streamlit as st
 from queries import TASKS, ask, one, submissions
@@ -80,7 +80,7 @@ def files(folder: Path) -> None:
     )
 
 
-chosen, name = selectors.system("Submission", "system")
+chosen, name = choices.system("Submission", "system")
 row = one(_FACTS, {"id": chosen})
 assert row is not None  # a picker offers what is there
 st.text(name)

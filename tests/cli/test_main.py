@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from xlt_bench.cli import main as cli
 from xlt_bench.cli.main import app
-from xlt_bench.cli.main import main as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,7 +95,7 @@ WRONG = [
 
 def test_an_error_comes_after_what_was_said_before():
     code = (
-        "import sys; from xlt_bench import cli; print('step 1'); "
+        "import sys; from xlt_bench.cli import main as cli; print('step 1'); "
         "sys.argv = ['xlt-bench', 'join', 'nowhere', '--output', 'run']; cli.main()"
     )
     words = [sys.executable, "-c", code]
@@ -110,7 +110,7 @@ def test_an_error_comes_after_what_was_said_before():
 def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
         "import shlex, sys\n"
-        "from xlt_bench import cli\n"
+        "from xlt_bench.cli import main as cli\n"
         "for line in sys.stdin.read().splitlines():\n"
         "    sys.argv = ['xlt-bench', *shlex.split(line)]\n"
         "    try:\n"

@@ -261,7 +261,7 @@ def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, run_c
 
 SCRIPT = """
 import sys
-from xlt_bench.cli.main import main as cli
+from xlt_bench.cli import main as cli
 from xlt_bench.evaluation import config as options
 from xlt_bench.tasks import TEXT
 for benchmark in TEXT.values():

@@ -113,7 +113,7 @@ if __name__ == "__main__":
         import_module(name)
     import torch
 
-    from xlt_bench.cli.main import main as cli
+    from xlt_bench.cli import main as cli
 
     torch.set_num_threads(1)
     for line in sys.stdin:

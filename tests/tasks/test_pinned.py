@@ -1,9 +1,9 @@
 """The pinned test sets against the publishers' files."""
 
-from xlt_bench.tasks.base import RETRIEVAL_VERSION
 from xlt_bench.languages import FAMILIES, units
 from xlt_bench.tasks import pinned as test_sets
 from xlt_bench.tasks import task_version
+from xlt_bench.tasks.base import RETRIEVAL_VERSION
 
 
 def test_they_are_those_of_the_data(data_dir):
