@@ -32,16 +32,23 @@ def first_fault(error: ValidationError) -> str:
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: the message says what, where, and the mend, in one line."""
+    """Bad input: the message says in one line what is wrong, where, and what to do."""
+
+
+_SHOWN = 30
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
-    """An InputError that names the unknown value, the nearest choice and all choices.
+    """An InputError that names the unknown value, the nearest choice and the choices, if few.
 
     >>> str(unknown("language", "sv-SE", ["sv", "sw"]))
     "unknown language 'sv-SE': did you mean 'sv'? (choices: sv, sw)"
     """
     choices = list(choices)
-    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {kind} {value!r}: {hint}(choices: {', '.join(choices)})")
+    near = difflib.get_close_matches(value, choices, n=3, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    if len(choices) <= _SHOWN:
+        hint = f"{hint} (choices: {', '.join(choices)})".lstrip()
+    elif not near:
+        hint = f"there are {len(choices)} choices, such as {', '.join(choices[:5])}"
+    return InputError(f"unknown {kind} {one_line(repr(value), 80)}: {hint}")

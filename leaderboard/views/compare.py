@@ -41,7 +41,7 @@ _STYLE = """<style>
 @st.cache_data(max_entries=20, ttl=60, show_spinner="The answers are read …")
 def table(system: str, baseline: str, task: str, unit: str, built: Version) -> pd.DataFrame:
     """Every item of a unit with both answers; kept a minute, as the files may change."""
-    found = answers(submissions(), system, baseline, task, unit)  # type: ignore[arg-type]
+    found = answers(submissions(), system, baseline, task, unit)
     return pd.DataFrame([vars(row) for row in found])
 
 

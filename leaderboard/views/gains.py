@@ -48,7 +48,7 @@ def tested(
 
     `built` is a part of the cache's key: another build may have other submissions.
     """
-    found, notes = paired_gains(submissions(), system, baseline, task)  # type: ignore[arg-type]
+    found, notes = paired_gains(submissions(), system, baseline, task)
     rows = [
         {
             "unit": row.unit,

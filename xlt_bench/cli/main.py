@@ -432,14 +432,20 @@ def data_check(
 def languages() -> None:
     """List the languages: codes, script, family, resource level, and their setting in each task."""
     from xlt_bench.languages import LANGUAGES
+    from xlt_bench.tasks.registry import get_task, tasks
 
-    columns = "code name FLORES MASSIVE script family resource massive wmt23 uner retrieval"
-    table = Table(*columns.split())
+    names = list(tasks())
+    table = Table(*"code name FLORES MASSIVE script family resource".split(), *names)
+    ranked = {name: get_task(name).test_set().units for name in names}
     for row in LANGUAGES.values():
+        cells = []
+        for name in names:
+            units = [u for u in get_task(name).units() if get_task(name).language_of(u) == row.code]
+            settings = {ranked[name][u].setting or "ranked" for u in units if u in ranked[name]}
+            cells.append(" ".join(sorted(settings)) or ("beyond" if units else ""))
         table.add_row(
-            row.code, row.name, row.flores, row.massive_locale or "", row.script, row.family,
-            row.resource, row.massive or "", row.wmt23 or "", row.uner or "",
-            "yes" if row.retrieval else "",
+            row.code, row.name, row.flores, row.massive or "", row.script, row.family,
+            row.resource or "", *cells,
         )  # fmt: skip
     console.print(table)
 
@@ -505,20 +511,16 @@ def _check_record(run: Path, record: Any, scores: Any) -> None:
         raise SystemExit(1)
 
 
-_SHOWN = {
-    "massive": ("slot_f1", "slot_f1_midalign", "exact_match", "ill_formed", "cut_off"),
-    "wmt23": ("bleu", "bleu_13a", "chrf", "empty", "copied_source", "wrong_language"),
-    "uner": ("entity_f1", "entity_f1_text", "invalid_json", "cut_off"),
-    "flores": ("retrieval_accuracy",),
-}
 _COMET = ("comet",)  # in a table of its own: the first has no room for it
 
 
 def _print_scores(scores: Any, title: str) -> None:
     """A table a task: units by setting, then the means over exactly the units shown."""
-    for task, metrics in _SHOWN.items():
-        if any(row.task == task for row in scores.scores):
-            _print_task(scores, task, metrics, title)
+    from xlt_bench.tasks.registry import tasks
+
+    for name, task in tasks().items():
+        if any(row.task == name for row in scores.scores):
+            _print_task(scores, name, task.shown, title)
     if any(row.metric == "comet" for row in scores.scores):
         _print_task(scores, "wmt23", _COMET, title)
     if scores.layers:
@@ -552,19 +554,19 @@ def _print_task(scores: Any, task: str, metrics: tuple[str, ...], title: str) ->
     console.print(table)
     aligned = "; * aligned" if any(row.aligned for row in firsts) else ""
     console.print(f"by setting, with means over the units shown{aligned}", style="dim")
-    if task == "massive":
-        _print_ceilings([row.unit for row in firsts])
+    _print_ceilings(task, [row.unit for row in firsts])
     whole = means.get(("all", metrics[0]))
     if whole is not None and whole.missing:
         console.print(f"missing, and in no mean: {' '.join(whole.missing)}", markup=False)
 
 
-def _print_ceilings(units: list[str]) -> None:
+def _print_ceilings(task: str, units: list[str]) -> None:
     """What no answer can beat, since the gold answers themselves do not: below 99.65 by name."""
-    from xlt_bench.tasks.massive import CEILINGS
+    from xlt_bench.tasks.registry import get_task
 
-    for i, metric in enumerate(("slot_f1", "slot_f1_midalign")):
-        by_unit = {unit: CEILINGS[unit][i] for unit in units}
+    pinned = get_task(task).test_set().units
+    for metric in get_task(task).ceilings:
+        by_unit = {unit: pinned[unit].ceilings[metric] for unit in units if unit in pinned}
         low = [f"{value:.1f} in {unit}" for unit, value in by_unit.items() if value < 99.65]
         least = min((v for v in by_unit.values() if v >= 99.65), default=100.0)
         text = ", ".join([f"{least:.1f} or more", *low])

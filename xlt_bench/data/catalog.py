@@ -74,7 +74,7 @@ def _massive() -> Dataset:
     members += ["1.1/LICENSE", "1.1/NOTICE.md"]
     return Dataset(
         "massive",
-        "MASSIVE 1.1, 20 locales",
+        f"MASSIVE 1.1, {len(massive.LOCALES)} locales",
         "CC BY 4.0",
         "FitzGerald et al. 2023 (arXiv 2204.08582); Bastianelli et al. 2020 (SLURP)",
         tuple(_file(f"massive/{member}", _MASSIVE, member) for member in members),
@@ -87,7 +87,7 @@ def _flores() -> Dataset:
     members = [f"flores200_dataset/{name}" for name in names]
     return Dataset(
         "flores",
-        "FLORES-200, 41 languages",
+        f"FLORES-200, {len(LANGUAGES)} languages",
         "CC BY-SA 4.0",
         "NLLB Team 2022 (arXiv 2207.04672); Goyal et al. 2022; Guzmán et al. 2019",
         tuple(_file(member, _FLORES, member) for member in members),

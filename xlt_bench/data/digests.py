@@ -34,7 +34,10 @@ class Content:
 
 
 def units(dataset: str) -> dict[str, tuple[str, ...]]:
-    """The units of a data set and the splits of each. Raises InputError for an unknown set."""
+    """Every unit that a data set has and the splits of each, pinned or not.
+
+    Raises InputError for an unknown set.
+    """
     if dataset not in _UNITS:
         raise unknown("data set", dataset, _UNITS)
     return _UNITS[dataset]
@@ -133,7 +136,6 @@ _UNITS: dict[str, dict[str, tuple[str, ...]]] = {
             )
             if code in codes
         )
-        for code in LANGUAGES
-        if code in tatoeba.LASER_LANGUAGES or code in tatoeba.CHALLENGE_LANGUAGES
+        for code in sorted({*tatoeba.LASER_LANGUAGES, *tatoeba.CHALLENGE_LANGUAGES})
     },
 }

@@ -10,10 +10,9 @@ from xlt_bench.data.root import read_json, read_lines
 from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES
 
-# The 20 locales of the benchmark, of upstream's 52.
-LOCALES = tuple(
-    row.massive_locale for row in LANGUAGES.values() if row.massive and row.massive_locale
-)
+LOCALES = tuple(row.massive for row in LANGUAGES.values() if row.massive)
+SPLIT_BY_CHARACTER = frozenset({"ja-JP", "zh-CN", "zh-TW"})
+"""Scored by character, ASCII words kept whole: `char_split_locales` in MASSIVE's own code."""
 Split = Literal["train", "validation", "test"]
 # The publisher's word is partition, and its "dev" is our validation.
 _SPLITS: dict[str, Split] = {"train": "train", "dev": "validation", "test": "test"}

@@ -1,42 +1,80 @@
-"""Write digests.json: `python -m xlt_bench.data.pin ROOT`, from a data folder known to be right."""
+"""Writes digests.json, from a data folder whose files are known to be right.
+
+`python -m xlt_bench.data.pin ROOT` writes it anew; `xlt-bench data pin` adds what a new unit of a
+task needs (`with_units`).
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from xlt_bench.data import digests
 from xlt_bench.data.catalog import catalog
 from xlt_bench.results.run_folder import file_digest, write_bytes
 
-# Their files at hand are the publishers' own, byte for byte. The rest of MASSIVE is rebuilt, and of
-# FLORES there is only a mirror: content digests alone cover those.
+# In these folders the files that were pinned are the publishers' own, byte for byte. The rest of
+# MASSIVE is rebuilt, and of FLORES there is only a mirror: content digests alone cover those.
 _OWN = ("uner/", "wmt23/", "alma_human_written/", "tatoeba/", "massive/1.1/data/en-US.jsonl")
-# As an audit by others gives it for the file in the publisher's archive; at hand only as .gz.
+# As an audit by others gives it for the file in the publisher's archive.
 _EN_US = "c70f75c6a543a26e249ec383df67733ad9b1066f6c0406c2e04a3f03356e407e"
+Content = Mapping[str, Mapping[str, tuple[int, str]]]
+"""Number of rows and digest, by unit and split."""
 
 
 def rendered(root: Path) -> str:
-    """The text of digests.json for a data folder. Raises InputError for a missing or bad file."""
+    """The text of digests.json for the pinned units of a data folder.
+
+    Raises:
+        InputError: A file is missing or broken.
+    """
     sums = {"massive/1.1/data/en-US.jsonl": _EN_US}
     for dataset in catalog().values():
         for file in dataset.files:
             path = root / file.path
             if file.path.startswith(_OWN) and path.exists():
                 sums[file.path] = file_digest(path)
+    content = {
+        name: {unit: _content(name, unit, root) for unit in digests.pinned(name)}
+        for name in catalog()
+    }
+    return _text(sums, content)
+
+
+def with_units(root: Path, added: Iterable[tuple[str, str]]) -> str:
+    """The text of digests.json with more units, given as (data set, unit); pinned ones stay.
+
+    Raises:
+        InputError: A file of an added unit is missing or broken.
+    """
+    content = {
+        name: {
+            unit: {split: (found.rows, found.digest) for split, found in splits.items()}
+            for unit, splits in digests.pinned(name).items()
+        }
+        for name in catalog()
+    }
+    for name, unit in added:
+        if unit not in content[name]:
+            content[name][unit] = _content(name, unit, root)
+    return _text(digests.file_sums(), content)
+
+
+def _content(dataset: str, unit: str, root: Path) -> dict[str, tuple[int, str]]:
+    found = digests.contents(dataset, unit, root)
+    return {split: (content.rows, content.digest) for split, content in found}
+
+
+def _text(sums: Mapping[str, str], content: Mapping[str, Content]) -> str:
     files = ",\n".join(f"  {json.dumps(p)}: {json.dumps(s)}" for p, s in sorted(sums.items()))
-    content = ",\n".join(f'  "{name}": {{\n{_units(name, root)}\n  }}' for name in catalog())
-    return f'{{\n "files": {{\n{files}\n }},\n "content": {{\n{content}\n }}\n}}\n'
-
-
-def _units(dataset: str, root: Path) -> str:
-    lines = []
-    for unit in sorted(digests.units(dataset)):
-        found = digests.contents(dataset, unit, root)
-        value = {split: [content.rows, content.digest] for split, content in found}
-        lines.append(f'   "{unit}": {json.dumps(value)}')
-    return ",\n".join(lines)
+    parts = []
+    for name, units in content.items():
+        lines = [f'   "{unit}": {json.dumps(splits)}' for unit, splits in sorted(units.items())]
+        parts.append(f'  "{name}": {{\n' + ",\n".join(lines) + "\n  }")
+    body = ",\n".join(parts)
+    return f'{{\n "files": {{\n{files}\n }},\n "content": {{\n{body}\n }}\n}}\n'
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from xlt_bench.data.root import read_lines
 from xlt_bench.data.segments import read_pairs
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.languages import LANGUAGES, language
+from xlt_bench.languages import language
 
 CHALLENGE = "challenge_v2021-08-07"
 _VERSION = "tatoeba-test-v2021-08-07"
@@ -24,10 +24,9 @@ _VERSION = "tatoeba-test-v2021-08-07"
 # The publishers' codes are FLORES's three letters, but for these.
 _LASER = {"ar": "ara", "az": "aze", "mn": "mon", "zh": "cmn"}
 _CHALLENGE = {"ar": "ara", "az": "aze", "hr": "hbs", "sr": "hbs", "sw": "swa", "zh": "zho"}
-# Not in LASER's v1. Its Serbian is some 70 % in Latin script, its Chinese mixes both scripts.
-_NOT_IN_LASER = frozenset({"en", "kn"})
 CHALLENGE_LANGUAGES = tuple("af ar az cy da de el es fr hi hr is ja jv ru sr sv sw th tl tr ur zh".split())  # fmt: skip # noqa: E501
-LASER_LANGUAGES = tuple(code for code in LANGUAGES if code not in _NOT_IN_LASER)
+# Of LASER's v1 its Serbian is some 70 % in Latin script, its Chinese mixes both scripts.
+LASER_LANGUAGES = tuple("af am ar az bn cs cy da de el es fr he hi hr hu hy id is it ja jv ka km ko lv mn pt ru sk sr sv sw th tl tr uk ur zh".split())  # fmt: skip # noqa: E501
 
 # What is kept of a folder with .labels. Serbian keeps both scripts: UNER's is in Latin, FLORES's in
 # Cyrillic. Japanese keeps all: its labels are a guess of the script from a line's characters.

@@ -1,4 +1,4 @@
-"""What a record says besides scores: data, versions, hardware, timings, the command."""
+"""Builds the record: scores, and the metadata beside them (data, versions, hardware, command)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
-from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.data.wmt23 import FROM_ALMA
 from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.comet.stored import comet_signatures, read_comet
-from xlt_bench.evaluation.config import TASK_NAMES, Options
+from xlt_bench.evaluation.config import Options
 from xlt_bench.evaluation.predict import Job, unanswered
 from xlt_bench.evaluation.score import score_run
-from xlt_bench.languages import Family
+from xlt_bench.evaluation.sharding import Items
 from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
 from xlt_bench.models.load import Base
 from xlt_bench.results.record import AdapterRecord, Fertility, ModelRecord, Plan, Record, Scores
-from xlt_bench.results.run_folder import write_bytes
-from xlt_bench.tasks import retrieval as flores
-from xlt_bench.tasks.base import Item
-from xlt_bench.tasks.pinned import pinned
+from xlt_bench.results.run_folder import read_record, write_bytes
+from xlt_bench.tasks import retrieval, wmt23
+from xlt_bench.tasks.registry import RETRIEVAL, get_task
 
 _PACKAGES = (
     "xlt-bench torch transformers peft tokenizers lm_eval sacrebleu mecab-python3 py3langid numpy "
@@ -91,14 +88,14 @@ def finished_record(job: Job) -> Record | None:
     if unanswered(job) or not path.exists():
         return None
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except ValidationError:
-        return None  # of another version of the schema, or damaged: it is made again
+        return read_record(job.run)
+    except InputError:
+        return None  # of an unknown schema, or damaged: it is made again
 
 
 def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
     """Score a run that has all its answers, and write its record."""
-    results = score_run(job.run, job.corpus.root, adapter.alignment_languages if adapter else [])
+    results = score_run(job.run, job.root, adapter.alignment_languages if adapter else [])
     record = _record(job, system, adapter, results)
     write_record(job.run, record)
     return record
@@ -130,7 +127,7 @@ def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Sc
         hardware=_hardware(system.device),
         seconds={name: row["seconds"] for name, row in progress.items()},
         batch_sizes={name: row["batch_size"] for name, row in progress.items()},
-        fertility=_fertility(system.tokenizer, plan, job.corpus.root) if system.tokenizer else {},
+        fertility=_fertility(system.tokenizer, plan, job.root) if system.tokenizer else {},
         results=results,
     )
 
@@ -188,20 +185,9 @@ def _masked(words: Sequence[str]) -> Iterator[str]:
         yield word
 
 
-def item_digests(
-    items: Mapping[tuple[Family, str], Sequence[Item]],
-    languages: Sequence[str],
-    limit: int | None,
-    corpus: Corpus,
-) -> dict[str, str]:
-    """Content digests of what is asked, in full: prompts, targets and gold of each unit.
-
-    `items` are those of the text tasks, `languages` those of retrieval.
-    """
-    digests = {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
-    for code in languages:
-        digests[f"flores/{code}"] = content_digest(corpus.sentences(code)[:limit])
-    return digests
+def item_digests(items: Items) -> dict[str, str]:
+    """Content digests of what is asked, in full: prompts, targets and gold of each unit."""
+    return {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
 
 
 def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
@@ -209,7 +195,7 @@ def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[st
     notes = [
         f"{name}: evaluated in none of the chosen languages"
         for name in options.tasks
-        if TASK_NAMES[name] not in plan.units and plan.shard is None and plan.backend != "openai"
+        if name not in plan.units and plan.shard is None and plan.backend != "openai"
     ]
     if plan.backend == "openai":
         notes.append(
@@ -218,15 +204,25 @@ def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[st
         )
     if plan.trust_remote_code:
         notes.append("code that comes with the model was allowed to run (--trust-remote-code)")
-    if plan.corpus and "flores" in plan.units:
+    if plan.corpus and RETRIEVAL in plan.units:
         notes.append(f"retrieval is over the corpus {plan.corpus}, not FLORES dev; not to submit")
-    for task, names in plan.units.items() if plan.limit is None else ():
-        sets = pinned(task, plan.task_versions[task])
-        odd = [
-            unit for unit in names if unit in sets and digests[f"{task}/{unit}"] != sets[unit][1]
-        ]
-        if odd:
-            notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; no ranking")
+    for task, names in plan.units.items():
+        notes += _beyond(plan, digests, task, names)
+    return notes
+
+
+def _beyond(plan: Plan, digests: Mapping[str, str], task: str, names: Sequence[str]) -> list[str]:
+    """Units that are not in the ranked set of the task's version, or not on its items."""
+    version = plan.task_versions[task]
+    units, notes = get_task(task).test_set(version).units, []
+    if beyond := [unit for unit in names if unit not in units]:
+        notes.append(
+            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}; in no mean"
+        )
+    whole = plan.limit is None and not (task == RETRIEVAL and plan.corpus)
+    odd = [u for u in names if u in units and digests[f"{task}/{u}"] != units[u].digest]
+    if whole and odd:
+        notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; not ranked")
     return notes
 
 
@@ -235,7 +231,7 @@ def _notes(plan: Plan, adapter: AdapterRecord | None) -> list[str]:
     borrowed = [unit for unit in plan.units.get("wmt23", []) if unit in FROM_ALMA]
     if borrowed:
         notes = [f"{', '.join(borrowed)}: not in WMT23; ALMA's test sets (WMT22 cs-en, WMT21 is)"]
-    on_flores = "flores" in plan.units and plan.corpus is None
+    on_flores = RETRIEVAL in plan.units and plan.corpus is None
     if on_flores and adapter and adapter.trained_on_flores:
         notes.append("retrieval is inflated: the adapter was trained on FLORES dev's sentences")
     return notes
@@ -243,12 +239,14 @@ def _notes(plan: Plan, adapter: AdapterRecord | None) -> list[str]:
 
 def _signatures(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
-    for unit in plan.units.get("wmt23", []):
+    units = plan.units.get(wmt23.TASK.name, [])
+    for unit in units:
         target = unit.split("-")[1]
         for metric in metrics_of(target):
             found[f"{unit}/{metric}"] = signature(metric, target)
-    if found:
-        found["wrong_language"] = language_signature()
+    if units:
+        test_set = wmt23.TASK.test_set(plan.task_versions[wmt23.TASK.name])
+        found["wrong_language"] = language_signature(tuple(test_set.identifier_languages))
     return found
 
 
@@ -271,12 +269,12 @@ def _hardware(device: str) -> dict[str, str]:
 
 
 def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
-    """Of every language of the run, on its FLORES sentences; empty where FLORES is not at hand."""
+    """Fertility of every language of the run that has FLORES sentences below `root`."""
     codes = {
         code
         for task, names in plan.units.items()
         for unit in names
-        for code in (unit.split("-") if task == "wmt23" else [unit])
+        for code in get_task(task).languages_of(unit)
     }
 
     def count(sentences: list[str]) -> list[int]:
@@ -285,11 +283,11 @@ def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
     found: dict[str, Fertility] = {}
     for code in sorted(codes):
         try:
-            sentences = flores.sentences(root, code)
+            sentences = retrieval.TASK.load(root, code)
         except MissingFileError:
-            if code in plan.units.get("flores", []) and plan.corpus is None:  # it was there before
+            if code in plan.units.get(RETRIEVAL, []) and plan.corpus is None:  # it was there before
                 raise
-            return {}
+            continue
         one = fertility(count, sentences, code)
         found[code] = Fertility(
             tokens_per_character=one.tokens_per_character, tokens_per_word=one.tokens_per_word

@@ -6,7 +6,7 @@ The data are read here too: a missing or broken file stops a run before the mode
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,22 +14,16 @@ from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import data_root
 from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.evaluation.sharding import RETRIEVAL_UNIT, Unit, divide, parse_share, unit_costs
-from xlt_bench.languages import Family, units, units_of
+from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit_costs
 from xlt_bench.models.adapters import check_local
 from xlt_bench.models.chat import check_template
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
-from xlt_bench.tasks import TEXT
-from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.base import WHOLE, Task
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
-TASK_NAMES: dict[str, Family] = {
-    "massive": "massive",
-    "wmt23": "wmt23",
-    "uner": "uner",
-    "retrieval": "flores",
-}
-
+Chosen = dict[str, list[str]]
+"""The units of each task, by its name."""
 
 BACKENDS = {"hf": None, "vllm": ("vllm", "vllm"), "openai": ("tenacity", "api")}
 """What answers with text: the package that it needs beyond ours, and the extra of lm-eval."""
@@ -42,7 +36,7 @@ class Options:
     model: str
     output: Path
     adapters: Sequence[str] = ()
-    tasks: Sequence[str] = tuple(TASK_NAMES)
+    tasks: Sequence[str] = field(default_factory=lambda: tuple(tasks()))
     languages: Sequence[str] = ()
     limit: int | None = None
     layers: Sequence[int] = ()
@@ -128,27 +122,28 @@ class Request:
     """Options in which nothing is wrong, with what they ask for."""
 
     options: Options
-    units: dict[Family, list[str]]
+    units: Chosen
     corpus: Corpus
-    items: dict[tuple[Family, str], list[Item]]
+    items: Items
 
 
 def prepare(options: Options) -> Request:
-    """Check the options and read all items. Raises InputError, in one line."""
+    """Check the options and read all items.
+
+    Raises:
+        InputError: An option is wrong, or data are missing or broken.
+    """
     check(options)
     chosen, corpus = plan_units(options), corpus_of(options)
-    items = load_items(corpus.root, chosen, options.limit)
-    corpus.check(chosen.get("flores", []))
+    items = load_items(corpus, chosen, options.limit)
+    corpus.check(chosen.get(RETRIEVAL, []))
     if options.shard is not None:
-        costs = unit_costs(items, chosen.get("flores", []), options.limit, corpus)
-        chosen = _share(options.shard, costs, chosen)
+        chosen = _share(options.shard, unit_costs(items), chosen)
         items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
     return Request(options, chosen, corpus, items)
 
 
-def _share(
-    shard: str, costs: dict[Unit, float], chosen: dict[Family, list[str]]
-) -> dict[Family, list[str]]:
+def _share(shard: str, costs: dict[Unit, float], chosen: Chosen) -> Chosen:
     """The units of a shard, by task."""
     share = parse_share(shard)
     mine = divide(costs, share.of)[share.number - 1]
@@ -158,21 +153,20 @@ def _share(
             "direction of a task, or retrieval as a whole); use fewer shards"
         )
     kept = {
-        task: names if task == "flores" else [name for name in names if (task, name) in mine]
+        task: [
+            name for name in names if (task, name) in mine or get_task(task).work([name]) == [WHOLE]
+        ]
         for task, names in chosen.items()
-        if task != "flores" or RETRIEVAL_UNIT in mine
+        if any((task, part) in mine for part in get_task(task).work(names))
     }
     return {task: names for task, names in kept.items() if names}
 
 
-def load_items(
-    root: Path, chosen: dict[Family, list[str]], limit: int | None
-) -> dict[tuple[Family, str], list[Item]]:
-    """All items of the text tasks."""
+def load_items(corpus: Corpus, chosen: Chosen, limit: int | None) -> Items:
+    """The items of all chosen units; those of retrieval are sentences."""
     return {
-        (task, name): TEXT[task].load(root, name)[:limit]
+        (task, name): get_task(task).load_from(corpus, name)[:limit]
         for task, names in chosen.items()
-        if task != "flores"
         for name in names
     }
 
@@ -191,25 +185,18 @@ def _positive(text: str) -> bool:
     return text.isdecimal() and int(text) > 0
 
 
-def plan_units(options: Options) -> dict[Family, list[str]]:
-    """The units of each task asked for. Raises InputError for unknown names or an empty choice."""
-    chosen: dict[Family, list[str]] = {}
+def plan_units(options: Options) -> Chosen:
+    """The units of each task asked for: the ranked ones, or those of the languages asked for.
+
+    Raises:
+        InputError: A name is unknown, or nothing is left to evaluate.
+    """
     corpus = corpus_of(options)
-    for name in options.tasks:
-        if name not in TASK_NAMES:
-            raise unknown("task", name, TASK_NAMES)
-        task = TASK_NAMES[name]
-        names = units_of(task, options.languages) if options.languages else list(units(task))
-        if task == "flores" and not options.languages:
-            names = [code for code in names if corpus.holds(code)]
-        # Retrieval is between languages, and a server shows no hidden states.
-        if task == "flores" and (len(names) < 2 or options.backend == "openai"):
-            continue
-        if names:
-            chosen[task] = names
-    if not chosen and options.backend == "openai" and list(options.tasks) == ["retrieval"]:
+    found = {name: _units(get_task(name), options, corpus) for name in options.tasks}
+    chosen = {name: units for name, units in found.items() if units}
+    if not chosen and options.backend == "openai" and list(options.tasks) == [RETRIEVAL]:
         raise InputError("retrieval needs hidden states, which a server does not show")
-    if options.corpus and "flores" not in chosen:
+    if options.corpus and RETRIEVAL not in chosen:
         raise InputError(
             f"--corpus {options.corpus} is for retrieval, between two languages at least: files "
             "named eng_Latn.txt, swh_Latn.txt, ..."
@@ -220,6 +207,17 @@ def plan_units(options: Options) -> dict[Family, list[str]]:
             "see the languages with: xlt-bench languages"
         )
     return chosen
+
+
+def _units(task: Task, options: Options, corpus: Corpus) -> list[str]:
+    """The units of a task that a command asks for; none where it cannot be evaluated."""
+    asked = task.choose(options.languages)
+    units = asked if options.languages else list(task.test_set().units)
+    if task.answers == "text":
+        return units
+    # Retrieval is between languages, and a server shows no hidden states.
+    units = asked if options.languages else [code for code in units if corpus.holds(code)]
+    return [] if len(units) < 2 or options.backend == "openai" else units
 
 
 def run_folder(options: Options, adapter: str | None) -> Path:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.config import TASK_NAMES
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import parse_share
-from xlt_bench.languages import Family, units
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.record import AdapterRecord, Plan, Record
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
 # What may differ between the parts' plans.
 _OF_A_PART = {"units", "layers", "task_versions", "shard", "corpus"}
@@ -101,7 +100,7 @@ def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
     owner: dict[tuple[str, str], Path] = {}
     for run, plan in zip(runs, plans, strict=True):
         for task, names in plan.units.items():
-            for name in ["all languages"] if task == "flores" else names:
+            for name in get_task(task).work(names):
                 if (task, name) in owner:
                     raise InputError(
                         f"{run} and {owner[task, name]} both answer {task} {name}; leave one out"
@@ -111,11 +110,11 @@ def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
 
 def _joined_plan(plans: Sequence[Plan]) -> Plan:
     """The plan of the whole: tasks and units in the order of the tables."""
-    chosen: dict[Family, list[str]] = {}
-    for task in TASK_NAMES.values():
-        there = {name for plan in plans for name in plan.units.get(task, [])}
+    chosen: dict[str, list[str]] = {}
+    for name, task in tasks().items():
+        there = {unit for plan in plans for unit in plan.units.get(name, [])}
         if there:
-            chosen[task] = [name for name in units(task) if name in there]
+            chosen[name] = task.order(there)
     versions = {task: version for plan in plans for task, version in plan.task_versions.items()}
     return plans[0].model_copy(
         update={
@@ -123,7 +122,7 @@ def _joined_plan(plans: Sequence[Plan]) -> Plan:
             "layers": [layer for plan in plans for layer in plan.layers],
             "task_versions": {task: versions[task] for task in chosen},
             "shard": None,
-            "corpus": next((plan.corpus for plan in plans if "flores" in plan.units), None),
+            "corpus": next((plan.corpus for plan in plans if RETRIEVAL in plan.units), None),
         }
     )
 

@@ -1,4 +1,4 @@
-"""A run's answers, unit by unit: each is on disk, whole, before the next starts."""
+"""Answers a run's units one by one: each is on disk, whole, before the next starts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from xlt_bench.data.flores import Corpus
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import text_units
-from xlt_bench.evaluation.sharding import RETRIEVAL_UNIT, Unit
+from xlt_bench.evaluation.sharding import Items, Unit
+from xlt_bench.metrics.retrieval import all_pairs
 from xlt_bench.models.lm import Generation, Progress, XltLM
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import (
@@ -30,9 +30,10 @@ from xlt_bench.results.run_folder import (
     write_layer,
     write_predictions,
 )
-from xlt_bench.tasks import TEXT
-from xlt_bench.tasks import retrieval as flores
-from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.base import WHOLE
+from xlt_bench.tasks.registry import RETRIEVAL, get_text_task
+
+RETRIEVAL_UNIT: Unit = (RETRIEVAL, WHOLE)
 
 
 class TextLM(Protocol):
@@ -62,9 +63,9 @@ class Job:
 
     run: Path
     plan: Plan
-    items: dict[Unit, list[Item]]
+    items: Items
     digests: dict[str, str]
-    corpus: Corpus
+    root: Path
     text_lm: TextLM
     lm: XltLM | None = None
     track: Any = untracked
@@ -87,7 +88,7 @@ def answer(job: Job, units: Iterable[Unit]) -> None:
     """Answer the units, in their order."""
     for unit in units:
         if unit == RETRIEVAL_UNIT:
-            _retrieve(job, job.plan.units["flores"])
+            _retrieve(job, job.plan.units[RETRIEVAL])
         else:
             _predict(job, unit)
 
@@ -97,7 +98,7 @@ def _predict(job: Job, unit: Unit) -> None:
     prompts = [job.text_lm.apply_chat_template(item.messages) for item in items]
     started = time.perf_counter()
     with job.track(f"{task} {name}", len(items)) as progress:
-        answers = job.text_lm.generate(prompts, TEXT[task].MAX_NEW_TOKENS, progress)
+        answers = job.text_lm.generate(prompts, get_text_task(task).max_new_tokens, progress)
     _finished(job, job.text_lm, f"{task}_{name}", started)
     predictions = [
         Prediction(item.id, answer.text, answer.cut_off)
@@ -128,7 +129,7 @@ def _retrieve(job: Job, codes: Sequence[str]) -> None:
         for layer in todo:
             started = time.perf_counter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
-            table = flores.layer_table(states)
+            table = all_pairs(states)
             _finished(job, job.lm, f"retrieval_layer_{layer}", started)
             write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
     shutil.rmtree(folder, ignore_errors=True)
@@ -139,7 +140,7 @@ def _states_folder(job: Job) -> Path:
 
 
 def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
-    sentences = job.corpus.sentences(code)[: job.plan.limit]
+    sentences = job.items[RETRIEVAL, code]
     started = time.perf_counter()
     with job.track(f"retrieval {code}", len(sentences)) as progress:
         states = lm.sentence_states(sentences, job.plan.layers, progress)

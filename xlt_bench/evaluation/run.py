@@ -23,10 +23,16 @@ from xlt_bench.evaluation.build_record import (
     read_progress,
     remarks,
 )
-from xlt_bench.evaluation.config import Options, Request, run_folder
-from xlt_bench.evaluation.predict import Job, TextLM, answer, unanswered, untracked
-from xlt_bench.evaluation.sharding import RETRIEVAL_UNIT, divide, unit_costs
-from xlt_bench.languages import Family
+from xlt_bench.evaluation.config import Chosen, Options, Request, run_folder
+from xlt_bench.evaluation.predict import (
+    RETRIEVAL_UNIT,
+    Job,
+    TextLM,
+    answer,
+    unanswered,
+    untracked,
+)
+from xlt_bench.evaluation.sharding import divide, unit_costs
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.adapters import (
     AdapterFiles,
@@ -43,7 +49,8 @@ from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record
 from xlt_bench.results.run_folder import open_run
-from xlt_bench.tasks import TEXT, task_version
+from xlt_bench.tasks.base import TextTask
+from xlt_bench.tasks.registry import RETRIEVAL, get_task
 
 _SERVED_AT_A_TIME = 16
 
@@ -93,7 +100,7 @@ def _prepare(
         check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card must not wait until the answers are scored
     _check_context(skeleton, request.units)
-    layers = _layers(options.layers, count_layers(skeleton)) if "flores" in request.units else []
+    layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
     base = load_base(options.model, options.dtype, device, options.trust_remote_code)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
@@ -129,10 +136,10 @@ def _plan(request: Request, **system: Any) -> Plan:
         adapter_sha256=None,
         limit=options.limit,
         units=request.units,
-        task_versions={task: task_version(task) for task in request.units},
+        task_versions={task: get_task(task).version for task in request.units},
         shard=options.shard,
         backend=options.backend,  # type: ignore[arg-type]  # checked before
-        corpus=request.corpus.name if "flores" in request.units else None,
+        corpus=request.corpus.name if RETRIEVAL in request.units else None,
         trust_remote_code=options.trust_remote_code,
         **system,
     )
@@ -140,8 +147,7 @@ def _plan(request: Request, **system: Any) -> Plan:
 
 def _digests(request: Request) -> dict[str, str]:
     """Of the items of each unit; the same for all systems of a request."""
-    languages = request.units.get("flores", [])
-    return item_digests(request.items, languages, request.options.limit, request.corpus)
+    return item_digests(request.items)
 
 
 def _open(
@@ -151,7 +157,7 @@ def _open(
     options = request.options
     run = run_folder(options, plan.adapter)
     from_first(partial(open_run, run, plan, digests))
-    job = Job(run, plan, request.items, digests, request.corpus, text_lm, track=track)
+    job = Job(run, plan, request.items, digests, request.corpus.root, text_lm, track=track)
     job.notes += remarks(options, plan, digests)
     return job
 
@@ -223,8 +229,7 @@ def _answer_share(job: Job) -> None:
     """Answer what is this process's of the units that are left, and wait for the others."""
     todo = from_first(partial(unanswered, job))
     if world_size() > 1:
-        languages = job.plan.units.get("flores", [])
-        costs = unit_costs(job.items, languages, job.plan.limit, job.corpus)
+        costs = unit_costs(job.items)
         todo = divide({unit: costs[unit] for unit in todo}, world_size())[rank()]
     answer(job, todo)
     wait()
@@ -241,14 +246,14 @@ def _layers(asked: Sequence[int], n_layers: int) -> list[int]:
     return sorted(set(asked)) or even_layers(n_layers)
 
 
-def _check_context(skeleton: Any, chosen: Mapping[Family, Sequence[str]]) -> None:
+def _check_context(skeleton: Any, chosen: Chosen) -> None:
     """Raise InputError for a task whose answers alone fill the model's context."""
     room = getattr(skeleton.config.get_text_config(), "max_position_embeddings", None)
-    for task in chosen:
-        if room and task != "flores" and room <= TEXT[task].MAX_NEW_TOKENS:
+    for task in map(get_task, chosen):
+        if room and isinstance(task, TextTask) and room <= task.max_new_tokens:
             raise InputError(
                 f"the model's context of {room} tokens leaves no room for a prompt beside the "
-                f"{TEXT[task].MAX_NEW_TOKENS} new tokens of {task}; leave {task} out of --tasks"
+                f"{task.max_new_tokens} new tokens of {task.name}; leave {task.name} out of --tasks"
             )
 
 

@@ -8,17 +8,18 @@ the largest is a twentieth of the work, so 16 shares are near even and more than
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from xlt_bench.data.flores import Corpus
 from xlt_bench.errors import InputError
-from xlt_bench.languages import Family
 from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.registry import get_task
 
-Unit = tuple[Family, str]
-RETRIEVAL_UNIT: Unit = ("flores", "*")
-"""All languages of retrieval together."""
+Unit = tuple[str, str]
+"""A task and a part of it: a unit, or `*` for a task that is answered as a whole."""
+Items = dict[Unit, list[Any]]
+"""The items of each unit: `Item`s, or sentences for retrieval."""
 
 # Reading a token costs about a tenth of writing one: prompts are read many tokens at a time.
 _READING = 0.1
@@ -40,29 +41,22 @@ def parse_share(text: str) -> Share:
     return Share(int(found[1]), int(found[2]))
 
 
-def unit_costs(
-    items: Mapping[Unit, Sequence[Item]],
-    languages: Sequence[str],
-    limit: int | None,
-    corpus: Corpus,
-) -> dict[Unit, float]:
-    """What each unit costs, in bytes written: gold answers, and a tenth of what is read.
+def unit_costs(items: Items) -> dict[Unit, float]:
+    """What each part costs, in bytes written: gold answers, and a tenth of what is read.
 
-    `items` are those of the text tasks, `languages` those of retrieval. An estimate; equal for
-    equal items, so that all who divide a run find the same shares.
+    An estimate; equal for equal items, so that all who divide a run find the same shares.
     """
     costs: dict[Unit, float] = {}
-    for unit, rows in items.items():
-        written = sum(len(item.target.encode()) for item in rows)
-        costs[unit] = written + _READING * sum(
-            len((item.system + item.user).encode()) for item in rows
-        )
-    if languages:
-        texts = [corpus.sentences(code)[:limit] for code in languages]
-        costs[RETRIEVAL_UNIT] = _READING * sum(
-            len(text.encode()) for rows in texts for text in rows
-        )
+    for (task, unit), rows in items.items():
+        (part,) = get_task(task).work([unit])
+        costs[task, part] = costs.get((task, part), 0.0) + sum(map(_cost, rows))
     return costs
+
+
+def _cost(item: Item | str) -> float:
+    if isinstance(item, str):
+        return _READING * len(item.encode())
+    return len(item.target.encode()) + _READING * len((item.system + item.user).encode())
 
 
 def divide(costs: Mapping[Unit, float], shares: int) -> list[list[Unit]]:

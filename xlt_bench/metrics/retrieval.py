@@ -12,6 +12,9 @@ by index, and the first of equal scores wins.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,6 +53,18 @@ def neighbours(x: Tensor, y: Tensor, k: int = K) -> tuple[Tensor, Tensor]:
     near_x, index_x = _nearest(cosines, k)
     near_y, index_y = _nearest(cosines.T, k)
     return _best(near_x, index_x, near_y), _best(near_y, index_y, near_x)
+
+
+def all_pairs(states: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
+    """The answers of every ordered pair of languages at one layer.
+
+    `states` holds (n, d) per language, parallel by row; the result holds n indices per pair.
+    """
+    unit = {code: normalise(matrix) for code, matrix in states.items()}
+    table: dict[tuple[str, str], Tensor] = {}
+    for a, b in itertools.combinations(unit, 2):
+        table[a, b], table[b, a] = neighbours(unit[a], unit[b])
+    return table
 
 
 def _cosines(x: Tensor, y: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
 from xlt_bench.errors import InputError
-from xlt_bench.metrics.retrieval import even_layers
+from xlt_bench.metrics.retrieval import accuracy, all_pairs, even_layers
 from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
 from xlt_bench.models.generation import answers
 from xlt_bench.models.hidden_states import (
@@ -29,7 +29,7 @@ from xlt_bench.models.hidden_states import (
     pad_right,
     pooled_layers,
 )
-from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks import retrieval
 
 _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 32
@@ -245,13 +245,13 @@ class XltLM(HFLM):  # type: ignore[misc]
         root = Path(asked[0]["data_dir"])
         needed = sorted({row[side] for row in asked for side in ("source", "target")})
         states = {
-            code: self.sentence_states(flores.sentences(root, code), layers) for code in needed
+            code: self.sentence_states(retrieval.TASK.load(root, code), layers) for code in needed
         }
         pairs = {(row["source"], row["target"]) for row in asked}
         answers: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in pairs}
         for i, layer in enumerate(layers):
-            table = flores.layer_table({code: state[:, i] for code, state in states.items()})
+            table = all_pairs({code: state[:, i] for code, state in states.items()})
             for (source, target), found in table.items():
                 if (source, target) in answers:
-                    answers[source, target][str(layer)] = flores.accuracy(found)
+                    answers[source, target][str(layer)] = accuracy(found)
         return [answers[row["source"], row["target"]] for row in asked]

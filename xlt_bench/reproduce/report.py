@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from xlt_bench.data.root import data_root
-from xlt_bench.languages import LANGUAGES, Family, units
+from xlt_bench.languages import LANGUAGES
 from xlt_bench.metrics.paired import ALPHA
 from xlt_bench.reproduce.steps import Project, Step, languages_of, task_of
 from xlt_bench.reproduce.tables import (
@@ -25,13 +25,14 @@ from xlt_bench.reproduce.tables import (
     Row,
     Scatter,
     System,
+    settings,
 )
 from xlt_bench.results.run_folder import layer_path, read_plan, read_record
 from xlt_bench.results.tables import Table
 from xlt_bench.submissions.compare import Comparison, compare_systems, load_system
 from xlt_bench.submissions.compare import System as Answers
-from xlt_bench.tasks import TEXT
-from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.retrieval import ACCURACY
 from xlt_bench.training.recipe import load_recipe
 
 Pairs = Mapping[tuple[str, str], float]
@@ -87,7 +88,7 @@ class Results:
         plan = read_plan(run)
         found: dict[int, Pairs] = {}
         for layer in plan.layers:
-            table = read_accuracies(layer_path(run, layer), plan.units["flores"]).to_pydict()
+            table = read_accuracies(layer_path(run, layer), plan.units[RETRIEVAL]).to_pydict()
             pairs = zip(table["source"], table["target"], strict=True)
             found[layer] = dict(zip(pairs, table["accuracy"], strict=True))
         return found
@@ -102,7 +103,7 @@ class Results:
         """A cell of a panel."""
         if row.metrics and column.metric not in row.metrics:
             return None
-        if column.metric == RETRIEVAL:
+        if column.metric == ACCURACY:
             layers = self.layers(row.system, seed)
             return mean_retrieval(layers, languages_of(panel.task)) if layers else None
         ours = self._by_unit(panel, row.system, column, seed)
@@ -147,14 +148,14 @@ def alignment_languages(system: System) -> list[str]:
     return [code for one in recipes if one.alignment for code in one.alignment.languages]
 
 
-def split_units(task: Family, column: Column, aligned: Sequence[str]) -> list[str]:
+def split_units(task: str, column: Column, aligned: Sequence[str]) -> list[str]:
     """The units that a column is the mean of."""
     if column.unit:
         return [column.unit]
     if column.split == "aligned":
-        return [unit for unit in units(task) if unit in aligned]
+        return [unit for unit in settings(task) if unit in aligned]
     setting, _, side = column.split.partition(" ")
-    found = [unit for unit, one in units(task).items() if one == setting]
+    found = [unit for unit, one in settings(task).items() if one == setting]
     if side:
         found = [unit for unit in found if unit.endswith("-en") == (side == "into English")]
     return found
@@ -286,7 +287,7 @@ def curve_points(part: Curves, results: Results, seeds: Sequence[int]) -> Iterat
 
 
 def _group_accuracy(pairs: Pairs, group: str) -> float:
-    everyone = list(units("flores"))
+    everyone = list(settings(RETRIEVAL))
     if group == "low-resource languages":
         low = [code for code in everyone if LANGUAGES[code].resource == "low"]
         return fmean(of_language(pairs, code, everyone) for code in low)
@@ -300,12 +301,12 @@ def scatter_points(part: Scatter, results: Results, seeds: Sequence[int]) -> Ite
     there = [run for run in runs if run is not None]
     if layers is None or len(there) < len(runs):
         return
-    middle, metric = layers[max(layers) // 2], TEXT[part.task].PRIMARY
-    for unit, setting in units(part.task).items():
+    middle, metric = layers[max(layers) // 2], get_task(part.task).primary
+    for unit, setting in settings(part.task).items():
         yield {
             "language": unit,
             "setting": str(setting),
-            "retrieval": of_language(middle, unit, list(units("flores"))),
+            "retrieval": of_language(middle, unit, list(settings(RETRIEVAL))),
             "score": fmean(run[metric, unit] for run in there),
         }
 

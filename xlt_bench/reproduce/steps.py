@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.config import Options, load_items, plan_units, prepare
-from xlt_bench.languages import Family, other_side, units
 from xlt_bench.models.adapters import WEIGHTS
 from xlt_bench.reproduce.tables import (
     BASE,
@@ -30,9 +30,11 @@ from xlt_bench.reproduce.tables import (
     Panel,
     Reproduction,
     System,
+    settings,
 )
 from xlt_bench.results.run_folder import write_json
-from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.retrieval import ACCURACY
 from xlt_bench.training.recipe import Recipe, load_recipe
 
 EVALUATIONS = 5
@@ -144,14 +146,13 @@ def needs(wanted: Reproduction) -> Iterator[tuple[System, str]]:
 
 def task_of(panel: Panel, metric: str) -> str:
     """The evaluation that a panel's metric comes from."""
-    return "retrieval" if metric == RETRIEVAL else panel.task
+    return RETRIEVAL if metric == ACCURACY else panel.task
 
 
-def languages_of(task: Family) -> list[str]:
+def languages_of(task: str) -> list[str]:
     """The languages that a task's retrieval is over: 20 of slot filling, 9 of translation."""
-    if task == "wmt23":
-        return ["en", *dict.fromkeys(other_side(unit) for unit in units(task))]
-    return list(units(task))
+    found = [get_task(task).languages_of(unit) for unit in settings(task)]
+    return list(dict.fromkeys(code for codes in found for code in codes[::-1]))
 
 
 class Project:
@@ -277,7 +278,7 @@ class Project:
         settings, languages = self.settings, list[str]()
         if step.task == "retrieval" and step.system.recipe:
             task = load_recipe(step.system.recipe).task
-            languages = languages_of(cast(Family, task.name if task else "massive"))
+            languages = languages_of(task.name if task else "massive")
         adapter = Step(step.system, step.seed).folder(settings.output)
         return Options(
             model=settings.model,
@@ -371,18 +372,19 @@ class Project:
         options = self.options(step)
         chosen = plan_units(options)
         if step.task == "retrieval":
-            n, layers = len(chosen["flores"]), len(self.layers)
+            n, layers = len(chosen[RETRIEVAL]), len(self.layers)
             sentences = min(997, self.settings.limit or 997)
             pairs = n * (n - 1)
             words = f"{n} languages, {pairs:,} pairs, {layers} layers, {sentences} sentences"
             return words, 2 * pairs * layers * sentences
-        items = self._items(cast(Family, step.task))
+        items = self._items(str(step.task))
         return f"{items:,} items", 60 * items
 
     @cache  # noqa: B019  # one project a process
-    def _items(self, task: Family) -> int:
+    def _items(self, task: str) -> int:
         root, limit = data_root(self.settings.data_dir), self.settings.limit
-        return sum(map(len, load_items(root, {task: list(units(task))}, limit).values()))
+        chosen = {task: list(get_task(task).test_set().units)}
+        return sum(map(len, load_items(Corpus(root), chosen, limit).values()))
 
     def _training_cost(self, step: Step) -> tuple[str, int]:
         recipe = self.recipe(step)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from xlt_bench.languages import Family, units
-from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.languages import Setting
+from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.retrieval import ACCURACY
 
 LLAMA, QWEN = "Llama 3", "Qwen 2.5"
 
@@ -69,7 +70,7 @@ class Row:
 class Panel:
     """The rows and columns of one task. `baseline`: the row that gains are counted from."""
 
-    task: Family
+    task: str
     rows: Sequence[Row]
     columns: Sequence[Column]
     aligned: Sequence[str] = ()
@@ -88,7 +89,7 @@ class Curves:
 class Scatter:
     """A language's retrieval in the bare model's middle layer against a system's score."""
 
-    task: Family
+    task: str
     system: System
 
 
@@ -121,13 +122,18 @@ _COMET = [
     Column("transfer COMET (from en)", "comet", "transfer from English"),
 ]
 _COMET_SD = Column("SD of gains", "comet", "transfer from English", of="gain, standard deviation")
-_RETRIEVAL = Column("retrieval", RETRIEVAL, "all")
+_RETRIEVAL = Column("retrieval", ACCURACY, "all")
 
 
-def _each(task: Family, metrics: Sequence[str]) -> list[Column]:
+def settings(task: str) -> dict[str, Setting | None]:
+    """The paper's units of a task, which are those of its first version, with their settings."""
+    return {unit: pinned.setting for unit, pinned in get_task(task).test_set(1).units.items()}
+
+
+def _each(task: str, metrics: Sequence[str]) -> list[Column]:
     """A column for each unit and metric, as in the appendix."""
     splits: dict[str, str] = {}
-    for unit, setting in units(task).items():
+    for unit, setting in settings(task).items():
         side = "into English" if unit.endswith("-en") else "from English"
         splits[unit] = (
             f"transfer {side}" if (task, setting) == ("wmt23", "transfer") else str(setting)
@@ -164,7 +170,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
             Panel(
                 "massive",
                 [
-                    Row("base", BASE, {LLAMA: "base", QWEN: "base"}, [RETRIEVAL]),
+                    Row("base", BASE, {LLAMA: "base", QWEN: "base"}, [ACCURACY]),
                     Row("SFT", _SLOTS, _SFT),
                     Row("+ alignment", _MIDDLE, _BOTH),
                 ],
@@ -258,7 +264,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
             Panel(
                 "massive",
                 [
-                    Row("base", BASE, metrics=[RETRIEVAL]),
+                    Row("base", BASE, metrics=[ACCURACY]),
                     _alone("multi", "align-only-multi", "multi {ar,es,ru,zh,sw}-en"),
                     _alone("only de-en", "align-only-de", "only de-en"),
                     _alone("only es-en", "align-only-es", "only es-en"),

@@ -1,4 +1,7 @@
-"""The typed result of an evaluation: RUN/plan.json when it starts, RUN/record.json when it ends."""
+"""The types of an evaluation's result: RUN/plan.json when it starts, RUN/record.json when it ends.
+
+Schemas of older releases are read through `results.migrations`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from xlt_bench.languages import Family, Setting
+from xlt_bench.languages import Setting
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Strict(BaseModel):
@@ -29,8 +32,8 @@ class Plan(_Strict):
     template_sha256: str
     limit: int | None
     layers: list[int]
-    units: dict[Family, list[str]]
-    task_versions: dict[Family, int]
+    units: dict[str, list[str]]
+    task_versions: dict[str, int]
     shard: str | None = None
     """`2/4`: the units are one share of four of what was asked for."""
     backend: Literal["hf", "vllm", "openai"] = "hf"
@@ -42,9 +45,12 @@ class Plan(_Strict):
 
 
 class Score(_Strict):
-    """A metric of one unit (language or direction), with its 95 % bootstrap interval."""
+    """A metric of one unit (language or direction), with its 95 % bootstrap interval.
 
-    task: Family
+    `setting` is None in tasks without settings and in units beyond the version's ranked set.
+    """
+
+    task: str
     unit: str
     setting: Setting | None
     aligned: bool
@@ -56,9 +62,12 @@ class Score(_Strict):
 
 
 class Mean(_Strict):
-    """The unweighted mean of a metric over exactly `units`; `missing` were not evaluated."""
+    """The unweighted mean of a metric over exactly `units`; `missing` were not evaluated.
 
-    task: Family
+    No unit beyond the version's ranked set is in a mean.
+    """
+
+    task: str
     split: Literal["all", "supervised", "transfer", "aligned"]
     metric: str
     value: float

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError, first_fault
 from xlt_bench.results.atomic_write import is_part, part_file, remove_abandoned
+from xlt_bench.results.migrations import upgrade_items, upgrade_plan, upgrade_record, upgraded
 from xlt_bench.results.record import Plan, Record
 
 
@@ -156,25 +157,28 @@ def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
 
 def read_plan(run: Path) -> Plan:
     """The plan of a run. Raises InputError where the folder is none."""
-    return _read(run / "plan.json", Plan, f"{run} is no run: it has no plan.json")
+    missing = f"{run} is not a run folder (plan.json is missing)"
+    return _read(run / "plan.json", Plan, upgrade_plan, missing)
 
 
 def read_record(run: Path) -> Record:
     """The record of a finished run. Raises InputError where there is none."""
     again = f"{run} is not finished: it has no record.json; run its evaluate command again"
-    return _read(run / "record.json", Record, again)
+    return _read(run / "record.json", Record, upgrade_record, again)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _read(path: Path, model: type[_Model], missing: str) -> _Model:
+def _read(path: Path, model: type[_Model], upgrade: Callable[[Any], Any], missing: str) -> _Model:
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(upgraded(path.read_bytes(), upgrade))
     except FileNotFoundError:
         raise InputError(missing) from None
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); choose another --output") from None
 
 
 def file_digest(path: Path) -> str:
@@ -233,7 +237,7 @@ def read_digests(run: Path) -> dict[str, str]:
     """
     path = run / "items.json"
     try:
-        return dict(json.loads(path.read_bytes()))
+        return dict(upgrade_items(json.loads(path.read_bytes())))
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:

@@ -8,6 +8,7 @@ submission's own counts, every layer the mean of its pairs, and every claim of f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ import pyarrow as pa
 from pyarrow import csv
 
 from xlt_bench.errors import InputError
-from xlt_bench.languages import FAMILIES, LANGUAGES, other_side, units
+from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
-from xlt_bench.submissions.counts import metrics
 from xlt_bench.submissions.rescore import Report, folders, refused
 from xlt_bench.submissions.schema import IDENTITY
-from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.base import Task
+from xlt_bench.tasks.registry import get_task, tasks
 
+SCHEMA_VERSION = 2
+"""Of the database's tables and views; a file of another one is built again."""
 _HERE = Path(__file__).parent
 # What DuckDB raises where a file cannot be written, by the moment at which it finds out.
 _DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
@@ -47,6 +50,7 @@ def build(submissions: Path, db: Path) -> Built:
         try:
             with duckdb.connect(file, config={"temp_directory": str(beside)}) as store:
                 store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
+                _insert(store, {"build": [{"schema_version": SCHEMA_VERSION}]})
                 _load_tables(store)
                 built = _load_submissions(store, submissions)
                 store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
@@ -70,18 +74,41 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
     Raises InputError if there is no such file.
     """
     if not db.is_file():
-        raise InputError(f"{db} is not there; make it with: xlt-bench leaderboard build --db {db}")
+        raise InputError(f"{db} is missing; make it with: xlt-bench leaderboard build --db {db}")
     store = duckdb.connect(":memory:")
     try:
         path = str(db.resolve()).replace("'", "''")
         store.execute(f"ATTACH '{path}' AS leaderboard (READ_ONLY); USE leaderboard")
     except duckdb.Error as error:
         line = str(error).split("\n")[0]
-        raise InputError(f"{db} is no leaderboard ({line}); build it again") from None
+        raise InputError(f"{db} is not a leaderboard database ({line}); build it again") from None
+    if schema_version(store) != SCHEMA_VERSION:
+        raise InputError(
+            f"{db} was built by another version of xlt-bench; build it again: "
+            f"xlt-bench leaderboard build --db {db}"
+        )
     # A page's questions take megabytes; the default is four fifths of the machine's memory.
     store.execute("SET memory_limit = '1GB'; SET enable_external_access = false")
     store.execute("SET lock_configuration = true")
     return store
+
+
+def is_current(db: Path) -> bool:
+    """Whether a file is a database of this version, which `connect` takes."""
+    try:
+        connect(db).close()
+    except InputError:
+        return False
+    return True
+
+
+def schema_version(store: duckdb.DuckDBPyConnection) -> int:
+    """The schema of an open database; 1 before it was written down."""
+    try:
+        ((version,),) = store.execute("SELECT schema_version FROM build").fetchall()
+    except duckdb.CatalogException:
+        return 1
+    return int(version)
 
 
 def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
@@ -100,25 +127,32 @@ def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
                 }
                 for row in LANGUAGES.values()
             ],
-            "units": [
+            "tasks": [
                 {
-                    "task": task,
-                    "unit": unit,
-                    "language": other_side(unit) if task == "wmt23" else unit,
-                    "setting": setting,
+                    "task": task.name,
+                    "title": task.title,
+                    "place": place,
+                    "answers": task.answers,
+                    "ranked_by": task.ranked_by,
+                    "current_version": task.version,
                 }
-                for task in FAMILIES
-                for unit, setting in units(task).items()
+                for place, task in enumerate(tasks().values())
+            ],
+            "units": [
+                _unit_row(task, version, unit)
+                for task in tasks().values()
+                for version in task.versions
+                for unit in task.test_set(version).units
             ],
             "metrics": [
                 {
-                    "task": task,
-                    "metric": metric,
-                    "is_primary": metric == metrics(task)[0],
-                    "higher_is_better": _higher_is_better(task, metric),
+                    "task": task.name,
+                    "metric": name,
+                    "is_primary": name == task.primary,
+                    "higher_is_better": metric.higher_is_better,
                 }
-                for task in FAMILIES
-                for metric in metrics(task)
+                for task in tasks().values()
+                for name, metric in task.metrics.items()
             ],
         },
     )
@@ -129,10 +163,28 @@ def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
     _insert(store, {"published": published})
 
 
-def _higher_is_better(task: str, metric: str) -> bool:
-    if task == "flores":
-        return True
-    return metric in TEXT[task].METRICS and bool(TEXT[task].METRICS[metric].higher_is_better)
+def _unit_row(task: Task, version: int, unit: str) -> dict[str, Any]:
+    test_set = task.test_set(version)
+    return {
+        "task": task.name,
+        "version": version,
+        "unit": unit,
+        "language": task.language_of(unit),
+        "setting": test_set.setting(unit),
+        "ranked": unit in test_set.units,
+    }
+
+
+def _units_beyond(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Rows of the units that submissions have beyond the ranked sets of their versions."""
+    found = {
+        (task, entry.plan.task_versions[task], unit): None
+        for entry in entries
+        for task, units in entry.plan.units.items()
+        for unit in units
+        if unit not in get_task(task).test_set(entry.plan.task_versions[task]).units
+    }
+    return [_unit_row(get_task(task), version, unit) for task, version, unit in found]
 
 
 def _insert(store: duckdb.DuckDBPyConnection, rows: dict[str, Any]) -> None:
@@ -167,6 +219,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
             batch = Rows()
     _insert(store, batch.tables())
     related = relate(entries)
+    _insert(store, {"units": _units_beyond(entries)})
     _insert(store, {"submissions": [one.row for one in related]})
     for gains in gain_rows(related):
         _insert(store, gains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from xlt_bench.errors import unknown
-from xlt_bench.languages import FAMILIES
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.results.tables import Table, render
+from xlt_bench.tasks.base import Task
+from xlt_bench.tasks.registry import tasks
 
 FORMATS = ("parquet", "csv", "latex", "md")
 VIEWS = {
@@ -76,13 +77,13 @@ def _csv_cell(column: str, kind: str) -> str:
 
 def page(store: duckdb.DuckDBPyConnection) -> list[Table]:
     """The leaderboard as tables: for each task the ranked, the partial, and the published rows."""
-    tables = []
-    for task in FAMILIES:
-        ranked, partial = (_systems(store, task, complete) for complete in (True, False))
-        for title, rows in (("", ranked), (", partial: not ranked", partial)):
-            if rows:
-                columns = ["", "system", "base model", *_SPLITS, "gap", "lacks"]
-                tables.append(Table(f"{task}{title}", columns, rows, [_NOTE]))
+    tables: list[Table] = []
+    for task in tasks().values():
+        versions = store.execute(
+            "SELECT DISTINCT version FROM runs WHERE task = ? ORDER BY version DESC", [task.name]
+        ).fetchall()
+        for (version,) in versions:
+            tables += _task_tables(store, task, version)
     published = store.execute(
         "SELECT paper_table, task, model, row, split, metric, value, note FROM published "
         "WHERE unit IS NULL"
@@ -97,20 +98,30 @@ _SPLITS = ("supervised", "aligned", "transfer", "all")
 _NOTE = "Unweighted means with 95 % intervals; gap is supervised minus transfer."
 
 
-def _systems(store: duckdb.DuckDBPyConnection, task: str, complete: bool) -> list[Sequence[str]]:
-    """A row a current system: its place by the transfer mean (retrieval: by the mean of all)."""
+def _task_tables(store: duckdb.DuckDBPyConnection, task: Task, version: int) -> Iterator[Table]:
+    """The ranked and the partial rows of a version of a task."""
+    columns = ["", "system", "base model", *_SPLITS, "gap", "lacks"]
+    for title, complete in (("", True), (", partial: not ranked", False)):
+        if rows := _systems(store, task, version, complete):
+            yield Table(f"{task.name} v{version}{title}", columns, rows, [_NOTE])
+
+
+def _systems(
+    store: duckdb.DuckDBPyConnection, task: Task, version: int, complete: bool
+) -> list[Sequence[str]]:
+    """A row per current system, ordered by the mean that the task is ranked by."""
     found = store.execute(
         "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, m.place, r.lacks "
         "FROM split_means m JOIN metrics k USING (task, metric) "
         "JOIN submissions s ON s.id = m.submission JOIN runs r USING (number, task) "
-        "WHERE k.is_primary AND m.current AND m.task = ? AND m.complete = ?",
-        [task, complete],
+        "WHERE k.is_primary AND m.current AND m.task = ? AND m.version = ? AND m.complete = ?",
+        [task.name, version, complete],
     ).fetchall()
     systems: dict[str, dict[str, Any]] = {}
     for submission, name, model, split, *values, place, lacks in found:
         one = systems.setdefault(submission, {"name": name, "model": model, "lacks": lacks})
         one[split] = (*values, place)
-    by = "all" if task == "flores" else "transfer"
+    by = task.ranked_by
     order = sorted(systems.values(), key=lambda one: -one.get(by, (-1.0,))[0])
     return [_row(one, by) for one in order]
 

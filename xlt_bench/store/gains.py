@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlt_bench.evaluation.score import ByUnit, question, score_function
-from xlt_bench.languages import FAMILIES, Family
+from xlt_bench.evaluation.score import ByUnit, question
 from xlt_bench.metrics.paired import Gain, Replicates, replicates
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.store.rows import Entry
 from xlt_bench.submissions.compare import compare_means, compare_units
-from xlt_bench.submissions.counts import metrics, read_counts
+from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.schema import COUNTS
+from xlt_bench.tasks.registry import get_task, tasks
 
-TESTED: tuple[tuple[Family, str], ...] = tuple((task, metrics(task)[0]) for task in FAMILIES)
-"""What is tested: the ranked metric of each task."""
 _TOGETHER = 64  # submissions whose resamples share their draws
-Drawn = dict[tuple[Family, str], dict[str, Replicates]]
+Drawn = dict[tuple[str, str], dict[str, Replicates]]
 """Replicates by task and metric, by unit."""
 
 
@@ -45,23 +43,28 @@ def _resampled(entries: dict[int, Entry]) -> dict[int, Drawn]:
     """The replicates of each submission."""
     counts = {number: _tested(entry) for number, entry in entries.items()}
     drawn: dict[int, Drawn] = {number: {} for number in entries}
-    for task, metric in TESTED:
+    for task, metric in _tested_metrics():
         names: list[tuple[int, str]] = []
         matrices: list[Counts] = []
-        for number, tasks in counts.items():
-            for unit, matrix in tasks.pop(task, {}).items():
+        for number, counted in counts.items():
+            for unit, matrix in counted.pop(task, {}).items():
                 names.append((number, unit))
                 matrices.append(matrix)
-        found = replicates(matrices, score_function(task, metric))
+        found = replicates(matrices, get_task(task).metric(metric).score)
         for (number, unit), one in zip(names, found, strict=True):
             drawn[number].setdefault((task, metric), {})[unit] = one
     return drawn
 
 
-def _tested(entry: Entry) -> dict[Family, ByUnit]:
+def _tested_metrics() -> list[tuple[str, str]]:
+    """The ranked metric of each task."""
+    return [(name, task.primary) for name, task in tasks().items()]
+
+
+def _tested(entry: Entry) -> dict[str, ByUnit]:
     """The counts of the tested metric of each task, copied: not all that the file holds."""
-    tasks = read_counts(entry.folder / COUNTS, entry.plan)
-    chosen = ((task, tasks.get(task, {}).get(metric, {})) for task, metric in TESTED)
+    counted = read_counts(entry.folder / COUNTS, entry.plan)
+    chosen = ((task, counted.get(task, {}).get(metric, {})) for task, metric in _tested_metrics())
     return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}
 
 
@@ -70,7 +73,8 @@ def _pair_rows(
 ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     for (task, metric), ours in drawn[entry.number].items():
         theirs = drawn[baseline.number].get((task, metric), {})
-        same = baseline.plan.task_versions.get(task) == entry.plan.task_versions[task]
+        version = entry.plan.task_versions[task]
+        same = baseline.plan.task_versions.get(task) == version
         theirs = {
             unit: one
             for unit, one in theirs.items()
@@ -92,16 +96,16 @@ def _pair_rows(
                 "p_holm": one.p_holm,
                 "n": one.n,
             }
-            for one in compare_units(task, ours, theirs, aligned)
+            for one in compare_units(get_task(task), ours, theirs, aligned)
         ]
         means = [
             {**head, "split": one.split, **_interval(one.gain), "units": list(one.units)}
-            for one in compare_means(task, ours, theirs, aligned)
+            for one in compare_means(get_task(task), version, ours, theirs, aligned)
         ]
         yield units, means
 
 
-def _asked(entry: Entry, task: Family, unit: str) -> str:
+def _asked(entry: Entry, task: str, unit: str) -> str:
     return question(entry.plan, entry.data_digests, task, unit)
 
 

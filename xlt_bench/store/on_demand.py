@@ -1,4 +1,4 @@
-"""What is read from the submissions' own files while somebody looks: any two, side by side.
+"""Compares any two submissions while a page is shown, from their own files.
 
 The database holds gains over the default baseline only, and no answers.
 """
@@ -8,31 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xlt_bench.data.root import MissingFileError, data_root
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.score import score_function
-from xlt_bench.languages import Family
-from xlt_bench.metrics.significance import Counts
 from xlt_bench.results.run_folder import predictions_path
 from xlt_bench.submissions.compare import Comparison, compare_systems, load_system
 from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.safe_read import read_answers
 from xlt_bench.submissions.schema import COUNTS, ID
 from xlt_bench.submissions.validate import open_package
-from xlt_bench.tasks import TEXT
-
-# An item is right (100) or wrong (0), or, in translation, has a chrF++ of its own.
-ITEM_METRIC: dict[str, str] = {"massive": "exact_match", "wmt23": "chrf", "uner": "entity_f1"}
+from xlt_bench.tasks.registry import get_text_task
 
 
 @dataclass(frozen=True)
 class Answers:
     """One item and two answers to it; source and reference are None without the test set.
 
-    `value` and `baseline_value` are the item's own scores, 0 to 100, by `ITEM_METRIC`.
+    `value` and `baseline_value` are the item's own scores, 0 to 100, by the task's `item_metric`.
     """
 
     id: str
@@ -45,7 +36,7 @@ class Answers:
 
 
 def paired_gains(
-    folder: Path, system: str, baseline: str, task: Family
+    folder: Path, system: str, baseline: str, task: str
 ) -> tuple[Comparison, list[str]]:
     """The gains of a submission over any other in one task, and notes that a reader should see.
 
@@ -61,7 +52,7 @@ def paired_gains(
 
 
 def answers(
-    folder: Path, system: str, baseline: str, task: Family, unit: str, data_dir: str | None = None
+    folder: Path, system: str, baseline: str, task: str, unit: str, data_dir: str | None = None
 ) -> list[Answers]:
     """The items that two submissions both answered, in the test set's order.
 
@@ -70,7 +61,7 @@ def answers(
     ours, values = _answered(folder, system, task, unit)
     theirs, baseline_values = _answered(folder, baseline, task, unit)
     try:
-        items = {item.id: item for item in TEXT[task].load(data_root(data_dir), unit)}
+        items = {item.id: item for item in get_text_task(task).load(data_root(data_dir), unit)}
     except MissingFileError:
         items = {}
     return [
@@ -96,7 +87,7 @@ def _known(folder: Path, name: str) -> Path:
 
 
 def _answered(
-    folder: Path, name: str, task: Family, unit: str
+    folder: Path, name: str, task: str, unit: str
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Hypotheses and item scores by item id."""
     package = open_package(_known(folder, name))
@@ -104,20 +95,11 @@ def _answered(
         raise InputError(f"{name} has no {task} {unit}")
     given = read_answers(predictions_path(package.folder, task, unit))
     counts = read_counts(package.folder / COUNTS, package.record.plan)
-    matrix = counts[task].get(ITEM_METRIC[task], {}).get(unit)
+    matrix = counts[task].get(get_text_task(task).item_metric, {}).get(unit)
     if matrix is None or len(matrix) != len(given):
         raise InputError(f"{name}: {COUNTS} does not count each answer of {task} {unit}")
-    values = _item_scores(task, matrix)
+    values = get_text_task(task).item_scores(matrix)
     return (
         {one.id: one.hypothesis for one in given},
         {one.id: float(value) for one, value in zip(given, values, strict=True)},
     )
-
-
-def _item_scores(task: Family, matrix: Counts) -> NDArray[np.float64]:
-    if task == "uner":
-        # True positives, predicted and gold are equal: also where there is no entity at all.
-        right = (matrix[:, 0] == matrix[:, 1]) & (matrix[:, 1] == matrix[:, 2])
-        return np.where(right, 100.0, 0.0)
-    score = score_function(task, ITEM_METRIC[task])
-    return np.array([score(row.astype(np.float64)) for row in matrix])

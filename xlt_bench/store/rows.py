@@ -1,4 +1,4 @@
-"""A submission as rows, its scores held against its counts; what supersedes it, its baseline."""
+"""Turns a submission into rows of the store; finds what supersedes it, and its baseline."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xlt_bench.errors import InputError
-from xlt_bench.evaluation.score import is_aligned, members, question, score_function
-from xlt_bench.languages import language
-from xlt_bench.results.record import LayerAccuracy, Mean, Plan, Record, Score
+from xlt_bench.evaluation.score import partners, question
+from xlt_bench.metrics.significance import Floats
+from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path
-from xlt_bench.submissions.counts import Tasks, read_counts
-from xlt_bench.submissions.rescore import TOLERANCE
+from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.safe_read import read_accuracies
-from xlt_bench.submissions.schema import COUNTS, RECORD, age, base_model, covers, missing, system
-from xlt_bench.submissions.validate import Package, open_package
+from xlt_bench.submissions.schema import COUNTS, age, base_model, covers, missing, system
+from xlt_bench.submissions.validate import Package, check_results, open_package
+from xlt_bench.tasks.registry import RETRIEVAL
 
 PAIR_SCHEMA = pa.schema(
     [
@@ -70,17 +69,13 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
     """
     package = open_package(folder)
     record = package.record
-    aligned = {language(code).code for code in record.alignment_languages}
-    _check_scores(record.results.scores, read_counts(folder / COUNTS, record.plan), aligned)
-    _check_means(record.results.means, record.results.scores, aligned)
-    stated = {row.layer: row for row in record.results.layers}
-    if list(stated) != record.plan.layers or len(stated) < len(record.results.layers):
-        raise InputError(f"{RECORD}: the layers of its results are not those of its plan")
-    layers = [_layer(package, number, row) for row in record.results.layers]
+    layers = {layer: _layer(package, number, layer) for layer in record.plan.layers}
+    means = {layer: found.mean for layer, found in layers.items()}
+    check_results(record, read_counts(folder / COUNTS, record.plan), means)
     _add(rows, number, record)
-    rows.pairs += [pairs for pairs, _ in layers]
-    for _, by_language in layers:
-        rows.add("language_layers", by_language)
+    for found in layers.values():
+        rows.pairs.append(found.pairs)
+        rows.add("language_layers", found.languages)
     return Entry(
         number=number,
         folder=folder,
@@ -92,78 +87,54 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
     )
 
 
-def _check_scores(stated: Sequence[Score], counts: Tasks, aligned: set[str]) -> None:
-    unseen = {(t, m, u) for t, ms in counts.items() for m, us in ms.items() for u in us}
-    for row in stated:
-        name = (row.task, row.metric, row.unit)
-        if name not in unseen:
-            raise InputError(f"{RECORD}: {' '.join(name)} has no counts, or occurs twice")
-        unseen.remove(name)
-        matrix = counts[row.task][row.metric][row.unit]
-        value = float(score_function(row.task, row.metric)(matrix.sum(axis=0, dtype=np.float64)))
-        if row.aligned != is_aligned(row.task, row.unit, aligned):
-            raise InputError(f"{RECORD}: {' '.join(name)}: aligned is not what its adapter says")
-        if abs(value - row.value) > TOLERANCE or row.n != len(matrix):
-            raise InputError(
-                f"{RECORD}: {' '.join(name)}: value is {row.value} of {row.n} items, its counts "
-                f"give {value} of {len(matrix)}"
-            )
-    if unseen:
-        raise InputError(f"{RECORD}: {' '.join(min(unseen))} is missing")
+@dataclass(frozen=True)
+class _Layer:
+    """A layer's pairs, the mean of each language over its pairs, and the mean of all pairs.
+
+    Means are over the pairs that `Retrieval.partners` says.
+    """
+
+    pairs: pa.Table
+    languages: list[dict[str, Any]]
+    mean: float
 
 
-def _check_means(stated: Sequence[Mean], scores: Sequence[Score], aligned: set[str]) -> None:
-    values = {(row.task, row.metric, row.unit): row.value for row in scores}
-    seen = set()
-    for row in stated:
-        name = f"{RECORD}: {row.task} {row.split} mean {row.metric}"
-        wanted = members(row.task, row.metric, aligned)[row.split]
-        there = {
-            u: values[row.task, row.metric, u]
-            for u in wanted
-            if (row.task, row.metric, u) in values
-        }
-        lacking = [unit for unit in wanted if unit not in there]
-        if name in seen or not there or (row.units, row.missing) != (list(there), lacking):
-            raise InputError(f"{name} occurs twice, or its units are not those of the split")
-        value = float(np.mean(list(there.values())))
-        if abs(value - row.value) > TOLERANCE:
-            raise InputError(f"{name} is {row.value}, its units give {value}")
-        seen.add(name)
-
-
-def _layer(
-    package: Package, number: int, stated: LayerAccuracy
-) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The pairs of a layer, and the mean of each language over the pairs that it is in."""
-    codes = package.record.plan.units["flores"]
-    table = read_accuracies(layer_path(package.folder, stated.layer), codes)
+def _layer(package: Package, number: int, layer: int) -> _Layer:
+    plan = package.record.plan
+    codes, inside = plan.units[RETRIEVAL], set(partners(plan))
+    table = read_accuracies(layer_path(package.folder, layer), codes)
     accuracy = table.column("accuracy").to_numpy()
-    if abs(float(accuracy.mean()) - stated.value) > TOLERANCE:
-        raise InputError(
-            f"{RECORD}: retrieval layer {stated.layer}: value is {stated.value}, its pairs give "
-            f"{accuracy.mean()}"
-        )
-    place = {code: i for i, code in enumerate(codes)}
-    ends = [[place[c] for c in table.column(side).to_pylist()] for side in ("source", "target")]
-    sides = [np.bincount(end, weights=accuracy, minlength=len(codes)) for end in ends]
-    sums = sides[0] + sides[1]
-    languages = [
-        {
-            "number": number,
-            "layer": stated.layer,
-            "language": code,
-            "accuracy": float(sums[i] / (2 * (len(codes) - 1))),
-        }
-        for i, code in enumerate(codes)
-    ]
+    sides = [table.column(side).to_pylist() for side in ("source", "target")]
+    in_mean = np.array([a in inside and b in inside for a, b in zip(*sides, strict=True)])
     n = table.num_rows
     columns = [
         pa.array(np.full(n, number, dtype=np.int32)),
-        pa.array(np.full(n, stated.layer, dtype=np.int16)),
+        pa.array(np.full(n, layer, dtype=np.int16)),
         *(table.column(name) for name in ("source", "target", "accuracy")),
     ]
-    return pa.table(columns, schema=PAIR_SCHEMA), languages
+    means = _language_means(codes, inside, sides, accuracy)
+    return _Layer(
+        pa.table(columns, schema=PAIR_SCHEMA),
+        [
+            {"number": number, "layer": layer, "language": code, "accuracy": float(mean)}
+            for code, mean in zip(codes, means, strict=True)
+        ],
+        float(accuracy[in_mean].mean()),
+    )
+
+
+def _language_means(
+    codes: Sequence[str], inside: set[str], sides: Sequence[Sequence[str]], accuracy: Floats
+) -> Floats:
+    """The mean accuracy of each language over its pairs with the languages `inside`: (codes,)."""
+    place = {code: i for i, code in enumerate(codes)}
+    sums, pairs = np.zeros(len(codes)), np.zeros(len(codes))
+    for own, other in (sides, sides[::-1]):
+        counted = np.array([code in inside for code in other])
+        ends = np.array([place[code] for code in own])[counted]
+        sums += np.bincount(ends, weights=accuracy[counted], minlength=len(codes))
+        pairs += np.bincount(ends, minlength=len(codes))
+    return sums / pairs
 
 
 def _add(rows: Rows, number: int, record: Record) -> None:

@@ -2,6 +2,11 @@
 -- Read the views of views.sql; the tables below are what they are made of.
 -- Facts name a submission by a small number, which may differ from one build to the next.
 
+-- Which schema this file has: another version of the program builds it again.
+CREATE TABLE build (
+    schema_version INTEGER NOT NULL
+);
+
 -- One submission.
 CREATE TABLE submissions (
     number INTEGER PRIMARY KEY,
@@ -38,7 +43,7 @@ CREATE TABLE submissions (
 -- What a submission was evaluated on. Only complete ones are ranked.
 CREATE TABLE runs (
     number INTEGER NOT NULL,
-    task VARCHAR NOT NULL,              -- massive, wmt23, uner, flores (retrieval)
+    task VARCHAR NOT NULL,              -- massive, wmt23, uner, retrieval
     version INTEGER NOT NULL,           -- of prompts, items and scores; versions are never mixed
     complete BOOLEAN NOT NULL,
     lacks VARCHAR[] NOT NULL            -- units and layers not evaluated, a limit
@@ -127,20 +132,32 @@ CREATE TABLE mean_gains (
     units VARCHAR[] NOT NULL
 );
 
--- The table of languages, and of units with their settings (NULL: retrieval has none).
+-- The tasks, in the order that they are shown in.
+CREATE TABLE tasks (
+    task VARCHAR PRIMARY KEY,
+    title VARCHAR NOT NULL,
+    place INTEGER NOT NULL,
+    answers VARCHAR NOT NULL,           -- text, or neighbours (retrieval)
+    ranked_by VARCHAR NOT NULL,         -- the split whose mean gives places
+    current_version INTEGER NOT NULL
+);
+
+-- The table of languages, and of the units of each task version with their settings.
 CREATE TABLE languages (
     code VARCHAR PRIMARY KEY,
     name VARCHAR NOT NULL,
     flores VARCHAR NOT NULL,
     script VARCHAR NOT NULL,
     family VARCHAR NOT NULL,            -- the top-level one: Indo-European, ...
-    resource VARCHAR NOT NULL
+    resource VARCHAR                    -- NULL: not known
 );
 CREATE TABLE units (
     task VARCHAR NOT NULL,
+    version INTEGER NOT NULL,
     unit VARCHAR NOT NULL,
     language VARCHAR NOT NULL,          -- of a direction the side that is not English
-    setting VARCHAR
+    setting VARCHAR,                    -- NULL: the task has none, or the unit is not ranked
+    ranked BOOLEAN NOT NULL             -- false: beyond the ranked set of the version, in no mean
 );
 
 -- The metrics, the one that ranks a task, and which way is better.

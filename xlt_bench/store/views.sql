@@ -4,12 +4,12 @@
 CREATE VIEW scores AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, u.unit,
     t.language, l.name AS language_name, l.script, l.family, l.resource, t.setting, u.aligned,
-    u.metric, u.value, u.low, u.high, u.n, s.item_limit, r.complete,
+    t.ranked, u.metric, u.value, u.low, u.high, u.n, s.item_limit, r.complete,
     s.superseded_by IS NULL AS current
 FROM unit_scores u
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
-JOIN units t USING (task, unit)
+JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN languages l ON l.code = t.language;
 
 -- Means by split. `place` ranks current, complete submissions of one task version, by metric; the
@@ -39,7 +39,7 @@ LEFT JOIN placed p USING (number, task, split, metric);
 CREATE VIEW gains AS
 SELECT s.id AS submission, b.id AS baseline, s.name, s.model, s.adapter, b.name AS baseline_name,
     u.task, r.version, u.unit, t.language, l.name AS language_name, l.script, l.family, l.resource,
-    t.setting, u.aligned, u.metric, u.value - v.value AS gain, u.value, v.value AS baseline_value,
+    t.setting, t.ranked, u.aligned, u.metric, u.value - v.value AS gain, u.value, v.value AS baseline_value,
     u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
     b.number IS NOT DISTINCT FROM s.baseline AS is_default,
     s.superseded_by IS NULL AND b.superseded_by IS NULL AS current
@@ -51,25 +51,27 @@ JOIN unit_scores v ON v.number = b.number AND v.task = u.task AND v.unit = u.uni
     AND v.metric = u.metric AND v.n = u.n AND v.items = u.items
 JOIN runs r ON r.number = s.number AND r.task = u.task
 JOIN runs q ON q.number = b.number AND q.task = u.task AND q.version = r.version
-JOIN units t ON t.task = u.task AND t.unit = u.unit
+JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN languages l ON l.code = t.language;
 
 -- Paired bootstrap against the default baseline: gain with interval, raw and corrected p.
 CREATE VIEW significance AS
-SELECT s.id AS submission, b.id AS baseline, g.task, g.metric, g.unit, t.language, t.setting,
-    g.aligned, g.gain, g.low, g.high, g.p, g.p_holm, g.p_holm < 0.05 AS significant, g.n
+SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.unit, t.language,
+    t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.p, g.p_holm, g.p_holm < 0.05 AS significant, g.n
 FROM unit_gains g
 JOIN submissions s USING (number)
 JOIN submissions b ON b.number = g.baseline
-JOIN units t USING (task, unit);
+JOIN runs r ON r.number = g.number AND r.task = g.task
+JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit;
 
 -- The same for the means over the units that both have.
 CREATE VIEW gain_means AS
-SELECT s.id AS submission, b.id AS baseline, g.task, g.metric, g.split, g.gain, g.low, g.high, g.p,
+SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low, g.high, g.p,
     g.p < 0.05 AS significant, g.units
 FROM mean_gains g
 JOIN submissions s USING (number)
-JOIN submissions b ON b.number = g.baseline;
+JOIN submissions b ON b.number = g.baseline
+JOIN runs r ON r.number = g.number AND r.task = g.task;
 
 -- Retrieval accuracy by layer, over all ordered pairs.
 CREATE VIEW layer_curves AS
@@ -77,7 +79,8 @@ SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, y.layer, s.
     y.low, y.high, s.item_limit, r.complete, s.superseded_by IS NULL AS current
 FROM layer_scores y
 JOIN submissions s USING (number)
-JOIN runs r ON r.number = y.number AND r.task = 'flores';
+JOIN runs r ON r.number = y.number
+JOIN tasks k ON k.task = r.task AND k.answers = 'neighbours';
 
 -- Retrieval accuracy by layer and ordered pair.
 CREATE VIEW pair_accuracies AS
@@ -100,7 +103,8 @@ CREATE VIEW transfer_points AS
 WITH retrieval AS (
     SELECT number, unit AS language, 'own, even layers' AS retrieval_of, value AS accuracy
     FROM unit_scores
-    WHERE task = 'flores'
+    JOIN tasks USING (task)
+    WHERE answers = 'neighbours'
     UNION ALL
     SELECT y.number, y.language, 'own, middle layer', y.accuracy
     FROM language_layers y
@@ -116,9 +120,11 @@ SELECT s.id AS submission, u.task, u.metric, u.unit, t.language, t.setting, u.al
 FROM unit_scores u
 JOIN submissions s USING (number)
 JOIN metrics k USING (task, metric)
-JOIN units t USING (task, unit)
+JOIN tasks a USING (task)
+JOIN runs r USING (number, task)
+JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN retrieval f ON f.number = u.number AND f.language = t.language
-WHERE u.task <> 'flores' AND k.is_primary;
+WHERE a.answers = 'text' AND k.is_primary AND t.ranked;
 
 -- Correlation of the two, over the transfer units and over all of them, with the fitted line. The
 -- interval of Pearson's r is Fisher's. Spearman's is Pearson's of ranks, where equal values share

@@ -1,4 +1,4 @@
-"""Two systems on the same items: gains by unit with intervals and p values, and of split means."""
+"""Compares two systems on the same items: gains by unit and in split means, with p values."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.comet.stored import COMET, read_comet
+from xlt_bench.evaluation.comet.stored import read_comet
 from xlt_bench.evaluation.score import (
     ByUnit,
     count_run,
-    is_aligned,
-    members,
     question,
-    score_function,
 )
-from xlt_bench.languages import FAMILIES, Family, language, units
+from xlt_bench.languages import language
 from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.tables import Table
-from xlt_bench.submissions.counts import Tasks, metrics, read_counts
+from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.safe_read import read_model
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, base_model
 from xlt_bench.submissions.validate import open_package
+from xlt_bench.tasks.base import Task
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
+from xlt_bench.tasks.wmt23 import COMET
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class MeanGain:
 
 
 def compare_units(
-    task: Family,
+    task: Task,
     system: Mapping[str, Replicates],
     baseline: Mapping[str, Replicates],
     alignment_languages: Sequence[str],
@@ -64,7 +64,7 @@ def compare_units(
     return [
         UnitGain(
             unit=unit,
-            aligned=is_aligned(task, unit, aligned),
+            aligned=task.language_of(unit) in aligned,
             value=system[unit].value,
             baseline=baseline[unit].value,
             gain=found,
@@ -76,16 +76,20 @@ def compare_units(
 
 
 def compare_means(
-    task: Family,
+    task: Task,
+    version: int,
     system: Mapping[str, Replicates],
     baseline: Mapping[str, Replicates],
     alignment_languages: Sequence[str],
 ) -> list[MeanGain]:
-    """The gains in the means over the units of a split that both have; no empty splits."""
+    """The gains in the means over the units of a split that both have; no empty splits.
+
+    The splits are those of a version of the task.
+    """
     aligned = {language(code).code for code in alignment_languages}
     both = _shared(task, system, baseline)
     found = []
-    for split, names in members(task, metrics(task)[0], aligned).items():
+    for split, names in task.members(version, task.primary, aligned).items():
         shared = tuple(unit for unit in names if unit in both)
         if shared:
             ours = {unit: system[unit] for unit in shared}
@@ -103,18 +107,14 @@ def compare_means(
 
 
 def _shared(
-    task: Family, system: Mapping[str, Replicates], baseline: Mapping[str, Replicates]
+    task: Task, system: Mapping[str, Replicates], baseline: Mapping[str, Replicates]
 ) -> list[str]:
-    return [
-        unit
-        for unit in units(task)
-        if unit in system and unit in baseline and system[unit].n == baseline[unit].n
-    ]
+    return task.order(u for u, one in system.items() if u in baseline and one.n == baseline[u].n)
 
 
 @dataclass(frozen=True)
 class System:
-    """A system whose answers are at hand, as counts; `comet` is the checksum of its checkpoint."""
+    """A run or submission as counts; `comet` is the checksum of COMET's checkpoint."""
 
     name: str
     plan: Plan
@@ -128,7 +128,8 @@ class System:
 class Comparison:
     """One task: gains in its ranked metric, or in COMET."""
 
-    task: Family
+    task: str
+    version: int
     metric: str
     units: list[UnitGain]
     means: list[MeanGain]
@@ -145,16 +146,16 @@ def load_system(name: str, submissions: Path, root: Path) -> System:
     if (folder / SUBMISSION).exists():
         package = open_package(folder.resolve())
         label, record = package.submission.name, package.record
-        tasks = read_counts(folder / COUNTS, record.plan)
+        counted = read_counts(folder / COUNTS, record.plan)
     elif (folder / RECORD).exists():
         record = read_model(folder / RECORD, Record)
-        label, tasks = str(folder), count_run(record.plan, folder, root).tasks
+        label, counted = str(folder), count_run(record.plan, folder, root).tasks
         scored = read_comet(record.plan, folder).values()
         comet = next((segments.sha256 for segments in scored), None)
     else:
         raise InputError(f"{name} is neither a finished run nor a submission in {submissions}")
     aligned, digests = record.alignment_languages, record.data_digests
-    return System(label, record.plan, aligned, digests, tasks, comet)
+    return System(label, record.plan, aligned, digests, counted, comet)
 
 
 def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:
@@ -168,17 +169,18 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
     else:
         notes += _conditions(system.plan, baseline.plan)
     found = []
-    for task in FAMILIES:
+    for task in tasks():
         if task not in system.tasks or task not in baseline.tasks:
             continue
         if why := _not_comparable(task, system, baseline):
             notes.append(f"{task} is left out: {why}")
             continue
-        chosen = [metrics(task)[0]]
-        if task == "wmt23" and (why := _no_comet(system, baseline)):
+        chosen = [get_task(task).primary]
+        stored = list(get_task(task).stored_metrics)
+        if stored and (why := _no_comet(system, baseline)):
             notes.append(f"{task} {COMET} is left out: {why}")
-        elif task == "wmt23" and system.comet:
-            chosen.append(COMET)
+        elif system.comet:
+            chosen += stored
         for metric in chosen:
             if alone := _alone(task, metric, system, baseline):
                 label, names = f"{task} {metric}" if metric == COMET else task, " ".join(alone)
@@ -200,17 +202,18 @@ def _conditions(ours: Plan, theirs: Plan) -> list[str]:
     ]
 
 
-def _alone(task: Family, metric: str, system: System, baseline: System) -> list[str]:
+def _alone(task: str, metric: str, system: System, baseline: System) -> list[str]:
     ours, theirs = (one.tasks[task].get(metric, {}) for one in (system, baseline))
-    return [unit for unit in units(task) if (unit in ours) != (unit in theirs)]
+    return get_task(task).order(set(ours) ^ set(theirs))
 
 
-def _compared(task: Family, metric: str, system: System, baseline: System) -> Comparison | None:
+def _compared(task: str, metric: str, system: System, baseline: System) -> Comparison | None:
     """The gains in a metric; None where no unit has it on both sides."""
     ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
-    gains = compare_units(task, ours, theirs, system.alignment_languages)
-    means = compare_means(task, ours, theirs, system.alignment_languages)
-    return Comparison(task, metric, gains, means) if gains else None
+    version = system.plan.task_versions[task]
+    gains = compare_units(get_task(task), ours, theirs, system.alignment_languages)
+    means = compare_means(get_task(task), version, ours, theirs, system.alignment_languages)
+    return Comparison(task, version, metric, gains, means) if gains else None
 
 
 def _no_comet(system: System, baseline: System) -> str:
@@ -222,7 +225,7 @@ def _no_comet(system: System, baseline: System) -> str:
     return f"only {(system if system.comet else baseline).name} has it"
 
 
-def _not_comparable(task: Family, system: System, baseline: System) -> str:
+def _not_comparable(task: str, system: System, baseline: System) -> str:
     versions = [one.plan.task_versions[task] for one in (system, baseline)]
     if versions[0] != versions[1]:
         return f"versions {versions[0]} and {versions[1]}"
@@ -231,13 +234,13 @@ def _not_comparable(task: Family, system: System, baseline: System) -> str:
     for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
         a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))
         if a != b:
-            more = ", its languages or even layers" if task == "flores" else ""
+            more = ", its languages or even layers" if task == RETRIEVAL else ""
             return f"the items of {task}/{unit}{more} differ"
     return ""
 
 
-def _drawn(by_unit: ByUnit, task: Family, metric: str) -> dict[str, Replicates]:
-    found = replicates(list(by_unit.values()), score_function(task, metric))
+def _drawn(by_unit: ByUnit, task: str, metric: str) -> dict[str, Replicates]:
+    found = replicates(list(by_unit.values()), get_task(task).metric(metric).score)
     return dict(zip(by_unit, found, strict=True))
 
 
@@ -245,10 +248,12 @@ def tables(found: Sequence[Comparison], notes: Sequence[str], form: str) -> list
     """The comparison as tables: of numbers for CSV, of cells with intervals for reading."""
     result = []
     for one in found:
-        settings = units(one.task)
+        test_set = get_task(one.task).test_set(one.version)
         rows = []
         for row in one.units:
-            group = (settings[row.unit] or "") + (" aligned" if row.aligned else "")
+            beyond = "" if row.unit in test_set.units else "beyond"
+            setting = test_set.setting(row.unit) or beyond
+            group = " ".join(filter(None, [setting, "aligned" if row.aligned else ""]))
             mark = row.p_holm < ALPHA
             rows.append(_cells(row, row.unit, group, str(row.n), f"{row.p_holm:.4f}", mark, form))
         for mean in one.means:

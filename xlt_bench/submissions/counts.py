@@ -14,22 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.score import CUT_OFF, ByUnit, score_function
-from xlt_bench.languages import FAMILIES, Family
-from xlt_bench.metrics.entities import f1
-from xlt_bench.metrics.significance import Counts, Score, percent
-from xlt_bench.metrics.translation import bleu, chrf
+from xlt_bench.evaluation.score import ByUnit
+from xlt_bench.metrics.significance import Counts
+from xlt_bench.results.migrations import RENAMED
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.safe_read import MAX_ITEMS, read_parquet
-from xlt_bench.tasks import TEXT
-from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.tasks.registry import get_task, tasks
 
-# How many counts an item has, by what scores them.
-WIDTHS: dict[Score, int] = {f1: 3, percent: 2, bleu: 10, chrf: 24}
 MAX_ROWS = 1_000
 MAX_COUNTS = 10_000_000  # the whole benchmark has a quarter of that
-Tasks = dict[Family, dict[str, ByUnit]]
+Tasks = dict[str, dict[str, ByUnit]]
 SCHEMA = pa.schema(
     [
         ("task", pa.string()),
@@ -41,20 +36,7 @@ SCHEMA = pa.schema(
 )
 
 
-def metrics(task: Family) -> list[str]:
-    """Every metric that a task can have, the one that ranks first."""
-    if task == "flores":
-        return [RETRIEVAL]
-    primary = TEXT[task].PRIMARY
-    return [primary, *(m for m in TEXT[task].METRICS if m != primary), CUT_OFF]
-
-
-def width(task: Family, metric: str) -> int:
-    """How many counts an item has under a metric."""
-    return WIDTHS[score_function(task, metric)]
-
-
-def write_counts(path: Path, tasks: Tasks) -> None:
+def write_counts(path: Path, counted: Tasks) -> None:
     """Store the counts, integers, item by item."""
     rows = [
         {
@@ -64,7 +46,7 @@ def write_counts(path: Path, tasks: Tasks) -> None:
             "width": counts.shape[1],
             "counts": counts.astype(np.int32).ravel(),
         }
-        for task, by_metric in tasks.items()
+        for task, by_metric in counted.items()
         for metric, by_unit in by_metric.items()
         for unit, counts in by_unit.items()
     ]
@@ -76,28 +58,31 @@ def write_counts(path: Path, tasks: Tasks) -> None:
 def read_counts(path: Path, plan: Plan) -> Tasks:
     """The counts of exactly the planned units. Raises InputError for anything else."""
     table = read_parquet(path, SCHEMA, MAX_ROWS, MAX_COUNTS)
-    tasks: Tasks = {}
+    found: Tasks = {}
     columns = [table.column(name).to_pylist() for name in SCHEMA.names[:4]]
     cells = table.column("counts")
     for place, (task, unit, metric, wide) in enumerate(zip(*columns, strict=True)):
+        task = RENAMED.get(task, task)
         where = f"{path.name}: {task} {unit} {metric}"
-        if task not in FAMILIES or metric not in metrics(task):
+        if task not in tasks() or metric not in get_task(task).metrics:
             raise InputError(f"{where}: there is no such score")
         if unit not in plan.units.get(task, []):
             raise InputError(f"{where}: was not planned")
-        if wide != width(task, metric):
-            raise InputError(f"{where}: {wide} counts an item, {width(task, metric)} expected")
-        by_unit = tasks.setdefault(task, {}).setdefault(metric, {})
+        width = get_task(task).metric(metric).width
+        if wide != width:
+            raise InputError(f"{where}: {wide} counts per item, {width} expected")
+        by_unit = found.setdefault(task, {}).setdefault(metric, {})
         if unit in by_unit:
             raise InputError(f"{where} occurs twice")
         by_unit[unit] = _matrix(cells[place], wide, where)
     for task, names in plan.units.items():
-        primary = metrics(task)[0]
-        scored = tasks.get(task, {}).get(primary, {})
-        even = task != "flores" or any(layer % 2 == 0 for layer in plan.layers)
+        primary = get_task(task).primary
+        scored = found.get(task, {}).get(primary, {})
+        text = get_task(task).answers == "text"
+        even = text or any(layer % 2 == 0 for layer in plan.layers)
         if unscored := [unit for unit in names if unit not in scored and even]:
             raise InputError(f"{path.name}: {task} {unscored[0]} {primary} is missing")
-    return tasks
+    return found
 
 
 def _matrix(cell: pa.ListScalar, wide: int, where: str) -> Counts:

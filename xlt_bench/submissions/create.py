@@ -19,21 +19,14 @@ from xlt_bench.evaluation.score import (
     scores_of,
     text_units,
 )
-from xlt_bench.languages import Family
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.models.adapters import looks_local
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import Table, write_bytes
-from xlt_bench.submissions import from_lm_eval as lmeval
+from xlt_bench.submissions import from_lm_eval
 from xlt_bench.submissions.counts import Tasks, write_counts
-from xlt_bench.submissions.rescore import (
-    answers_digest,
-    check_package,
-    difference,
-    layer_digest,
-    repeated,
-)
+from xlt_bench.submissions.rescore import answers_digest, check_package, layer_digest, repeated
 from xlt_bench.submissions.safe_read import (
     MAX_PACKED,
     read_answers,
@@ -50,8 +43,8 @@ from xlt_bench.submissions.schema import (
     missing,
     submission_id,
 )
-from xlt_bench.submissions.validate import check_record, open_package, superseded
-from xlt_bench.tasks import task_version
+from xlt_bench.submissions.validate import check_record, difference, open_package, superseded
+from xlt_bench.tasks.registry import RETRIEVAL
 
 # As the shell's words are joined in a record.
 _COMET_MODEL = re.compile(r"--comet-model[ =]('[^']+'|\S+)")
@@ -91,14 +84,16 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
     not what it says.
     """
     with part_folder(submissions / "new") as beside:
-        if lmeval.is_output(run):
-            run = lmeval.convert(run, beside / "run", root)
+        if from_lm_eval.is_output(run):
+            run = from_lm_eval.convert(run, beside / "run", root)
         whole = public(read_model(run / RECORD, Record))
         # A check has the answers and no checkpoint: what it cannot compute again is not claimed.
         record = without_comet(whole)
         check_record(record)
         counted, contents = _count(run, record, root)
-        if differs := difference(record.results, scores_of(counted, record.alignment_languages)):
+        if differs := difference(
+            record.results, scores_of(record.plan, counted, record.alignment_languages)
+        ):
             raise InputError(f"{run}: {differs}")
         folder = beside / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
@@ -108,7 +103,7 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         else:
             check_package(open_package(folder), None, submissions)
         repeat = there.exists() or not _moved(folder, there)
-    partial = {str(task): lacks for task in record.plan.units if (lacks := missing(record, task))}
+    partial = {task: lacks for task in record.plan.units if (lacks := missing(record, task))}
     older = [] if repeat else superseded(there, record)
     return Submitted(there, repeat, partial, older, comet=record != whole)
 
@@ -155,22 +150,16 @@ def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, st
     plan = record.plan
     files = {name: run / path for name, path in answer_files(plan).items()}
     contents: dict[str, str] = {}
-    for task in plan.units:
-        if plan.task_versions[task] != task_version(task):
-            raise InputError(
-                f"{run} was evaluated with version {plan.task_versions[task]} of {task}, this is "
-                f"version {task_version(task)}; evaluate it again"
-            )
 
-    def answered() -> Iterator[tuple[Family, str, dict[str, Counts]]]:
+    def answered() -> Iterator[tuple[str, str, dict[str, Counts]]]:
         for task, unit in text_units(plan):
             answers = read_answers(files[f"{task}/{unit}"])
             contents[f"{task}/{unit}"] = answers_digest(answers)
-            yield task, unit, count_answers(root, task, unit, plan.limit, answers)
+            yield task, unit, count_answers(root, plan, task, unit, answers)
 
     def tables() -> Iterator[tuple[int, Table]]:
         for layer in plan.layers:
-            pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units["flores"])
+            pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units[RETRIEVAL])
             contents[f"retrieval/{layer}"] = layer_digest(pairs, found)
             yield layer, dict(zip(pairs, found, strict=True))
 

@@ -1,4 +1,4 @@
-"""Plain lm-eval's output (`lm_eval --log_samples --output_path DIR`) as a run folder.
+"""Converts plain lm-eval's output (`lm_eval --log_samples --output_path DIR`) to a run folder.
 
 Prompts, items and length limits must be those of our tasks. What lm-eval does not log stays
 unknown: whether the length limit cut an answer off, and retrieval, whose neighbours it never sees.
@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.evaluation.score import score_run
-from xlt_bench.languages import FAMILIES, Family, units
 from xlt_bench.models.adapters import (
     alignment_languages,
     find_adapter,
@@ -33,8 +32,9 @@ from xlt_bench.results.run_folder import (
     write_predictions,
 )
 from xlt_bench.submissions.safe_read import MAX_ANSWER, MAX_ITEMS, MB, read_bytes, read_json
-from xlt_bench.tasks import TEXT
 from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.registry import get_task, get_text_task, text_tasks
+from xlt_bench.tasks.retrieval import TASK as RETRIEVAL_TASK
 
 _MAX_SAMPLES = 512 * MB
 
@@ -104,9 +104,9 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
     digests = {}
     for task, names in chosen.items():
         for unit in names:
-            items = TEXT[task].load(root, unit)[:limit]
+            items = get_text_task(task).load(root, unit)[:limit]
             samples = path.parent / f"samples_xlt_{task}_{unit}_{stamp}.jsonl"
-            answers = _answers(samples, items, TEXT[task].MAX_NEW_TOKENS)
+            answers = _answers(samples, items, get_text_task(task).max_new_tokens)
             write_predictions(predictions_path(run, task, unit), answers)
             digests[f"{task}/{unit}"] = content_digest(items)
     model, adapter = _model(results.config), _adapter(results.config)
@@ -128,11 +128,12 @@ def _read_results(path: Path) -> _Results:
         ) from None
 
 
-def _units(results: _Results, path: Path) -> dict[Family, list[str]]:
+def _units(results: _Results, path: Path) -> dict[str, list[str]]:
     """The units by task that were run, in table order."""
-    chosen: dict[Family, list[str]] = {}
-    for task in FAMILIES:
-        names = [u for u in units(task) if f"xlt_{task}_{u}" in results.configs]
+    chosen: dict[str, list[str]] = {}
+    for task in text_tasks():
+        prefix = get_task(task).lm_eval_name
+        names = [u for u in get_task(task).units() if f"{prefix}_{u}" in results.configs]
         if names:
             chosen[task] = names
             for unit in names:
@@ -144,12 +145,12 @@ def _units(results: _Results, path: Path) -> dict[Family, list[str]]:
     return chosen
 
 
-def _version(results: _Results, task: Family, unit: str) -> None:
+def _version(results: _Results, task: str, unit: str) -> None:
     name = f"xlt_{task}_{unit}"
     version, shots = results.versions.get(name), results.shots.get(name)
-    if version != TEXT[task].VERSION:
+    if version != get_task(task).version:
         said = one_line(version, 60)
-        raise InputError(f"{name} was run in version {said}, this is {TEXT[task].VERSION}")
+        raise InputError(f"{name} was run in version {said}, this is {get_task(task).version}")
     if shots:
         said = one_line(shots, 60)
         raise InputError(f"{name} was run with {said} examples in the prompt; the task has none")
@@ -226,7 +227,9 @@ def _model(config: _Config) -> ModelRecord:
 
         sha256 = weights_digest(Path(name).expanduser())
     elif looks_local(name):
-        raise InputError(f"the model {name} is not here, and its hash names it; submit where it is")
+        raise InputError(
+            f"cannot hash the local model {name}: run `submit` on the machine that has it"
+        )
     commit = config.model_sha or arguments.get("revision")
     return ModelRecord(
         name=name,
@@ -262,7 +265,7 @@ def _plan(
     results: _Results,
     model: ModelRecord,
     adapter: AdapterRecord | None,
-    chosen: dict[Family, list[str]],
+    chosen: dict[str, list[str]],
     limit: int | None,
 ) -> Plan:
     sha = results.chat_template_sha
@@ -282,7 +285,7 @@ def _plan(
         limit=limit,
         layers=[],
         units=chosen,
-        task_versions={task: TEXT[task].VERSION for task in chosen},
+        task_versions={task: get_task(task).version for task in chosen},
         trust_remote_code=results.config.arguments.get("trust_remote_code", "").lower() == "true",
     )
 
@@ -303,7 +306,7 @@ def _record(
     words += ["--limit", str(plan.limit)] if plan.limit else []
     versions = {"lm_eval": results.lm_eval_version, "transformers": results.transformers_version}
     notes = ["answered by plain lm-eval; whether an answer was cut off is not known"]
-    if "xlt_flores_retrieval" in results.configs:
+    if RETRIEVAL_TASK.lm_eval_name in results.configs:
         notes.append("retrieval was left out: lm-eval logs no neighbours to compute it again from")
     return Record(
         harness="lm-eval",

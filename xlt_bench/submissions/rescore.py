@@ -1,7 +1,7 @@
-"""Is a submission true: `xlt-bench submissions check`, what continuous integration runs.
+"""Computes everything in a submission again: `xlt-bench submissions check`, which CI runs.
 
-Everything is computed again: digests of the answers, each item's counts, scores and intervals.
-What needs a test set that is not at hand is not claimed to be checked: it is named.
+Digests of the answers, the counts of each item, scores and intervals. Units whose test sets are
+missing cannot be checked and are named.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xlt_bench.data import flores
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.evaluation.score import (
@@ -27,9 +26,8 @@ from xlt_bench.evaluation.score import (
     scores_of,
     text_units,
 )
-from xlt_bench.languages import Family, language
 from xlt_bench.metrics.significance import Counts
-from xlt_bench.results.record import Plan, Record, Scores
+from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import Prediction
 from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.safe_read import (
@@ -51,11 +49,10 @@ from xlt_bench.submissions.schema import (
     answer_files,
     base_model,
 )
-from xlt_bench.submissions.validate import Package, open_package, superseded
-from xlt_bench.tasks import task_version
-from xlt_bench.tasks.base import RETRIEVAL
+from xlt_bench.submissions.validate import TOLERANCE, Package, difference, open_package, superseded
+from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.retrieval import TASK
 
-TOLERANCE = 1e-6
 MAX_LINE = 400  # characters of a refusal
 State = Literal["checked", "not fully checked", "refused"]
 
@@ -81,7 +78,7 @@ def folders(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path} is no folder; archives are not opened")
+            raise InputError(f"{path} is not a folder; unpack archives first")
         if (path / SUBMISSION).exists():
             found.append(path)
             continue
@@ -98,7 +95,7 @@ def check(folder: Path, root: Path | None) -> Report:
     except InputError as error:
         return refused(folder, error)
     if unchecked:
-        detail = f"no test set at hand (or of a newer version) for {', '.join(unchecked)}"
+        detail = f"no test set (or an old version) for {', '.join(unchecked)}"
         return Report(folder.name, "not fully checked", detail)
     older = superseded(folder, package.record)
     return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
@@ -127,8 +124,8 @@ def check_package(package: Package, root: Path | None, beside: Path) -> list[str
     _check_neighbours(package, beside)
     stored = read_counts(package.folder / COUNTS, plan)
     counted, unchecked = _count(package, stored, root)
-    differs = difference(record.results, scores_of(counted, record.alignment_languages))
-    if differs:
+    computed = scores_of(plan, counted, record.alignment_languages)
+    if differs := difference(record.results, computed):
         raise InputError(differs)
     return unchecked
 
@@ -159,7 +156,7 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
     files = {name: package.folder / path for name, path in answer_files(plan).items()}
     unchecked = []
 
-    def answered() -> Iterator[tuple[Family, str, dict[str, Counts]]]:
+    def answered() -> Iterator[tuple[str, str, dict[str, Counts]]]:
         left = MAX_TEXT
         for task, unit in text_units(plan):
             answers = read_answers(files[f"{task}/{unit}"])
@@ -180,24 +177,25 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
             yield task, unit, there if found is None else found
 
     counted = gather(plan, answered(), _layers(files, plan, contents))
-    if "flores" in plan.units:
+    if RETRIEVAL in plan.units:
         ours, theirs = (
-            tasks.get("flores", {}).get(RETRIEVAL, {}) for tasks in (counted.tasks, stored)
+            tasks.get(RETRIEVAL, {}).get(TASK.primary, {}) for tasks in (counted.tasks, stored)
         )
-        _same_counts("flores", "", theirs, ours)
+        _same_counts(RETRIEVAL, "", theirs, ours)
         n = len(next(iter(counted.layers.values())))
-        unchecked += [f"flores {code}" for code in _unseen_sentences(record, n, root)]
+        unchecked += [f"{RETRIEVAL} {code}" for code in _unseen_sentences(record, n, root)]
     return counted, unchecked
 
 
 def _from_references(
-    record: Record, task: Family, unit: str, answers: list[Prediction], root: Path | None
+    record: Record, task: str, unit: str, answers: list[Prediction], root: Path | None
 ) -> Any:
-    """Counts by metric from the references, None where they are not at hand."""
-    if root is None or record.plan.task_versions[task] != task_version(task):
+    """Counts by metric from the references; None without them or for a version no longer scored."""
+    plan = record.plan
+    if root is None or plan.task_versions[task] < get_task(task).rescored_from:
         return None
     try:
-        items = items_answered(root, task, unit, record.plan.limit, answers)
+        items = items_answered(root, plan, task, unit, answers)
     except MissingFileError:
         return None
     stated, ours = record.data_digests[f"{task}/{unit}"], content_digest(items)
@@ -205,23 +203,25 @@ def _from_references(
         raise InputError(
             f"{RECORD}: data_digests: {task}/{unit} is {stated[:20]}, the test set's is {ours}"
         )
-    return count_items(task, items, answers)
+    return count_items(plan, task, items, answers)
 
 
 def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
-    """The languages whose sentences are not at hand; the others' digests and number are right."""
+    """The languages whose sentences are missing; the others' digests and number are right."""
     unseen = []
-    for code in record.plan.units["flores"]:
+    for code in record.plan.units[RETRIEVAL]:
         try:
-            lines = flores.load(root, language(code).flores) if root else None
+            lines = TASK.load(root, code) if root else None
         except MissingFileError:
             lines = None
         if lines is None:
             unseen.append(code)
             continue
         lines = lines[: record.plan.limit]
-        if content_digest(lines) != record.data_digests[f"flores/{code}"]:
-            raise InputError(f"{RECORD}: data_digests: flores/{code} is not that of its sentences")
+        if content_digest(lines) != record.data_digests[f"{RETRIEVAL}/{code}"]:
+            raise InputError(
+                f"{RECORD}: data_digests: {RETRIEVAL}/{code} is not that of its sentences"
+            )
         if len(lines) != n:
             raise InputError(f"retrieval: {n} sentences answered, {code} has {len(lines)}")
     return unseen
@@ -233,7 +233,7 @@ def _layers(
     sizes = set()
     for layer in plan.layers:
         path = files[f"retrieval/{layer}"]
-        pairs, answers, accuracy = read_layer(path, plan.units["flores"])
+        pairs, answers, accuracy = read_layer(path, plan.units[RETRIEVAL])
         _check_digest(f"retrieval/{layer}", layer_digest(pairs, answers), contents)
         right = 100 * (answers == np.arange(answers.shape[1])).mean(axis=1)
         if (wrong := np.abs(right - accuracy) > TOLERANCE).any():
@@ -266,7 +266,7 @@ def _check_digest(name: str, found: str, contents: dict[str, str]) -> None:
         raise InputError(f"{name} has the digest {found}, {SUBMISSION} says {contents[name]}")
 
 
-def _same_length(task: Family, unit: str, stored: dict[str, Any], answers: list[Any]) -> None:
+def _same_length(task: str, unit: str, stored: dict[str, Any], answers: list[Any]) -> None:
     names = [answer.id for answer in answers]
     if len(set(names)) < len(names):
         twice = next(name for name, times in Counter(names).items() if times > 1)
@@ -278,39 +278,9 @@ def _same_length(task: Family, unit: str, stored: dict[str, Any], answers: list[
             )
 
 
-def _same_counts(task: Family, unit: str, stored: dict[str, Any], found: dict[str, Any]) -> None:
+def _same_counts(task: str, unit: str, stored: dict[str, Any], found: dict[str, Any]) -> None:
     if odd := sorted(set(stored) ^ set(found)):
-        raise InputError(f"{COUNTS}: {task} {unit} {odd[0]} is missing or cannot be")
+        raise InputError(f"{COUNTS}: {task} {unit} {odd[0]} is missing or does not belong")
     for metric, counts in found.items():
         if stored[metric].shape != counts.shape or (stored[metric] != counts).any():
             raise InputError(f"{COUNTS}: {task} {unit} {metric} is not what its answers give")
-
-
-def difference(claimed: Scores, computed: Scores) -> str:
-    """The first score that a record claims and its predictions do not give; empty if all agree."""
-    ours, theirs = _by_name(computed), _by_name(claimed)
-    for name, row in theirs.items():
-        if name not in ours:
-            return f"{RECORD}: {name} is no score of these predictions"
-        for field, value in ours[name].items():
-            if not _equal(row[field], value):
-                return f"{RECORD}: {name}: {field} is {row[field]}, its predictions give {value}"
-    lacking = next((name for name in ours if name not in theirs), None)
-    rows = len(claimed.scores) + len(claimed.means) + len(claimed.layers)
-    if lacking is None and len(theirs) < rows:
-        return f"{RECORD}: a score occurs twice"
-    return "" if lacking is None else f"{RECORD}: {lacking} is missing"
-
-
-def _by_name(scores: Scores) -> dict[str, dict[str, Any]]:
-    rows = {f"{r.task} {r.unit} {r.metric}": r.model_dump() for r in scores.scores}
-    rows |= {f"{r.task} {r.split} mean {r.metric}": r.model_dump() for r in scores.means}
-    return rows | {f"retrieval layer {r.layer}": r.model_dump() for r in scores.layers}
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, list):
-        return sorted(one) == sorted(other)
-    if isinstance(other, float) and one is not None:
-        return bool(abs(one - other) <= TOLERANCE)
-    return bool(one == other)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError, first_fault, one_line
+from xlt_bench.results.migrations import upgrade_record, upgraded
+from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import LAYER_SCHEMA, Prediction
 from xlt_bench.submissions.parquet_pages import Page, pages
 
@@ -31,6 +33,8 @@ MAX_NAMES = 1 << 16  # bytes of a column of names, any of which every row may re
 MAX_ITEMS = 10_000
 MAX_PARTS = 10_000  # of a list or an object in JSON
 MAX_ANSWER = 50_000  # characters
+MAX_LANGUAGES = 64  # of retrieval; FLORES-200 has 204, of which version 1 ranks 35
+MAX_SENTENCES = 1_100  # of a language in retrieval; FLORES dev has 997
 # All answers together, so that a check ends in minutes: a thousand characters for each of a whole
 # benchmark, where a long answer counts more. MeCab, which BLEU has for Japanese, takes 2.5
 # microseconds a character up to a thousand of them, and 20 to 30 in answers of the largest size.
@@ -99,9 +103,11 @@ def _refuse(constant: str) -> Any:
 
 
 def read_model(path: Path, model: type[Model]) -> Model:
-    """A JSON file as its pydantic model, types taken strictly, unknown keys refused."""
+    """A JSON file as its pydantic model: strict types, no unknown keys, old schemas upgraded."""
     data = read_bytes(path, MAX_JSON)
     read_json(data, path.name)
+    if model is Record:
+        data = upgraded(data, upgrade_record)
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:
@@ -203,7 +209,8 @@ def _pairs(path: Path, codes: list[str]) -> tuple[list[tuple[str, str]], pa.Tabl
 
 
 def _columns(path: Path, names: list[str]) -> pa.Table:
-    return read_parquet(path, LAYER_SCHEMA, 35 * 34, 35 * 34 * 1_100, names)
+    pairs = MAX_LANGUAGES * (MAX_LANGUAGES - 1)
+    return read_parquet(path, LAYER_SCHEMA, pairs, pairs * MAX_SENTENCES, names)
 
 
 def read_parquet(

@@ -1,4 +1,4 @@
-"""What a submission is: its files, its id, and what an id is a hash of.
+"""The files of a submission, its id, and what the id is a hash of.
 
 submissions/<id>/submission.json   who, and the digest of every answer file
                  record.json       the run's record
@@ -23,10 +23,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-from xlt_bench.languages import Family, units
+from xlt_bench.results.migrations import RENAMED
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path, predictions_path
-from xlt_bench.tasks.pinned import pinned
+from xlt_bench.tasks.registry import get_task
 
 IDENTITY = 21  # characters of an id's last two parts
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}-[0-9a-f]{10}")
@@ -93,7 +93,7 @@ def answer_files(plan: Plan) -> dict[str, Path]:
     files = {
         f"{task}/{unit}": predictions_path(here, task, unit)
         for task, names in plan.units.items()
-        if task != "flores"
+        if get_task(task).answers == "text"
         for unit in names
     }
     return files | {f"retrieval/{layer}": layer_path(here, layer) for layer in plan.layers}
@@ -117,10 +117,15 @@ def submission_id(plan: Plan, contents: Mapping[str, str]) -> str:
     return f"{slug}-{identity(plan, contents)}"
 
 
+# Ids never change: they have the names that tasks had in the first schema.
+_ID_NAMES = {new: old for old, new in RENAMED.items()}
+
+
 def identity(plan: Plan, contents: Mapping[str, str]) -> str:
     """The last two parts of an id: equal for equal answers of an equal system."""
     asked = plan.model_dump(include={"limit", "layers", "task_versions"})
-    units_asked = {task: sorted(names) for task, names in plan.units.items()}
+    units_asked = {_ID_NAMES.get(task, task): sorted(names) for task, names in plan.units.items()}
+    asked["task_versions"] = {_ID_NAMES.get(t, t): v for t, v in plan.task_versions.items()}
     return f"{system(plan)}-{_hash([asked, units_asked, dict(contents)])}"
 
 
@@ -129,19 +134,22 @@ def _hash(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def missing(record: Record, task: Family) -> list[str]:
-    """Why a task is not complete: what was not evaluated, a limit, other items; empty if it is."""
+def missing(record: Record, task: str) -> list[str]:
+    """Why a task is not complete: what was not evaluated, a limit, other items; empty if it is.
+
+    Complete means complete for the version of the task that the record names.
+    """
     plan = record.plan
-    there = plan.units.get(task, [])
-    lacks = [unit for unit in units(task) if unit not in there]
-    sets = pinned(task, plan.task_versions[task]) if plan.limit is None else {}
-    if plan.limit is None and not sets:
-        lacks.append(f"version {plan.task_versions[task]}")
-    digests = record.data_digests
-    lacks += [
-        f"{u} on its items" for u in there if u in sets and digests[f"{task}/{u}"] != sets[u][1]
-    ]
-    if task == "flores":
+    there, ranked = (
+        plan.units.get(task, []),
+        get_task(task).test_set(plan.task_versions[task]).units,
+    )
+    lacks = [unit for unit in ranked if unit not in there]
+    if plan.limit is None:
+        digests = record.data_digests
+        odd = [u for u in there if u in ranked and digests[f"{task}/{u}"] != ranked[u].digest]
+        lacks += [f"{unit} on its items" for unit in odd]
+    if get_task(task).answers == "neighbours":
         even = range(2, (record.model.layers or 0) + 1, 2)
         lacks += [f"layer {layer}" for layer in even if layer not in plan.layers]
         if record.model.layers is None:
@@ -155,11 +163,14 @@ def age(record: Record, name: str) -> tuple[datetime, str]:
 
 
 def covers(newer: Plan, older: Plan) -> bool:
-    """Whether a run of the same system answers everything that another answered."""
+    """Whether a run of the same system answers everything that another answered.
+
+    In the same versions: a run of a newer one has its own place, and leaves the older one its.
+    """
     return (
         system(newer) == system(older)
         and newer.limit == older.limit
         and set(newer.layers) >= set(older.layers)
         and all(set(newer.units.get(task, [])) >= set(names) for task, names in older.units.items())
-        and all(newer.task_versions.get(task, 0) >= v for task, v in older.task_versions.items())
+        and all(newer.task_versions.get(task) == v for task, v in older.task_versions.items())
     )

@@ -1,22 +1,25 @@
-"""A submission's form: names, files, types, and that the record agrees with itself.
+"""Checks the form of a submission, and that its record agrees with itself and with its counts.
 
-Nothing here reads an answer or a test set: this is what building the store asks of every folder.
+Nothing here reads an answer or a test set: building the store asks this of every folder. What
+`submissions check` computes again from the answers is in `rescore`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from xlt_bench.errors import InputError
-from xlt_bench.languages import FAMILIES, language, units
-from xlt_bench.results.record import SCHEMA_VERSION, Plan, Record
-from xlt_bench.submissions.safe_read import read_model
+from xlt_bench.evaluation.score import Counted, scores_of
+from xlt_bench.languages import language
+from xlt_bench.results.record import SCHEMA_VERSION, LayerAccuracy, Plan, Record, Scores
+from xlt_bench.submissions.counts import Tasks
+from xlt_bench.submissions.safe_read import MAX_LANGUAGES, read_model
 from xlt_bench.submissions.schema import (
     COUNTS,
     ID,
@@ -31,13 +34,12 @@ from xlt_bench.submissions.schema import (
     identity,
     printable,
 )
-from xlt_bench.tasks import task_version
-from xlt_bench.tasks.pinned import pinned
+from xlt_bench.tasks.registry import RETRIEVAL, tasks
 
+TOLERANCE = 1e-6
 MAX_TEXT = 4_000
 MAX_LAYERS = 1_000  # all that a plan lacks are listed
 MAX_LIMIT = 1_000_000
-_PREDICTIONS = [f"predictions/{task}" for task in FAMILIES]
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,16 @@ def _walk(folder: Path, above: str) -> Iterator[str]:
         name = above + entry.name
         if entry.is_symlink():
             raise InputError(f"{name[:120]!r} is a link")
-        if entry.is_dir() and name in ("predictions", "retrieval", *_PREDICTIONS):
+        if entry.is_dir() and (
+            name in ("predictions", "retrieval") or name.removeprefix("predictions/") in tasks()
+        ):
             yield from _walk(folder / entry.name, name + "/")
         else:
             yield name
 
 
 def check_record(record: Record) -> None:
-    """That a record agrees with itself and with the table of languages."""
+    """Check that a record agrees with itself, the tasks and the language table."""
     plan = record.plan
     if {record.schema_version, plan.schema_version} != {SCHEMA_VERSION}:
         raise InputError(f"{RECORD}: schema_version is not known; this is {SCHEMA_VERSION}")
@@ -147,21 +151,13 @@ def check_record(record: Record) -> None:
 def _check_plan(plan: Plan, n_layers: int | None) -> None:
     if plan.corpus is not None:
         raise InputError(
-            f"{RECORD}: retrieval is over {_shown(plan.corpus)}, not FLORES dev; submit a run "
+            f"{RECORD}: retrieval is over {plan.corpus[:60]!r}, not FLORES dev; submit a run "
             "without --corpus"
         )
     if set(plan.units) != set(plan.task_versions):
         raise InputError(f"{RECORD}: plan.task_versions are not of the plan's tasks")
-    for task, names in plan.units.items():
-        odd = next((name for name in names if name not in units(task)), None)
-        if odd is not None or not names or len(set(names)) < len(names):
-            raise InputError(f"{RECORD}: plan.units.{task}: {_shown(odd)} unknown, twice or none")
-        version = plan.task_versions[task]
-        if not 1 <= version <= task_version(task):
-            raise InputError(
-                f"{RECORD}: plan.task_versions.{task}: version {version} is not known; this is "
-                f"version {task_version(task)}"
-            )
+    for name, units in plan.units.items():
+        _check_units(name, plan.task_versions[name], units)
     if plan.limit is not None and not 1 <= plan.limit <= MAX_LIMIT:
         raise InputError(f"{RECORD}: plan.limit is below 1 or above {MAX_LIMIT:,}")
     layers, most = plan.layers, n_layers or 0
@@ -169,23 +165,51 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
         raise InputError(f"{RECORD}: model.layers is above {MAX_LAYERS:,}")
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers are no layers of the model, in order")
-    if bool(layers) != ("flores" in plan.units) or len(plan.units.get("flores", "en")) < 2:
+    codes = plan.units.get(RETRIEVAL)
+    if bool(layers) != (codes is not None) or (codes is not None and len(codes) < 2):
+        raise InputError(f"{RECORD}: retrieval needs layers and two languages; without it, none")
+    if codes is not None and len(codes) > MAX_LANGUAGES:
         raise InputError(
-            f"{RECORD}: retrieval needs layers and two languages, and no other has any"
+            f"{RECORD}: retrieval is over {len(codes)} languages; submit at most {MAX_LANGUAGES}"
         )
 
 
-def _shown(name: str | None) -> str:
-    return "a unit" if name is None else repr(name[:60])
+def _check_units(name: str, version: int, units: Sequence[str]) -> None:
+    """That a task, its version and its units are known here, and no unit occurs twice."""
+    if name not in tasks():
+        raise InputError(
+            f"{RECORD}: plan.units: there is no task {name[:60]!r} here; install the package that "
+            "provides it"
+        )
+    task = tasks()[name]
+    if version not in task.versions:
+        known = ", ".join(map(str, task.versions))
+        raise InputError(
+            f"{RECORD}: plan.task_versions.{name}: version {version} is not known here ({known})"
+        )
+    known_units = {*task.units(), *task.test_set(version).units}
+    where = f"{RECORD}: plan.units.{name}"
+    if not units:
+        raise InputError(f"{where} is empty")
+    for i, unit in enumerate(units):
+        if unit not in known_units:
+            raise InputError(f"{where}: unknown unit {unit[:60]!r}")
+        if unit in units[:i]:
+            raise InputError(f"{where}: {unit} occurs twice")
 
 
 def _check_sizes(record: Record) -> None:
     plan = record.plan
     for row in record.results.scores if plan.limit is None else []:
-        n, digest = pinned(row.task, plan.task_versions.get(row.task, 0)).get(row.unit, (0, ""))
-        if record.data_digests.get(f"{row.task}/{row.unit}") == digest and row.n != n:
+        if row.task not in plan.units:
+            raise InputError(f"{RECORD}: results: {row.task[:60]!r} was not planned")
+        test_set = tasks()[row.task].test_set(plan.task_versions[row.task])
+        pinned = test_set.units.get(row.unit)
+        digest = record.data_digests.get(f"{row.task}/{row.unit}")
+        if pinned and digest == pinned.digest and row.n != pinned.items:
             raise InputError(
-                f"{RECORD}: {row.task} {row.unit} {row.metric}: n is {row.n}, its test set has {n}"
+                f"{RECORD}: {row.task} {row.unit} {row.metric}: n is {row.n}, its test set has "
+                f"{pinned.items}"
             )
 
 
@@ -216,3 +240,53 @@ def _check_texts(value: Any, where: str) -> None:
     elif isinstance(value, list | tuple):
         for part in value:
             _check_texts(part, where)
+
+
+def check_results(record: Record, counts: Tasks, layers: Mapping[int, float]) -> None:
+    """Check that a record's scores and means are those of its counts, intervals aside.
+
+    Args:
+        record: A record whose plan is valid.
+        counts: What `counts.parquet` holds.
+        layers: The mean accuracy of each layer's pairs.
+
+    Raises:
+        InputError: A score is missing, superfluous or another than its counts give.
+    """
+    plan = record.plan
+    computed = scores_of(plan, Counted(counts, {}), record.alignment_languages, intervals=False)
+    by_layer = [LayerAccuracy(layer=n, value=v, low=v, high=v) for n, v in layers.items()]
+    computed = computed.model_copy(update={"layers": by_layer})
+    if differs := difference(record.results, computed, intervals=False):
+        raise InputError(differs)
+
+
+def difference(claimed: Scores, computed: Scores, *, intervals: bool = True) -> str:
+    """The first score that a record claims and its predictions do not give; empty if all agree."""
+    ours, theirs = _by_name(computed), _by_name(claimed)
+    for name, row in theirs.items():
+        if name not in ours:
+            return f"{RECORD}: {name} is not a score of these predictions"
+        for field, value in ours[name].items():
+            compared = intervals or field not in ("low", "high")
+            if compared and not _equal(row[field], value):
+                return f"{RECORD}: {name}: {field} is {row[field]}, its predictions give {value}"
+    lacking = next((name for name in ours if name not in theirs), None)
+    rows = len(claimed.scores) + len(claimed.means) + len(claimed.layers)
+    if lacking is None and len(theirs) < rows:
+        return f"{RECORD}: a score occurs twice"
+    return "" if lacking is None else f"{RECORD}: {lacking} is missing"
+
+
+def _by_name(scores: Scores) -> dict[str, dict[str, Any]]:
+    rows = {f"{r.task} {r.unit} {r.metric}": r.model_dump() for r in scores.scores}
+    rows |= {f"{r.task} {r.split} mean {r.metric}": r.model_dump() for r in scores.means}
+    return rows | {f"retrieval layer {r.layer}": r.model_dump() for r in scores.layers}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return sorted(one) == sorted(other)
+    if isinstance(other, float) and one is not None:
+        return bool(abs(one - other) <= TOLERANCE)
+    return bool(one == other)

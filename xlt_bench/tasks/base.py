@@ -1,25 +1,31 @@
-"""What the text benchmarks share: an item, a metric, and the functions that lm-eval's YAML names.
+"""What a task is: `Task`, `TextTask`, `Item` and `Metric`, and the functions for lm-eval's YAML.
 
-A benchmark is a module with `VERSION`, `PRIMARY`, `MAX_NEW_TOKENS`, `METRICS`, `load`, `count`.
-`load` gives items, `count` turns items and hypotheses into additive counts, and a metric turns
-summed counts into a score: the same three calls serve evaluation, plain lm-eval, re-scoring and
-the bootstrap.
+A task is one object. `load` gives items, `count` turns items and hypotheses into additive counts,
+and a metric turns summed counts into a score: the same three calls serve evaluation, plain
+lm-eval, re-scoring and the bootstrap.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xlt_bench.metrics.significance import Counts, Score
+from xlt_bench.data.flores import Corpus
+from xlt_bench.errors import InputError
+from xlt_bench.languages import language
+from xlt_bench.metrics.significance import Counts, Floats, Score, percent
+from xlt_bench.tasks.test_set import TestSet, read_test_set, versions
 
-RETRIEVAL = "retrieval_accuracy"
-RETRIEVAL_VERSION = 1
-"""Metric and version of the retrieval benchmark, whose own module needs torch."""
+Split = Literal["train", "validation", "test"]
+Mean = Literal["all", "supervised", "transfer", "aligned"]
+WHOLE = "*"
+"""The work unit of a task that is answered as a whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +52,217 @@ class Item:
 
 
 class Metric:
-    """A score of summed counts; called with many items' counts, it is lm-eval's aggregation."""
+    """A score of summed counts; called with many items' counts, it is lm-eval's aggregation.
 
-    def __init__(self, score: Score, *, higher_is_better: bool = True) -> None:
+    `width` is the number of counts of an item.
+    """
+
+    def __init__(self, score: Score, width: int, *, higher_is_better: bool = True) -> None:
         self.score = score
+        self.width = width
         self.higher_is_better = higher_is_better
 
-    def __call__(self, counts: Sequence[Sequence[float]]) -> float:
+    def __call__(self, counts: Counts | Sequence[Sequence[float]]) -> float:
         """The score of all items together."""
         return float(self.score(np.asarray(counts, dtype=np.float64).sum(axis=0)))
 
 
-class Benchmark(Protocol):
-    """The module of a text benchmark."""
+CUT_OFF = "cut_off"
+"""The metric of every text task: percent of answers that the length limit cut off."""
 
-    VERSION: int
-    PRIMARY: str
-    MAX_NEW_TOKENS: int
-    METRICS: Mapping[str, Metric]
 
-    def load(self, root: Path, unit: str, split: Any = ...) -> list[Item]:
+class Task(ABC):
+    """A task of the benchmark. Subclass `TextTask` to add one; see CONTRIBUTING.md.
+
+    Attributes:
+        name: What the command line, records and submissions call it.
+        title: A short title for people.
+        primary: The metric that ranks it.
+        metrics: Every metric that is computed from its answers, by name.
+        stored_metrics: Metrics whose item scores are stored in a run (COMET), by name.
+        shown: The metrics that `evaluate` prints.
+        ranked_by: The mean that places are given by.
+        answers: What an answer is: a text, or the indices of retrieved sentences.
+        lm_eval_name: The name of its lm-eval task or group.
+        rescored_from: The oldest version whose prompts, items and scores this code still produces.
+        trains_on_flores: Whether its training text holds the sentences of FLORES-200 dev.
+        ceilings: The metrics for which a pin states the gold answers' score.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    primary: ClassVar[str]
+    metrics: ClassVar[Mapping[str, Metric]]
+    stored_metrics: ClassVar[Mapping[str, Metric]] = {}
+    shown: ClassVar[tuple[str, ...]]
+    ranked_by: ClassVar[Mean] = "transfer"
+    answers: ClassVar[Literal["text", "neighbours"]]
+    rescored_from: ClassVar[int] = 1
+    trains_on_flores: ClassVar[bool] = False
+    ceilings: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def units(self) -> list[str]:
+        """Every unit that the publishers have test data for, in the order of the language table."""
+
+    @abstractmethod
+    def load(self, root: Path, unit: str, split: Split = "test") -> list[Any]:
+        """The items of one unit and split, in file order.
+
+        Raises:
+            InputError: A file is missing or broken.
+        """
+
+    @property
+    def lm_eval_name(self) -> str:
+        """The name of the lm-eval task or group."""
+        return f"xlt_{self.name}"
+
+    def load_from(self, corpus: Corpus, unit: str) -> list[Any]:
+        """The test items of a unit; only retrieval may be over another corpus than FLORES."""
+        return self.load(corpus.root, unit)
+
+    def source(self, unit: str) -> tuple[str, str] | None:
+        """The data set and its unit that test items come from, if `data check` knows them."""
+        return None
+
+    def languages_of(self, unit: str) -> tuple[str, ...]:
+        """The codes of all languages that a unit involves."""
+        return (unit,)
+
+    def language_of(self, unit: str) -> str:
+        """The language that a unit measures; of a direction, the one that is not English."""
+        return self.languages_of(unit)[0]
+
+    def unit_named(self, name: str) -> str:
+        """The unit that a user names by code, FLORES code or locale.
+
+        Raises:
+            InputError: The task has no such unit.
+        """
+        unit = language(name).code
+        if unit not in self.units():
+            raise InputError(f"{self.name} has no data of {name}")
+        return unit
+
+    def choose(self, codes: Iterable[str]) -> list[str]:
+        """The units that measure the given languages (codes, FLORES codes or locales)."""
+        wanted = {language(code).code for code in codes}
+        return [unit for unit in self.units() if self.language_of(unit) in wanted]
+
+    def order(self, names: Iterable[str]) -> list[str]:
+        """Units in the task's order; unknown ones are left out."""
+        wanted = set(names)
+        return [unit for unit in self.units() if unit in wanted]
+
+    def work(self, units: Sequence[str]) -> list[str]:
+        """The parts that the units are divided into for several jobs: the units themselves."""
+        return list(units)
+
+    def is_scored(self, metric: str, unit: str) -> bool:
+        """Whether a unit has a score under a metric of this task."""
+        return True
+
+    def metric(self, name: str) -> Metric:
+        """A metric by its name.
+
+        Raises:
+            KeyError: The task has no such metric.
+        """
+        return self.metrics[name] if name in self.metrics else self.stored_metrics[name]
+
+    @property
+    def pins(self) -> Path:
+        """The folder of the pinned test sets: `pinned/` beside the module of the task."""
+        return Path(inspect.getfile(type(self))).parent / "pinned"
+
+    @property
+    def versions(self) -> list[int]:
+        """The pinned versions, in ascending order."""
+        return versions(self.pins, self.name)
+
+    @property
+    def version(self) -> int:
+        """The current version: the newest pinned one, 0 if nothing is pinned yet."""
+        return max(self.versions, default=0)
+
+    def test_set(self, version: int | None = None) -> TestSet:
+        """A pinned version; the current one by default.
+
+        Raises:
+            InputError: The version is not known.
+        """
+        wanted = self.version if version is None else version
+        if wanted not in self.versions:
+            raise InputError(
+                f"version {wanted} of {self.name} is not known to this xlt-bench, which has "
+                f"{', '.join(map(str, self.versions)) or 'none'}; install the one that made it"
+            )
+        return read_test_set(self.pins, self.name, wanted)
+
+    def members(
+        self, version: int, metric: str, aligned: Iterable[str] = ()
+    ) -> dict[Mean, list[str]]:
+        """The units of each mean of a metric, by the version's pin; never units beyond it.
+
+        Args:
+            version: A pinned version.
+            metric: A metric of the task; units without a score under it are in no mean.
+            aligned: Codes of the languages that the adapter was aligned on.
+        """
+        chosen, codes = self.test_set(version), set(aligned)
+        there = [unit for unit in chosen.units if self.is_scored(metric, unit)]
+        return {
+            "supervised": [unit for unit in there if chosen.setting(unit) == "supervised"],
+            "transfer": [unit for unit in there if chosen.setting(unit) == "transfer"],
+            "aligned": [unit for unit in there if self.language_of(unit) in codes],
+            "all": there,
+        }
+
+
+class TextTask(Task):
+    """A task whose items are prompts and whose answers are texts.
+
+    Attributes:
+        max_new_tokens: The length limit of an answer.
+        trainable: Whether recipes can train on it.
+        item_metric: The metric by which single answers are compared in the leaderboard.
+    """
+
+    answers = "text"
+    max_new_tokens: ClassVar[int]
+    trainable: ClassVar[bool] = False
+    item_metric: ClassVar[str]
+
+    @abstractmethod
+    def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
         """The items of one unit and split, in file order."""
 
-    def count(self, items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
-        """Counts (n, k) of n answers for each metric."""
+    @abstractmethod
+    def count(
+        self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
+    ) -> dict[str, Counts]:
+        """Counts (n, width) of the answers to n items of one unit, by metric."""
+
+    def item_scores(self, counts: Counts) -> Floats:
+        """Scores (n,), 0 to 100, of n single answers from their counts under `item_metric`."""
+        score = self.metric(self.item_metric).score
+        return np.array([score(row.astype(np.float64)) for row in counts])
+
+    def splits(self, unit: str) -> tuple[Split, ...]:
+        """The splits that the publishers have for a unit."""
+        return ("train", "validation", "test")
+
+    @property
+    def selectable(self) -> bool:
+        """Whether every supervised unit has a validation split to choose a merge weight on."""
+        units = self.members(self.version, self.primary)["supervised"]
+        return self.trainable and all("validation" in self.splits(unit) for unit in units)
+
+
+def text_metrics(**metrics: Metric) -> dict[str, Metric]:
+    """The metrics of a text task: its own and, last, `cut_off`."""
+    return {**metrics, CUT_OFF: Metric(percent, 2, higher_is_better=False)}
 
 
 def flags(values: Sequence[bool]) -> Counts:
@@ -85,8 +278,8 @@ def lm_eval_dataset(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def lm_eval_counts(
-    benchmark: Benchmark, doc: dict[str, Any], results: Sequence[str]
+    task: TextTask, doc: dict[str, Any], results: Sequence[str]
 ) -> dict[str, list[float]]:
-    """`process_results` of an lm-eval task: the counts of one answer, one row a metric."""
-    counts = benchmark.count([Item(**doc)], [results[0]])
+    """`process_results` of an lm-eval task: the counts of one answer, one row per metric."""
+    counts = task.count([Item(**doc)], [results[0]], task.test_set())
     return {name: matrix[0].tolist() for name, matrix in counts.items()}

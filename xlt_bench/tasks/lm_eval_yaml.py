@@ -1,19 +1,20 @@
-"""lm-eval's task files, written from the language table: `xlt-bench stubs [--check]`.
+"""Writes lm-eval's task files from the tasks and their pinned test sets: `xlt-bench stubs`.
 
-A task is xlt_<family>_<unit>, a group xlt_<family>, made of xlt_<family>_supervised and
-xlt_<family>_transfer. Everything that is not a name is a reference into benchmarks/.
+A unit is the task xlt_<task>_<unit>; the group xlt_<task> holds xlt_<task>_supervised and
+xlt_<task>_transfer. Everything that is not a name is a reference into `tasks/`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from xlt_bench.languages import FAMILIES, Family, units
 from xlt_bench.results.run_folder import write_bytes
-from xlt_bench.tasks import TEXT
-from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks.base import CUT_OFF, Task, TextTask
+from xlt_bench.tasks.registry import BUILT_IN
+from xlt_bench.tasks.retrieval import ACCURACY
 
-_HEAD = "# Written by `xlt-bench stubs` from the language table; edit that and run it again.\n"
+_HEAD = "# Written by `xlt-bench stubs` from the pinned test sets; do not edit.\n"
+_RETRIEVAL = "xlt_bench.tasks.retrieval_lm_eval"
 
 
 def tasks_dir() -> Path:
@@ -22,29 +23,23 @@ def tasks_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "tasks"
 
 
-def task_name(family: Family, unit: str | None = None) -> str:
-    """The lm-eval name of a unit's task, or of the family's group."""
-    if family == "flores":
-        return "xlt_flores_retrieval"
-    return f"xlt_{family}_{unit}" if unit else f"xlt_{family}"
-
-
 def render() -> dict[str, str]:
     """Every file below tasks/: path to content."""
-    files: dict[str, str] = {"flores/xlt_flores_retrieval.yaml": _retrieval()}
-    for family in FAMILIES:
-        if family == "flores":
-            continue
-        files[f"{family}/_base.yaml"] = _base(family)
-        for unit in units(family):
-            files[f"{family}/{task_name(family, unit)}.yaml"] = _task(family, unit)
-        for setting in ("supervised", "transfer"):
-            members = [task_name(family, u) for u, s in units(family).items() if s == setting]
-            name = f"xlt_{family}_{setting}"
-            files[f"{family}/{name}.yaml"] = _group(family, name, members)
-        members = [f"xlt_{family}_supervised", f"xlt_{family}_transfer"]
-        files[f"{family}/xlt_{family}.yaml"] = _group(family, f"xlt_{family}", members)
+    files: dict[str, str] = {}
+    for task in BUILT_IN:
+        found = _text_files(task) if isinstance(task, TextTask) else _retrieval_files(task)
+        files |= {f"{task.name}/{name}.yaml": text for name, text in found.items()}
     return files
+
+
+def _text_files(task: TextTask) -> dict[str, str]:
+    units, group = task.test_set().units, task.lm_eval_name
+    files = {"_base": _base(task)}
+    files |= {f"{group}_{unit}": _unit(task, unit) for unit in units}
+    for setting in ("supervised", "transfer"):
+        members = [f"{group}_{name}" for name, unit in units.items() if unit.setting == setting]
+        files[f"{group}_{setting}"] = _group(task, f"{group}_{setting}", members)
+    return files | {group: _group(task, group, [f"{group}_supervised", f"{group}_transfer"])}
 
 
 def write(folder: Path) -> None:
@@ -69,14 +64,15 @@ def drifted(folder: Path) -> list[str]:
     return sorted((there ^ files.keys()) | changed)
 
 
-def _base(family: Family) -> str:
-    benchmark = TEXT[family]
-    module = f"xlt_bench.tasks.{family}"
+def _base(task: TextTask) -> str:
+    module = type(task).__module__
+    # Whether an answer was cut off is not known to lm-eval.
     metrics = "".join(
         f"  - metric: {name}\n"
         f"    aggregation: !function {module}.{name}\n"
         f"    higher_is_better: {str(metric.higher_is_better).lower()}\n"
-        for name, metric in benchmark.METRICS.items()
+        for name, metric in task.metrics.items()
+        if name != CUT_OFF
     )
     return (
         f"{_HEAD}custom_dataset: !function {module}.dataset\n"
@@ -90,16 +86,16 @@ def _base(family: Family) -> str:
         "generation_kwargs:\n"
         "  until: []\n"
         "  do_sample: false\n"
-        f"  max_gen_toks: {benchmark.MAX_NEW_TOKENS}\n"
+        f"  max_gen_toks: {task.max_new_tokens}\n"
         f"metric_list:\n{metrics}"
     )
 
 
-def _task(family: Family, unit: str) -> str:
+def _unit(task: TextTask, unit: str) -> str:
     return (
         f"{_HEAD}include: _base.yaml\n"
-        f"task: {task_name(family, unit)}\n"
-        f"metadata:\n  version: {TEXT[family].VERSION}\n  unit: {_quoted(unit)}\n"
+        f"task: {task.lm_eval_name}_{unit}\n"
+        f"metadata:\n  version: {task.version}\n  unit: {_quoted(unit)}\n"
     )
 
 
@@ -108,30 +104,29 @@ def _quoted(unit: str) -> str:
     return f'"{unit}"'
 
 
-def _group(family: Family, name: str, members: list[str]) -> str:
-    primary = TEXT[family].PRIMARY
+def _group(task: TextTask, name: str, members: list[str]) -> str:
     listed = "".join(f"  - {member}\n" for member in members)
     return (
         f"{_HEAD}group: {name}\ntask:\n{listed}"
-        f"aggregate_metric_list:\n  - metric: {primary}\n    weight_by_size: false\n"
-        f"metadata:\n  version: {TEXT[family].VERSION}\n"
+        f"aggregate_metric_list:\n  - metric: {task.primary}\n    weight_by_size: false\n"
+        f"metadata:\n  version: {task.version}\n"
     )
 
 
-def _retrieval() -> str:
-    module = "xlt_bench.tasks.retrieval"
-    return (
-        f"{_HEAD}task: xlt_flores_retrieval\n"
-        f"class: !function {module}.RetrievalTask\n"
-        f"custom_dataset: !function {module}.dataset\n"
+def _retrieval_files(task: Task) -> dict[str, str]:
+    text = (
+        f"{_HEAD}task: {task.lm_eval_name}\n"
+        f"class: !function {_RETRIEVAL}.RetrievalTask\n"
+        f"custom_dataset: !function {_RETRIEVAL}.dataset\n"
         "test_split: test\n"
         'doc_to_text: "{{source}}-{{target}}"\n'
         'doc_to_target: ""\n'
         "num_fewshot: 0\n"
         "generation_kwargs:\n  until: []\n"
         "metric_list:\n"
-        f"  - metric: {flores.PRIMARY}\n"
+        f"  - metric: {ACCURACY}\n"
         "    aggregation: mean\n"
         "    higher_is_better: true\n"
-        f"metadata:\n  version: {flores.VERSION}\n"
+        f"metadata:\n  version: {task.version}\n"
     )
+    return {task.lm_eval_name: text}

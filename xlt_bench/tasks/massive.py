@@ -1,16 +1,16 @@
-"""MASSIVE slot filling, 20 languages (sections 4.1, 4.2 and D.2 of the paper).
+"""MASSIVE slot filling (sections 4.1, 4.2 and D.2 of the paper).
 
 System      Given a command from the user, a voice assistant will extract ... (three lines)
 User        wake me up at five am this week
 Assistant   time: five am; date: this week
 
-A third of the answers are `None`.
+A third of the answers are `None`. Version 1 ranks the paper's 20 languages; every locale of MASSIVE
+1.1 can be evaluated.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,21 @@ import numpy as np
 
 from xlt_bench.data import massive
 from xlt_bench.data.root import data_root
-from xlt_bench.languages import language
+from xlt_bench.languages import LANGUAGES, language
 from xlt_bench.metrics import slots
 from xlt_bench.metrics.entities import f1
 from xlt_bench.metrics.significance import Counts, percent
-from xlt_bench.tasks.base import Item, Metric, flags, lm_eval_counts, lm_eval_dataset
-
-VERSION = 1
-PRIMARY = "slot_f1"
-MAX_NEW_TOKENS = 128
+from xlt_bench.tasks.base import (
+    Item,
+    Metric,
+    Split,
+    TextTask,
+    flags,
+    lm_eval_counts,
+    lm_eval_dataset,
+    text_metrics,
+)
+from xlt_bench.tasks.test_set import TestSet
 
 # The middle line is in the authors' code and not in the paper's appendix.
 SYSTEM = (
@@ -37,9 +43,6 @@ SYSTEM = (
     "Your task is to extract the entities as words from the command if they fall under a "
     "predefined list of entity types."
 )
-
-# MASSIVE scores these by character, ASCII words kept whole (`char_split_locales` upstream).
-BY_CHARACTER = frozenset({"ja", "zh"})
 
 SLOT_TYPES = frozenset(
     "alarm_type app_name artist_name audiobook_author audiobook_name business_name business_type "
@@ -52,72 +55,91 @@ SLOT_TYPES = frozenset(
     "transport_descriptor transport_name transport_type weather_descriptor".split()
 )
 
-# Named here because lm-eval's YAML refers to them one by one.
-slot_f1 = Metric(f1)
-slot_f1_midalign = Metric(f1)
-exact_match = Metric(percent)
-ill_formed = Metric(percent, higher_is_better=False)
-unknown_slot = Metric(percent, higher_is_better=False)
-not_in_utterance = Metric(percent, higher_is_better=False)
-
-METRICS: Mapping[str, Metric] = {
-    "slot_f1": slot_f1,
-    "slot_f1_midalign": slot_f1_midalign,
-    "exact_match": exact_match,
-    "ill_formed": ill_formed,
-    "unknown_slot": unknown_slot,
-    "not_in_utterance": not_in_utterance,
-}
-
-CEILINGS: Mapping[str, tuple[float, float]] = {
-    "af": (100, 99.95), "ar": (100, 99.91), "az": (100, 99.86), "cy": (100, 99.95),
-    "de": (100, 99.91), "el": (100, 99.96), "en": (99.96, 99.91), "es": (100, 99.78),
-    "fr": (100, 99.87), "hi": (100, 99.73), "is": (100, 100), "ja": (99.96, 97.23),
-    "jv": (100, 99.82), "ru": (100, 99.96), "sw": (100, 99.86), "th": (100, 99.93),
-    "tl": (100, 99.93), "tr": (100, 99.91), "ur": (100, 99.70), "zh": (99.89, 99.59),
-}  # fmt: skip
-"""What MASSIVE's own answers score on the whole test set, by `slot_f1` and `slot_f1_midalign`."""
+# lm-eval's YAML names these one by one.
+slot_f1 = Metric(f1, 3)
+slot_f1_midalign = Metric(f1, 3)
+exact_match = Metric(percent, 2)
+ill_formed = Metric(percent, 2, higher_is_better=False)
+unknown_slot = Metric(percent, 2, higher_is_better=False)
+not_in_utterance = Metric(percent, 2, higher_is_better=False)
 
 
-def load(root: Path, unit: str, split: massive.Split = "test") -> list[Item]:
-    """The items of a language, in the order of MASSIVE's file."""
-    locale = language(unit).massive_locale
-    if locale is None:
-        raise ValueError(f"MASSIVE has no {unit!r}")
-    return [
-        Item(
-            id=row.id,
-            unit=unit,
-            system=SYSTEM,
-            user=row.text,
-            target=slots.render(slots.slots(row.annotated)),
-            gold=row.annotated,
-        )
-        for row in massive.load(root, locale, split)
-    ]
+def by_character(unit: str) -> bool:
+    """Whether a language is scored by character: a property of its locale."""
+    return language(unit).massive in massive.SPLIT_BY_CHARACTER
 
 
-def count(items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
-    """Span counts of both scorers, exact match, and the kinds of failure."""
-    results = [
-        slots.score_item(item.gold, hypothesis, item.unit in BY_CHARACTER, SLOT_TYPES)
-        for item, hypothesis in zip(items, hypotheses, strict=True)
-    ]
-    return {
-        "slot_f1": np.array([result.counts for result in results]).reshape(-1, 3),
-        "slot_f1_midalign": np.array([r.counts_midalign for r in results]).reshape(-1, 3),
-        "exact_match": flags([result.exact for result in results]),
-        "ill_formed": flags([result.ill_formed for result in results]),
-        "unknown_slot": flags([result.unknown_slot for result in results]),
-        "not_in_utterance": flags([result.not_in_utterance for result in results]),
-    }
+class Massive(TextTask):
+    """Slot filling on MASSIVE 1.1."""
+
+    name = "massive"
+    title = "Slot filling (MASSIVE)"
+    primary = "slot_f1"
+    metrics = text_metrics(
+        slot_f1=slot_f1,
+        slot_f1_midalign=slot_f1_midalign,
+        exact_match=exact_match,
+        ill_formed=ill_formed,
+        unknown_slot=unknown_slot,
+        not_in_utterance=not_in_utterance,
+    )
+    shown = ("slot_f1", "slot_f1_midalign", "exact_match", "ill_formed", "cut_off")
+    item_metric = "exact_match"
+    ceilings = ("slot_f1", "slot_f1_midalign")
+    max_new_tokens = 128
+    trainable = True
+
+    def units(self) -> list[str]:
+        """The languages that MASSIVE 1.1 has a locale of."""
+        return [row.code for row in LANGUAGES.values() if row.massive]
+
+    def source(self, unit: str) -> tuple[str, str]:
+        """The publisher's unit."""
+        return "massive", str(language(unit).massive)
+
+    def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
+        """The items of a language, in the order of MASSIVE's file."""
+        locale = language(unit).massive
+        if locale is None:
+            raise ValueError(f"MASSIVE has no {unit!r}")
+        return [
+            Item(
+                id=row.id,
+                unit=unit,
+                system=SYSTEM,
+                user=row.text,
+                target=slots.render(slots.slots(row.annotated)),
+                gold=row.annotated,
+            )
+            for row in massive.load(root, locale, split)
+        ]
+
+    def count(
+        self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
+    ) -> dict[str, Counts]:
+        """Span counts of both scorers, exact match, and the kinds of failure."""
+        results = [
+            slots.score_item(item.gold, hypothesis, by_character(item.unit), SLOT_TYPES)
+            for item, hypothesis in zip(items, hypotheses, strict=True)
+        ]
+        return {
+            "slot_f1": np.array([result.counts for result in results]).reshape(-1, 3),
+            "slot_f1_midalign": np.array([r.counts_midalign for r in results]).reshape(-1, 3),
+            "exact_match": flags([result.exact for result in results]),
+            "ill_formed": flags([result.ill_formed for result in results]),
+            "unknown_slot": flags([result.unknown_slot for result in results]),
+            "not_in_utterance": flags([result.not_in_utterance for result in results]),
+        }
+
+
+TASK = Massive()
 
 
 def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
     """`custom_dataset` of lm-eval; `data_dir` may come from `--metadata`."""
-    return lm_eval_dataset(load(data_root(data_dir), unit))
+    return lm_eval_dataset(TASK.load(data_root(data_dir), unit))
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, list[float]]:
     """`process_results` of lm-eval."""
-    return lm_eval_counts(sys.modules[__name__], doc, results)
+    return lm_eval_counts(TASK, doc, results)

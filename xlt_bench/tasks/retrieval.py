@@ -1,118 +1,66 @@
-"""Layer-wise sentence retrieval on FLORES-200 dev, 35 languages (sections 2, 4.2, D.4).
+"""Layer-wise sentence retrieval on FLORES-200 dev (sections 2, 4.2, D.4 of the paper).
 
-A query is a sentence in one language, its candidates are the 997 of another; the answer is right
-where it is the query's translation. An lm-eval document is an ordered pair of languages, answered
-with one accuracy per layer; hidden states never enter lm-eval's logs.
+A query is a sentence in one language, its candidates are the 997 of another; an answer is right if
+it is the query's translation. Version 1 ranks the paper's 35 languages, all ordered pairs; every
+language of FLORES-200 can be evaluated.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
-from torch import Tensor
 
 from xlt_bench.data import flores
-from xlt_bench.data.root import data_root
-from xlt_bench.languages import language, units
-from xlt_bench.metrics import retrieval
-from xlt_bench.tasks.base import RETRIEVAL, RETRIEVAL_VERSION
+from xlt_bench.languages import LANGUAGES, language
+from xlt_bench.metrics.significance import percent
+from xlt_bench.tasks.base import WHOLE, Metric, Split, Task
 
-VERSION = RETRIEVAL_VERSION
-PRIMARY = RETRIEVAL
-
-accuracy = retrieval.accuracy
+ACCURACY = "retrieval_accuracy"
 
 
-def sentences(root: Path, code: str) -> list[str]:
-    """The dev sentences of a language by its code."""
-    return flores.load(root, language(code).flores)
+class Retrieval(Task):
+    """Retrieval of translations by hidden states; an item is a sentence."""
+
+    name = "retrieval"
+    title = "Retrieval (FLORES-200)"
+    primary = ACCURACY
+    metrics = {ACCURACY: Metric(percent, 2)}  # noqa: RUF012
+    shown = (ACCURACY,)
+    ranked_by = "all"
+    answers = "neighbours"
+
+    def units(self) -> list[str]:
+        """The languages of FLORES-200."""
+        return [row.code for row in LANGUAGES.values() if row.flores]
+
+    def source(self, unit: str) -> tuple[str, str]:
+        """The publisher's unit."""
+        return "flores", language(unit).flores
+
+    def load(self, root: Path, unit: str, split: Split = "test") -> list[str]:
+        """The sentences of FLORES dev, parallel over languages; there is no other split."""
+        if split != "test":
+            raise ValueError(f"retrieval has no {split} split")
+        return flores.load(root, language(unit).flores)
+
+    def load_from(self, corpus: flores.Corpus, unit: str) -> list[str]:
+        """The sentences of FLORES dev or of the user's corpus."""
+        return corpus.sentences(unit)
+
+    def work(self, units: Sequence[str]) -> list[str]:
+        """One part: every language meets every other."""
+        return [WHOLE] if units else []
+
+    def partners(self, version: int, units: Iterable[str]) -> list[str]:
+        """The languages of a run whose pairs its accuracies are over: the ranked ones.
+
+        Languages beyond the ranked set meet the ranked ones and enter no other language's score. A
+        run with fewer than two ranked languages is over all that it has.
+        """
+        units = list(units)
+        ranked = self.test_set(version).units
+        found = [unit for unit in units if unit in ranked]
+        return found if len(found) > 1 else units
 
 
-def layer_table(states: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
-    """The answers of every ordered pair at one layer.
-
-    `states` holds (n, d) a language, parallel by row; the result holds n indices a pair.
-    """
-    unit = {code: retrieval.normalise(matrix) for code, matrix in states.items()}
-    table: dict[tuple[str, str], Tensor] = {}
-    for a, b in itertools.combinations(unit, 2):
-        table[a, b], table[b, a] = retrieval.neighbours(unit[a], unit[b])
-    return table
-
-
-def dataset(
-    data_dir: str | None = None,
-    languages: list[str] | None = None,
-    layers: list[int] | None = None,
-    **_: Any,
-) -> dict[str, Any]:
-    """`custom_dataset` of lm-eval: a document an ordered pair.
-
-    `languages` (default: the 35), `layers` (default: the even ones) and `data_dir` may come from
-    `--metadata`.
-    """
-    from datasets import Dataset
-
-    codes = [language(code).code for code in languages or units("flores")]
-    root = str(data_root(data_dir))
-    rows = [
-        {"source": a, "target": b, "layers": layers, "data_dir": root}
-        for a, b in itertools.permutations(codes, 2)
-    ]
-    return {"test": Dataset.from_list(rows)}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-class RetrievalTask(ConfigurableTask):  # type: ignore[misc]
-    """The retrieval task of lm-eval; its requests are answered by XltLM.hidden_states."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        config = {key: value for key, value in config.items() if key != "class"}
-        # The base class knows no other output type than its own four.
-        super().__init__(config={**config, "output_type": "generate_until"})
-        self.OUTPUT_TYPE = "hidden_states"
-
-    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> Instance:
-        """One request: the document itself, as JSON (lm-eval wants a string)."""
-        return Instance(
-            request_type="hidden_states",
-            doc=doc,
-            arguments=(json.dumps(doc),),
-            idx=0,
-            metadata=kwargs["metadata"],
-        )
-
-    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
-        """The accuracy of each layer, and their mean over even layers (the paper's aggregate)."""
-        by_layer: dict[str, float] = results[0]
-        even = [value for layer, value in by_layer.items() if int(layer) % 2 == 0]
-        named = {f"accuracy_layer_{layer}": value for layer, value in by_layer.items()}
-        return named | ({PRIMARY: _mean(even)} if even else {})
-
-    def aggregation(self) -> Mapping[str, Callable[[list[float]], float]]:
-        """Means over ordered pairs, for as many layers as the model has."""
-        return _Everything(_mean)
-
-    def higher_is_better(self) -> dict[str, bool]:
-        """Accuracy is."""
-        return {PRIMARY: True}
-
-
-class _Everything(dict[str, Any]):
-    """One value under every key: the layers' names depend on the model."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self._value = value
-
-    def __missing__(self, key: str) -> Any:
-        return self._value
+TASK = Retrieval()

@@ -1,4 +1,4 @@
-"""UNER named entities as JSON, 8 languages (sections 4.1, 6.5 and D.2 of the paper).
+"""UNER named entities as JSON (sections 4.1, 6.5 and D.2 of the paper).
 
 User        Please identify all the named entities mentioned in the input sentence ...
             Example sentence and results: ... (a sentence of the language's own train split)
@@ -6,12 +6,13 @@ User        Please identify all the named entities mentioned in the input senten
 
             <sentence>
 Assistant   {"Results": [{"TypeName": "LOC", "Text": "Iguazu", "Start": 22, "End": 28}]}
+
+Version 1 ranks the paper's 8 languages.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,20 @@ import numpy as np
 from xlt_bench.data import uner
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
-from xlt_bench.languages import language
+from xlt_bench.languages import LANGUAGES, language
 from xlt_bench.metrics import entities
-from xlt_bench.metrics.significance import Counts, percent
-from xlt_bench.tasks.base import Item, Metric, flags, lm_eval_counts, lm_eval_dataset
-
-VERSION = 1
-PRIMARY = "entity_f1"
-# The longest gold answer of the eight test sets has 1,204 characters.
-MAX_NEW_TOKENS = 1024
+from xlt_bench.metrics.significance import Counts, Floats, percent
+from xlt_bench.tasks.base import (
+    Item,
+    Metric,
+    Split,
+    TextTask,
+    flags,
+    lm_eval_counts,
+    lm_eval_dataset,
+    text_metrics,
+)
+from xlt_bench.tasks.test_set import TestSet
 
 PROMPT = """\
 Please identify all the named entities mentioned in the input sentence provided below. \
@@ -49,8 +55,8 @@ Considering the input sentence below, what is the output result?
 
 {sentence}"""
 
-# The worked example of each language, a sentence of its train split; English is the paper's own.
-# The others are short sentences with entities of two types, picked once by hand.
+# The worked example of each language, a sentence of its train split. English is the paper's own;
+# the others are short sentences with entities of two types, picked by hand.
 EXAMPLES = {
     "da": "train-v2-366",
     "en": "answers-20090605110235AAALlCt_ans-0001",
@@ -62,15 +68,9 @@ EXAMPLES = {
     "zh": "batch-0004-0026",
 }
 
-entity_f1 = Metric(entities.f1)
-entity_f1_text = Metric(entities.f1)
-invalid_json = Metric(percent, higher_is_better=False)
-
-METRICS: Mapping[str, Metric] = {
-    "entity_f1": entity_f1,
-    "entity_f1_text": entity_f1_text,
-    "invalid_json": invalid_json,
-}
+entity_f1 = Metric(entities.f1, 3)
+entity_f1_text = Metric(entities.f1, 3)
+invalid_json = Metric(percent, 2, higher_is_better=False)
 
 
 def _render(sentence: uner.Sentence) -> str:
@@ -79,53 +79,93 @@ def _render(sentence: uner.Sentence) -> str:
 
 @cache
 def _example(root: Path, unit: str, treebank: str) -> uner.Sentence:
-    for sentence in uner.load(root, treebank, "train"):
-        if sentence.id == EXAMPLES[unit]:
-            return sentence
-    raise InputError(
-        f"the train split of UNER_{treebank} has no sentence {EXAMPLES[unit]!r}, the prompt's "
-        "example; get the pinned files with: xlt-bench data fetch uner"
-    )
-
-
-def load(root: Path, unit: str, split: uner.Split = "test") -> list[Item]:
-    """The items of a language, in the order of its file."""
-    treebank = language(unit).uner_treebank
-    if treebank is None:
-        raise ValueError(f"UNER has no {unit!r}")
-    example = _example(root, unit, treebank)
-    return [
-        Item(
-            id=sentence.id,
-            unit=unit,
-            system="",
-            user=PROMPT.format(
-                example=example.text, result=_render(example), sentence=sentence.text
-            ),
-            target=_render(sentence),
-            gold=_render(sentence),
+    """The sentence of the prompt; in a language without a picked one, by a rule."""
+    sentences = uner.load(root, treebank, "train")
+    if unit in EXAMPLES:
+        found = [sentence for sentence in sentences if sentence.id == EXAMPLES[unit]]
+    else:
+        found = [s for s in sentences if len({e.type for e in s.entities}) > 1]
+        found.sort(key=lambda sentence: len(sentence.text))  # the shortest, the first of equals
+    if not found:
+        wanted = f"sentence {EXAMPLES[unit]!r}" if unit in EXAMPLES else "sentence with two types"
+        raise InputError(
+            f"the train split of UNER_{treebank} has no {wanted}, the prompt's example; get the "
+            "pinned files with: xlt-bench data fetch uner"
         )
-        for sentence in uner.load(root, treebank, split)
-    ]
+    return found[0]
 
 
-def count(items: Sequence[Item], hypotheses: Sequence[str]) -> dict[str, Counts]:
-    """Entity counts by offsets and by text, and which answers are not valid JSON."""
-    gold = [entities.parse_entities(item.gold)[0] for item in items]
-    answers = [entities.parse_entities(hypothesis) for hypothesis in hypotheses]
-    pairs = list(zip(gold, [found for found, _ in answers], strict=True))
-    return {
-        "entity_f1": np.array([entities.entity_counts(g, p, "span") for g, p in pairs]),
-        "entity_f1_text": np.array([entities.entity_counts(g, p, "text") for g, p in pairs]),
-        "invalid_json": flags([not valid for _, valid in answers]),
-    }
+class Uner(TextTask):
+    """Named entities on Universal NER v1."""
+
+    name = "uner"
+    title = "Named entities (UNER)"
+    primary = "entity_f1"
+    metrics = text_metrics(
+        entity_f1=entity_f1, entity_f1_text=entity_f1_text, invalid_json=invalid_json
+    )
+    shown = ("entity_f1", "entity_f1_text", "invalid_json", "cut_off")
+    item_metric = "entity_f1"
+    # The longest gold answer of the eight test sets has 1,204 characters.
+    max_new_tokens = 1024
+    trainable = True
+
+    def units(self) -> list[str]:
+        """The languages with a treebank whose train split has the prompt's example."""
+        return [row.code for row in LANGUAGES.values() if row.uner]
+
+    def source(self, unit: str) -> tuple[str, str]:
+        """The publisher's unit."""
+        return "uner", str(language(unit).uner)
+
+    def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
+        """The items of a language, in the order of its file."""
+        treebank = language(unit).uner
+        if treebank is None:
+            raise ValueError(f"UNER has no {unit!r}")
+        example = _example(root, unit, treebank)
+        return [
+            Item(
+                id=sentence.id,
+                unit=unit,
+                system="",
+                user=PROMPT.format(
+                    example=example.text, result=_render(example), sentence=sentence.text
+                ),
+                target=_render(sentence),
+                gold=_render(sentence),
+            )
+            for sentence in uner.load(root, treebank, split)
+        ]
+
+    def count(
+        self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
+    ) -> dict[str, Counts]:
+        """Entity counts by offsets and by text, and which answers are not valid JSON."""
+        gold = [entities.parse_entities(item.gold)[0] for item in items]
+        answers = [entities.parse_entities(hypothesis) for hypothesis in hypotheses]
+        pairs = list(zip(gold, [found for found, _ in answers], strict=True))
+        return {
+            "entity_f1": np.array([entities.entity_counts(g, p, "span") for g, p in pairs]),
+            "entity_f1_text": np.array([entities.entity_counts(g, p, "text") for g, p in pairs]),
+            "invalid_json": flags([not valid for _, valid in answers]),
+        }
+
+    def item_scores(self, counts: Counts) -> Floats:
+        """100 where all entities are right, 0 elsewhere."""
+        # True positives, predicted and gold are equal: also where there is no entity at all.
+        right = (counts[:, 0] == counts[:, 1]) & (counts[:, 1] == counts[:, 2])
+        return np.where(right, 100.0, 0.0)
+
+
+TASK = Uner()
 
 
 def dataset(unit: str, data_dir: str | None = None, **_: Any) -> dict[str, Any]:
     """`custom_dataset` of lm-eval; `data_dir` may come from `--metadata`."""
-    return lm_eval_dataset(load(data_root(data_dir), unit))
+    return lm_eval_dataset(TASK.load(data_root(data_dir), unit))
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, list[float]]:
     """`process_results` of lm-eval."""
-    return lm_eval_counts(sys.modules[__name__], doc, results)
+    return lm_eval_counts(TASK, doc, results)

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xlt_bench.data.alma import VALIDATED
 from xlt_bench.errors import InputError
-from xlt_bench.languages import other_side
 from xlt_bench.models.chat import encode_exchange
-from xlt_bench.tasks import TEXT
 from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.registry import get_text_task
 from xlt_bench.training.pairs import Pair, load_pairs
-from xlt_bench.training.recipe import Recipe, Task
+from xlt_bench.training.recipe import Recipe, TaskData
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,16 @@ def read_texts(root: Path, recipe: Recipe) -> Texts:
     )
 
 
-def load_items(root: Path, task: Task, split: Literal["train", "validation"]) -> list[Item]:
+def load_items(root: Path, task: TaskData, split: Literal["train", "validation"]) -> list[Item]:
     """The items of all units of a task, unit by unit. Raises InputError for missing data.
 
     Directions without validation data (ALMA has none of Icelandic) have no share in the dev loss.
     """
     limit = task.items if split == "train" else task.dev_items
-    names = task.units
-    if task.name == "wmt23" and split == "validation":
-        names = [unit for unit in names if other_side(unit) in VALIDATED]
-    return [item for unit in names for item in TEXT[task.name].load(root, unit, split)[:limit]]
+    source, names = get_text_task(task.name), task.units
+    if split == "validation":
+        names = [unit for unit in names if split in source.splits(unit)]
+    return [item for unit in names for item in source.load(root, unit, split)[:limit]]
 
 
 def encode_items(

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import yaml
 
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.languages import Family, units
 from xlt_bench.models.adapters import (
     AdapterFiles,
     alignment_languages,
@@ -32,13 +31,11 @@ from xlt_bench.models.adapters import (
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.validate_names import check_device, check_model
 from xlt_bench.results.run_folder import check_place, write_bytes
-from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.registry import get_text_task, selectable
 
 if TYPE_CHECKING:
     from xlt_bench.models.load import Base
 
-SELECTABLE: tuple[Family, ...] = ("massive", "uner")
-"""Tasks with a validation split of every supervised unit."""
 Combination = Literal["cat", "svd", "linear"]
 
 # What makes a LoRA more than the sum of its factors' products and the base: its weight changes
@@ -120,8 +117,8 @@ def check(options: MergeOptions) -> None:
             raise InputError(f"weight {weight:g} is not between 0 and 1")
     if len(options.weights) > 1 and options.select_on is None:
         raise InputError("several weights need --select-on, the task whose dev split chooses")
-    if options.select_on not in (None, *SELECTABLE):
-        raise unknown("task to select on", str(options.select_on), SELECTABLE)
+    if options.select_on not in (None, *selectable()):
+        raise unknown("task to select on", str(options.select_on), selectable())
     if options.combination not in get_args(Combination):
         raise unknown("combination", options.combination, get_args(Combination))
     check_place(options.output)
@@ -175,18 +172,16 @@ def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
 def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
     from xlt_bench.models.lm import XltLM
 
-    task = cast(Family, options.select_on)  # check saw to it
-    benchmark, root = TEXT[task], data_root(options.data_dir)
+    task, root = get_text_task(str(options.select_on)), data_root(options.data_dir)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size="auto")
     scores = []
-    for unit, setting in units(task).items():
-        if setting != "supervised":
-            continue
-        items = benchmark.load(root, unit, "validation")[: options.limit]
+    test_set = task.test_set()
+    for unit in task.members(task.version, task.primary)["supervised"]:
+        items = task.load(root, unit, "validation")[: options.limit]
         prompts = [lm.apply_chat_template(item.messages) for item in items]
-        answers = [answer.text for answer in lm.generate(prompts, benchmark.MAX_NEW_TOKENS)]
-        counts = benchmark.count(items, answers)[benchmark.PRIMARY]
-        scores.append(benchmark.METRICS[benchmark.PRIMARY](counts))
+        answers = [answer.text for answer in lm.generate(prompts, task.max_new_tokens)]
+        counts = task.count(items, answers, test_set)[task.primary]
+        scores.append(task.metric(task.primary)(counts))
     return float(np.mean(scores))
 
 

@@ -94,9 +94,9 @@ def _lines(root: Path, data: str, code: str) -> list[str]:
     row = language(code)
     if data == "flores":
         return flores.load(root, row.flores)
-    if row.massive_locale is None:
+    if row.massive is None:
         raise InputError(f"alignment.pairs: MASSIVE has no {code}")
-    return [utterance.text for utterance in massive.load(root, row.massive_locale, "train")]
+    return [utterance.text for utterance in massive.load(root, row.massive, "train")]
 
 
 def split_dev(pairs: dict[str, list[Pair]], seed: int) -> tuple[dict[str, list[Pair]], list[Pair]]:

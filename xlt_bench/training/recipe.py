@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from xlt_bench.errors import InputError, first_fault, one_line, unknown
-from xlt_bench.languages import language, units
+from xlt_bench.languages import language
 from xlt_bench.models.adapter_config import MAX_ALPHA, MAX_RANK
+from xlt_bench.tasks.registry import get_task, trainable
 
 FOLDER = Path(__file__).resolve().with_name("recipes")
 
@@ -38,10 +39,10 @@ class Row(_Strict):
     note: str = ""
 
 
-class Task(_Strict):
+class TaskData(_Strict):
     """What the task objective learns from."""
 
-    name: Literal["massive", "wmt23", "uner"]
+    name: str
     units: list[str] = Field(min_length=1)
     """Languages; directions for wmt23, which is trained on ALMA's text."""
     items: _Count | None = None
@@ -50,8 +51,10 @@ class Task(_Strict):
     """The first N items of each unit's dev split."""
 
     @model_validator(mode="after")
-    def _known(self) -> Task:
-        choices = list(units(self.name))
+    def _known(self) -> TaskData:
+        if self.name not in trainable():
+            raise ValueError(str(unknown("task", self.name, trainable())))
+        choices = get_task(self.name).units()
         for unit in self.units:
             if unit not in choices:
                 raise ValueError(str(unknown(f"unit of {self.name}", unit, choices)))
@@ -154,7 +157,7 @@ class Recipe(_Strict):
 
     title: str
     paper: list[Row] = []
-    task: Task | None = None
+    task: TaskData | None = None
     alignment: Alignment | None = None
     lora: Lora = Lora()
     training: Training = Training()
@@ -196,7 +199,7 @@ class Recipe(_Strict):
         FLORES comes last there; that `items` may leave it out is not looked at, since a mark too
         many harms less than one too few.
         """
-        by_task = self.task is not None and self.task.name == "wmt23"
+        by_task = self.task is not None and get_task(self.task.name).trains_on_flores
         return by_task or (self.alignment is not None and self.alignment.data in ("alma", "flores"))
 
     @property
@@ -277,7 +280,7 @@ def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
 def _model(loc: Sequence[int | str]) -> list[str]:
     """The keys that are allowed where an unknown one was found."""
     models: dict[int | str, type[BaseModel]] = {
-        "task": Task, "alignment": Alignment, "lora": Lora, "training": Training, "paper": Row,
+        "task": TaskData, "alignment": Alignment, "lora": Lora, "training": Training, "paper": Row,
     }  # fmt: skip
     model = models.get(loc[0], Recipe) if len(loc) > 1 else Recipe
     return list(model.model_fields)

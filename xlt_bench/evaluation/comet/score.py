@@ -24,7 +24,6 @@ from xlt_bench.evaluation.comet.stored import (
     write_segments,
 )
 from xlt_bench.evaluation.score import items_answered
-from xlt_bench.languages import Family
 from xlt_bench.models.adapters import looks_local
 from xlt_bench.results.record import Record, Scores
 from xlt_bench.results.run_folder import (
@@ -42,7 +41,7 @@ _WORKER = Path(__file__).with_name("worker.py")
 _STOPPED = "the run keeps its other scores, and what COMET has finished"
 
 
-def check(model: str, tasks: Sequence[Family]) -> None:
+def check(model: str, tasks: Sequence[str]) -> None:
     """Raise InputError for what would stop COMET after the answers are made."""
     if "wmt23" not in tasks:
         raise InputError("--comet scores translations, and wmt23 is not among the tasks")
@@ -147,8 +146,8 @@ def _segments(
     run: Path, root: Path, unit: str, answers: Sequence[Prediction]
 ) -> list[dict[str, str]]:
     """What COMET reads of a direction; hypotheses are stripped, as for BLEU."""
-    limit, digest = read_plan(run).limit, read_digests(run).get(f"wmt23/{unit}")
-    items = items_answered(root, "wmt23", unit, limit, answers, digest)
+    digest = read_digests(run).get(f"wmt23/{unit}")
+    items = items_answered(root, read_plan(run), "wmt23", unit, answers, digest)
     return [
         {"src": item.user, "mt": answer.hypothesis.strip(), "ref": item.gold}
         for item, answer in zip(items, answers, strict=True)

@@ -17,9 +17,7 @@ from xlt_bench.errors import InputError, first_fault
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import Prediction, predictions_path, read_predictions, write_bytes
-
-COMET = "comet"
-"""The metric: the mean of the segment scores, times 100."""
+from xlt_bench.tasks.wmt23 import COMET, TASK
 
 
 class Segments(BaseModel):
@@ -84,8 +82,8 @@ def read_comet(plan: Plan, run: Path) -> dict[str, Segments]:
     Raises InputError where they are from several: those are no one metric.
     """
     found: dict[str, Segments] = {}
-    for unit in plan.units.get("wmt23", []):
-        answers = predictions_path(run, "wmt23", unit)
+    for unit in plan.units.get(TASK.name, []):
+        answers = predictions_path(run, TASK.name, unit)
         if segments_path(run, unit).exists() and answers.exists():
             segments = read_segments(run, unit, read_predictions(answers))
             found |= {unit: segments} if segments else {}

@@ -15,15 +15,16 @@ from pathlib import Path
 from random import Random
 
 from xlt_bench.data import alma, massive, tatoeba
-from xlt_bench.languages import LANGUAGES
-from xlt_bench.tasks.massive import BY_CHARACTER, SYSTEM
+from xlt_bench.languages import LANGUAGES, language
+from xlt_bench.tasks.massive import SYSTEM, by_character
+from xlt_bench.tasks.massive import TASK as MASSIVE
 
 EOS = "</s>"
 SYSTEM_TURN, USER_TURN, ASSISTANT_TURN = "<|system|>", "<|user|>", "<|assistant|>"
 
 # Longer sentences would fill a row alone.
 _LONGEST = 300
-_CODES = {row.massive_locale: code for code, row in LANGUAGES.items() if row.massive}
+_LANGUAGES = tuple(MASSIVE.test_set(1).units)
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Document:
 def load_commands(root: Path, split: massive.Split) -> list[dict[str, str]]:
     """The utterances of the 20 locales, one row an id, by language code. Raises InputError."""
     rows: dict[str, dict[str, str]] = {}
-    for locale in massive.LOCALES:
-        for row in massive.load(root, locale, split):
-            rows.setdefault(row.id, {})[_CODES[locale]] = row.text
+    for code in _LANGUAGES:
+        for row in massive.load(root, str(language(code).massive), split):
+            rows.setdefault(row.id, {})[code] = row.text
     return list(rows.values())
 
 
@@ -167,8 +168,8 @@ def _chat(system: str, turns: Sequence[tuple[str, str]]) -> str:
 
 def _answer(text: str, code: str, texts: Texts, rng: Random) -> str:
     """The text, its ends, or `label: words; label: words` in order of appearance."""
-    joint = "" if code in BY_CHARACTER else " "
-    words = list(text) if code in BY_CHARACTER else text.split()
+    joint = "" if by_character(code) else " "
+    words = list(text) if by_character(code) else text.split()
     style = rng.random()
     if style < 0.3:
         return text

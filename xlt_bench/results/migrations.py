@@ -1,0 +1,103 @@
+"""Reads plans and records of every schema that was ever released.
+
+Schema 1 (0.1.0) called the task retrieval `flores`. A record is upgraded when it is read; what it
+says (scores, names, versions of tasks) stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+RENAMED = {"flores": "retrieval"}
+"""Tasks by the name that schema 1 gave them."""
+
+
+def upgrade_plan(value: Any) -> Any:
+    """A plan of any released schema as one of the current schema; anything else as it is."""
+    return _upgrade(value, {1: _plan_1})
+
+
+def upgrade_record(value: Any) -> Any:
+    """A record of any released schema as one of the current schema; anything else as it is."""
+    return _upgrade(value, {1: _record_1})
+
+
+def upgrade_items(value: Any) -> Any:
+    """The digests of RUN/items.json, whose keys name tasks."""
+    return _keys(value, lambda key: _renamed_path(key))
+
+
+def needs_upgrade(data: bytes) -> bool:
+    """Whether a JSON text may be of an older schema; a quick look at a text of any size."""
+    return b'"schema_version": 1' in data[:4096] or b'"schema_version":1' in data[:4096]
+
+
+def upgraded(data: bytes, upgrade: Callable[[Any], Any]) -> bytes:
+    """A JSON text of any released schema in the current one.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    if not needs_upgrade(data):
+        return data
+    return json.dumps(upgrade(json.loads(data))).encode()
+
+
+def _upgrade(value: Any, steps: dict[int, Callable[[dict[str, Any]], dict[str, Any]]]) -> Any:
+    while isinstance(value, dict) and value.get("schema_version") in steps:
+        # A bool equals 1 and would be taken for it.
+        if type(value["schema_version"]) is not int:
+            break
+        value = steps[value["schema_version"]](value)
+    return value
+
+
+def _plan_1(plan: dict[str, Any]) -> dict[str, Any]:
+    found = {**plan, "schema_version": 2}
+    for key in ("units", "task_versions"):
+        if key in plan:
+            found[key] = _keys(plan[key], _renamed)
+    return found
+
+
+def _record_1(record: dict[str, Any]) -> dict[str, Any]:
+    found = {**record, "schema_version": 2}
+    if "plan" in record:
+        found["plan"] = upgrade_plan(record["plan"])
+    if "data_digests" in record:
+        found["data_digests"] = upgrade_items(record["data_digests"])
+    results = record.get("results")
+    if isinstance(results, dict):
+        named = {key: _rows(results[key]) for key in ("scores", "means") if key in results}
+        found["results"] = {**results, **named}
+    return found
+
+
+def _rows(rows: Any) -> Any:
+    if not isinstance(rows, list):
+        return rows
+    return [
+        {**row, "task": _renamed(row["task"])}
+        if isinstance(row, dict) and isinstance(row.get("task"), str)
+        else row
+        for row in rows
+    ]
+
+
+def _renamed(task: str) -> str:
+    return RENAMED.get(task, task)
+
+
+def _renamed_path(name: str) -> str:
+    task, slash, unit = name.partition("/")
+    return f"{_renamed(task)}{slash}{unit}"
+
+
+def _keys(value: Any, rename: Callable[[str], str]) -> Any:
+    """A dictionary with renamed keys; as it is where two would have one name."""
+    if not isinstance(value, dict):
+        return value
+    found = {rename(key): part for key, part in value.items()}
+    return found if len(found) == len(value) else value

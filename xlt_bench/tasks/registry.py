@@ -1,0 +1,96 @@
+"""The registry: the only list of tasks. Everything that needs a list of tasks asks it.
+
+Other packages add tasks by the entry point group `xlt_bench.tasks`; an entry point names a
+`TextTask` object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+
+from xlt_bench.errors import InputError, unknown
+from xlt_bench.tasks import massive, retrieval, uner, wmt23
+from xlt_bench.tasks.base import Task, TextTask
+
+GROUP = "xlt_bench.tasks"
+BUILT_IN: tuple[Task, ...] = (massive.TASK, wmt23.TASK, uner.TASK, retrieval.TASK)
+RETRIEVAL = retrieval.TASK.name
+
+
+@cache
+def tasks() -> Mapping[str, Task]:
+    """Every task by its name: the built-in ones, then those of other packages.
+
+    Raises:
+        InputError: A package's task cannot be loaded, or has the name of another task.
+    """
+    found = {task.name: task for task in BUILT_IN}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        task = _load(entry)
+        if task.name in found:
+            raise InputError(f"{_origin(entry)}: there is a task {task.name} already; rename it")
+        found[task.name] = task
+    return MappingProxyType(found)
+
+
+def get_task(name: str) -> Task:
+    """A task by its name.
+
+    Raises:
+        InputError: There is no such task; the message names the choices.
+    """
+    if name not in tasks():
+        raise unknown("task", name, tasks())
+    return tasks()[name]
+
+
+def get_text_task(name: str) -> TextTask:
+    """A task that is answered with text.
+
+    Raises:
+        InputError: There is no such task, or it is not answered with text.
+    """
+    task = get_task(name)
+    if not isinstance(task, TextTask):
+        raise unknown("text task", name, text_tasks())
+    return task
+
+
+def text_tasks() -> list[str]:
+    """The names of the tasks that are answered with text."""
+    return [task.name for task in _text_tasks()]
+
+
+def trainable() -> list[str]:
+    """The names of the tasks that recipes can train on."""
+    return [task.name for task in _text_tasks() if task.trainable]
+
+
+def selectable() -> list[str]:
+    """The names of the tasks whose validation splits can choose a merge weight."""
+    return [task.name for task in _text_tasks() if task.selectable]
+
+
+def _text_tasks() -> list[TextTask]:
+    return [task for task in tasks().values() if isinstance(task, TextTask)]
+
+
+def _load(entry: EntryPoint) -> TextTask:
+    try:
+        task = entry.load()
+    except Exception as error:  # whatever a stranger's module raises while it is imported
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{_origin(entry)} cannot be loaded ({line}); update or remove it"
+        ) from None
+    if not isinstance(task, TextTask):
+        raise InputError(f"{_origin(entry)} is not a TextTask object; update or remove its package")
+    return task
+
+
+def _origin(entry: EntryPoint) -> str:
+    package = entry.dist.name if entry.dist else "an unknown package"
+    return f"the task {entry.value} of {package}"
