@@ -1,10 +1,7 @@
-"""Parts that killed processes left, a full disk, and files in which a byte has changed."""
+"""A run folder whose process was killed, a full disk, and files in which a byte has changed."""
 
 import errno
-import fcntl
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from safetensors.torch import save
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.build_record import read_progress
 from xlt_bench.evaluation.predict import _checksums, _layer_states
-from xlt_bench.results.atomic_write import part_folder, remove_abandoned
+from xlt_bench.results.atomic_write import part_file
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import (
     Prediction,
@@ -35,63 +32,13 @@ PLAN = Plan(
     dtype="float32", template="plain", template_sha256="0", limit=None, layers=[],
     units={"massive": ["de"]}, task_versions={"massive": 1},
 )  # fmt: skip
-KILLED = """
-import os, sys
-from pathlib import Path
-from xlt_bench.results.atomic_write import part_file, part_folder
-place = Path(sys.argv[1])
-with part_folder(place) as folder:
-    (folder / "half").write_text("")
-    part_file(place)
-    os.kill(os.getpid(), 9)
-"""
-
-
-def killed_beside(place: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, place])
-    assert done.returncode == -9
-
-
-def test_parts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    place = tmp_path / "board.db"
-    mine = tmp_path / ".other.db.abcdefgh.part"
-    mine.write_text("of another place")
-    with part_folder(place) as living:
-        killed_beside(place)
-        assert len(list(tmp_path.iterdir())) == 4
-        with part_folder(place) as second:
-            assert set(tmp_path.iterdir()) == {mine, living, second}
-    assert list(tmp_path.iterdir()) == [mine]
-
-
-def test_where_there_are_no_locks_nothing_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    killed_beside(tmp_path / "x")
-    left = set(tmp_path.iterdir())
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    remove_abandoned(tmp_path.iterdir())
-    assert set(tmp_path.iterdir()) == left
-    write_bytes(tmp_path / "x", b"whole")
-    assert (tmp_path / "x").read_bytes() == b"whole"
-
-
-def test_a_link_among_the_parts_is_not_followed(tmp_path: Path) -> None:
-    treasure = tmp_path / "treasure"
-    treasure.mkdir()
-    link = tmp_path / ".x.abcdefgh.part"
-    link.symlink_to(treasure)
-    remove_abandoned([link])
-    assert treasure.is_dir()
 
 
 def test_a_run_killed_before_or_between_its_first_files_goes_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    killed_beside(run / "plan.json")
+    handle, _ = part_file(run / "plan.json")
+    os.close(handle)  # as the system does when a process is killed
     check_free(run)
     open_run(run, PLAN, {"massive/de": "ab"})
     (run / "items.json").unlink()

@@ -1,14 +1,27 @@
-"""What is written beside its place and then renamed, and what killed processes left of it.
+"""Temporary files and folders that are renamed when complete, and removal of abandoned ones.
 
-Such a part is called `.NAME.xxxxxxxx.part`. Its owner holds a lock on it, which the system gives
-back when a process dies: a part that can be locked belongs to nobody and is removed. Where a file
-system has no locks, parts stay.
+A temporary file for NAME is called `.NAME.xxxxxxxx.part` and stands in the same folder, so that a
+rename puts it in place. Its owner holds an exclusive lock (flock) on it. The operating system
+releases the lock when the owner ends, even if it is killed, so a part that can be locked is
+abandoned, and any process may remove it.
+
+A part cannot be created and locked in one step: another process may lock and remove it in between.
+Three rules make this safe:
+
+- The owner waits for the lock, then checks that the part still exists. If not, it makes another.
+- A process removes a part only while it holds the lock on that part.
+- It first checks that the name still belongs to the file that it has locked.
+
+If a cleaner is killed halfway, its lock is released too, and the next cleaner removes the rest. On
+a file system without locks, neither side can lock a part, and abandoned parts stay. On one whose
+locks are not seen by other machines, only one machine at a time may write to a folder.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,46 +30,56 @@ from glob import escape
 from pathlib import Path
 
 SUFFIX = ".part"
+_NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.part", re.DOTALL)  # the middle as tempfile makes it
 
 
 def is_part(path: Path) -> bool:
-    """Whether a name is one of those given here."""
-    return path.name.startswith(".") and path.name.endswith(SUFFIX)
+    """Whether a path has the name of a temporary file or folder made by this module."""
+    return _NAME.fullmatch(path.name) is not None
 
 
 def remove_abandoned(parts: Iterable[Path]) -> None:
-    """Remove those of `parts` whose process was killed."""
+    """Remove the parts whose owner has ended. Parts in use are left alone."""
     for path in parts:
-        with suppress(OSError):  # in use, gone, or no locks here
+        with suppress(OSError):  # in use, already removed, or no locks on this file system
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+                if os.path.samestat(os.fstat(handle), path.lstat()):
+                    _remove(path)
             finally:
                 os.close(handle)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def part_file(place: Path) -> tuple[int, Path]:
-    """A new file beside `place`, its handle and its path; locked until the handle is closed."""
+    """Create a temporary file for `place`.
+
+    Returns:
+        A handle open for writing, and the path. The file is locked until the handle is closed:
+        rename it before that.
+    """
     while True:
         handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=SUFFIX)
-        if _kept(handle, Path(name)):
+        if _lock_new(handle, Path(name)):
             return handle, Path(name)
 
 
 @contextmanager
 def part_folder(place: Path) -> Iterator[Path]:
-    """A folder beside `place`, of this process alone and gone at the end; older ones go first."""
+    """A temporary folder for `place`, removed at the end of the `with` block.
+
+    Removes abandoned folders for the same place first. Creates the parent folder if necessary.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(place.parent.glob(f".{escape(place.name)}.????????{SUFFIX}"))
-    while True:
-        name = tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=SUFFIX)
-        handle, folder = os.open(name, os.O_RDONLY), Path(name)
-        if _kept(handle, folder):
-            break
+    handle, folder = _new_folder(place)
     try:
         yield folder
     finally:
@@ -64,9 +87,21 @@ def part_folder(place: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _kept(handle: int, path: Path) -> bool:
-    """Lock a part that was just made; False where it was removed before it could be."""
-    with suppress(OSError):
+def _new_folder(place: Path) -> tuple[int, Path]:
+    """A handle that holds the lock on a new folder, and the folder's path."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=SUFFIX))
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # a cleaner removed it before it could be opened
+            continue
+        if _lock_new(handle, folder):
+            return handle, folder
+
+
+def _lock_new(handle: int, path: Path) -> bool:
+    """Lock a new part. Closes the handle and returns False if a cleaner has removed the part."""
+    with suppress(OSError):  # no locks on this file system, so no cleaner can lock it either
         fcntl.flock(handle, fcntl.LOCK_EX)
     if path.exists():
         return True

@@ -54,17 +54,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = part_file(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    handle, part = part_file(path)
+    with os.fdopen(handle, "wb") as file:
+        try:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            beside.chmod(0o644)
-            beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+            part.chmod(0o644)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
