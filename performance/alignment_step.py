@@ -30,11 +30,13 @@ from torch import Tensor
 from xlt_bench.data.root import data_root
 from xlt_bench.models.hidden_states import count_layers, mean_pool, pooled_layers, without_head
 from xlt_bench.tasks import retrieval as flores
-from xlt_bench.training.batches import Batch, alignment_batch
-from xlt_bench.training.objectives.contrastive import contrastive_loss
+from xlt_bench.training.objectives.contrastive import (
+    alignment_batch,
+    alignment_loss,
+    contrastive_loss,
+)
 from xlt_bench.training.pairs import Pair
 from xlt_bench.training.recipe import Alignment
-from xlt_bench.training.trainer import alignment_loss
 
 GOAL = 0.55
 
@@ -77,7 +79,7 @@ def main() -> int:
     return verdict("alignment_step", ratio, GOAL, ratio <= GOAL and equal)
 
 
-def _causal(model: Any, batch: Batch) -> Tensor:
+def _causal(model: Any, batch: dict[str, Tensor]) -> Tensor:
     ids, mask = batch["input_ids"], batch["attention_mask"]
     loss: Tensor = model(
         input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)
@@ -85,13 +87,13 @@ def _causal(model: Any, batch: Batch) -> Tensor:
     return loss
 
 
-def _plain(model: Any, batch: Batch, layer: int) -> Tensor:
+def _plain(model: Any, batch: dict[str, Tensor], layer: int) -> Tensor:
     states = model(**batch, output_hidden_states=True, use_cache=False).hidden_states
     anchors, candidates = mean_pool(states[layer], batch["attention_mask"]).chunk(2)
     return contrastive_loss(anchors, candidates, temperature=0.1)
 
 
-def _two_forwards(model: Any, batch: Batch, layer: int) -> Tensor:
+def _two_forwards(model: Any, batch: dict[str, Tensor], layer: int) -> Tensor:
     """Each side at its own width, through the same blocks as ours."""
     pooled = []
     for ids, mask in zip(*(batch[key].chunk(2) for key in batch), strict=True):

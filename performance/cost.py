@@ -42,7 +42,9 @@ def tokens(model: str, data_dir: str | None) -> dict[str, tuple[int, int, int]]:
         read += count([item.user for item in items])
         written += count([item.target for item in items])
         found[task] = (n + len(items), read, written)
-    texts = [text for code in chosen["flores"] for text in flores.load(root, language(code).flores)]
+    texts = [
+        text for code in chosen["retrieval"] for text in flores.load(root, language(code).flores)
+    ]
     found["retrieval"] = (len(texts), count(texts), 0)
     return found
 

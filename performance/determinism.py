@@ -30,7 +30,7 @@ def answers_of(lm: XltLM, prompts: list[str], batch: int, threads: int) -> list[
     """The answers under a setting."""
     torch.set_num_threads(threads)
     lm.batch_size_per_gpu = batch
-    return [one.text for one in lm.generate(prompts, massive.MAX_NEW_TOKENS)]
+    return [one.text for one in lm.generate(prompts, massive.max_new_tokens)]
 
 
 def main() -> int:
@@ -67,7 +67,7 @@ def main() -> int:
                 given = answers_of(lm, prompts, batch, n)
                 first = first or given
                 odd = sum(a != b for a, b in zip(given, first, strict=True))
-                score = massive.METRICS["slot_f1"](massive.count(every, given)["slot_f1"])
+                score = massive.metrics["slot_f1"](massive.count(every, given)["slot_f1"])
                 seconds = time.perf_counter() - started
                 told = f"{odd} differ, slot F1 {score:.2f} ({seconds:.0f} s)"
                 print(f"batch {batch}, {n} threads: {told}", flush=True)

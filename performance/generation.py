@@ -68,7 +68,7 @@ def main() -> int:
     if options.adapter:
         model, limit = (
             PeftModel.from_pretrained(model, options.adapter).eval(),
-            massive.MAX_NEW_TOKENS,
+            massive.max_new_tokens,
         )
     else:
         limit = end_answers(model, tokenizer, items, prompts)

@@ -24,12 +24,12 @@ from seqeval.metrics import f1_score
 from side_by_side import run, verdict
 
 from xlt_bench.data.root import data_root
-from xlt_bench.languages import units
 from xlt_bench.metrics.significance import N_RESAMPLES, SEED, interval, resample_sums
 from xlt_bench.metrics.slots import bio, gold_labels, parse, place
 from xlt_bench.metrics.translation import SCORES, segment_counts
 from xlt_bench.tasks import massive, wmt23
 from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.registry import get_task
 
 GOAL = 10.0
 
@@ -45,7 +45,7 @@ def main() -> int:
 
 def _slots(root: Path, few: int) -> tuple[float, bool]:
     """How many times as long seqeval's loop takes, and whether all its scores are ours."""
-    languages = {code: massive.load(root, code) for code in units("massive")}
+    languages = {code: massive.load(root, code) for code in get_task("massive").test_set().units}
     answers = {code: _answers(items) for code, items in languages.items()}
     start = time.perf_counter()
     counts = {c: massive.count(items, answers[c])["slot_f1"] for c, items in languages.items()}

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from xlt_bench.evaluation.score import is_aligned, members, score_function
-from xlt_bench.languages import FAMILIES, Family, units
+from xlt_bench.languages import FAMILIES, Family
 from xlt_bench.metrics.translation import metrics_of
 from xlt_bench.results.record import (
     AdapterRecord,
@@ -43,12 +43,14 @@ from xlt_bench.results.record import (
 from xlt_bench.results.run_folder import write_layer
 from xlt_bench.submissions.counts import Tasks, metrics, width, write_counts
 from xlt_bench.submissions.schema import Submission, answer_files, submission_id
-from xlt_bench.tasks import task_version
 from xlt_bench.tasks.pinned import pinned
+from xlt_bench.tasks.registry import get_task
 
 LAYERS = list(range(2, 33, 2))
-PLANNED: dict[Family, list[str]] = {task: list(units(task)) for task in FAMILIES}
-ITEMS = {task: pinned(task, task_version(task)) for task in FAMILIES}
+PLANNED: dict[Family, list[str]] = {
+    task: list(get_task(task).test_set().units) for task in FAMILIES
+}
+ITEMS = {task: pinned(task, get_task(task).version) for task in FAMILIES}
 BASES = 5
 ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
 
@@ -74,7 +76,7 @@ def scores_of(tasks: Tasks, layers: dict[int, float], aligned: set[str]) -> Scor
     """Scores of the counts; their intervals are made up, as a build takes them from the record."""
     scores, means = [], []
     for task, by_metric in tasks.items():
-        settings = units(task)
+        settings = get_task(task).test_set().units
         for metric, by_unit in by_metric.items():
             score = score_function(task, metric)
             values = {
@@ -145,7 +147,7 @@ def record_of(number: int, results: Scores) -> Record:
         limit=None,
         layers=LAYERS,
         units=PLANNED,
-        task_versions={task: task_version(task) for task in PLANNED},
+        task_versions={task: get_task(task).version for task in PLANNED},
     )
     proof = AdapterRecord(
         name=adapter,

@@ -26,9 +26,8 @@ from side_by_side import (
 from xlt_bench.data.root import data_root
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.tasks import massive
-from xlt_bench.training.batches import task_batch
 from xlt_bench.training.dataset import encode_items
-from xlt_bench.training.trainer import task_loss
+from xlt_bench.training.objectives.causal import task_batch, task_loss
 
 GOAL = 1.5
 MAX_TOKENS = 1024

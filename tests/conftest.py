@@ -200,15 +200,15 @@ def write_answers(
         write_layer,
         write_predictions,
     )
-    from xlt_bench.tasks import TEXT
+    from xlt_bench.tasks.registry import get_text_task
 
     draw, digests = random.Random(seed), {}
     for task, names in plan.units.items():
         for unit in names:
-            if task == "flores":
+            if task == "retrieval":
                 items = flores.load(root, language(unit).flores)[: plan.limit]
             else:
-                items = TEXT[task].load(root, unit)[: plan.limit]
+                items = get_text_task(task).load(root, unit)[: plan.limit]
                 hits = [draw.random() < right for _ in items]
                 answers = [
                     Prediction(item.id, item.target if hit else "nothing of it", False)
@@ -220,7 +220,7 @@ def write_answers(
     for layer in plan.layers:
         table = {
             pair: [i if draw.random() < right else draw.randrange(n) for i in range(n)]
-            for pair in permutations(plan.units["flores"], 2)
+            for pair in permutations(plan.units["retrieval"], 2)
         }
         write_layer(layer_path(folder, layer), table)
     return digests
@@ -235,7 +235,7 @@ def made_up_plan(
 ) -> "Plan":
     """The plan that the answers belong to; digests of weights are made of the names."""
     from xlt_bench.results.record import Plan
-    from xlt_bench.tasks import task_version
+    from xlt_bench.tasks.registry import get_task
 
     return Plan(
         model=model,
@@ -249,7 +249,7 @@ def made_up_plan(
         limit=limit,
         layers=layers,
         units=units,
-        task_versions={task: task_version(task) for task in units},
+        task_versions={task: get_task(task).version for task in units},
     )
 
 
@@ -310,7 +310,7 @@ def make_run(made_up_root: Path) -> Callable[..., Path]:
         "massive": ["de", "sw"],
         "wmt23": ["de-en", "en-de"],
         "uner": ["da"],
-        "flores": ["de", "en", "sw"],
+        "retrieval": ["de", "en", "sw"],
     }
 
     def make(
@@ -329,7 +329,9 @@ def make_run(made_up_root: Path) -> Callable[..., Path]:
         trained_on_flores: bool | None = None,
     ) -> Path:
         units = units or every
-        plan = made_up_plan(model, adapter, units, limit, list(layers) if "flores" in units else [])
+        plan = made_up_plan(
+            model, adapter, units, limit, list(layers) if "retrieval" in units else []
+        )
         digests = write_answers(folder, root, plan, right, seed)
         write_json(folder / "plan.json", plan.model_dump())
         trained = {"recipe": recipe, "trained_on_flores": trained_on_flores}

@@ -8,14 +8,23 @@ import pytest
 
 import xlt_bench
 from xlt_bench.data import massive, uner
-from xlt_bench.languages import LANGUAGES, units
+from xlt_bench.languages import LANGUAGES
 from xlt_bench.metrics.slots import slots
 from xlt_bench.tasks import massive as massive_task
 from xlt_bench.tasks import uner as uner_task
+from xlt_bench.tasks.registry import get_task
 
 MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
-SUPERVISED = [code for code, setting in units("massive").items() if setting == "supervised"]
-UNER_TRAINED = [code for code, setting in units("uner").items() if setting == "supervised"]
+SUPERVISED = [
+    code
+    for code, setting in get_task("massive").test_set().units.items()
+    if setting.setting == "supervised"
+]
+UNER_TRAINED = [
+    code
+    for code, setting in get_task("uner").test_set().units.items()
+    if setting.setting == "supervised"
+]
 # The start of a letter's Unicode name, by the script of the language table.
 NAMES = {
     "Arabic": ("ARABIC",),
@@ -39,7 +48,7 @@ def of_split(rows, split):
 
 
 def sentences(code, split="test"):
-    return uner.load(MINI, LANGUAGES[code].uner_treebank, split)
+    return uner.load(MINI, LANGUAGES[code].uner, split)
 
 
 def letters_in(script, text):
@@ -56,7 +65,7 @@ def test_every_locale_has_the_same_test_ids(utterances):
 
 def test_train_and_validation_are_parallel_in_the_supervised_locales(utterances):
     keys = {
-        code: [(row.id, row.split) for row in utterances[LANGUAGES[code].massive_locale]]
+        code: [(row.id, row.split) for row in utterances[LANGUAGES[code].massive]]
         for code in SUPERVISED
     }
     assert all(key == keys["en"] for key in keys.values())
@@ -101,31 +110,31 @@ def test_no_text_is_taken_from_massive(utterances, data_dir):
 
 
 def test_no_text_is_taken_from_uner(data_dir):
-    for code in units("uner"):
-        bank = LANGUAGES[code].uner_treebank
+    for code in get_task("uner").test_set().units:
+        bank = LANGUAGES[code].uner
         real = {row.text for split in uner.SPLITS for row in uner.load(data_dir, bank, split)}
         splits = uner.SPLITS if code in UNER_TRAINED else ("train", "test")
         assert not real & {row.text for split in splits for row in sentences(code, split)}
 
 
-@pytest.mark.parametrize("code", units("massive"))
+@pytest.mark.parametrize("code", get_task("massive").test_set().units)
 def test_gold_slots_score_100(code):
     items = massive_task.load(MINI, code)
     counts = massive_task.count(items, [item.target for item in items])
-    scores = {name: metric(counts[name]) for name, metric in massive_task.METRICS.items()}
+    scores = {name: metric(counts[name]) for name, metric in massive_task.metrics.items()}
     best = dict.fromkeys(("slot_f1", "slot_f1_midalign", "exact_match"), 100.0)
     assert scores == dict.fromkeys(scores, 0.0) | best
 
 
-@pytest.mark.parametrize("code", units("uner"))
+@pytest.mark.parametrize("code", get_task("uner").test_set().units)
 def test_gold_entities_score_100(code):
     items = uner_task.load(MINI, code)
     counts = uner_task.count(items, [item.target for item in items])
     for name, best in (("entity_f1", 100.0), ("entity_f1_text", 100.0), ("invalid_json", 0.0)):
-        assert uner_task.METRICS[name](counts[name]) == best
+        assert uner_task.metrics[name](counts[name]) == best
 
 
-@pytest.mark.parametrize("code", units("uner"))
+@pytest.mark.parametrize("code", get_task("uner").test_set().units)
 def test_entities_of_a_language(code):
     rows = sentences(code)
     assert sum(bool(row.entities) for row in rows) >= 10
@@ -144,14 +153,14 @@ def test_uner_can_be_trained_on(code):
     assert len(sentences(code, "validation")) >= 3
 
 
-@pytest.mark.parametrize("code", units("massive"))
+@pytest.mark.parametrize("code", get_task("massive").test_set().units)
 def test_script_of_massive(utterances, code):
-    text = " ".join(row.text for row in utterances[LANGUAGES[code].massive_locale])
+    text = " ".join(row.text for row in utterances[LANGUAGES[code].massive])
     # Greek writes "email" in Latin letters; nothing else here is foreign.
     assert letters_in(LANGUAGES[code].script, text) >= (0.98 if code == "el" else 1.0)
 
 
-@pytest.mark.parametrize("code", units("uner"))
+@pytest.mark.parametrize("code", get_task("uner").test_set().units)
 def test_script_of_uner(code):
     text = " ".join(row.text for row in sentences(code))
     assert letters_in("Latin" if code == "sr" else LANGUAGES[code].script, text) == 1.0

@@ -8,11 +8,13 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 import xlt_bench
 from xlt_bench.data import flores, wmt23
-from xlt_bench.languages import LANGUAGES, directions, units
+from xlt_bench.data.wmt23 import ALL_DIRECTIONS
+from xlt_bench.languages import LANGUAGES
 from xlt_bench.tasks import wmt23 as wmt23_task
+from xlt_bench.tasks.registry import get_task
 
 MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
-CODES = list(units("flores"))
+CODES = list(get_task("retrieval").test_set().units)
 SENTENCES = 20
 # The starts of a letter's Unicode name, where that is not the script of the language table.
 LETTERS = {"Han": ("CJK UNIFIED",), "Japanese": ("CJK UNIFIED", "HIRAGANA", "KATAKANA")}
@@ -76,7 +78,7 @@ def test_no_sentence_is_one_of_flores(data_dir):
         assert set(sentences(code)).isdisjoint(line.strip() for line in real)
 
 
-@pytest.mark.parametrize("direction", directions())
+@pytest.mark.parametrize("direction", ALL_DIRECTIONS)
 def test_translation_tests_hold_the_same_sentences(direction):
     source, target = direction.split("-")
     segments = wmt23.test_segments(MINI, direction)
@@ -90,18 +92,18 @@ def test_hebrew_has_both_references():
         assert first == second
 
 
-@pytest.mark.parametrize("direction", directions())
+@pytest.mark.parametrize("direction", ALL_DIRECTIONS)
 def test_references_score_100_without_faults(direction):
     items = wmt23_task.load(MINI, direction)
     counts = wmt23_task.count(items, [item.target for item in items])
-    scores = {name: wmt23_task.METRICS[name](rows) for name, rows in counts.items()}
+    scores = {name: wmt23_task.metrics[name](rows) for name, rows in counts.items()}
     # 13a leaves these two without spaces, so that short sentences have no 4-gram of words.
     assert scores.pop("bleu_13a", 0) == 0
     expected = {"bleu": 100, "chrf": 100, "empty": 0, "copied_source": 0, "wrong_language": 0}
     assert scores == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("direction", directions())
+@pytest.mark.parametrize("direction", ALL_DIRECTIONS)
 def test_another_sentence_scores_far_below(direction):
     items = wmt23_task.load(MINI, direction)
     shifted = [items[i - 1].target for i in range(len(items))]

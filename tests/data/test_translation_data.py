@@ -4,8 +4,9 @@ import pytest
 
 from xlt_bench.data import alma, flores, wmt23
 from xlt_bench.data.segments import Segment
+from xlt_bench.data.wmt23 import ALL_DIRECTIONS
 from xlt_bench.errors import InputError
-from xlt_bench.languages import directions, language
+from xlt_bench.languages import language
 
 WMT23 = {
     "de-en": 549, "he-en": 1910, "ja-en": 1992, "ru-en": 1723, "uk-en": 1826, "zh-en": 1976,
@@ -107,7 +108,7 @@ def test_english_sources_are_shared_but_for_german(data_dir):
 
 
 def test_the_sixteen_directions(data_dir):
-    for name in directions():
+    for name in ALL_DIRECTIONS:
         rows = wmt23.test_segments(data_dir, name)
         assert len(rows) == (ALMA if name in wmt23.FROM_ALMA else WMT23)[name]
         assert all(row.source and row.reference for row in rows)

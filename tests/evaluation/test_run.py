@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.results.run_folder import read_predictions, read_record
-from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.registry import get_text_task, text_tasks
 
 
 def arguments(model, root, output, *more):
@@ -28,15 +28,15 @@ def arguments(model, root, output, *more):
 @pytest.fixture
 def root(made_up_root, monkeypatch):
     """The made-up data under a table of languages that has no more than it."""
-    for benchmark in TEXT.values():
-        monkeypatch.setattr(benchmark, "MAX_NEW_TOKENS", 6)
+    for benchmark in map(get_text_task, text_tasks()):
+        monkeypatch.setattr(benchmark, "max_new_tokens", 6)
     from xlt_bench.evaluation import config as asked
 
     chosen = {
         "massive": ["de", "sw"],
         "wmt23": ["de-en", "en-de"],
         "uner": ["da"],
-        "flores": ["de", "en", "sw"],
+        "retrieval": ["de", "en", "sw"],
     }
     monkeypatch.setattr(asked, "plan_units", lambda options: chosen)
     return made_up_root
@@ -58,7 +58,7 @@ def test_a_run_records_everything_and_score_repeats_it(
     assert set(record.adapter.change_norms) == {"q_proj", "up_proj"}
     assert record.bos_per_prompt == [0]
     aligned = {(row.task, row.unit) for row in record.results.scores if row.aligned}
-    assert aligned == {("massive", "sw"), ("flores", "sw")}
+    assert aligned == {("massive", "sw"), ("retrieval", "sw")}
     transfer = next(
         mean for mean in record.results.means if (mean.task, mean.split) == ("massive", "transfer")
     )
@@ -243,7 +243,7 @@ def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, run_c
         assert code == 0, err
     record = read_record(tmp_path / "songs")
     assert record.plan.corpus == "songs"
-    assert record.plan.units == {"flores": ["de", "en"]}
+    assert record.plan.units == {"retrieval": ["de", "en"]}
     assert "retrieval is over the corpus songs, not FLORES dev; not to submit" in record.notes
     layers = [sorted((tmp_path / name / "retrieval").glob("layer-*")) for name in runs]
     assert len(layers[0]) == len(layers[1]) == 2
@@ -263,11 +263,11 @@ SCRIPT = """
 import sys
 from xlt_bench.cli import main as cli
 from xlt_bench.evaluation import config as options
-from xlt_bench.tasks import TEXT
-for benchmark in TEXT.values():
-    benchmark.MAX_NEW_TOKENS = 6
+from xlt_bench.tasks.registry import get_text_task, text_tasks
+for benchmark in map(get_text_task, text_tasks()):
+    benchmark.max_new_tokens = 6
 chosen = {"massive": ["de", "sw"], "wmt23": ["de-en", "en-de"], "uner": ["da"]}
-chosen["flores"] = ["de", "en", "sw"]
+chosen["retrieval"] = ["de", "en", "sw"]
 options.plan_units = lambda options: chosen
 cli.main()
 """
@@ -373,7 +373,7 @@ def test_fertility_leaves_out_a_missing_file_and_names_a_broken_one(made_up_root
     plan = SimpleNamespace(units={"massive": ["sw"]}, corpus=None)
     assert _fertility(None, plan, tmp_path) == {}
     with pytest.raises(InputError, match="is missing"):  # it was there for retrieval's answers
-        _fertility(None, SimpleNamespace(units={"flores": ["sw"]}, corpus=None), tmp_path)
+        _fertility(None, SimpleNamespace(units={"retrieval": ["sw"]}, corpus=None), tmp_path)
     path = tmp_path / "flores200_dataset" / "dev" / "swh_Latn.dev"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\xff\n")

@@ -16,9 +16,9 @@ import duckdb
 import pytest
 
 from xlt_bench.data.root import MINI
-from xlt_bench.languages import units
 from xlt_bench.store.build import build
 from xlt_bench.submissions.create import About, submit
+from xlt_bench.tasks.registry import get_task
 
 # The made-up runs have two languages of slot filling; more of them, for splits and for r.
 MORE = """
@@ -29,7 +29,7 @@ FROM unit_scores u JOIN submissions s USING (number), more m
 WHERE s.name = 'good adapter' AND u.task = 'massive' AND u.metric = 'slot_f1' AND u.unit = 'de';
 INSERT INTO unit_scores SELECT u.* REPLACE (m.unit AS unit, m.retrieval AS value)
 FROM unit_scores u JOIN submissions s USING (number), more m
-WHERE s.name = 'good adapter' AND u.task = 'flores' AND u.unit = 'de' AND m.unit <> 'en';
+WHERE s.name = 'good adapter' AND u.task = 'retrieval' AND u.unit = 'de' AND m.unit <> 'en';
 INSERT INTO mean_scores SELECT u.* REPLACE ('supervised' AS split, 91.0 AS value)
 FROM mean_scores u JOIN submissions s USING (number)
 WHERE s.name = 'good adapter' AND u.task = 'massive' AND metric = 'slot_f1' AND split = 'transfer';
@@ -114,9 +114,9 @@ def shelf(context, board, built, make_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shelf")
     shutil.copytree(board[0] / "submissions", folder / "submissions")
     asked = {
-        "massive": list(units("massive")),
+        "massive": list(get_task("massive").test_set().units),
         "wmt23": ["he-en", "en-he"],
-        "flores": list(units("flores"))[:12],
+        "retrieval": list(get_task("retrieval").test_set().units)[:12],
     }
     ids = dict(board[1])
     for name, seed, right, recipe in (

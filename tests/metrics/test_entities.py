@@ -169,7 +169,7 @@ def test_f1_is_that_of_seqeval(sentences):
     assert float(f1(np.sum(counts, axis=0))) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("treebank", [row.uner_treebank for row in LANGUAGES.values() if row.uner])
+@pytest.mark.parametrize("treebank", [row.uner for row in LANGUAGES.values() if row.uner])
 @pytest.mark.parametrize("key", ["span", "text"])
 def test_gold_answers_score_100(data_dir, treebank, key):
     counts = []

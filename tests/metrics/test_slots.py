@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 
-from xlt_bench.languages import language, units
+from xlt_bench.languages import language
 from xlt_bench.metrics import slots
 from xlt_bench.metrics.entities import f1
 from xlt_bench.tasks import massive
+from xlt_bench.tasks.registry import get_task
 
 # DESIGN's ceilings of gold answers, under `slot_f1` and `slot_f1_midalign`, where below the rule.
 CEILINGS = {"ja": (99.96, 97.23), "zh": (99.89, 99.59)}
@@ -130,7 +131,7 @@ def corrupt(answer: str, rng: random.Random) -> str:
     return "; ".join(parts) or "None"
 
 
-@pytest.mark.parametrize("code", units("massive"))
+@pytest.mark.parametrize("code", get_task("massive").test_set().units)
 def test_f1_equals_seqeval_and_gold_reaches_the_ceiling(code, data_dir):
     by_character = code in massive.BY_CHARACTER
     items = massive.load(data_dir, code)
@@ -149,7 +150,7 @@ def test_f1_equals_seqeval_and_gold_reaches_the_ceiling(code, data_dir):
             placed, _ = slots.place(tokens, slots.parse(hypothesis)[0], by_character)
             predicted.append(slots.bio(placed))
         expected = 100 * f1_score(gold, predicted, zero_division=0)
-        assert massive.METRICS["slot_f1"](counts["slot_f1"]) == pytest.approx(expected, abs=1e-9)
+        assert massive.metrics["slot_f1"](counts["slot_f1"]) == pytest.approx(expected, abs=1e-9)
         if name == "gold":
             ours, theirs = (
                 float(f1(counts[m].sum(axis=0))) for m in ("slot_f1", "slot_f1_midalign")
@@ -160,7 +161,7 @@ def test_f1_equals_seqeval_and_gold_reaches_the_ceiling(code, data_dir):
             else:
                 assert ours >= 99.9
                 assert theirs >= 99.69
-            assert massive.METRICS["exact_match"](counts["exact_match"]) == 100
+            assert massive.metrics["exact_match"](counts["exact_match"]) == 100
         if name == "empty":
             assert expected == 0
 
@@ -178,7 +179,7 @@ def test_the_official_error_touches_as_many_items_as_known(data_dir):
 
 def test_slot_types_are_those_of_the_data(data_dir):
     found = set()
-    for code in units("massive"):
+    for code in get_task("massive").test_set().units:
         for split in ("train", "validation", "test"):
             for item in massive.load(data_dir, code, split):
                 found |= {slot for slot, _ in slots.slots(item.gold)}
@@ -197,4 +198,4 @@ def test_upstream_rows_equal_the_rebuilt(data_dir):
         assert [(str(r["id"]), r["utt"], r["annot_utt"]) for r in rows] == [
             (item.id, item.user, item.gold) for item in items
         ]
-        assert language(code).massive_locale == locale
+        assert language(code).massive == locale

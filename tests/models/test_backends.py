@@ -31,8 +31,8 @@ from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.load import load_base
 from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import predictions_path, read_plan, read_predictions
-from xlt_bench.tasks import TEXT
 from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.registry import get_text_task
 
 
 def options(output: Path, **more: Any) -> Options:
@@ -55,7 +55,7 @@ def answers(folder: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
 
 def items(folder: Path) -> list[Item]:
     units, root = text_units(read_plan(folder)), data_root("mini")
-    return [item for task, unit in units for item in TEXT[task].load(root, unit)[:3]]
+    return [item for task, unit in units for item in get_text_task(task).load(root, unit)[:3]]
 
 
 class Greedy:
@@ -169,7 +169,7 @@ def test_a_server_answers_as_the_model_it_serves(
     sent = sorted(json.dumps(row["messages"]) for row in server.asked)
     assert sent == sorted(json.dumps(item.messages) for item in items(folder))
     assert {row["temperature"] for row in server.asked} == {0}
-    limits = {TEXT["massive"].MAX_NEW_TOKENS, TEXT["uner"].MAX_NEW_TOKENS}
+    limits = {get_text_task("massive").max_new_tokens, get_text_task("uner").max_new_tokens}
     assert {row["max_tokens"] for row in server.asked} == limits
     assert record.plan.backend == "openai"
     assert (record.model.sha256, record.adapter, record.template) == (None, None, "server")

@@ -227,7 +227,7 @@ def test_correlations_are_scipys(board):
     assert (row["slope"], row["intercept"]) == pytest.approx((line.slope, line.intercept))
     (row,) = rows(store, "SELECT * FROM transfer_correlation WHERE split = 'transfer'")
     assert row["n"] == 15
-    store.execute("UPDATE unit_scores SET value = 50 WHERE task = 'flores'")
+    store.execute("UPDATE unit_scores SET value = 50 WHERE task = 'retrieval'")
     flat = rows(store, "SELECT * FROM transfer_correlation")
     assert [(r["pearson"], r["spearman"], r["slope"]) for r in flat] == [(None, None, None)] * 2
     store.close()

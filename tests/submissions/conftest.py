@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from xlt_bench.tasks import TEXT
 from xlt_bench.tasks import lm_eval_yaml as stubs
+from xlt_bench.tasks.registry import get_text_task, text_tasks
 
 ASKED = [("massive", "sw"), ("uner", "da")]
 
@@ -51,7 +51,7 @@ def logged(made_up_root, tiny_model, tiny_adapter, tmp_path_factory):
 
 @pytest.fixture
 def short_answers(monkeypatch):
-    for benchmark in TEXT.values():
+    for benchmark in map(get_text_task, text_tasks()):
         monkeypatch.setattr(benchmark, "MAX_NEW_TOKENS", 6)
 
 

@@ -22,9 +22,9 @@ def runs(make_run, tmp_path_factory):
     make_run(folder / "lora", 1, right=0.9, adapter="lora")
     make_run(folder / "limited", 2, limit=3)
     make_run(folder / "other", 3, model="large")
-    two = {"flores": ["de", "sw"]}
+    two = {"retrieval": ["de", "sw"]}
     make_run(folder / "two languages", 5, units=two, layers=(2, 4))
-    make_run(folder / "one layer", 6, units={"flores": ["de", "en", "sw"]}, layers=(2,))
+    make_run(folder / "one layer", 6, units={"retrieval": ["de", "en", "sw"]}, layers=(2,))
     make_run(folder / "part", 4, units={"massive": ["de"], "uner": ["da"]})
     return folder
 
@@ -97,7 +97,7 @@ def test_retrieval_over_other_languages_or_layers_is_not_compared(
     build(folder, tmp_path / "db")
     with connect(tmp_path / "db") as store:
         for view in ("gains", "significance", "gain_means"):
-            rows = store.execute(f"SELECT count(*) FROM {view} WHERE task = 'flores'").fetchone()
+            rows = store.execute(f"SELECT count(*) FROM {view} WHERE task = 'retrieval'").fetchone()
             assert rows == (0,)
 
 

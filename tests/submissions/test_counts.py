@@ -3,27 +3,22 @@
 import numpy as np
 import pytest
 
-from xlt_bench.evaluation.score import RETRIEVAL, count_answers, count_run
+from xlt_bench.evaluation.score import count_answers, count_run
 from xlt_bench.results.run_folder import Prediction, read_plan
-from xlt_bench.submissions.counts import metrics, read_counts, width, write_counts
-from xlt_bench.tasks import TEXT
+from xlt_bench.submissions.counts import read_counts, write_counts
+from xlt_bench.tasks.registry import get_text_task
 
 
 @pytest.mark.parametrize(("task", "unit"), [("massive", "de"), ("wmt23", "en-de"), ("uner", "da")])
-def test_every_metric_has_its_width(task, unit, made_up_root):
-    items = TEXT[task].load(made_up_root, unit)
+def test_every_metric_has_its_width(task, unit, make_run, made_up_root, tmp_path):
+    plan = read_plan(make_run(tmp_path / "run"))
+    items = get_text_task(task).load(made_up_root, unit)
     answers = [Prediction(item.id, item.target, False) for item in items]
-    counts = count_answers(made_up_root, task, unit, None, answers)
+    counts = count_answers(made_up_root, plan, task, unit, answers)
     for metric, matrix in counts.items():
-        assert matrix.shape == (len(items), width(task, metric)), metric
-    assert set(counts) <= set(metrics(task))
-    assert set(TEXT[task].METRICS) <= set(metrics(task))
-    assert metrics(task)[0] == TEXT[task].PRIMARY
-
-
-def test_retrieval_has_one_metric():
-    assert metrics("flores") == [RETRIEVAL]
-    assert width("flores", RETRIEVAL) == 2
+        assert matrix.shape == (len(items), get_text_task(task).metric(metric).width), metric
+    assert set(counts) <= set(get_text_task(task).metrics)
+    assert get_text_task(task).primary in counts
 
 
 def test_what_is_written_is_read(make_run, made_up_root, tmp_path):

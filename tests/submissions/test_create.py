@@ -8,6 +8,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
+from xlt_bench.tasks.registry import get_task
 
 
 @pytest.fixture
@@ -101,23 +102,26 @@ def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
 def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):
     done = submit(make_run(tmp_path / "run", limit=3), About(), folder, root)
     assert done.partial["uner"] == ["en", "hr", "pt", "sk", "sr", "sv", "zh", "limit 3"]
-    assert "limit 3" in done.partial["flores"]
-    from xlt_bench.languages import units
+    assert "limit 3" in done.partial["retrieval"]
     from xlt_bench.submissions.schema import missing
-    from xlt_bench.tasks.pinned import pinned
 
     record = Record.model_validate_json((done.folder / "record.json").read_bytes())
-    whole = {"massive": list(units("massive")), "flores": list(units("flores"))}
+    whole = {
+        "massive": list(get_task("massive").test_set().units),
+        "retrieval": list(get_task("retrieval").test_set().units),
+    }
     plan = record.plan.model_copy(update={"units": whole, "limit": None})
-    digests = {f"{t}/{u}": digest for t in whole for u, (_, digest) in pinned(t, 1).items()}
+    digests = {
+        f"{t}/{u}": one.digest for t in whole for u, one in get_task(t).test_set(1).units.items()
+    }
     record = record.model_copy(update={"data_digests": digests})
     assert missing(record.model_copy(update={"plan": plan}), "massive") == []
-    assert missing(record.model_copy(update={"plan": plan}), "flores") == []
+    assert missing(record.model_copy(update={"plan": plan}), "retrieval") == []
     # As many items, but others: the mini suite is not the benchmark.
     mini = record.model_copy(update={"plan": plan, "data_digests": digests | {"massive/de": "0"}})
     assert missing(mini, "massive") == ["de on its items"]
     odd = plan.model_copy(update={"layers": [2, 3]})
-    assert missing(record.model_copy(update={"plan": odd}), "flores") == ["layer 4"]
+    assert missing(record.model_copy(update={"plan": odd}), "retrieval") == ["layer 4"]
 
 
 def test_local_folders_are_not_published(make_run, root, folder, tmp_path):

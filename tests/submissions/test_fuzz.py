@@ -34,7 +34,7 @@ from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, answer_file
 
 LONGEST = 500  # characters of a refusal
 SECRET = "what-lies-outside"
-UNITS = {"massive": ["de"], "wmt23": ["de-en"], "uner": ["da"], "flores": ["de", "en"]}
+UNITS = {"massive": ["de"], "wmt23": ["de-en"], "uner": ["da"], "retrieval": ["de", "en"]}
 LAYER = "retrieval/layer-002.parquet"
 
 ODD_TEXTS = [
@@ -312,7 +312,7 @@ def seal(folder, root, rescored):
         plan = Plan.model_validate(record["plan"])
         for name, path in answer_files(plan).items():
             digest = (
-                layer_digest(*read_layer(folder / path, plan.units["flores"])[:2])
+                layer_digest(*read_layer(folder / path, plan.units["retrieval"])[:2])
                 if name.startswith("retrieval/")
                 else answers_digest(read_answers(folder / path))
             )

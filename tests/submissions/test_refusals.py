@@ -21,6 +21,7 @@ from xlt_bench.submissions import rescore as checking
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import answers_digest, check, folders
 from xlt_bench.submissions.schema import identity
+from xlt_bench.tasks.registry import get_task
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +193,12 @@ def test_counts(change, message, submission):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["data_digests"].update({"flores/sw": "0" * 16}), "flores/sw is not"),
+        (lambda r: r["data_digests"].update({"retrieval/sw": "0" * 16}), "retrieval/sw is not"),
         (lambda r: r["data_digests"].pop("uner/da"), "data_digests: uner/da"),
-        (lambda r: r["plan"]["task_versions"].update(massive=7), "massive: version 7 is not known"),
+        (
+            lambda r: r["plan"]["task_versions"].update(massive=7),
+            "massive: version 7 is not known",
+        ),
         (lambda r: r["plan"]["task_versions"].update(massive=0), "massive: version 0 is not known"),
         (lambda r: r["plan"]["task_versions"].pop("uner"), "task_versions"),
         (lambda r: r["plan"]["units"].update(uner=["da", "xx"]), "'xx' unknown"),
@@ -223,9 +227,8 @@ def test_records(change, message, submission, made_up_root, edit):
 
 def test_a_real_digest_with_another_number_of_items(submission, edit):
     """What claims to be the real test set must have as many items, whether or not it is at hand."""
-    from xlt_bench.tasks.pinned import pinned
-
-    n, digest = pinned("massive", 1)["de"]
+    pinned = get_task("massive").test_set(1).units["de"]
+    n, digest = pinned.items, pinned.digest
     edit(submission / "record.json", lambda r: r["data_digests"].update({"massive/de": digest}))
     found = refusal(submission, None)
     assert found == f"record.json: massive de slot_f1: n is 5, its test set has {n}"

@@ -5,9 +5,8 @@ import logging
 import pytest
 import yaml
 
-from xlt_bench.languages import FAMILIES, units
-from xlt_bench.tasks import TEXT
 from xlt_bench.tasks import lm_eval_yaml as stubs
+from xlt_bench.tasks.registry import BUILT_IN, get_task, get_text_task, text_tasks
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +50,15 @@ def test_every_file_resolves_and_is_indexed(manager_of):
         names |= {config["group"]} if "group" in config else set()
     index = manager_of()
     assert names == set(index.all_tasks)
-    expected = sum(len(units(family)) for family in FAMILIES if family != "flores") + 1
-    assert len(index.all_subtasks) == expected == 45
+    ranked = {task.name: len(task.test_set().units) for task in BUILT_IN}
+    assert len(index.all_subtasks) == sum(ranked.values()) - ranked["retrieval"] + 1 == 45
     assert set(index.all_groups) == {
-        f"xlt_{family}{end}" for family in TEXT for end in ("", "_supervised", "_transfer")
+        f"xlt_{family}{end}" for family in text_tasks() for end in ("", "_supervised", "_transfer")
     }
 
 
 def test_groups_cover_each_unit_once():
-    for family in TEXT:
+    for family in text_tasks():
         folder = stubs.tasks_dir() / family
         members = [
             task
@@ -68,7 +67,9 @@ def test_groups_cover_each_unit_once():
                 "task"
             ]
         ]
-        assert sorted(members) == sorted(stubs.task_name(family, unit) for unit in units(family))
+        assert sorted(members) == sorted(
+            f"xlt_{family}_{unit}" for unit in get_task(family).test_set().units
+        )
 
 
 @pytest.mark.parametrize("unit", ["massive sw", "uner da", "wmt23 en-de"])
@@ -80,7 +81,7 @@ def test_plain_lm_eval_gives_our_prompts_and_scores(
     from transformers import AutoTokenizer
 
     family, code = unit.split()
-    task = stubs.task_name(family, code)
+    task = f"xlt_{family}_{code}"
 
     from xlt_bench.models.chat import set_chat_template
     from xlt_bench.models.lm import XltLM
@@ -105,7 +106,7 @@ def test_plain_lm_eval_gives_our_prompts_and_scores(
         log_samples=True,
         bootstrap_iters=0,
     )
-    benchmark = TEXT[family]
+    benchmark = get_text_task(family)
     items = benchmark.load(made_up_root, code)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=2)
     prompts = [lm.apply_chat_template(item.messages) for item in items]
@@ -113,9 +114,9 @@ def test_plain_lm_eval_gives_our_prompts_and_scores(
     samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
     assert [sample["arguments"][0][0] for sample in samples] == prompts
     assert [sample["filtered_resps"][0] for sample in samples] == answers
-    for metric, matrix in benchmark.count(items, answers).items():
+    for metric, matrix in benchmark.count(items, answers, benchmark.test_set()).items():
         assert results["results"][task][f"{metric},none"] == pytest.approx(
-            benchmark.METRICS[metric](matrix)
+            benchmark.metrics[metric](matrix)
         )
 
 
@@ -130,13 +131,13 @@ def test_retrieval_is_an_lm_eval_task(made_up_root, tiny_model, manager_of):
     manager = manager_of(data_dir=str(made_up_root), languages=["de", "en", "sw"], layers=[1, 2, 4])
     results = lm_eval.simple_evaluate(
         model=lm,
-        tasks=["xlt_flores_retrieval"],
+        tasks=["xlt_retrieval"],
         task_manager=manager,
         log_samples=True,
         bootstrap_iters=0,
     )
-    scores = results["results"]["xlt_flores_retrieval"]
-    samples = results["samples"]["xlt_flores_retrieval"]
+    scores = results["results"]["xlt_retrieval"]
+    samples = results["samples"]["xlt_retrieval"]
     assert len(samples) == 6
     pairs = [sample["accuracy_layer_2"] for sample in samples]
     assert scores["accuracy_layer_2,none"] == pytest.approx(sum(pairs) / 6)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from xlt_bench.languages import units
-from xlt_bench.tasks import TEXT, uner, wmt23
+from xlt_bench.tasks import uner, wmt23
+from xlt_bench.tasks.registry import get_task, get_text_task, text_tasks
 
 UNER_EN = """\
 Please identify all the named entities mentioned in the input sentence provided below. Use only \
@@ -32,36 +32,36 @@ def test_translation_prompts_name_the_languages_as_the_authors_did():
 
 
 def test_english_entities_prompt_is_the_papers(data_dir):
-    first = uner.load(data_dir, "en")[0]
+    first = uner.TASK.load(data_dir, "en")[0]
     assert first.user.startswith(UNER_EN)
     assert first.system == ""
 
 
-@pytest.mark.parametrize("unit", units("uner"))
+@pytest.mark.parametrize("unit", get_task("uner").test_set().units)
 def test_each_language_has_an_example_of_its_own_with_entities(unit, data_dir):
-    items = uner.load(data_dir, unit)
+    items = uner.TASK.load(data_dir, unit)
     prefixes = {item.user.rpartition("\n\n")[0] for item in items}
     assert len(prefixes) == 1
     assert '"TypeName"' in prefixes.pop()
 
 
-@pytest.mark.parametrize("family", TEXT)
+@pytest.mark.parametrize("family", text_tasks())
 def test_gold_answers_are_perfect_and_no_failure(family, data_dir):
-    benchmark = TEXT[family]
-    for unit in units(family):
+    benchmark = get_text_task(family)
+    for unit in get_task(family).test_set().units:
         items = benchmark.load(data_dir, unit)[:300]
         assert len({item.id for item in items}) == len(items)
-        counts = benchmark.count(items, [item.target for item in items])
+        counts = benchmark.count(items, [item.target for item in items], benchmark.test_set())
         for metric, matrix in counts.items():
-            value = benchmark.METRICS[metric](matrix)
-            if not benchmark.METRICS[metric].higher_is_better:
+            value = benchmark.metrics[metric](matrix)
+            if not benchmark.metrics[metric].higher_is_better:
                 assert value <= 4, (unit, metric)  # untranslated names count as wrong language
             elif metric != "slot_f1_midalign":
                 assert value >= 99.5, (unit, metric)
 
 
 def test_massive_prompt_has_three_lines_and_text_comes_bare(data_dir):
-    item = TEXT["massive"].load(data_dir, "de")[0]
+    item = get_text_task("massive").load(data_dir, "de")[0]
     assert item.system.count("\n") == 2
     assert '"song name"' in item.system
     assert item.user == "wecke mich in dieser woche um fünf uhr auf"

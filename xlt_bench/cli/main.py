@@ -281,7 +281,7 @@ def train(
     check_model(model)
     check_template(chat_template)
     check_place(output)
-    from xlt_bench.training.dataset import read_texts
+    from xlt_bench.training.objectives import read_texts
 
     texts = read_texts(data_root(data_dir), loaded)  # before torch: what is wrong is said at once
     from xlt_bench.training.run import TrainOptions

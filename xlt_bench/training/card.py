@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.load import Base
 from xlt_bench.training.recipe import Recipe
 
@@ -18,20 +19,21 @@ def card(
     name: str,
     recipe: Recipe,
     base: Base,
-    layers: Sequence[int],
     digests: Mapping[str, str],
     counts: Mapping[str, int],
     history: Sequence[Mapping[str, float]],
 ) -> str:
     """README.md of an adapter; its head is what the hub and `xlt-bench evaluate` read."""
+    alignment = recipe.alignment
+    layers = alignment.block_numbers(count_layers(base.model)) if alignment else []
     head = {
         "base_model": base.name,
         "library_name": "peft",
         "tags": ["lora", "xlt-bench", "cross-lingual-transfer"],
-        "alignment_languages": recipe.alignment.languages if recipe.alignment else [],
+        "alignment_languages": alignment.languages if alignment else [],
         "xlt_bench": {
             "recipe": name,
-            "alignment_layers": list(layers),
+            "alignment_layers": layers,
             "trained_on_flores": recipe.learns_flores,
             "seed": recipe.training.seed,
             "base_sha256": base.sha256,

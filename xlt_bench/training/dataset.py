@@ -1,7 +1,4 @@
-"""What a recipe learns from, read without torch; and its task examples as token ids and labels.
-
-They are the benchmark's own prompts and gold answers.
-"""
+"""Training examples of a task: its own prompts and gold answers, read and then tokenized."""
 
 from __future__ import annotations
 
@@ -14,8 +11,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.models.chat import encode_exchange
 from xlt_bench.tasks.base import Item
 from xlt_bench.tasks.registry import get_text_task
-from xlt_bench.training.pairs import Pair, load_pairs
-from xlt_bench.training.recipe import Recipe, TaskData
+from xlt_bench.training.recipe import TaskData
 
 
 @dataclass(frozen=True)
@@ -24,25 +20,6 @@ class Example:
 
     prompt: list[int]
     answer: list[int]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """All that a recipe learns from, as no tokenizer has seen it yet."""
-
-    train: list[Item]
-    dev: list[Item]
-    pairs: dict[str, list[Pair]]
-
-
-def read_texts(root: Path, recipe: Recipe) -> Texts:
-    """Read all that a recipe learns from. Raises InputError for missing data."""
-    task, alignment = recipe.task, recipe.alignment
-    return Texts(
-        train=load_items(root, task, "train") if task else [],
-        dev=load_items(root, task, "validation") if task else [],
-        pairs=load_pairs(root, alignment) if alignment else {},
-    )
 
 
 def load_items(root: Path, task: TaskData, split: Literal["train", "validation"]) -> list[Item]:

@@ -6,10 +6,11 @@ below. Where the authors' code differs from the text, the key's comment says so.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -39,7 +40,16 @@ class Row(_Strict):
     note: str = ""
 
 
-class TaskData(_Strict):
+class Section(_Strict):
+    """What one objective learns from; a recipe holds it under the objective's name."""
+
+    @property
+    @abstractmethod
+    def learns_flores(self) -> bool:
+        """Whether the training text holds FLORES dev, on which retrieval is measured."""
+
+
+class TaskData(Section):
     """What the task objective learns from."""
 
     name: str
@@ -60,8 +70,13 @@ class TaskData(_Strict):
                 raise ValueError(str(unknown(f"unit of {self.name}", unit, choices)))
         return self
 
+    @property
+    def learns_flores(self) -> bool:
+        """Whether the task's training text holds FLORES dev (ALMA's does)."""
+        return get_task(self.name).trains_on_flores
 
-class Alignment(_Strict):
+
+class Alignment(Section):
     """What the alignment objective learns from, and where in the model."""
 
     data: Literal["tatoeba", "tatoeba-laser", "flores", "alma", "massive"]
@@ -90,6 +105,11 @@ class Alignment(_Strict):
         """All languages but English, in order."""
         sides = [side for pair in self.pairs for side in pair.split("-")]
         return [code for code in dict.fromkeys(sides) if code != "en"]
+
+    @property
+    def learns_flores(self) -> bool:
+        """Whether the pairs are FLORES dev itself, or ALMA's, which end with it."""
+        return self.data in ("alma", "flores")
 
     def block_numbers(self, n_layers: int) -> list[int]:
         """The layers of a model of `n_layers` blocks. Raises InputError beyond the model."""
@@ -164,15 +184,19 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Recipe:
-        if self.task is None and self.alignment is None:
-            raise ValueError("a recipe needs task, alignment or both")
+        if not self.sections:
+            raise ValueError("a recipe needs something to learn from: task, alignment or both")
         if self.training.batch_size % self.training.micro_batch_size:
             raise ValueError("training.batch_size must be a multiple of training.micro_batch_size")
         if self.alignment and self.training.micro_batch_size < 2:
             raise ValueError("training.micro_batch_size: alignment tells 2 pairs or more apart")
         by_microbatch = self.alternates and self.training.alternation == "microbatch"
-        if by_microbatch and self.micro_batches % 2:
-            raise ValueError("alternation by microbatch needs an even number of them in a batch")
+        if by_microbatch and self.micro_batches % len(self.sections):
+            raise ValueError(
+                "training.alternation: microbatch shares a batch between the objectives: "
+                f"batch_size / micro_batch_size must be a multiple of {len(self.sections)}, got "
+                f"{self.micro_batches}"
+            )
         if by_microbatch and self.training.fsdp:
             # The Trainer averages over processes only what the last micro-batch has a gradient for.
             raise ValueError("training.fsdp needs training.alternation: step")
@@ -188,19 +212,32 @@ class Recipe(_Strict):
         return self.model_dump(mode="json", exclude=apart)
 
     @property
+    def sections(self) -> dict[str, Section]:
+        """What it learns from, by objective, in the order in which the objectives alternate.
+
+        The first one's examples are counted in epochs, and its dev loss selects the checkpoint.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in values.items() if isinstance(value, Section)}
+
+    @property
     def alternates(self) -> bool:
-        """Whether both objectives take part."""
-        return self.task is not None and self.alignment is not None
+        """Whether several objectives take part."""
+        return len(self.sections) > 1
 
     @property
     def learns_flores(self) -> bool:
-        """Whether it trains on FLORES dev, on which retrieval is measured: ALMA's text holds it.
+        """Whether it trains on FLORES dev, on which retrieval is measured.
 
-        FLORES comes last there; that `items` may leave it out is not looked at, since a mark too
-        many harms less than one too few.
+        True even where `items` leaves FLORES out: a wrong mark harms less than a missing one.
         """
-        by_task = self.task is not None and get_task(self.task.name).trains_on_flores
-        return by_task or (self.alignment is not None and self.alignment.data in ("alma", "flores"))
+        return any(section.learns_flores for section in self.sections.values())
+
+    def objective_of(self, number: int) -> str:
+        """The objective of micro-batch `number` of a training, counted from 0."""
+        names = list(self.sections)
+        turn = self.micro_batches if self.training.alternation == "step" else 1
+        return names[number // turn % len(names)]
 
     @property
     def micro_batches(self) -> int:
@@ -209,8 +246,8 @@ class Recipe(_Strict):
 
     @property
     def updates_a_task_batch(self) -> int:
-        """Updates in which one batch of task examples (or of pairs, without a task) is used."""
-        return 2 if self.alternates else 1
+        """Updates in which each objective has used one batch of its examples."""
+        return len(self.sections)
 
     def updates(self, n_items: int) -> int:
         """Updates for `epochs` over n items, within `max_steps`."""
@@ -271,16 +308,16 @@ def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
-            where, parent = ".".join(map(str, first["loc"])), _model(first["loc"])
-            hint = unknown("key", where, [".".join([*where.split(".")[:-1], f]) for f in parent])
+            where, allowed = ".".join(map(str, first["loc"])), _allowed(first["loc"])
+            hint = unknown("key", where, [".".join([*where.split(".")[:-1], f]) for f in allowed])
             raise InputError(f"recipe {name}: {hint}") from None
         raise InputError(f"recipe {name}: {first_fault(error)}") from None
 
 
-def _model(loc: Sequence[int | str]) -> list[str]:
+def _allowed(loc: Sequence[int | str]) -> list[str]:
     """The keys that are allowed where an unknown one was found."""
-    models: dict[int | str, type[BaseModel]] = {
-        "task": TaskData, "alignment": Alignment, "lora": Lora, "training": Training, "paper": Row,
-    }  # fmt: skip
-    model = models.get(loc[0], Recipe) if len(loc) > 1 else Recipe
-    return list(model.model_fields)
+    if len(loc) == 1:
+        return list(Recipe.model_fields)
+    annotation = Recipe.model_fields[str(loc[0])].annotation  # Task | None, list[Row], Lora
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return [key for kind in kinds if issubclass(kind, BaseModel) for key in kind.model_fields]

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -34,7 +34,7 @@ from xlt_bench.results.atomic_write import is_part, remove_abandoned
 from xlt_bench.results.run_folder import file_digest, write_bytes, write_json
 from xlt_bench.training.batches import Data, encode_data
 from xlt_bench.training.card import card
-from xlt_bench.training.dataset import Texts, read_texts
+from xlt_bench.training.objectives import objectives_of, read_texts
 from xlt_bench.training.recipe import Recipe
 from xlt_bench.training.trainer import (
     DIGESTS,
@@ -61,11 +61,19 @@ class TrainOptions:
     trust_remote_code: bool = False
 
 
-def train(options: TrainOptions, texts: Texts | None = None) -> Path:
-    """Train the recipe's adapter and return its folder; a killed training goes on.
+def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path:
+    """Train the recipe's adapter; an interrupted training resumes from its last checkpoint.
 
-    `texts` are those of `read_texts`, where they have been read already, before torch. Raises
-    InputError for missing data, a layer beyond the model, or a folder of another training.
+    Args:
+        options: What to train, and where.
+        texts: What `read_texts` returned, if the caller has read them (before importing torch).
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        InputError: If data are missing, a layer is beyond the model, or the folder holds another
+            training.
     """
     recipe, output = options.recipe, options.output
     _check_processes(recipe)
@@ -75,7 +83,8 @@ def train(options: TrainOptions, texts: Texts | None = None) -> Path:
     texts = texts or read_texts(data_root(options.data_dir), recipe)
     base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
     _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
-    layers = recipe.alignment.block_numbers(count_layers(base.model)) if recipe.alignment else []
+    for objective in objectives_of(recipe).values():
+        objective.check(count_layers(base.model))
     data = encode_data(texts, recipe, base.tokenizer)
     identity: dict[str, Any] = {
         "recipe": recipe.identity,
@@ -94,10 +103,10 @@ def train(options: TrainOptions, texts: Texts | None = None) -> Path:
     if finished:
         return output
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
-    trainer = _trainer(options, arguments, base, data, layers)
+    trainer = _trainer(options, arguments, base, data)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        _finish(options, base, trainer, data, layers)
+        _finish(options, base, trainer, data)
     trainer.accelerator.wait_for_everyone()
     return output
 
@@ -228,17 +237,12 @@ def _adapted(base: Base, recipe: Recipe) -> Any:
 
 
 def _trainer(
-    options: TrainOptions,
-    arguments: TrainingArguments,
-    base: Base,
-    data: Data,
-    layers: Sequence[int],
+    options: TrainOptions, arguments: TrainingArguments, base: Base, data: Data
 ) -> AlternatingTrainer:
     recipe = options.recipe
     counted = recipe.updates_a_task_batch if recipe.training.schedule_by == "task" else 1
     return AlternatingTrainer(
         recipe=recipe,
-        layers=layers,
         dev=data.dev,
         warmup=ceil(recipe.training.warmup_ratio * data.updates / counted),
         model=_adapted(base, recipe),
@@ -278,20 +282,16 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
         report_to=list(options.report_to) or "none",
         seed=training.seed,
         use_cpu=not torch.cuda.is_available(),
-        ddp_find_unused_parameters=options.recipe.alignment is not None,
+        ddp_find_unused_parameters=not all(
+            objective.reaches_every_weight for objective in objectives_of(options.recipe).values()
+        ),
         remove_unused_columns=False,
         label_names=[],
         disable_tqdm=False,
     )
 
 
-def _finish(
-    options: TrainOptions,
-    base: Base,
-    trainer: AlternatingTrainer,
-    data: Data,
-    layers: Sequence[int],
-) -> None:
+def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data: Data) -> None:
     """Write the adapter, its card and the log; the weights come last, since they mean "done"."""
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -308,9 +308,7 @@ def _finish(
     ]
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in history)
     write_bytes(output / "log.jsonl", lines.encode())
-    text = card(
-        options.recipe_name, options.recipe, base, layers, data.digests, data.counts, history
-    )
+    text = card(options.recipe_name, options.recipe, base, data.digests, data.counts, history)
     write_bytes(output / "README.md", text.encode())
     write_json(output / DIGESTS, {WEIGHTS: file_digest(staging / WEIGHTS)})
     install(staging, output)

@@ -1,4 +1,4 @@
-"""The transformers Trainer with two objectives (section 3, "Alternate Training")."""
+"""The transformers Trainer, with a loss of its own for each objective, and whole checkpoints."""
 
 from __future__ import annotations
 
@@ -6,102 +6,47 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
-from transformers import DynamicCache, EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.hidden_states import base_model, head_at, pooled_layers, without_head
-from xlt_bench.models.kv_cache import keeps_every_slot
 from xlt_bench.results.run_folder import file_digest, write_json
 from xlt_bench.training.batches import Batch
-from xlt_bench.training.objectives.causal import causal_loss, predicting
-from xlt_bench.training.objectives.contrastive import contrastive_loss
-from xlt_bench.training.recipe import Alignment, Recipe
-
-# A second forward, even of one row, costs more than this many tokens a row.
-_SHORTEST_SHARED = 16
-
-
-def task_loss(model: Any, batch: Batch) -> Tensor:
-    """Cross-entropy on the answers; the LM head runs on the tokens before a label alone.
-
-    What all prompts begin with runs once, for one row, and its keys and values serve the others:
-    the same loss and gradient for most of MASSIVE's prompt less work. Dropout, drawn anew for each
-    token, is then one draw for all rows there. Not with gradient checkpointing, which keeps no
-    keys and values, nor with FSDP, where all processes have to run equal forwards.
-    """
-    ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
-    base = base_model(model)
-    bears = keeps_every_slot(model, ids.shape[1]) and not (
-        base.is_activation_checkpointing or base.is_distributed_loading_by_transformers
-    )
-    shared = _shared_tokens(ids, labels) if bears else 0
-    cache = _prefix_cache(model, ids[:1, :shared], len(ids)) if shared else None
-    with head_at(model, predicting(labels)[:, shared:]):
-        output = model(
-            input_ids=ids[:, shared:],
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=bool(shared),
-        )
-    return causal_loss(output.logits, labels)
-
-
-def _shared_tokens(ids: Tensor, labels: Tensor) -> int:
-    """How many tokens all rows begin with, before any that predicts; 0 for too few to gain by."""
-    same = (ids == ids[0]).all(0) & ~predicting(labels).any(0)
-    shared = int(same.long().cumprod(0).sum())
-    return shared if shared >= _SHORTEST_SHARED and len(ids) > 1 else 0
-
-
-def _prefix_cache(model: Any, prefix: Tensor, rows: int) -> DynamicCache:
-    """Keys and values of a prefix (1, tokens), with their gradients, for `rows` rows.
-
-    Not through the wrapper for several processes: each of its forwards waits for the other
-    processes, whose rows may share nothing. Gradients are gathered at the parameters all the same.
-    """
-    inner = model.module if isinstance(model, DistributedDataParallel) else model
-    cache = DynamicCache(config=base_model(model).config)
-    with without_head(model):
-        inner(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    cache.batch_repeat_interleave(rows)
-    return cache
-
-
-def alignment_loss(model: Any, batch: Batch, alignment: Alignment, layers: Sequence[int]) -> Tensor:
-    """The contrastive loss at each of `layers`, summed.
-
-    The forward stops at the highest layer and never reaches the LM head. `model` may be wrapped for
-    several processes: what is called is the wrapper, so that gradients are shared.
-    """
-    mask = batch["attention_mask"]
-    with without_head(model), pooled_layers(model, mask, layers) as pooled:
-        model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False, logits_to_keep=1)
-    losses = []
-    for layer in layers:
-        anchors, candidates = pooled[layer].chunk(2)
-        loss = contrastive_loss(anchors, candidates, alignment.temperature, alignment.symmetric)
-        losses.append(loss.to(mask.device))  # layers may lie on several devices
-    return torch.stack(losses).sum()
+from xlt_bench.training.objectives import objectives_of
+from xlt_bench.training.recipe import Recipe
 
 
 def trained(model: Any) -> dict[str, Tensor]:
-    """The adapter's weights, for peft to save.
+    """Select the adapter's weights for peft to save.
 
-    From a model's whole state peft would first gather every share of the base in each process.
+    Given the whole state, peft would first gather the sharded base in each process.
+
+    Args:
+        model: The adapted model.
+
+    Returns:
+        The trained parameters by name.
     """
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
 def rate(update: int, warmup: int, stride: int) -> float:
-    """The learning rate's factor at an update: transformers' inverse_sqrt of `update // stride`."""
+    """Compute the learning rate's factor as transformers' `inverse_sqrt` schedule does.
+
+    Args:
+        update: The update, from 0.
+        warmup: Steps of linear warm-up.
+        stride: Updates of a step of the schedule.
+
+    Returns:
+        The factor of the highest learning rate, 0 to 1.
+    """
     step = update // stride
     if step < warmup:
         return step / warmup
@@ -110,33 +55,46 @@ def rate(update: int, warmup: int, stride: int) -> float:
 
 
 class AlternatingTrainer(Trainer):
-    """Trains by the micro-batches it is given; logs and evaluates each objective apart."""
+    """Trains on micro-batches in their order; logs and evaluates each objective separately.
+
+    Each micro-batch names its objective, whose loss is looked up. Micro-batches alternate between
+    objectives as they were laid out (section 3, "Alternate Training").
+
+    Args:
+        recipe: The recipe.
+        dev: The dev micro-batches of each objective.
+        warmup: Updates until the highest learning rate, counted as `schedule_by` says.
+        args: The Trainer's settings.
+        **kwargs: What else `transformers.Trainer` takes.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
-        layers: Sequence[int],
         dev: Mapping[str, Sequence[Batch]],
         warmup: int,
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
-        # With FSDP the Trainer refuses to save an optimizer's state, which might be of shares. Ours
-        # is not: the base is frozen, and each process has the whole adapter.
+        # With FSDP the Trainer refuses to save optimizer states, since they might be sharded. Ours
+        # are not: the base is frozen, and every process has the whole adapter.
         args.save_only_model = recipe.training.fsdp
         super().__init__(args=args, data_collator=_only, **kwargs)
         args.save_only_model = False
-        self._recipe, self._layers, self._dev, self._warmup = recipe, list(layers), dev, warmup
+        self._recipe, self._dev, self._warmup = recipe, dev, warmup
+        self._objectives = objectives_of(recipe)
+        self._names = list(self._objectives)
         self._sums = self._zeros()
-        # Our losses are means of a micro-batch: the Trainer is to divide by their number.
+        # Our losses are means over a micro-batch, so the Trainer must divide by their number.
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]  # shuffled already
 
     def _zeros(self) -> Tensor:
-        """The sum of losses and the number of micro-batches (2), by objective: task, alignment."""
-        return torch.zeros(2, 2, dtype=torch.float64, device=self.args.device)
+        """Sum of losses and number of micro-batches, a row for each objective: (objectives, 2)."""
+        size = (len(self._names), 2)
+        return torch.zeros(size, dtype=torch.float64, device=self.args.device)
 
     def compute_loss(
         self,
@@ -145,20 +103,21 @@ class AlternatingTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The loss of the micro-batch's objective."""
-        loss = self._loss(model, inputs)
-        row = 0 if "labels" in inputs else 1
+        """Compute the loss of the micro-batch's objective, and add it to the sums for the log."""
+        loss = self._loss(model, cast(Batch, inputs))
+        row = self._names.index(inputs["objective"])
         self._sums[row] += torch.stack([loss.detach().double(), torch.ones_like(self._sums[0, 0])])
         return (loss, None) if return_outputs else loss
 
     def _loss(self, model: Any, batch: Batch) -> Tensor:
-        if "labels" in batch:
-            return task_loss(model, batch)
-        assert self._recipe.alignment is not None
-        return alignment_loss(model, batch, self._recipe.alignment, self._layers)
+        return self._objectives[batch["objective"]].loss(model, batch["tensors"])
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count a micro-batch's operations; the Trainer looks for `input_ids` at the top."""
+        return super().floating_point_ops(inputs["tensors"])
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The inverse square root, counted in task updates or in all (recipe: `schedule_by`)."""
+        """Create the inverse square root schedule, counted as the recipe's `schedule_by` says."""
         recipe = self._recipe
         stride = recipe.updates_a_task_batch if recipe.training.schedule_by == "task" else 1
         if self.lr_scheduler is None:
@@ -170,10 +129,10 @@ class AlternatingTrainer(Trainer):
         return self.lr_scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each objective's loss since the last log, over all processes."""
+        """Log with each objective's mean loss since the last log, over all processes."""
         if "loss" in logs:
             sums = self.accelerator.reduce(self._sums, reduction="sum")
-            for name, (total, count) in zip(("task", "alignment"), sums.tolist(), strict=True):
+            for name, (total, count) in zip(self._names, sums.tolist(), strict=True):
                 if count:
                     logs[f"{name}_loss"] = total / count
             self._sums = self._zeros()
@@ -182,11 +141,12 @@ class AlternatingTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The mean dev loss of each objective, and `eval_loss`, by which checkpoints are chosen."""
+        """Compute each objective's mean dev loss, and `eval_loss`, which selects the checkpoint."""
         metrics = {f"eval_{name}_loss": self._dev_loss(rows) for name, rows in self._dev.items()}
-        first = metrics.get("eval_task_loss", metrics.get("eval_alignment_loss"))
-        both = self._recipe.training.select_on == "both"
-        metrics["eval_loss"] = sum(metrics.values()) if both else float(first or 0)
+        chosen = list(metrics.values())
+        if self._recipe.training.select_on == "task":
+            chosen = chosen[:1]  # the first objective's; alignment's if there is no task
+        metrics["eval_loss"] = sum(chosen)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -195,9 +155,10 @@ class AlternatingTrainer(Trainer):
 
     @torch.no_grad()
     def _dev_loss(self, batches: Sequence[Batch]) -> float:
-        """Processes take the batches in turns; the mean over batches is the same for any number.
+        """The mean over dev batches, which the processes share; the same for any number of them.
 
-        With FSDP they run each forward together: where too few are left, the last is run again.
+        With FSDP all processes run each forward together, so a process without a batch of its own
+        runs the last one again, and does not count it.
         """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
@@ -205,9 +166,9 @@ class AlternatingTrainer(Trainer):
         for first in range(0, len(batches), self.args.world_size):
             mine = first + self.args.process_index
             counts = mine < len(batches)
-            inputs = self._prepare_inputs(batches[mine if counts else -1])
+            batch = self._prepare_inputs(dict(batches[mine if counts else -1]))
             with self.compute_loss_context_manager():
-                loss = self._loss(model, inputs).double()
+                loss = self._loss(model, cast(Batch, batch)).double()
             total += torch.stack([loss, torch.ones_like(loss)]) * counts
         total = self.accelerator.reduce(total, reduction="sum")
         model.train()
@@ -217,7 +178,7 @@ class AlternatingTrainer(Trainer):
         super()._save(output_dir, trained(self.model))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The Trainer's checkpoint and, when all processes have written theirs, its digests."""
+        """Save the Trainer's checkpoint and, when every process has written its part, digests."""
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with saving(folder):
             super()._save_checkpoint(model, trial)
@@ -226,7 +187,7 @@ class AlternatingTrainer(Trainer):
             seal(folder)
 
 
-# The last file of a checkpoint: sha256 of each of its others.
+# Written last in a checkpoint: the sha256 of each of its other files.
 DIGESTS = "files.json"
 
 
@@ -238,12 +199,20 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def seal(checkpoint: Path) -> None:
-    """Write down what a checkpoint's files are."""
+    """Mark a checkpoint as complete, by the digests of its files.
+
+    Args:
+        checkpoint: Its folder, in which `files.json` is written.
+    """
     write_json(checkpoint / DIGESTS, _digests(checkpoint))
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether all files of a checkpoint are as they were written."""
+    """Whether a checkpoint is complete and all its files are as they were written.
+
+    Args:
+        checkpoint: Its folder.
+    """
     try:
         stated = json.loads((checkpoint / DIGESTS).read_text(encoding="utf-8"))
         return bool(stated == _digests(checkpoint))
@@ -253,7 +222,14 @@ def is_whole(checkpoint: Path) -> bool:
 
 @contextmanager
 def saving(folder: Path) -> Iterator[None]:
-    """Turn what torch and safetensors raise where a disk is full into an InputError."""
+    """Turn what torch and safetensors raise on a full disk into an InputError.
+
+    Args:
+        folder: The folder that the body writes, for the message.
+
+    Raises:
+        InputError: If writing failed.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
@@ -261,20 +237,20 @@ def saving(folder: Path) -> Iterator[None]:
     except (RuntimeError, SafetensorError) as error:
         line = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{folder} cannot be written ({line}); with room on the disk, run the same command "
-            "again: it goes on from the last checkpoint"
+            f"{folder} cannot be written ({line}); free disk space, then run the same command to "
+            "resume from the last checkpoint"
         ) from None
 
 
 class Patience(EarlyStoppingCallback):
-    """Early stopping that a kill after the last evaluation does not undo."""
+    """Early stopping that still stops if the training is killed after the last evaluation."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop at once where the checkpoint that training goes on from had lost patience."""
+        """Stop at once if the checkpoint was saved when patience had run out."""
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
 
 
-def _only(rows: list[Batch]) -> Batch:
-    """A loader's row is a micro-batch already."""
+def _only(rows: list[Any]) -> Any:
+    """Collate nothing: a row of the data set is a whole micro-batch."""
     return rows[0]

@@ -18,7 +18,7 @@ from xlt_bench.results.run_folder import (
     read_predictions,
     write_predictions,
 )
-from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.registry import get_text_task
 
 SCRIPT = Path(__file__).with_name("tiny_checkpoint.py")
 
@@ -52,7 +52,7 @@ def test_scores_are_those_of_comet(script, checkpoint, make_run, tmp_path):
     units = ["de-en", "en-ja"]
     run = make_run(tmp_path / "run", units={"wmt23": units}, root=MINI)
     for unit in units:
-        items = TEXT["wmt23"].load(MINI, unit)
+        items = get_text_task("wmt23").load(MINI, unit)
         # Empty, padded, copied, right, in part right.
         texts = ["", f"  {items[1].user}\n", items[2].user, items[3].target, items[4].target[:9]]
         texts += [item.target[::-1] for item in items[5:]]
@@ -66,7 +66,7 @@ def test_scores_are_those_of_comet(script, checkpoint, make_run, tmp_path):
 
     score_segments(run, MINI, str(checkpoint), track)
     for unit in units:
-        items = TEXT["wmt23"].load(MINI, unit)
+        items = get_text_task("wmt23").load(MINI, unit)
         answers = read_predictions(predictions_path(run, "wmt23", unit))
         segments = [
             {"src": item.user, "mt": answer.hypothesis.strip(), "ref": item.gold}

@@ -18,7 +18,7 @@ from xlt_bench.store.build import build
 from xlt_bench.submissions.compare import compare_systems, load_system
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
-from xlt_bench.tasks import TEXT
+from xlt_bench.tasks.registry import get_text_task
 
 UNITS = ["de-en", "en-de"]
 
@@ -46,7 +46,7 @@ def test_scores_are_kept_and_recomputed_without_comet(
         "comet de-en: 5 done",
         "comet en-de: 5 done",
     ]
-    item = TEXT["wmt23"].load(made_up_root, "de-en")[0]
+    item = get_text_task("wmt23").load(made_up_root, "de-en")[0]
     answer = read_predictions(path)[0].hypothesis
     assert {"src": item.user, "mt": answer.strip(), "ref": item.gold} in fake_comet.calls[0]
     record = read_record(run)
@@ -222,7 +222,7 @@ def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, ma
 def test_evaluate_scores_when_the_answers_are_there(
     fake_comet, checkpoint, tmp_path, monkeypatch, run_cli
 ):
-    monkeypatch.setattr(TEXT["wmt23"], "MAX_NEW_TOKENS", 4)
+    monkeypatch.setattr(get_text_task("wmt23"), "max_new_tokens", 4)
     run = tmp_path / "run"
     argv = [
         "evaluate", "--model", "embedded", "--data-dir", "mini", "--output", run, "--limit", 2,

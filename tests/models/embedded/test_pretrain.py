@@ -273,7 +273,7 @@ def test_a_prompt_of_every_task_fits(shipped: tuple[Any, Any], data_dir: Path) -
         item = benchmark.load(data_dir, unit)[0]
         text = render_chat(tokenizer, item.messages, add_generation_prompt=True)
         ids = encode_prompt(tokenizer, text)
-        assert len(ids) + benchmark.MAX_NEW_TOKENS <= length
+        assert len(ids) + benchmark.max_new_tokens <= length
         with torch.inference_mode():
             assert model(input_ids=torch.tensor([ids])).logits.isfinite().all()
 

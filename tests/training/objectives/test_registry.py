@@ -1,0 +1,104 @@
+"""The registry against the recipe's sections, and an objective that only a test knows."""
+
+import json
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import yaml
+
+from xlt_bench.data.root import MINI
+from xlt_bench.models.hidden_states import lengths_mask, pad_right
+from xlt_bench.training.objectives import OBJECTIVES
+from xlt_bench.training.objectives.base import Examples, Objective
+from xlt_bench.training.recipe import Recipe, Section, Training
+from xlt_bench.training.run import TrainOptions, train
+
+RECIPE = {
+    "title": "Three objectives",
+    "task": {"name": "massive", "units": ["en"]},
+    "alignment": {"data": "massive", "pairs": ["ru-en"]},
+    "repeating": {"word": "again"},
+    "training": {
+        "batch_size": 8, "micro_batch_size": 4, "max_steps": 9, "eval_steps": 9,
+        "select_on": "both",
+    },
+}  # fmt: skip
+
+
+def test_every_section_of_a_recipe_has_its_objective() -> None:
+    sections = [
+        name
+        for name, field in Recipe.model_fields.items()
+        if any(isinstance(kind, type) and issubclass(kind, Section)
+               for kind in (field.annotation, *get_args(field.annotation)))
+    ]  # fmt: skip
+    assert sections == list(OBJECTIVES)
+
+
+class Repeating(Section):
+    """A word to be learned."""
+
+    word: str
+
+    @property
+    def learns_flores(self) -> bool:
+        return False
+
+
+class RepeatingRecipe(Recipe):
+    """A recipe with a section more."""
+
+    repeating: Repeating | None = None
+
+
+class RepeatingObjective(Objective[str, str]):
+    """Plain language modelling of one word, repeated."""
+
+    name = "repeating"
+    reaches_every_weight = True
+
+    def __init__(self, section: Repeating) -> None:
+        self.word = section.word
+
+    def read(self, root: Path) -> str:
+        return self.word
+
+    def encode(self, texts: str, tokenizer: Any, training: Training) -> Examples[str]:
+        rows = [f"{texts} " * n for n in range(1, training.micro_batch_size + 1)]
+        return Examples(4, cycle([rows]), [rows], {"repeating": texts}, {"repeating": 4})
+
+    def tensors(self, rows: Sequence[str], tokenizer: Any) -> dict[str, torch.Tensor]:
+        ids = tokenizer(list(rows))["input_ids"]
+        return {"input_ids": pad_right(ids, 0), "attention_mask": lengths_mask(ids)}
+
+    def loss(self, model: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = model(**tensors, labels=tensors["input_ids"]).loss
+        return loss
+
+
+def test_an_objective_more_is_trained_logged_and_selected_on(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its class, its section and its entry in the registry are all that it takes."""
+    monkeypatch.setitem(OBJECTIVES, "repeating", RepeatingObjective)
+    recipe = RepeatingRecipe.model_validate(RECIPE)
+    turns = ["task", "task", "alignment", "alignment", "repeating", "repeating"]
+    assert [recipe.objective_of(n) for n in range(12)] == turns * 2
+    out = train(TrainOptions("three", recipe, str(tiny_model), tmp_path / "out", str(MINI)))
+
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    names = ("task", "alignment", "repeating")
+    logged = next(row for row in log if "loss" in row)
+    assert all(logged[f"{name}_loss"] > 0 for name in names)
+    # An update has one objective: the mean over nine is that of the three means.
+    assert logged["loss"] == pytest.approx(sum(logged[f"{name}_loss"] for name in names) / 3)
+    measured = next(row for row in log if "eval_loss" in row)
+    dev = [measured[f"eval_{name}_loss"] for name in names]
+    assert measured["eval_loss"] == pytest.approx(sum(dev))
+    head = yaml.safe_load((out / "README.md").read_text().split("---")[1])
+    assert head["xlt_bench"]["examples"]["repeating"] == 4
+    assert head["xlt_bench"]["data_digests"]["repeating"] == "again"
