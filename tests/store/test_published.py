@@ -8,8 +8,8 @@ from statistics import mean
 import pytest
 
 from xlt_bench import store
-from xlt_bench.languages import other_side
 from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.wmt23 import other_side
 
 PATH = Path(store.__file__).with_name("published.csv")
 
@@ -25,7 +25,7 @@ def test_the_tables_of_results_are_there(rows):
     for row in rows:
         float(row["value"])
         if row["unit"]:
-            setting = get_task(row["task"]).test_set().units[row["unit"]]
+            setting = get_task(row["task"]).test_set(1).setting(row["unit"])
             split = row["split"]
             if row["task"] == "wmt23":
                 side = "into" if row["unit"].endswith("-en") else "from"

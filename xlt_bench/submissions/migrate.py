@@ -1,0 +1,32 @@
+"""Rewrites submissions of older schemas in the current one: `xlt-bench submissions migrate`.
+
+Ids, answers, scores and task versions stay. Nothing has to be migrated to be read: records and
+counts of every released schema are upgraded when they are read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xlt_bench.results.migrations import needs_upgrade
+from xlt_bench.results.run_folder import write_bytes
+from xlt_bench.submissions.counts import read_counts, write_counts
+from xlt_bench.submissions.safe_read import MAX_JSON, read_bytes
+from xlt_bench.submissions.schema import COUNTS, RECORD
+from xlt_bench.submissions.validate import open_package
+
+
+def migrate(folder: Path) -> bool:
+    """Rewrite a submission in the current schema; False if it is in it already.
+
+    Raises:
+        InputError: The submission is not valid; nothing is written.
+    """
+    if not needs_upgrade(read_bytes(folder / RECORD, MAX_JSON)):
+        return False
+    record = open_package(folder).record
+    counts = read_counts(folder / COUNTS, record.plan)
+    # Either file is read in either schema, so a stop between the two leaves a valid submission.
+    write_counts(folder / COUNTS, counts)
+    write_bytes(folder / RECORD, record.model_dump_json(indent=1).encode() + b"\n")
+    return True
