@@ -29,7 +29,7 @@ from torch import Tensor
 
 from xlt_bench.data.root import data_root
 from xlt_bench.models.hidden_states import count_layers, mean_pool, pooled_layers, without_head
-from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks import retrieval
 from xlt_bench.training.objectives.contrastive import (
     alignment_batch,
     alignment_loss,
@@ -49,7 +49,7 @@ def main() -> int:
     base, tokenizer = model_and_tokenizer(options)
     model = with_lora(base).train()
     root = data_root(options.data_dir)
-    sides = zip(flores.sentences(root, "sw"), flores.sentences(root, "en"), strict=True)
+    sides = zip(retrieval.TASK.load(root, "sw"), retrieval.TASK.load(root, "en"), strict=True)
     pairs = [Pair("sw-en", a, b) for a, b in sides][: options.pairs]
     made_up = alignment_batch(pairs, tokenizer)
     batch = {name: tensor.to(base.device) for name, tensor in made_up.items()}

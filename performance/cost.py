@@ -14,10 +14,9 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from xlt_bench.data import flores
+from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import data_root
 from xlt_bench.evaluation.config import Options, load_items, plan_units
-from xlt_bench.languages import language
 
 BYTES_A_WEIGHT = 2
 """bfloat16."""
@@ -37,15 +36,13 @@ def tokens(model: str, data_dir: str | None) -> dict[str, tuple[int, int, int]]:
         return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
 
     found: dict[str, tuple[int, int, int]] = {}
-    for (task, _), items in load_items(root, chosen, None).items():
+    for (task, _), items in load_items(Corpus(root), chosen, None).items():
         n, read, written = found.get(task, (0, 0, 0))
-        read += count([item.user for item in items])
-        written += count([item.target for item in items])
+        sentences = [item for item in items if isinstance(item, str)]
+        prompts = [item for item in items if not isinstance(item, str)]
+        read += count(sentences + [item.user for item in prompts])
+        written += count([item.target for item in prompts]) if prompts else 0
         found[task] = (n + len(items), read, written)
-    texts = [
-        text for code in chosen["retrieval"] for text in flores.load(root, language(code).flores)
-    ]
-    found["retrieval"] = (len(texts), count(texts), 0)
     return found
 
 

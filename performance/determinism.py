@@ -30,7 +30,7 @@ def answers_of(lm: XltLM, prompts: list[str], batch: int, threads: int) -> list[
     """The answers under a setting."""
     torch.set_num_threads(threads)
     lm.batch_size_per_gpu = batch
-    return [one.text for one in lm.generate(prompts, massive.max_new_tokens)]
+    return [one.text for one in lm.generate(prompts, massive.TASK.max_new_tokens)]
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
     options = parser.parse_args()
     root, device = data_root(options.data_dir), choose_device(None)
     codes = options.languages.split(",")
-    items = {code: massive.load(root, code)[: options.limit] for code in codes}
+    items = {code: massive.TASK.load(root, code)[: options.limit] for code in codes}
     batches, threads = (
         [int(n) for n in text.split(",")] for text in (options.batches, options.threads)
     )
@@ -67,7 +67,9 @@ def main() -> int:
                 given = answers_of(lm, prompts, batch, n)
                 first = first or given
                 odd = sum(a != b for a, b in zip(given, first, strict=True))
-                score = massive.metrics["slot_f1"](massive.count(every, given)["slot_f1"])
+                score = massive.TASK.metrics["slot_f1"](
+                    massive.TASK.count(every, given, massive.TASK.test_set())["slot_f1"]
+                )
                 seconds = time.perf_counter() - started
                 told = f"{odd} differ, slot F1 {score:.2f} ({seconds:.0f} s)"
                 print(f"batch {batch}, {n} threads: {told}", flush=True)

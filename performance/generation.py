@@ -68,7 +68,7 @@ def main() -> int:
     if options.adapter:
         model, limit = (
             PeftModel.from_pretrained(model, options.adapter).eval(),
-            massive.max_new_tokens,
+            massive.TASK.max_new_tokens,
         )
     else:
         limit = end_answers(model, tokenizer, items, prompts)
@@ -196,7 +196,7 @@ def _family(name: str, tokenizer: Any) -> Any:
 
 def _items(data_dir: str | None, language: str, count: int) -> list[Item]:
     """Test utterances at even distances in MASSIVE's file."""
-    items = massive.load(data_root(data_dir), language)
+    items = massive.TASK.load(data_root(data_dir), language)
     return items[:: max(1, len(items) // count)][:count]
 
 

@@ -42,7 +42,7 @@ def main() -> int:
     options = made.parse_args()
     base, tokenizer = model_and_tokenizer(options)
     set_chat_template(tokenizer, None)
-    items = massive.load(data_root(options.data_dir), "es")[: options.prompts]
+    items = massive.TASK.load(data_root(options.data_dir), "es")[: options.prompts]
     rows = [
         encode_prompt(tokenizer, render_chat(tokenizer, i.messages, add_generation_prompt=True))
         for i in items

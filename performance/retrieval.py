@@ -2,8 +2,8 @@
 
     python performance/retrieval.py
 
-Ours: `flores.layer_table`, unit length included. The peer does what LASER's xSIM does (Heffernan
-et al., 2022; source/xsim.py of facebookresearch/LASER): for each ordered pair a FAISS flat index of
+Ours: `metrics.retrieval.all_pairs`, unit length included. The peer does what LASER's xSIM does
+(Heffernan et al., 2022; source/xsim.py of facebookresearch/LASER): for each ordered pair a FAISS flat index of
 inner products on either side, the k nearest both ways, the ratio margin of each candidate in a
 loop, the best candidate. It needs `pip install faiss-cpu`; without, torch's product and topk stand
 in for FAISS, and the script says so. The bare products are one for each unordered pair. Made-up
@@ -24,8 +24,7 @@ import torch
 from side_by_side import by_turns, median_ratio, verdict
 from torch import Tensor
 
-from xlt_bench.metrics.retrieval import K, normalise
-from xlt_bench.tasks import retrieval as flores
+from xlt_bench.metrics.retrieval import K, accuracy, all_pairs, normalise
 
 try:
     import faiss
@@ -47,14 +46,14 @@ def main() -> int:
     arrays = {code: matrix.cpu().numpy().copy() for code, matrix in states.items()}
     unit = {code: normalise(matrix) for code, matrix in states.items()}
     ways = {
-        "ours": lambda: flores.layer_table(states),
+        "ours": lambda: all_pairs(states),
         "xsim": lambda: _xsim(arrays),
         "bare": lambda: [unit[a] @ unit[b].T for a, b in itertools.combinations(unit, 2)],
     }
     seconds, results = by_turns(ways, options.turns)
     ours, theirs = results["ours"], results["xsim"]
     differing = sum(int((ours[pair].cpu() != theirs[pair]).sum()) for pair in theirs)
-    right = sum(flores.accuracy(found) for found in ours.values()) / len(ours)
+    right = sum(accuracy(found) for found in ours.values()) / len(ours)
     bare = median_ratio(seconds, "ours", "bare")
     print(
         f"{options.languages} languages of {options.sentences} x {options.dimensions}, {len(ours)} "

@@ -29,7 +29,6 @@ from xlt_bench.metrics.slots import bio, gold_labels, parse, place
 from xlt_bench.metrics.translation import SCORES, segment_counts
 from xlt_bench.tasks import massive, wmt23
 from xlt_bench.tasks.base import Item
-from xlt_bench.tasks.registry import get_task
 
 GOAL = 10.0
 
@@ -45,10 +44,13 @@ def main() -> int:
 
 def _slots(root: Path, few: int) -> tuple[float, bool]:
     """How many times as long seqeval's loop takes, and whether all its scores are ours."""
-    languages = {code: massive.load(root, code) for code in get_task("massive").test_set().units}
+    languages = {code: massive.TASK.load(root, code) for code in massive.TASK.test_set().units}
     answers = {code: _answers(items) for code, items in languages.items()}
     start = time.perf_counter()
-    counts = {c: massive.count(items, answers[c])["slot_f1"] for c, items in languages.items()}
+    counts = {
+        c: massive.TASK.count(items, answers[c], massive.TASK.test_set())["slot_f1"]
+        for c, items in languages.items()
+    }
     for matrix in counts.values():
         interval(matrix, massive.slot_f1.score)
     ours = time.perf_counter() - start
@@ -76,7 +78,7 @@ def _slots(root: Path, few: int) -> tuple[float, bool]:
 
 def _translation(root: Path, direction: str, few: int) -> bool:
     """Print the same for BLEU and chrF++; returns whether all of sacreBLEU's scores are ours."""
-    items = wmt23.load(root, direction)
+    items = wmt23.TASK.load(root, direction)
     target = direction.split("-")[1]
     references = [item.gold for item in items]
     hypotheses = [_shuffled(text, seed) for seed, text in enumerate(references)]

@@ -29,7 +29,7 @@ from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.chat import encode_sentence
 from xlt_bench.models.hidden_states import lengths_mask, mean_pool, pad_right
 from xlt_bench.models.lm import XltLM
-from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks import retrieval
 
 GOAL, MEMORY_GOAL = 2.0, 0.5
 VOCABULARY = 128_256
@@ -42,7 +42,7 @@ def main() -> int:
     lm = XltLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size)
     layers = even_layers(lm.n_layers)
     root = data_root(options.data_dir)
-    languages = [flores.sentences(root, code) for code in ("en", "sw", "hi", "zh")]
+    languages = [retrieval.TASK.load(root, code) for code in ("en", "sw", "hi", "zh")]
     sentences = list(chain.from_iterable(zip(*languages, strict=True)))[: options.sentences]
     ways = {
         "ours": lambda: lm.sentence_states(sentences, layers),

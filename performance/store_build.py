@@ -27,30 +27,22 @@ from typing import Any
 
 import numpy as np
 
-from xlt_bench.evaluation.score import is_aligned, members, score_function
-from xlt_bench.languages import FAMILIES, Family
-from xlt_bench.metrics.translation import metrics_of
+from xlt_bench.evaluation.score import Counted, scores_of
 from xlt_bench.results.record import (
     AdapterRecord,
     LayerAccuracy,
-    Mean,
     ModelRecord,
     Plan,
     Record,
-    Score,
     Scores,
 )
 from xlt_bench.results.run_folder import write_layer
-from xlt_bench.submissions.counts import Tasks, metrics, width, write_counts
+from xlt_bench.submissions.counts import Tasks, write_counts
 from xlt_bench.submissions.schema import Submission, answer_files, submission_id
-from xlt_bench.tasks.pinned import pinned
-from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.registry import BUILT_IN, get_task
 
 LAYERS = list(range(2, 33, 2))
-PLANNED: dict[Family, list[str]] = {
-    task: list(get_task(task).test_set().units) for task in FAMILIES
-}
-ITEMS = {task: pinned(task, get_task(task).version) for task in FAMILIES}
+PLANNED = {task.name: list(task.test_set().units) for task in BUILT_IN}
 BASES = 5
 ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
 
@@ -60,46 +52,27 @@ def counts_of(generator: np.random.Generator) -> Tasks:
     tasks: Tasks = {}
     for place, (task, names) in enumerate(PLANNED.items()):
         for unit in names:
-            for metric in metrics(task):
-                if metric == "bleu_13a" and metric not in metrics_of(unit.split("-")[1]):
+            for name, metric in get_task(task).metrics.items():
+                if not get_task(task).is_scored(name, unit):
                     continue
-                n, _ = ITEMS[task][unit]
-                wide = width(task, metric)
+                n, wide = get_task(task).test_set().units[unit].items, metric.width
                 total = generator.integers(2, 12, size=(n, 1))
                 part = generator.integers(0, 2 + place, size=(n, wide)).clip(max=total)
                 counts = np.hstack([part[:, :-1], total]) if wide == 2 else part
-                tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
+                tasks.setdefault(task, {}).setdefault(name, {})[unit] = counts
     return tasks
 
 
-def scores_of(tasks: Tasks, layers: dict[int, float], aligned: set[str]) -> Scores:
+def scores_with_intervals(tasks: Tasks, layers: dict[int, float], aligned: set[str]) -> Scores:
     """Scores of the counts; their intervals are made up, as a build takes them from the record."""
-    scores, means = [], []
-    for task, by_metric in tasks.items():
-        settings = get_task(task).test_set().units
-        for metric, by_unit in by_metric.items():
-            score = score_function(task, metric)
-            values = {
-                unit: float(score(m.sum(axis=0, dtype=np.float64))) for unit, m in by_unit.items()
-            }
-            row: dict[str, Any] = {"task": task, "metric": metric}
-            for unit, value in values.items():
-                scores.append(
-                    Score(
-                        **row,
-                        **around(value),
-                        unit=unit,
-                        setting=settings[unit],
-                        aligned=is_aligned(task, unit, aligned),
-                        n=len(by_unit[unit]),
-                    )
-                )
-            for split, names in members(task, metric, aligned).items():
-                if names:
-                    mean = float(np.mean([values[unit] for unit in names]))
-                    means.append(Mean(**row, **around(mean), split=split, units=names, missing=[]))
+    plan = plan_of(0, bare=True)
+    found = scores_of(plan, Counted(tasks, {}), sorted(aligned), intervals=False)
     rows = [LayerAccuracy(layer=layer, **around(value)) for layer, value in layers.items()]
-    return Scores(scores=scores, means=means, layers=rows)
+    return Scores(
+        scores=[row.model_copy(update=around(row.value)) for row in found.scores],
+        means=[row.model_copy(update=around(row.value)) for row in found.means],
+        layers=rows,
+    )
 
 
 def around(value: float) -> dict[str, float]:
@@ -121,26 +94,30 @@ def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
             sentences = np.arange(20)
             table = {
                 pair: np.where(sentences < hits, sentences, 0).tolist()
-                for pair, hits in zip(permutations(PLANNED["flores"], 2), right, strict=True)
+                for pair, hits in zip(permutations(PLANNED["retrieval"], 2), right, strict=True)
             }
             write_layer(one / f"layer-{layer:03d}.parquet", table)
             # Sentence 0 is right even where no other is.
             layers[layer] = float(np.mean(100 * np.maximum(right, 1) / 20))
-        pool.append((one, scores_of(tasks, layers, set()), scores_of(tasks, layers, set(ALIGNED))))
+        pool.append(
+            (
+                one,
+                scores_with_intervals(tasks, layers, set()),
+                scores_with_intervals(tasks, layers, set(ALIGNED)),
+            )
+        )
     return pool
 
 
-def record_of(number: int, results: Scores) -> Record:
-    """The record of a generated submission: the first ones are bare models."""
-    base, bare = number % BASES, number < BASES
-    sha, adapter_sha = f"{base:064x}", f"{number:064x}"
-    adapter = f"adapter-{number}"
-    plan = Plan(
+def plan_of(number: int, bare: bool) -> Plan:
+    """The plan of a generated submission."""
+    base = number % BASES
+    return Plan(
         model=f"base-{base}",
         model_revision=None,
-        model_sha256=sha,
-        adapter=None if bare else adapter,
-        adapter_sha256=None if bare else adapter_sha,
+        model_sha256=f"{base:064x}",
+        adapter=None if bare else f"adapter-{number}",
+        adapter_sha256=None if bare else f"{number:064x}",
         dtype="bfloat16",
         template="tokenizer",
         template_sha256="0" * 64,
@@ -149,6 +126,14 @@ def record_of(number: int, results: Scores) -> Record:
         units=PLANNED,
         task_versions={task: get_task(task).version for task in PLANNED},
     )
+
+
+def record_of(number: int, results: Scores) -> Record:
+    """The record of a generated submission: the first ones are bare models."""
+    base, bare = number % BASES, number < BASES
+    sha, adapter_sha = f"{base:064x}", f"{number:064x}"
+    adapter = f"adapter-{number}"
+    plan = plan_of(number, bare)
     proof = AdapterRecord(
         name=adapter,
         sha256=adapter_sha,
@@ -179,7 +164,11 @@ def record_of(number: int, results: Scores) -> Record:
         bos_per_prompt=[1],
         truncated_prompts=0,
         plan=plan,
-        data_digests={f"{t}/{u}": d for t, sets in ITEMS.items() for u, (_, d) in sets.items()},
+        data_digests={
+            f"{name}/{unit}": pinned.digest
+            for name in PLANNED
+            for unit, pinned in get_task(name).test_set().units.items()
+        },
         notes=[],
         signatures={},
         versions={},

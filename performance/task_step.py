@@ -41,7 +41,7 @@ def main() -> int:
     base, tokenizer = model_and_tokenizer(options)
     set_chat_template(tokenizer, None)
     model = with_lora(base).train()
-    items = massive.load(data_root(options.data_dir), "en", "train")[: options.examples]
+    items = massive.TASK.load(data_root(options.data_dir), "en", "train")[: options.examples]
     examples, _ = encode_items(tokenizer, items, MAX_TOKENS)
     packed = task_batch(examples, tokenizer.pad_token_id)
     batch = {name: tensor.to(base.device) for name, tensor in packed.items()}
