@@ -1,0 +1,5 @@
+"""`python -m xlt_bench`: the command line."""
+
+from xlt_bench.cli.main import main
+
+main()
