@@ -15,6 +15,7 @@ from xlt_bench.tasks import uner as uner_task
 from xlt_bench.tasks.registry import get_task
 
 MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
+LOCALES = [str(LANGUAGES[code].massive) for code in get_task("massive").test_set().units]
 SUPERVISED = [
     code
     for code, setting in get_task("massive").test_set().units.items()
@@ -40,7 +41,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def utterances():
-    return {locale: massive.load_all(MINI, locale) for locale in massive.LOCALES}
+    return {locale: massive.load_all(MINI, locale) for locale in LOCALES}
 
 
 def of_split(rows, split):
@@ -105,7 +106,7 @@ def test_a_third_has_no_slot_and_some_have_three(utterances):
 
 
 def test_no_text_is_taken_from_massive(utterances, data_dir):
-    real = {row.text for locale in massive.LOCALES for row in massive.load_all(data_dir, locale)}
+    real = {row.text for locale in LOCALES for row in massive.load_all(data_dir, locale)}
     assert not real & {row.text for rows in utterances.values() for row in rows}
 
 
@@ -119,19 +120,21 @@ def test_no_text_is_taken_from_uner(data_dir):
 
 @pytest.mark.parametrize("code", get_task("massive").test_set().units)
 def test_gold_slots_score_100(code):
-    items = massive_task.load(MINI, code)
-    counts = massive_task.count(items, [item.target for item in items])
-    scores = {name: metric(counts[name]) for name, metric in massive_task.metrics.items()}
+    items = massive_task.TASK.load(MINI, code)
+    counts = massive_task.TASK.count(
+        items, [item.target for item in items], massive_task.TASK.test_set()
+    )
+    scores = {name: massive_task.TASK.metric(name)(rows) for name, rows in counts.items()}
     best = dict.fromkeys(("slot_f1", "slot_f1_midalign", "exact_match"), 100.0)
     assert scores == dict.fromkeys(scores, 0.0) | best
 
 
 @pytest.mark.parametrize("code", get_task("uner").test_set().units)
 def test_gold_entities_score_100(code):
-    items = uner_task.load(MINI, code)
-    counts = uner_task.count(items, [item.target for item in items])
+    items = uner_task.TASK.load(MINI, code)
+    counts = uner_task.TASK.count(items, [item.target for item in items], uner_task.TASK.test_set())
     for name, best in (("entity_f1", 100.0), ("entity_f1_text", 100.0), ("invalid_json", 0.0)):
-        assert uner_task.metrics[name](counts[name]) == best
+        assert uner_task.TASK.metrics[name](counts[name]) == best
 
 
 @pytest.mark.parametrize("code", get_task("uner").test_set().units)

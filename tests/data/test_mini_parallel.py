@@ -94,9 +94,11 @@ def test_hebrew_has_both_references():
 
 @pytest.mark.parametrize("direction", ALL_DIRECTIONS)
 def test_references_score_100_without_faults(direction):
-    items = wmt23_task.load(MINI, direction)
-    counts = wmt23_task.count(items, [item.target for item in items])
-    scores = {name: wmt23_task.metrics[name](rows) for name, rows in counts.items()}
+    items = wmt23_task.TASK.load(MINI, direction)
+    counts = wmt23_task.TASK.count(
+        items, [item.target for item in items], wmt23_task.TASK.test_set()
+    )
+    scores = {name: wmt23_task.TASK.metrics[name](rows) for name, rows in counts.items()}
     # 13a leaves these two without spaces, so that short sentences have no 4-gram of words.
     assert scores.pop("bleu_13a", 0) == 0
     expected = {"bleu": 100, "chrf": 100, "empty": 0, "copied_source": 0, "wrong_language": 0}
@@ -105,8 +107,8 @@ def test_references_score_100_without_faults(direction):
 
 @pytest.mark.parametrize("direction", ALL_DIRECTIONS)
 def test_another_sentence_scores_far_below(direction):
-    items = wmt23_task.load(MINI, direction)
+    items = wmt23_task.TASK.load(MINI, direction)
     shifted = [items[i - 1].target for i in range(len(items))]
-    counts = wmt23_task.count(items, shifted)
+    counts = wmt23_task.TASK.count(items, shifted, wmt23_task.TASK.test_set())
     assert wmt23_task.bleu(counts["bleu"]) < 15
     assert wmt23_task.chrf(counts["chrf"]) < 30

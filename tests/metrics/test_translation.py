@@ -13,7 +13,6 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from xlt_bench.data import wmt23
 from xlt_bench.data.wmt23 import ALL_DIRECTIONS
-from xlt_bench.languages import LANGUAGES
 from xlt_bench.metrics.significance import interval, percent
 from xlt_bench.metrics.translation import (
     FAULTS,
@@ -22,14 +21,18 @@ from xlt_bench.metrics.translation import (
     chrf,
     faults,
     is_copied_source,
+    is_identifiable,
     is_wrong_language,
     language_signature,
     metrics_of,
     segment_counts,
     signature,
 )
+from xlt_bench.tasks.registry import get_task
 
 EXPECTED_TOKENIZER = {"ja": "ja-mecab", "zh": "zh"}
+
+CANDIDATES = tuple(get_task("wmt23").test_set(1).identifier_languages)
 
 
 def by_sacrebleu(metric, target, hypotheses, references):
@@ -124,7 +127,7 @@ def test_numbers_must_agree():
     with pytest.raises(ValueError, match="0 hypotheses"):
         segment_counts("bleu", "de", [], [])
     with pytest.raises(ValueError, match="longer"):
-        faults(["a"], ["a", "b"], ["a"], "de")
+        faults(["a"], ["a", "b"], ["a"], "de", CANDIDATES)
 
 
 def test_copied_source():
@@ -155,7 +158,7 @@ JAPANESE = "委員会は火曜日に再び会合を開き、予算について�
     ],
 )
 def test_wrong_language(text, target):
-    assert is_wrong_language(text, target)
+    assert is_wrong_language(text, target, CANDIDATES)
 
 
 @pytest.mark.parametrize(
@@ -174,19 +177,40 @@ def test_wrong_language(text, target):
     ],
 )
 def test_right_language(text, target):
-    assert not is_wrong_language(text, target)
+    assert not is_wrong_language(text, target, CANDIDATES)
 
 
 def test_faults_of_segments():
-    found = faults(["", ENGLISH, "Gut."], [ENGLISH] * 3, ["Das Komitee tagt.", "Ja.", "Gut."], "de")
+    found = faults(
+        ["", ENGLISH, "Gut."], [ENGLISH] * 3, ["Das Komitee tagt.", "Ja.", "Gut."], "de", CANDIDATES
+    )
     assert FAULTS == ("empty", "copied_source", "wrong_language")
     assert found.tolist() == [[True, False, False], [False, True, True], [False, False, False]]
-    assert faults([], [], [], "de").shape == (0, 3)
+    assert faults([], [], [], "de", CANDIDATES).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("target", "known"), [("nb", True), ("zho_Hant", True), ("quc", False)])
+def test_the_identifier_knows_some_languages_by_another_label(target, known):
+    assert is_identifiable(target) == known
+
+
+def test_a_target_beyond_the_candidates_is_added_to_them():
+    finnish = "Tämä on suomenkielinen lause, jossa on tarpeeksi kirjaimia."
+    assert "fi" not in CANDIDATES
+    assert not is_wrong_language(finnish, "fi", CANDIDATES)
+    assert is_wrong_language("Dies ist ein deutscher Satz mit genug Buchstaben.", "fi", CANDIDATES)
+
+
+def test_a_language_that_the_identifier_does_not_know_is_never_called_wrong():
+    found = faults(["Ein deutscher Satz, lang genug."], ["x"], ["y"], "ace_Arab", CANDIDATES)
+    assert not found.any()
 
 
 def test_language_signature_names_what_the_rate_depends_on():
-    assert language_signature() == "candidates:41|probability:0.05|letters:10|py3langid:0.4.0"
-    assert len(LANGUAGES) == 41
+    assert (
+        language_signature(CANDIDATES)
+        == "candidates:41|probability:0.05|letters:10|py3langid:0.4.0"
+    )
 
 
 def test_language_model_is_loaded_only_where_needed():
@@ -243,7 +267,7 @@ def test_language_check_on_references_and_sources(wmt, direction):
     wrong = FAULTS.index("wrong_language")
 
     def rate(hypotheses):
-        flags = faults(hypotheses, sources, references, target)[:, wrong]
+        flags = faults(hypotheses, sources, references, target, CANDIDATES)[:, wrong]
         return float(percent(np.array([flags.sum(), len(flags)])))
 
     # 15 of ru-en's references are the Russian source.

@@ -169,7 +169,7 @@ def test_a_run_that_is_not_what_it_says_is_refused(make_run, root, folder, tmp_p
     record = json.loads((run / "record.json").read_text())
     record["results"]["scores"][0]["value"] += 1
     (run / "record.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"massive de slot_f1: value is .*its predictions give"):
+    with pytest.raises(InputError, match=r"massive de slot_f1: value is .*recomputed"):
         submit(run, About(), folder, root)
     assert list(folder.iterdir()) == []
 

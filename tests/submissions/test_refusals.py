@@ -55,7 +55,7 @@ def refusal(folder, root):
         (lambda r: r["layers"].pop(), "retrieval layer 4 is missing"),
         (lambda r: r["scores"].pop(0), "massive de slot_f1 is missing"),
         (lambda r: r["scores"].append(r["scores"][0]), "occurs twice"),
-        (lambda r: r["scores"][0].update(metric="accuracy"), "is no score of these"),
+        (lambda r: r["scores"][0].update(metric="accuracy"), "is not a score of these"),
     ],
 )
 @pytest.mark.parametrize("data", [True, False])
@@ -107,7 +107,7 @@ def test_the_last_item_dropped_a_stranger_and_a_swapped_id(submission, made_up_r
         "item 3 expected, 9999 found": [
             Prediction("9999" if a.id == "3" else a.id, a.hypothesis, False) for a in answers
         ],
-        "item 5 is none of it": [*answers, Prediction("5", "", False)],
+        "item 5 does not belong": [*answers, Prediction("5", "", False)],
     }
     for message, changed in cases.items():
         found = refusal(forged_answers(submission, changed), made_up_root)
@@ -170,7 +170,7 @@ def test_a_small_file_of_many_values_is_refused_before_it_is_read(submission, ma
     [
         (lambda rows: rows[0].update(metric="accuracy"), "there is no such score"),
         (lambda rows: rows[0].update(unit="fr"), "massive fr slot_f1: was not planned"),
-        (lambda rows: rows[0].update(width=4), "4 counts an item, 3 expected"),
+        (lambda rows: rows[0].update(width=4), "4 counts per item, 3 expected"),
         (lambda rows: rows.append(rows[0]), "massive de slot_f1 occurs twice"),
         (lambda rows: rows[0]["counts"].pop(), "no matrix of 3 columns"),
         (lambda rows: rows[0].update(counts=None), "no matrix of 3 columns"),
@@ -201,8 +201,8 @@ def test_counts(change, message, submission):
         ),
         (lambda r: r["plan"]["task_versions"].update(massive=0), "massive: version 0 is not known"),
         (lambda r: r["plan"]["task_versions"].pop("uner"), "task_versions"),
-        (lambda r: r["plan"]["units"].update(uner=["da", "xx"]), "'xx' unknown"),
-        (lambda r: r["plan"]["units"].update(uner=["da", "da"]), "unknown, twice or none"),
+        (lambda r: r["plan"]["units"].update(uner=["da", "xx"]), "unknown unit 'xx'"),
+        (lambda r: r["plan"]["units"].update(uner=["da", "da"]), "da occurs twice"),
         (lambda r: r["plan"].update(layers=[2, 4, 9]), "plan.layers"),
         (lambda r: r["plan"].update(limit=0), "plan.limit"),
         (lambda r: r["plan"].update(adapter="other"), "adapter.name is not what the plan says"),
@@ -353,7 +353,7 @@ def test_folders(submission):
     (above / "packed.zip").write_text("")
     assert folders([above]) == [submission, above / "packed.zip"]
     assert folders([submission]) == [submission]
-    with pytest.raises(InputError, match="archives are not opened"):
+    with pytest.raises(InputError, match="unpack archives first"):
         folders([above / "packed.zip"])
 
 

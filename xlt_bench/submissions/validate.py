@@ -270,7 +270,7 @@ def difference(claimed: Scores, computed: Scores, *, intervals: bool = True) -> 
         for field, value in ours[name].items():
             compared = intervals or field not in ("low", "high")
             if compared and not _equal(row[field], value):
-                return f"{RECORD}: {name}: {field} is {row[field]}, its predictions give {value}"
+                return f"{RECORD}: {name}: {field} is {row[field]}, recomputed it is {value}"
     lacking = next((name for name in ours if name not in theirs), None)
     rows = len(claimed.scores) + len(claimed.means) + len(claimed.layers)
     if lacking is None and len(theirs) < rows:

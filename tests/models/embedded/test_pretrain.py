@@ -19,8 +19,7 @@ from xlt_bench.models.chat import encode_prompt, render_chat
 from xlt_bench.models.embedded import corpus, pretrain
 from xlt_bench.models.embedded.corpus import Texts
 from xlt_bench.models.embedded.tokenizer import train_tokenizer
-from xlt_bench.tasks import massive, uner
-from xlt_bench.tasks import retrieval as flores
+from xlt_bench.tasks import massive, retrieval, uner
 
 SHIPPED = Path(pretrain.__file__).with_name("model")
 NAMES = ("ada", "bo", "cem", "dana", "eva")
@@ -59,10 +58,10 @@ def test_nothing_of_flores_is_trained_on(data_dir: Path) -> None:
         side for rows in corpus.load_pairs(data_dir).values() for pair in rows for side in pair
     }
     for code in ("en", "cs", "de", "is", "ru", "zh"):
-        assert not sides & set(flores.sentences(data_dir, code))
+        assert not sides & set(retrieval.TASK.load(data_dir, code))
     # The same check sees FLORES in ALMA's files where it is not left out.
     whole = {row.reference for row in alma.load_train(data_dir, "cs-en")}
-    assert whole & set(flores.sentences(data_dir, "en"))
+    assert whole & set(retrieval.TASK.load(data_dir, "en"))
 
 
 def test_no_translation_test_is_trained_on(data_dir: Path) -> None:
@@ -129,7 +128,7 @@ def test_every_text_comes_back_as_it_was(shipped: tuple[Any, Any], data_dir: Pat
     codes = [code for code, row in LANGUAGES.items() if row.retrieval]
     assert len(codes) == 35
     for code in codes:
-        for sentence in flores.sentences(data_dir, code)[:40]:
+        for sentence in retrieval.TASK.load(data_dir, code)[:40]:
             ids = tokenizer(sentence)["input_ids"]
             assert ids.count(tokenizer.bos_token_id) == 1
             assert tokenizer.decode(ids, skip_special_tokens=True) == sentence
@@ -269,7 +268,7 @@ def test_the_shipped_folder_is_small_and_safe() -> None:
 def test_a_prompt_of_every_task_fits(shipped: tuple[Any, Any], data_dir: Path) -> None:
     model, tokenizer = shipped
     length = model.config.max_position_embeddings
-    for benchmark, unit in ((massive, "th"), (uner, "zh")):
+    for benchmark, unit in ((massive.TASK, "th"), (uner.TASK, "zh")):
         item = benchmark.load(data_dir, unit)[0]
         text = render_chat(tokenizer, item.messages, add_generation_prompt=True)
         ids = encode_prompt(tokenizer, text)
