@@ -115,6 +115,25 @@ def test_what_is_no_part_is_refused_and_nothing_is_written(
     assert {path.name for path in tmp_path.iterdir()} == {"other", "unfinished"}
 
 
+def test_an_output_made_while_runs_are_joined_stays(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    output = tmp_path / "joined"
+    rename = Path.rename
+
+    def later(path: Path, target: Path) -> Path:
+        output.mkdir()
+        (output / "other").write_text("of another process")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", later)
+    words = [*map(str, shards), "--output", str(output), "--data-dir", "mini"]
+    code, _, err = run_cli("join", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{output} exists; choose another --output" in " ".join(err.split("\n"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["joined", "other"]
+
+
 def _bare(output: Path) -> list[str]:
     words = "evaluate --model embedded --data-dir mini --limit 2 --languages hi --tasks massive"
     return [*words.split(), "--device", "cpu", "--output", str(output)]
