@@ -21,6 +21,8 @@ settings.register_profile(
     "xlt-bench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("xlt-bench")
+# What tests/support asserts is told as in a test.
+pytest.register_assert_rewrite("fuzz")
 
 
 @pytest.fixture(scope="session")
