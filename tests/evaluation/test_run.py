@@ -103,12 +103,9 @@ def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, run_cli):
 
 
 def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, run_cli):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from tiny import save_adapter
 
-    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    model.save_pretrained(tmp_path / "zero")
+    save_adapter(tiny_model, tmp_path / "zero", seed=1, init_lora_weights=True)
     argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", tmp_path / "zero")
     _, _, err = run_cli(*argv)
     assert "changes no weight" in err
