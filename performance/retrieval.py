@@ -7,9 +7,9 @@ Ours: `metrics.retrieval.all_pairs`, unit length included. The peer does what LA
 flat index of inner products on either side, the k nearest both ways, the ratio margin of each
 candidate in a loop, the best candidate. It needs `pip install faiss-cpu`; without, torch's product
 and topk stand in for FAISS, and the script says so. The bare products are one for each unordered
-pair. Made-up states of 997 sentences at 4,096 dimensions. Prints last `retrieval ratio=X goal=3.0 met|missed`;
-exit code 1 where it missed, an answer differs, or we take more than 1.3 times as long as the bare
-products.
+pair. Made-up states of 997 sentences at 4,096 dimensions. Prints last `retrieval ratio=X goal=3.0
+met|missed`; exit code 1 where it missed, an answer differs, or we take more than 1.3 times as long
+as the bare products.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ settings.register_profile(
     "xlt-bench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("xlt-bench")
+# What tests/support asserts is told as in a test.
+pytest.register_assert_rewrite("fuzz")
 
 
 @pytest.fixture(scope="session")
@@ -78,50 +80,17 @@ def made_up_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of four blocks with a byte-level tokenizer, saved as a model folder."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from tiny import save_model
 
-    folder = tmp_path_factory.mktemp("tiny")
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return save_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA with random factors for the tiny model, whose card says it was aligned on Swahili."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from tiny import save_adapter
 
-    torch.manual_seed(1)
-    config = LoraConfig(
-        r=2, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM", init_lora_weights=False
-    )
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    folder = tmp_path_factory.mktemp("adapters") / "random"
-    model.save_pretrained(folder)
+    folder = save_adapter(tiny_model, tmp_path_factory.mktemp("adapters") / "random", seed=1)
     head = "alignment_languages: [sw]\nxlt_bench: {recipe: massive-align-middle}\n"
     (folder / "README.md").write_text(f"---\n{head}---\nA random adapter.\n")
     return folder

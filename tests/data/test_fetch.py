@@ -103,6 +103,23 @@ def test_plain_download_and_skip(tmp_path, server):
     assert left(tmp_path) == ["set/a.bin"]
 
 
+def test_fetched_by_several_at_once_it_comes_once(tmp_path, server):
+    together, found = threading.Barrier(4), []
+
+    def fetches():
+        together.wait(60)
+        found.extend(get(tmp_path, one(server)))
+
+    threads = [threading.Thread(target=fetches) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.downloaded for one in found) == [0, 0, 0, 1]
+    assert (tmp_path / "set" / "a.bin").read_bytes() == BODY
+    assert len(server.seen) == 1
+
+
 def test_progress(tmp_path, server):
     with progress_bar() as bar:
         get(tmp_path, one(server), progress=bar)

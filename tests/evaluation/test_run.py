@@ -103,12 +103,9 @@ def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, run_cli):
 
 
 def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, run_cli):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from tiny import save_adapter
 
-    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    model.save_pretrained(tmp_path / "zero")
+    save_adapter(tiny_model, tmp_path / "zero", seed=1, init_lora_weights=True)
     argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", tmp_path / "zero")
     _, _, err = run_cli(*argv)
     assert "changes no weight" in err
@@ -140,7 +137,7 @@ def test_other_items_under_the_same_ids_are_refused(root, tiny_model, tmp_path, 
     argv = ["score", str(run), "--data-dir", str(other)]
     code, _, err = run_cli(*argv)
     assert code == 2
-    assert "the answers to massive sw are not to the items below" in err
+    assert "the answers to massive sw are to other items than those below" in err
 
 
 def test_a_finished_run_keeps_its_record(root, tiny_model, tmp_path, run_cli):
@@ -168,65 +165,74 @@ def test_an_adapter_that_lacks_weights_is_refused(
     assert f"lacks {len(tensors) - len(kept)} of {len(tensors)} weights" in err
 
 
-def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, capsys, run_cli):
+BAD = {
+    "--model {none}": "there is no such folder",
+    "--model {other} --adapter {adapter}": "does not fit",
+    "--adapter {pickled}": "only pickled weights",
+    "--adapter {full}": "no adapter_config.json",
+    "--chat-template lama3": "did you mean 'llama3-midalign'",
+    "--dtype float8": "unknown dtype",
+    "--limit 0": "--limit must be at least 1",
+    "--layers 9": "layers 1 to 4",
+    "--output {full}": "is not empty and no run",
+}
+UNKNOWN_OR_BROKEN = {
+    "--tasks masive": "did you mean 'massive'",
+    "--languages sv-SE,xx": "unknown language 'xx'",
+    "--tasks massive --languages sw": "truncated or corrupt",
+    "--tasks retrieval --languages de,sw": "de has 8 sentences, sw has 7; delete the odd one below",
+    "--tasks massive --languages de": "xlt-bench data fetch massive",
+}
+
+
+@pytest.fixture(scope="module")
+def places(tiny_model, tiny_adapter, tmp_path_factory):
+    """What the bad command lines name."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    pickled = tmp_path / "pickled"
+    folder = tmp_path_factory.mktemp("places")
+    pickled, full = folder / "pickled", folder / "full"
     pickled.mkdir()
     (pickled / "adapter_config.json").write_text("{}")
     torch.save({}, pickled / "adapter_model.bin")
-    other = tmp_path / "other"
-    config = LlamaConfig.from_pretrained(tiny_model)
-    config.hidden_size = 64
-    AutoModelForCausalLM.from_config(config).save_pretrained(other)
-    full = tmp_path / "full"
+    config = LlamaConfig.from_pretrained(tiny_model, hidden_size=64)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "other")
     full.mkdir()
     (full / "thesis.tex").write_text("")
-    cases = {
-        "no such model": (["--model", tmp_path / "none"], "there is no such folder"),
-        "other base": (["--model", other, "--adapter", tiny_adapter], "does not fit"),
-        "pickle": (["--adapter", pickled], "only pickled weights"),
-        "no adapter": (["--adapter", full], "no adapter_config.json"),
-        "template": (["--chat-template", "lama3"], "did you mean 'llama3-midalign'"),
-        "dtype": (["--dtype", "float8"], "unknown dtype"),
-        "limit": (["--limit", "0"], "--limit must be at least 1"),
-        "layers": (["--layers", "9"], "layers 1 to 4"),
-        "not a run": (["--output", full], "is not empty and no run"),
-    }
-    capsys.readouterr()  # the bars of save_pretrained above
-    for name, (more, message) in cases.items():
-        argv = arguments(tiny_model, root, tmp_path / f"run {name}", *more)
-        code, _, err = run_cli(*argv)
-        assert (code, message in err, "Traceback" in err) == (2, True, False), (name, err)
-        assert err.count("\n") == 1, name
+    return {
+        "none": folder / "none", "other": folder / "other", "adapter": tiny_adapter,
+        "pickled": pickled, "full": full,
+    }  # fmt: skip
 
 
-def test_unknown_names_and_broken_data_are_one_line(made_up_root, tiny_model, tmp_path, run_cli):
-    import shutil
-
-    broken = tmp_path / "data"
-    shutil.copytree(made_up_root, broken)
-    packed = broken / "massive" / "1.1" / "data" / "sw-KE.jsonl.gz"
+@pytest.fixture(scope="module")
+def broken_root(made_up_root, tmp_path_factory):
+    """The made-up data with a file missing, one cut off, and one short of a line."""
+    root = shutil.copytree(made_up_root, tmp_path_factory.mktemp("broken") / "data")
+    packed = root / "massive" / "1.1" / "data" / "sw-KE.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:40])
-    (broken / "massive" / "1.1" / "data" / "de-DE.jsonl.gz").unlink()
-    flores = broken / "flores200_dataset" / "dev" / "swh_Latn.dev"
-    flores.write_text("".join(flores.read_text().splitlines(keepends=True)[:-1]))
-    cases = {
-        "task": (["--tasks", "masive"], "did you mean 'massive'"),
-        "language": (["--languages", "sv-SE,xx"], "unknown language 'xx'"),
-        "truncated": (["--tasks", "massive", "--languages", "sw"], "truncated or corrupt"),
-        "not parallel": (
-            ["--tasks", "retrieval", "--languages", "de,sw"],
-            "de has 8 sentences, sw has 7; delete the odd one below",
-        ),
-        "missing": (["--tasks", "massive", "--languages", "de"], "xlt-bench data fetch massive"),
-    }
-    for name, (more, message) in cases.items():
-        argv = arguments(tiny_model, broken, tmp_path / f"run {name}", *more)
-        code, _, err = run_cli(*argv)
-        assert (code, message in err) == (2, True), (name, err)
-        assert err.count("\n") == 1, name
+    (root / "massive" / "1.1" / "data" / "de-DE.jsonl.gz").unlink()
+    dev = root / "flores200_dataset" / "dev" / "swh_Latn.dev"
+    dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:-1]))
+    return root
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line(line, root, tiny_model, places, tmp_path, run_cli):
+    words = [word.format(**places) for word in line.split()]
+    code, _, err = run_cli(*arguments(tiny_model, root, tmp_path / "run", *words))
+    assert (code, BAD[line] in err, "Traceback" in err) == (2, True, False), err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", UNKNOWN_OR_BROKEN)
+def test_unknown_names_and_broken_data_are_one_line(
+    line, broken_root, tiny_model, tmp_path, run_cli
+):
+    code, _, err = run_cli(*arguments(tiny_model, broken_root, tmp_path / "run", *line.split()))
+    assert (code, UNKNOWN_OR_BROKEN[line] in err) == (2, True), err
+    assert err.count("\n") == 1
 
 
 def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, run_cli):

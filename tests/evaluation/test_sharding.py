@@ -87,32 +87,58 @@ def test_joined_equals_undivided(
     assert run_cli("score", str(joined), "--data-dir", "mini")[0] == 0
 
 
+NO_PARTS = {
+    "shard 2/3 is missing": ["1", "3"],
+    "both answer": ["1", "2", "3", "whole"],
+    "another adapter: None and": ["1", "2", "3", "bare"],
+    "is not finished": ["1", "unfinished", "3"],
+    "is no run": ["1", "none"],
+}
+
+
+@pytest.fixture(scope="module")
+def parts(whole: Path, shards: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Links to the shards and to what is no part of the same evaluation."""
+    folder = tmp_path_factory.mktemp("parts")
+    for i, run in enumerate(shards, 1):
+        (folder / str(i)).symlink_to(run)
+    (folder / "whole").symlink_to(whole)
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
+    done = call(PROGRAM, *_bare(folder / "bare"))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("said", NO_PARTS)
 def test_what_is_no_part_is_refused_and_nothing_is_written(
-    whole: Path,
-    shards: list[Path],
-    tmp_path: Path,
-    run_cli: RunCli,
+    said: str, parts: Path, tmp_path: Path, run_cli: RunCli
 ) -> None:
-    other = tmp_path / "other"
-    assert run_cli(*_bare(other))[0] == 0
-    unfinished = tmp_path / "unfinished"
-    unfinished.mkdir()
-    (unfinished / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
-    cases = {
-        "shard 2/3 is missing": [shards[0], shards[2]],
-        f"{whole} and ": [shards[0], shards[1], shards[2], whole],
-        "another adapter: None and": [shards[0], shards[1], shards[2], other],
-        "is not finished": [shards[0], unfinished, shards[2]],
-        "is no run": [shards[0], tmp_path / "none"],
-    }
-    for said, runs in cases.items():
-        output = tmp_path / "joined"
-        words = [*map(str, runs), "--output", str(output), "--data-dir", "mini"]
-        code, _, err = run_cli("join", *words)
-        assert (code, said in err) == (2, True), err
-        assert err.count("\n") == 1
-        assert not output.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"other", "unfinished"}
+    runs = [str(parts / name) for name in NO_PARTS[said]]
+    words = [*runs, "--output", str(tmp_path / "joined"), "--data-dir", "mini"]
+    code, _, err = run_cli("join", *words)
+    assert (code, said in err) == (2, True), err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_made_while_runs_are_joined_stays(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    output = tmp_path / "joined"
+    rename = Path.rename
+
+    def later(path: Path, target: Path) -> Path:
+        output.mkdir()
+        (output / "other").write_text("of another process")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", later)
+    words = [*map(str, shards), "--output", str(output), "--data-dir", "mini"]
+    code, _, err = run_cli("join", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{output} exists; choose another --output" in " ".join(err.split("\n"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["joined", "other"]
 
 
 def _bare(output: Path) -> list[str]:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import PeftModel, PromptTuningConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -16,6 +16,7 @@ from transformers import (
     Qwen2Config,
 )
 
+import tiny
 from xlt_bench.models import generation
 from xlt_bench.models import kv_cache as cache
 from xlt_bench.models.generation import answers, shared_prefix
@@ -25,13 +26,9 @@ from xlt_bench.models.load import load_base
 
 VOCABULARY, LIMIT, PAD = 61, 24, 0
 STOPS = [3, 4, 5, 6, 7, 8, 9]
-SIZE = {
+SIZE = tiny.SIZE | {
     "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "max_position_embeddings": 256,
     "bos_token_id": 1,
     "eos_token_id": 7,
@@ -226,10 +223,8 @@ def test_the_repetition_penalty_of_the_generation_config():
 
 
 def test_adapter_and_bare_model_by_turns():
-    model = get_peft_model(
-        random_model(FULL_WIDTH["llama"]),
-        LoraConfig(r=2, target_modules=["k_proj", "v_proj"], init_lora_weights=False),
-    ).eval()
+    bare = random_model(FULL_WIDTH["llama"])
+    model = tiny.with_lora(bare, seed=3, target_modules=["k_proj", "v_proj"]).eval()
     rows = made_up_rows(15)
     adapted = alone(model, rows)
     with model.disable_adapter():

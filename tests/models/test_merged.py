@@ -2,24 +2,21 @@
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM
 
+from tiny import load_model, with_lora
 from xlt_bench.models.merged import merged
 
 ROWS = [[5, 9, 7, 30], [8, 6]]
 
 
 def load(folder, dtype=torch.float32):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    return load_model(folder, dtype).eval()
 
 
-def with_lora(folder, dtype=torch.float32, **settings):
-    torch.manual_seed(2)
-    settings = {"target_modules": ["q_proj", "up_proj"], "lora_alpha": 8} | settings
-    config = LoraConfig(r=2, task_type="CAUSAL_LM", init_lora_weights=False, **settings)
-    return get_peft_model(load(folder, dtype), config).eval()
+def adapted_model(folder, dtype=torch.float32, **settings):
+    return with_lora(load(folder, dtype), seed=2, **{"lora_alpha": 8} | settings).eval()
 
 
 @torch.inference_mode()
@@ -46,7 +43,7 @@ def test_merged_answers_as_unmerged_on_the_bare_models_modules(tiny_model, tiny_
 
 
 def test_the_base_is_restored_after_an_error(tiny_model):
-    model = with_lora(tiny_model)
+    model = adapted_model(tiny_model)
     with pytest.raises(KeyError), merged(model, ROWS):
         raise KeyError
     with model.disable_adapter():
@@ -63,7 +60,7 @@ def test_the_base_is_restored_after_an_error(tiny_model):
     ids=["half precision", "embeddings", "parameters"],
 )
 def test_what_is_not_safe_stays_unmerged(tiny_model, dtype, settings):
-    model = with_lora(tiny_model, dtype, **settings)
+    model = adapted_model(tiny_model, dtype, **settings)
     before, adapted = logits(model), n_adapted(model)
     with merged(model, ROWS) as in_weights:
         assert not in_weights
@@ -73,7 +70,7 @@ def test_what_is_not_safe_stays_unmerged(tiny_model, dtype, settings):
 
 def test_weights_that_come_out_different_are_taken_back(tiny_model):
     """A merge that gives other logits: one module in two places, so that it is merged twice."""
-    model = with_lora(tiny_model, target_modules=["up_proj"])
+    model = adapted_model(tiny_model, target_modules=["up_proj"])
     blocks = model.get_base_model().model.layers
     shared = blocks[0].mlp.up_proj.get_base_layer()
     blocks[1].mlp.up_proj.base_layer = shared
@@ -84,7 +81,7 @@ def test_weights_that_come_out_different_are_taken_back(tiny_model):
 
 
 def test_a_broken_adapter_stays_unmerged(tiny_model):
-    model = with_lora(tiny_model)
+    model = adapted_model(tiny_model)
     layer = model.get_base_model().model.layers[2].mlp.up_proj
     with torch.no_grad():
         layer.lora_B["default"].weight[0, 0] = torch.inf

@@ -128,7 +128,7 @@ def test_a_step_as_a_command_of_its_own(tmp_path: Path) -> None:
         assert project.is_done(step)
     record = json.loads((steps[-1].folder(out) / "record.json").read_text())
     assert record["plan"]["layers"] == [2, 4, 6, 8]
-    assert len(record["plan"]["units"]["flores"]) == 20
+    assert len(record["plan"]["units"]["retrieval"]) == 20
     # It was aligned on the sentences of retrieval, and the merge knows.
     assert record["adapter"]["trained_on_flores"] is True
     assert "retrieval is inflated" in record["notes"][-1]

@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -15,7 +16,13 @@ from typing import Any
 import pytest
 
 from xlt_bench.results import atomic_write
-from xlt_bench.results.atomic_write import is_part, part_file, part_folder, remove_abandoned
+from xlt_bench.results.atomic_write import (
+    is_part,
+    locked,
+    part_file,
+    part_folder,
+    remove_abandoned,
+)
 from xlt_bench.results.run_folder import write_bytes
 
 KILLED = """
@@ -253,3 +260,32 @@ def test_only_names_of_our_own_are_parts(tmp_path: Path) -> None:
         assert is_part(folder)
     for name in (".notes.part", "x.abcdefgh.part", ".x.ABCDEFGH.part", ".x.abcdefgh.part.zst"):
         assert not is_part(tmp_path / name)
+
+
+def test_one_at_a_time_works_in_a_locked_folder(tmp_path: Path) -> None:
+    folder, waited = tmp_path / "new" / "folder", threading.Event()
+    said = []
+
+    def works(name: str) -> None:
+        with locked(folder, waited.set):
+            said.append(name)
+
+    with locked(folder):
+        other = threading.Thread(target=works, args=("second",))
+        other.start()
+        assert waited.wait(60)
+        said.append("first")
+    other.join()
+    assert said == ["first", "second"]
+    assert list(folder.iterdir()) == []
+
+
+def test_without_locks_a_folder_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")  # NFS, of a folder
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with locked(tmp_path), locked(tmp_path):
+        (tmp_path / "x").touch()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from xlt_bench.results.run_folder import (
     open_run,
     read_digests,
     read_layer,
+    read_plan,
     read_predictions,
     write_bytes,
     write_layer,
@@ -51,6 +53,28 @@ def test_a_run_killed_before_or_between_its_first_files_goes_on(tmp_path: Path) 
     (run / "predictions").mkdir()
     open_run(run, PLAN, {"massive/de": "cd"})
     assert read_digests(run) == {}
+
+
+def test_of_two_evaluations_started_at_once_one_sees_the_other(tmp_path: Path) -> None:
+    def start(model: str) -> None:
+        together.wait(60)
+        try:
+            open_run(run, PLAN.model_copy(update={"model": model}), {"massive/de": model})
+        except InputError as error:
+            refused[model] = str(error)
+
+    for i in range(20):
+        run, together = tmp_path / str(i), threading.Barrier(2)
+        refused: dict[str, str] = {}
+        threads = [threading.Thread(target=start, args=(model,)) for model in ("one", "two")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ((loser, said),) = refused.items()
+        winner = "two" if loser == "one" else "one"
+        assert "was started with another model" in said
+        assert (read_plan(run).model, read_digests(run)) == (winner, {"massive/de": winner})
 
 
 @pytest.mark.parametrize("call", ["mkstemp", "fsync"])

@@ -321,7 +321,7 @@ def test_what_is_wrong_is_left_out_in_one_line(board, tmp_path, edit):
     built = build(folder, tmp_path / "db")
     assert built.loaded == 2
     lines = {report.name: report.detail for report in built.refused}
-    assert "massive slot_f1 de: value is 99.5" in lines[ids["bare"]]
+    assert "massive de slot_f1: value is 99.5" in lines[ids["bare"]]
     assert "mean slot_f1 is 99.5" in lines[ids["old"]]
     assert "retrieval layer 2: value is 99.5" in lines[ids["new"]]
     assert "name: String should have at most 200" in lines[ids["limited"]]

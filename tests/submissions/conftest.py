@@ -29,7 +29,7 @@ def logged(made_up_root, tiny_model, tiny_adapter, tmp_path_factory):
     results = lm_eval.simple_evaluate(
         model="hf",
         model_args=f"pretrained={model},peft={tiny_adapter},dtype=float32,device=cpu",
-        tasks=[stubs.task_name(task, unit) for task, unit in ASKED],
+        tasks=[f"xlt_{task}_{unit}" for task, unit in ASKED],
         task_manager=TaskManager(
             include_path=str(stubs.tasks_dir()),
             include_defaults=False,

@@ -9,7 +9,6 @@ from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import read_predictions
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
-from xlt_bench.tasks import lm_eval_yaml as stubs
 
 TASKS = {"massive": ["sw"], "uner": ["da"]}
 
@@ -31,7 +30,7 @@ def test_the_same_answers_and_scores(logged, output, made_up_root, tmp_path):
         "entity_f1",
     }
     for (task, unit, metric), value in scores.items():
-        theirs = logged[1]["results"][stubs.task_name(task, unit)][f"{metric},none"]
+        theirs = logged[1]["results"][f"xlt_{task}_{unit}"][f"{metric},none"]
         assert value == pytest.approx(theirs)
     answers = read_predictions(done.folder / "predictions" / "massive" / "sw.jsonl.zst")
     assert [answer.cut_off for answer in answers] == [None] * 4

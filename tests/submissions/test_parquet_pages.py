@@ -67,22 +67,22 @@ def test_equal_values_are_counted_though_they_take_no_room():
     assert sum(page.values for page in found(sink.getvalue(), 0)) == 3_000_001  # and a dictionary
 
 
-def test_what_no_writer_does_is_refused():
-    data = written()
-    start = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0).column(0)
-    at = start.dictionary_page_offset
-    metadata = pq.ParquetFile(pa.BufferReader(data)).metadata
-    odd = {
+@pytest.mark.parametrize(
+    ("message", "header"),
+    {
         "states no size": b"\x00",  # an empty struct
         "a field twice": b"\x15\x00\x05\x02",
         "cut off": b"\x18" + b"\xff\xff\xff\x7f",
         "too long": b"\x15" + b"\xff" * 12,
         "none has": b"\x19",
         "too deep": b"\x1c" * 9,
-    }
-    for message, header in odd.items():
-        spoiled = data[:at] + header + data[at + len(header) :]
-        with pytest.raises(ValueError, match=message):
-            list(pages(spoiled, metadata, 0))
-    with pytest.raises(ValueError, match="outside the file"):
-        list(pages(data[:at], metadata, 0))
+        "outside the file": None,
+    }.items(),
+)
+def test_what_no_writer_does_is_refused(message, header):
+    data = written()
+    metadata = pq.ParquetFile(pa.BufferReader(data)).metadata
+    at = metadata.row_group(0).column(0).dictionary_page_offset
+    spoiled = data[:at] if header is None else data[:at] + header + data[at + len(header) :]
+    with pytest.raises(ValueError, match=message):
+        list(pages(spoiled, metadata, 0))

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Plan
@@ -100,19 +103,22 @@ def forged_answers(folder, answers):
     return copy.rename(copy.with_name(about["id"]))
 
 
-def test_the_last_item_dropped_a_stranger_and_a_swapped_id(submission, made_up_root):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda answers: answers[:-1], "item 4 is missing"),
+        (
+            lambda answers: [*answers[:3], replace(answers[3], id="9999"), *answers[4:]],
+            "item 3 expected, 9999 found",
+        ),
+        (lambda answers: [*answers, Prediction("5", "", False)], "item 5 does not belong"),
+    ],
+)
+def test_items_dropped_swapped_or_added(change, message, submission, made_up_root):
     answers = read_predictions(predictions_path(submission, "massive", "de"))
-    cases = {
-        "item 4 is missing": answers[:-1],
-        "item 3 expected, 9999 found": [
-            Prediction("9999" if a.id == "3" else a.id, a.hypothesis, False) for a in answers
-        ],
-        "item 5 does not belong": [*answers, Prediction("5", "", False)],
-    }
-    for message, changed in cases.items():
-        found = refusal(forged_answers(submission, changed), made_up_root)
-        assert "massive de" in found
-        assert message in found
+    found = refusal(forged_answers(submission, change(answers)), made_up_root)
+    assert "massive de" in found
+    assert message in found
 
 
 @pytest.mark.parametrize(
@@ -142,15 +148,23 @@ def test_layers(change, message, submission, made_up_root):
     assert message in found
 
 
-def test_columns_of_other_types(submission, made_up_root):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.set_column(3, "neighbours", t["neighbours"].cast(pa.list_(pa.int64()))),
+        lambda t: t.drop_columns(["accuracy"]),
+        lambda t: t.append_column("x", t["source"]),
+    ],
+    ids=["wide", "fewer", "more"],
+)
+def test_columns_of_other_types(change, submission, made_up_root):
     path = submission / "retrieval" / "layer-002.parquet"
-    table = pq.read_table(path)
-    wide = table.set_column(3, "neighbours", table["neighbours"].cast(pa.list_(pa.int64())))
-    more = table.append_column("x", table["source"])
-    for wrong in (wide, table.drop_columns(["accuracy"]), more):
-        pq.write_table(wrong, path)
-        assert "its columns are not" in refusal(submission, made_up_root)
-    path.write_bytes(b"PAR1" + bytes(50) + b"PAR1")
+    pq.write_table(change(pq.read_table(path)), path)
+    assert "its columns are not" in refusal(submission, made_up_root)
+
+
+def test_a_table_that_is_none(submission, made_up_root):
+    (submission / "retrieval" / "layer-002.parquet").write_bytes(b"PAR1" + bytes(50) + b"PAR1")
     assert "is damaged" in refusal(submission, made_up_root)
 
 
@@ -234,59 +248,68 @@ def test_a_real_digest_with_another_number_of_items(submission, edit):
     assert found == f"record.json: massive de slot_f1: n is 5, its test set has {n}"
 
 
-def test_broken_json(submission, made_up_root):
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace(b"{", b'{"created": "x",', 1), "key 'created' occurs twice"),
+        (lambda t: t[:-100], "is not accepted"),
+        (lambda t: t.replace(b'"notes": []', f'"notes": {DEEP}'.encode()), "maximum recursion"),
+        (lambda t: t.replace(b'"q_proj": 1.0', b'"q_proj": 1e999'), "finite number"),
+        (lambda t: b"\xff\xfe", "utf-8"),
+        (lambda t: b" " * (5 << 20), "at most 4,194,304 are taken"),
+    ],
+    ids=["twice", "cut", "deep", "infinite", "encoding", "large"],
+)
+def test_broken_json(change, message, submission, made_up_root):
     path = submission / "record.json"
-    text = path.read_text()
-    deep = "[" * 100_000 + "]" * 100_000
-    cases = {
-        "key 'created' occurs twice": text.replace("{", '{"created": "x",', 1),
-        "is not accepted": text[:-100],
-        "maximum recursion depth": text.replace('"notes": []', f'"notes": {deep}'),
-        "finite number": text.replace('"q_proj": 1.0', '"q_proj": 1e999'),
-    }
-    for message, changed in cases.items():
-        assert changed != text
-        path.write_text(changed)
-        assert message in refusal(submission, made_up_root)
-    path.write_bytes(b"\xff\xfe")
-    assert "utf-8" in refusal(submission, made_up_root)
-    path.write_bytes(b" " * (5 << 20))
-    assert "at most 4,194,304 are taken" in refusal(submission, made_up_root)
+    text = path.read_bytes()
+    path.write_bytes(change(text))
+    assert path.read_bytes() != text
+    assert message in refusal(submission, made_up_root)
 
 
-def test_broken_answers(submission, made_up_root):
-    import zstandard
+ANSWER_FILES = {
+    "is damaged": lambda packed: packed[:-5] + bytes(5),
+    "de.jsonl.zst": lambda packed: packed[: len(packed) // 2],
+    "does not end with its first zstd frame": lambda packed: packed + b"smuggled",
+    "zst does not end with its first": lambda packed: packed + zstandard.compress(b"another"),
+    "unpacks to more than": lambda _: zstandard.compress(bytes(200 << 20)),
+    "at most 10,000 are taken": lambda _: zstandard.compress(b"{}\n" * 20_000),
+    "is not UTF-8": lambda _: zstandard.compress(b"\xff"),
+}
+FIRST_LINES = {
+    "key 'id' occurs twice": '{"id": "0", "id": "0", "hypothesis": ""}',
+    "line 1 is not {": '{"id": "0", "hypothesis": "", "cut_off": false, "x": 1}',
+    "id is no text": '{"id": 0, "hypothesis": "", "cut_off": false}',
+    "hypothesis of item '0'": '{"id": "0", "hypothesis": null, "cut_off": false}',
+    "cut_off of item '0'": '{"id": "0", "hypothesis": "", "cut_off": 0}',
+    "half of a surrogate": '{"id": "0", "hypothesis": "\\ud800", "cut_off": false}',
+    "NaN is no number": '{"id": NaN, "hypothesis": "", "cut_off": false}',
+    "maximum recursion": "[" * 50_000,
+}
 
+
+@pytest.mark.parametrize("message", ANSWER_FILES)
+def test_broken_files_of_answers(message, submission, made_up_root):
     path = predictions_path(submission, "massive", "de")
-    packed = path.read_bytes()
-    lines = zstandard.ZstdDecompressor().stream_reader(packed).read().decode().splitlines()
+    path.write_bytes(ANSWER_FILES[message](path.read_bytes()))
+    found = refusal(submission, made_up_root)
+    assert "de.jsonl.zst" in found
+    assert message in found
 
-    def first(line):
-        return zstandard.compress("\n".join([line, *lines[1:]]).encode())
 
-    cases = {
-        "is damaged": packed[:-5] + bytes(5),
-        "does not end with its first zstd frame": packed + b"smuggled",
-        "zst does not end with its first": packed + zstandard.compress(b"another frame"),
-        "unpacks to more than": zstandard.compress(bytes(200 << 20)),
-        "at most 10,000 are taken": zstandard.compress(b"{}\n" * 20_000),
-        "is not UTF-8": zstandard.compress(b"\xff"),
-        "key 'id' occurs twice": first('{"id": "0", "id": "0", "hypothesis": ""}'),
-        "line 1 is not {": first('{"id": "0", "hypothesis": "", "cut_off": false, "x": 1}'),
-        "id is no text": first('{"id": 0, "hypothesis": "", "cut_off": false}'),
-        "hypothesis of item '0'": first('{"id": "0", "hypothesis": null, "cut_off": false}'),
-        "cut_off of item '0'": first('{"id": "0", "hypothesis": "", "cut_off": 0}'),
-        "half of a surrogate": first('{"id": "0", "hypothesis": "\\ud800", "cut_off": false}'),
-        "NaN is no number": first('{"id": NaN, "hypothesis": "", "cut_off": false}'),
-        "maximum recursion": first("[" * 50_000),
-    }
-    for message, data in cases.items():
-        path.write_bytes(data)
-        found = refusal(submission, made_up_root)
-        assert "de.jsonl.zst" in found
-        assert message in found
-    path.write_bytes(packed[: len(packed) // 2])
-    refusal(submission, made_up_root)
+@pytest.mark.parametrize("message", FIRST_LINES)
+def test_broken_lines_of_answers(message, submission, made_up_root):
+    path = predictions_path(submission, "massive", "de")
+    unpacked = zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read()
+    lines = [FIRST_LINES[message], *unpacked.decode().splitlines()[1:]]
+    path.write_bytes(zstandard.compress("\n".join(lines).encode()))
+    found = refusal(submission, made_up_root)
+    assert "de.jsonl.zst" in found
+    assert message in found
 
 
 def test_the_text_of_all_answers_is_bounded(submission, made_up_root, monkeypatch):
@@ -299,34 +322,42 @@ def test_the_text_of_all_answers_is_bounded(submission, made_up_root, monkeypatc
     assert f"the answers have over {text - 1:,} characters" in refusal(submission, made_up_root)
 
 
-def test_names_links_and_strangers(submission, made_up_root, tmp_path):
-    cases = [
-        ("notes.txt", lambda path: path.write_text(""), "'notes.txt' does not belong here"),
-        ("predictions/massive/fr.jsonl.zst", lambda path: path.write_text(""), "fr.jsonl.zst"),
-        ("retrieval/states", lambda path: path.mkdir(), "'retrieval/states' does not belong"),
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("notes.txt", Path.touch, "'notes.txt' does not belong here"),
+        ("predictions/massive/fr.jsonl.zst", Path.touch, "fr.jsonl.zst"),
+        ("retrieval/states", Path.mkdir, "'retrieval/states' does not belong"),
         ("away", lambda path: path.symlink_to("/etc"), "'away' is a link"),
-        ("predictions/massive/.x", lambda path: path.write_text(""), "does not belong here"),
-    ]
-    for name, make, message in cases:
-        path = submission / name
-        make(path)
-        assert message in refusal(submission, made_up_root)
-        if path.is_dir() and not path.is_symlink():
-            path.rmdir()
-        else:
-            path.unlink()
+        ("predictions/massive/.x", Path.touch, "does not belong here"),
+    ],
+)
+def test_links_and_strangers(name, make, message, submission, made_up_root):
+    make(submission / name)
+    assert message in refusal(submission, made_up_root)
+
+
+def test_a_record_that_is_missing_or_a_pipe(submission, made_up_root):
     record = submission / "record.json"
     record.unlink()
     assert "record.json is missing" in refusal(submission, made_up_root)
     os.mkfifo(record)
     assert "is no plain file" in refusal(submission, made_up_root)
+
+
+def test_a_link_to_a_submission(submission, made_up_root):
     linked = submission.with_name("base-lora-0123456789-0123456789")
     linked.symlink_to(submission)
     assert "is no folder" in refusal(linked, made_up_root)
-    cyrillic = "b\u0430se-0123456789-0123456789"
-    for odd in ("Base-0123456789-0123456789", cyrillic, "x" * 200, "..a"):
-        (submission.parent / odd).mkdir()
-        assert "is no id" in refusal(submission.parent / odd, made_up_root)
+
+
+CYRILLIC = "b\u0430se-0123456789-0123456789"
+
+
+@pytest.mark.parametrize("odd", ["Base-0123456789-0123456789", CYRILLIC, "x" * 200, "..a"])
+def test_names_that_are_no_ids(odd, submission, made_up_root):
+    (submission.parent / odd).mkdir()
+    assert "is no id" in refusal(submission.parent / odd, made_up_root)
 
 
 def test_another_name_for_the_same(submission, made_up_root, edit):
@@ -450,23 +481,25 @@ def test_records_that_would_break_the_store(
     assert len(report.detail) <= 400
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda record: record.write_text("{}"),
+        Path.unlink,
+        lambda record: record.write_text(record.read_text().replace("2026-01-", "yester")),
+    ],
+    ids=["empty", "missing", "date"],
+)
 def test_a_broken_neighbour_says_nothing_against_a_submission(
-    accepted, make_run, made_up_root, tmp_path, edit
+    broken, accepted, make_run, made_up_root, tmp_path
 ):
     submission = shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
     later = "2026-02-02T00:00:00+00:00"
     run = make_run(tmp_path / "run", 1, adapter="lora", created=later)
     newer = submit(run, About(), submission.parent, made_up_root).folder
-    for broken in ("{}", None, "yesterday"):
-        if broken == "yesterday":
-            shutil.copy(accepted / "record.json", submission / "record.json")
-            edit(submission / "record.json", lambda record: record.update(created="yesterday"))
-        elif broken is None:
-            (submission / "record.json").unlink()
-        else:
-            (submission / "record.json").write_text(broken)
-        report = check(newer, made_up_root)
-        assert (report.state, report.detail) == ("checked", "")
+    broken(submission / "record.json")
+    report = check(newer, made_up_root)
+    assert (report.state, report.detail) == ("checked", "")
 
 
 def test_a_table_whose_text_is_not_utf8(submission, made_up_root):
@@ -478,14 +511,13 @@ def test_a_table_whose_text_is_not_utf8(submission, made_up_root):
     assert refusal(submission, made_up_root).startswith("layer-002.parquet is damaged")
 
 
-def test_names_that_a_terminal_would_obey(submission, made_up_root):
-    for name in ("a\nb", "\x1b[2J", b"\xff".decode(errors="surrogateescape")):
-        report = check(submission.rename(submission.with_name(name)), made_up_root)
-        submission = submission.with_name(name)
-        assert report.state == "refused"
-        assert report.name.isprintable()
-        assert report.detail.isprintable()
-        report.name.encode()
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", b"\xff".decode(errors="surrogateescape")])
+def test_names_that_a_terminal_would_obey(name, submission, made_up_root):
+    report = check(submission.rename(submission.with_name(name)), made_up_root)
+    assert report.state == "refused"
+    assert report.name.isprintable()
+    assert report.detail.isprintable()
+    report.name.encode()
 
 
 def test_a_page_that_is_not_that_of_its_checksum(submission, made_up_root):

@@ -6,45 +6,36 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from peft import PeftModel
 
+from tiny import load_model, save_adapter
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import alignment_languages, find_adapter
 from xlt_bench.training.merge import MergeOptions, merge
 
 
-def _adapter(model: Path, folder: Path, rank: int, alpha: int, **more: Any) -> Path:
-    """A LoRA of random weights."""
-    torch.manual_seed(rank)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=["q_proj", "up_proj"],
-        task_type="CAUSAL_LM", init_lora_weights=False, **more,
-    )  # fmt: skip
-    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A task LoRA of rank 2 and an alignment LoRA of rank 3, with another scale."""
-    task = _adapter(tiny_model, tmp_path_factory.mktemp("task"), 2, 4)
-    alignment = _adapter(tiny_model, tmp_path_factory.mktemp("alignment"), 3, 12)
+    task = save_adapter(tiny_model, tmp_path_factory.mktemp("task"), seed=2, r=2, lora_alpha=4)
+    alignment = save_adapter(
+        tiny_model, tmp_path_factory.mktemp("alignment"), seed=3, r=3, lora_alpha=12
+    )
     (task / "README.md").write_text("---\nalignment_languages: [ja, sw]\n---\n")
     (alignment / "README.md").write_text("---\nalignment_languages: [sw, cy]\n---\n")
     return task, alignment
 
 
 def _changed(model: Path, adapter: Path) -> dict[str, torch.Tensor]:
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+    base = load_model(model, torch.float64)
     whole = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     return {name: value.clone() for name, value in whole.state_dict().items()}
 
 
 def _off_the_sum(model: Path, task: Path, alignment: Path, merged: Path, weight: float) -> float:
     """The largest difference of a merged weight from the base plus the weighted changes."""
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64).state_dict()
+    base = load_model(model, torch.float64).state_dict()
     t, a, m = (_changed(model, folder) for folder in (task, alignment, merged))
     return max(
         float(
@@ -88,8 +79,10 @@ def test_the_merged_change_is_the_weighted_sum(
 def test_what_the_task_s_configuration_says_does_not_bend_the_sum(
     tiny_model: Path, tmp_path: Path, of_task: dict[str, Any], of_alignment: dict[str, Any]
 ) -> None:
-    task = _adapter(tiny_model, tmp_path / "task", 2, 4, **of_task)
-    alignment = _adapter(tiny_model, tmp_path / "alignment", 3, 12, **of_alignment)
+    task = save_adapter(tiny_model, tmp_path / "task", seed=2, r=2, lora_alpha=4, **of_task)
+    alignment = save_adapter(
+        tiny_model, tmp_path / "alignment", seed=3, r=3, lora_alpha=12, **of_alignment
+    )
     out = tmp_path / "out"
     merge(MergeOptions(str(task), str(alignment), out, model=str(tiny_model)))
     assert _off_the_sum(tiny_model, task, alignment, out, 0.9) < 1e-5
@@ -101,7 +94,7 @@ def test_what_the_task_s_configuration_says_does_not_bend_the_sum(
 def test_what_is_no_sum_is_refused(
     tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path, more: dict[str, Any]
 ) -> None:
-    other = _adapter(tiny_model, tmp_path / "other", 2, 4, **more)
+    other = save_adapter(tiny_model, tmp_path / "other", seed=2, r=2, lora_alpha=4, **more)
     for task, alignment in ((other, adapters[1]), (adapters[0], other)):
         options = MergeOptions(str(task), str(alignment), tmp_path / "out", model=str(tiny_model))
         with pytest.raises(InputError, match=f"has {next(iter(more))}: .* cannot be merged"):

@@ -32,6 +32,7 @@ from xlt_bench.data.catalog import Dataset, File, catalog
 from xlt_bench.data.download import Report, Resumable
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError, unknown
+from xlt_bench.results.atomic_write import locked
 from xlt_bench.results.run_folder import file_digest
 
 
@@ -105,6 +106,15 @@ class _Worker:
     pause: float
 
     def dataset(self, dataset: Dataset) -> Fetched:
+        """Download what is missing, one process at a time: two would write to the same `.part`."""
+        with locked(self.root, self._waits):
+            return self._dataset(dataset)
+
+    def _waits(self) -> None:
+        if self.progress:
+            self.progress.console.print(f"waiting for another download to {self.root}")
+
+    def _dataset(self, dataset: Dataset) -> Fetched:
         """Files first by their own addresses, then whole archives."""
         wanted = [file for file in dataset.files if not _finished(self.root, file)]
         archives: dict[str, list[File]] = {}

@@ -51,7 +51,12 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
                     write_bytes(whole / file.relative_to(run), file.read_bytes())
         record = _joined_record(runs, records, plan, digests, whole, root)
         write_record(whole, record)
-        whole.rename(output)
+        try:
+            whole.rename(output)
+        except OSError:
+            if output.exists():  # since the check at the start
+                raise InputError(f"{output} exists; choose another --output") from None
+            raise
     return record
 
 

@@ -1,4 +1,4 @@
-"""Temporary files and folders that are renamed when complete, and removal of abandoned ones.
+"""Temporary files and folders that are renamed when complete; locks on folders.
 
 A temporary file for NAME is called `.NAME.xxxxxxxx.part` and stands in the same folder, so that a
 rename puts it in place. Its owner holds an exclusive lock (flock) on it. The operating system
@@ -24,7 +24,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -107,3 +107,29 @@ def _lock_new(handle: int, path: Path) -> bool:
         return True
     os.close(handle)
     return False
+
+
+@contextmanager
+def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Let one process at a time run the `with` block for a folder, which is created if necessary.
+
+    For work that first looks at a folder and then changes it. Do not nest two for one folder. On a
+    file system without locks, nothing is locked.
+
+    Args:
+        folder: What to lock.
+        waits: Called before waiting for another process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # no locks on this file system
+            pass
+        yield
+    finally:
+        os.close(handle)

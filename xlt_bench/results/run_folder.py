@@ -25,7 +25,7 @@ import zstandard
 from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError, first_fault
-from xlt_bench.results.atomic_write import is_part, part_file, remove_abandoned
+from xlt_bench.results.atomic_write import is_part, locked, part_file, remove_abandoned
 from xlt_bench.results.migrations import upgrade_items, upgrade_plan, upgrade_record, upgraded
 from xlt_bench.results.record import Plan, Record
 
@@ -197,10 +197,16 @@ def check_place(output: Path) -> None:
 def check_free(run: Path) -> None:
     """Raise InputError for a folder with something in it that is no run."""
     check_place(run)
-    if (run / "plan.json").exists() or not run.exists():
+    if not run.exists() or all(is_part(path) for path in run.iterdir()):
         return
-    if not all(is_part(path) for path in run.iterdir()):
+    # Looked for last: a run that another process starts meanwhile has its plan first.
+    if not (run / "plan.json").exists():
         raise InputError(f"{run} is not empty and no run; choose another --output")
+
+
+def _remove_abandoned_below(run: Path) -> None:
+    for folder, folders, files in os.walk(run):  # which, unlike rglob, passes over what has gone
+        remove_abandoned(path for name in [*folders, *files] if is_part(path := Path(folder, name)))
 
 
 def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
@@ -208,7 +214,13 @@ def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
 
     `digests` are those of the items, by `task/unit`. Raises InputError that names a difference.
     """
-    remove_abandoned(path for path in run.rglob(".*") if is_part(path))
+    check_place(run)
+    with locked(run):  # of two evaluations that start at once, one sees the other's plan
+        _open_locked(run, plan, digests)
+
+
+def _open_locked(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
+    _remove_abandoned_below(run)
     if not (run / "plan.json").exists():
         check_free(run)
         write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")

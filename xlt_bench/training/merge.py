@@ -30,6 +30,7 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.validate_names import check_device, check_model
+from xlt_bench.results.atomic_write import locked
 from xlt_bench.results.run_folder import check_place, write_bytes
 from xlt_bench.tasks.registry import get_text_task, selectable
 
@@ -122,14 +123,18 @@ def check(options: MergeOptions) -> None:
     if options.combination not in get_args(Combination):
         raise unknown("combination", options.combination, get_args(Combination))
     check_place(options.output)
-    if options.output.exists() and any(options.output.iterdir()):
-        raise InputError(f"{options.output} is not empty; choose another --output")
+    _check_empty(options.output)
     check_device(options.device)
     check_template(options.chat_template)
     if options.model:
         check_model(options.model)
     for name in (options.task, options.alignment):
         check_local(name)
+
+
+def _check_empty(output: Path) -> None:
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} is not empty; choose another --output")
 
 
 def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
@@ -195,7 +200,8 @@ def _write(
 ) -> None:
     """The adapter's files, each whole; the weights come last."""
     name = _named(weight)
-    with TemporaryDirectory() as staging:
+    with TemporaryDirectory() as staging, locked(options.output):
+        _check_empty(options.output)  # again: another merge may have ended meanwhile
         model.save_pretrained(staging, selected_adapters=[name])
         write_bytes(
             options.output / "README.md", _card(options, weight, languages, scores, seen).encode()

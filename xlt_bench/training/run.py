@@ -30,7 +30,7 @@ from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.load import Base, load_base
-from xlt_bench.results.atomic_write import is_part, remove_abandoned
+from xlt_bench.results.atomic_write import is_part, locked, remove_abandoned
 from xlt_bench.results.run_folder import file_digest, write_bytes, write_json
 from xlt_bench.training.batches import Data, encode_data
 from xlt_bench.training.card import card
@@ -98,7 +98,8 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
     if arguments.n_gpu > 1:  # without torchrun the Trainer would join the GPUs' micro-batches
         arguments._n_gpu = 1
     with arguments.main_process_first(local=False):
-        finished = _open(output, identity)
+        with locked(output):  # of two trainings that start at once, one sees the other's identity
+            finished = _open(output, identity)
         checkpoint = None if finished else _last_checkpoint(output)
     if finished:
         return output

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_a_broken_off_setup_is_recognised_and_mended(pip, tmp_path):
     # What works is left alone; what does not any more is made again.
     assert setup(steps.append)["unbabel-comet"] == "0.1"
     assert len(steps) == 3
+
+
+def test_a_setup_started_during_another_waits_for_it(pip, monkeypatch):
+    said, told, found = threading.Event(), [], []
+    create = environment.venv.create
+
+    def says(step):
+        told.append(step.split()[0])
+        said.set()
+
+    def creates(there, **options):
+        second.start()
+        assert said.wait(60)
+        create(there, **options)
+
+    second = threading.Thread(target=lambda: found.append(setup(says)))
+    monkeypatch.setattr(environment.venv, "create", creates)
+    found.append(setup(lambda _step: None))
+    second.join()
+    assert [one["unbabel-comet"] for one in found] == ["0.1", "0.1"]
+    assert told == ["waiting"]
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(pip, tmp_path, monkeypatch):

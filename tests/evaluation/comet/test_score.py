@@ -123,34 +123,48 @@ def test_scores_that_are_no_numbers_are_not_kept(make_run, fake_comet, checkpoin
     assert list(run.glob("comet/*")) == []
 
 
-def test_every_refusal_is_one_line(
-    make_run, fake_comet, make_checkpoint, checkpoint, tmp_path, score, monkeypatch
-):
-    run = make_run(tmp_path / "run")
-    before = (run / "record.json").read_bytes()
-    junk = make_checkpoint("junk", "junk")
+REFUSED = {
+    "{run} --comet-model {checkpoint}": "--comet-model goes with --comet",
+    "{run} --comet --comet-model ./none": "there is no such file or folder",
+    "{run} --comet --comet-model none.ckpt": "there is no such file or folder",
+    "{run} --comet --comet-model {empty}": "no checkpoint there; give a .ckpt file",
+    "{run} --comet --comet-model {bare}": "COMET needs",
+    "{run} --comet --comet-model {junk}": "cannot be loaded (ValueError: no such key)",
+    "{run} --comet": "cannot be downloaded (ConnectionError: the hub is far away); check",
+    "{text_only} --comet": "has no answers to wmt23",
+    "{empty} --comet": "is no run",
+}
+
+
+@pytest.fixture
+def places(make_run, make_checkpoint, checkpoint, tmp_path):
+    """What the command lines above name."""
     bare = make_checkpoint("bare", "weights")
     (bare / "hparams.yaml").unlink()
-    no_wmt = make_run(tmp_path / "no wmt", units={"massive": ["de"]})
-    cases = [
-        ((run, "--comet-model", checkpoint), "--comet-model goes with --comet"),
-        ((run, "--comet", "--comet-model", "./none"), "there is no such file or folder"),
-        ((run, "--comet", "--comet-model", "none.ckpt"), "there is no such file or folder"),
-        ((run, "--comet", "--comet-model", tmp_path), "no checkpoint there; give a .ckpt file"),
-        ((run, "--comet", "--comet-model", bare), "COMET needs"),
-        ((run, "--comet", "--comet-model", junk), "cannot be loaded (ValueError: no such key)"),
-        ((run, "--comet"), "cannot be downloaded (ConnectionError: the hub is far away); check"),
-        ((no_wmt, "--comet"), "has no answers to wmt23"),
-        ((tmp_path, "--comet"), "is no run"),
-    ]
-    for argv, message in cases:
-        code, _, err = score(*argv)
-        assert (code, err.count("\n"), message in err) == (2, 1, True), err
+    (tmp_path / "empty").mkdir()
+    return {
+        "run": make_run(tmp_path / "run"),
+        "text_only": make_run(tmp_path / "text only", units={"massive": ["de"]}),
+        "checkpoint": checkpoint,
+        "junk": make_checkpoint("junk", "junk"),
+        "bare": bare,
+        "empty": tmp_path / "empty",
+    }
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_every_refusal_is_one_line(line, places, fake_comet, score):
+    before = (places["run"] / "record.json").read_bytes()
+    code, _, err = score(*(word.format(**places) for word in line.split()))
+    assert (code, err.count("\n"), REFUSED[line] in err) == (2, 1, True), err
+    assert (places["run"] / "record.json").read_bytes() == before
+    assert not (places["run"] / "comet").exists()
+
+
+def test_a_missing_environment_is_one_line(places, score, tmp_path, monkeypatch):
     monkeypatch.setenv("XLT_BENCH_COMET", str(tmp_path / "nowhere"))
-    code, _, err = score(run, "--comet", "--comet-model", checkpoint)
+    code, _, err = score(places["run"], "--comet", "--comet-model", places["checkpoint"])
     assert (code, err.count("\n"), "make it with: xlt-bench comet setup" in err) == (2, 1, True)
-    assert (run / "record.json").read_bytes() == before
-    assert not (run / "comet").exists()
 
 
 def test_damaged_or_mixed_scores_are_named(make_run, fake_comet, checkpoint, tmp_path, score):

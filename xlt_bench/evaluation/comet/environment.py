@@ -13,10 +13,12 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from xlt_bench.errors import InputError
+from xlt_bench.results.atomic_write import locked
 from xlt_bench.results.run_folder import write_json
 
 VARIABLE = "XLT_BENCH_COMET"
@@ -90,16 +92,17 @@ def setup(say: Callable[[str], None]) -> dict[str, str]:
     things in it.
     """
     there = place()
-    made = _made(there)
-    foreign = made is None and (there.is_file() or (there.is_dir() and any(there.iterdir())))
-    if made or foreign:
-        try:
-            return versions(_python(there))
-        except InputError:
-            if foreign:
-                raise
+    if _made(there) is None and (there.is_file() or (there.is_dir() and any(there.iterdir()))):
+        return versions(_python(there))
+    with locked(there, lambda: say(f"waiting for another process that makes {there}")):
+        if _made(there):
+            with suppress(InputError):  # broken since: it is made again
+                return versions(_python(there))
+        return _make(there, say)
+
+
+def _make(there: Path, say: Callable[[str], None]) -> dict[str, str]:
     say(f"making {there}")
-    there.mkdir(parents=True, exist_ok=True)
     write_json(there / _MARKER, {})
     _empty(there)
     venv.create(there, with_pip=True, symlinks=os.name != "nt")

@@ -1,0 +1,1 @@
+"""Broken and hostile submissions: what changes them, what attacks, and what judges the result."""

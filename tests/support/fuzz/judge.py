@@ -1,0 +1,186 @@
+"""Runs mutations and judges what became of them: true scores, or a refusal in one line."""
+
+import os
+import random
+import shutil
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+import xlt_bench.store.build as store_build
+from fuzz.folders import KINDS, SECRET, mutate, seal, spoil
+from xlt_bench.errors import InputError
+from xlt_bench.evaluation.score import count_run, scores_of
+from xlt_bench.results.record import Record
+from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.rescore import check
+from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION
+
+LONGEST = 500  # characters of a refusal
+
+_allowed: list[str] = []
+_breaches: list[str] = []
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PATHS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate",
+          "os.chmod", "os.chown", "os.utime"}  # fmt: skip
+_NEVER = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "socket.connect",
+          "pickle.")  # fmt: skip
+
+
+def watch(event, args):
+    if not _allowed:
+        return
+    if event == "open" and isinstance(args[0], str | bytes) and args[2] & _WRITES:
+        paths = args[:1]
+    elif event in _PATHS:
+        paths = [a for a in args[:2] if isinstance(a, str | bytes)]
+    elif event.startswith(_NEVER):
+        _breaches.append(f"{event} {args}"[:300])
+        return
+    else:
+        return
+    for path in map(os.fsdecode, paths):
+        if not (os.path.abspath(path) + os.sep).startswith(_allowed[0] + os.sep):  # noqa: PTH100
+            _breaches.append(f"{event} {path}")
+
+
+@contextmanager
+def only_within(folder):
+    """Writes by Python elsewhere, processes, connections and pickles are breaches."""
+    _allowed[:], _breaches[:] = [str(folder)], []
+    try:
+        yield
+    finally:
+        _allowed.clear()
+    assert not _breaches, _breaches
+
+
+class Fuzz:
+    """Runs numbered mutations in a scratch folder."""
+
+    def __init__(self, material, scratch):
+        self.made, self.root = material
+        self.inside = scratch / "submissions"
+        self.out = scratch / "out"
+        self.outside = scratch / "outside"
+        for folder in (self.out, self.outside):
+            folder.mkdir(parents=True)
+        (self.outside / "secret").write_text(SECRET)
+        for name in (RECORD, SUBMISSION, COUNTS):  # what a link would like to pass off as its own
+            shutil.copy(self.made["own"] / name, self.outside / name)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.store = duckdb.connect(":memory:")
+        here = Path(store_build.__file__).parent
+        self.store.execute((here / "schema.sql").read_text())
+
+    def one(self, number):
+        """Make and judge a mutation. AssertionError, or any other, is a failure."""
+        draw = random.Random(number)
+        kind = KINDS[number % len(KINDS)]
+        role = draw.choice(["own", "own", "own", "older", "bare"])
+        shutil.rmtree(self.inside, ignore_errors=True)
+        alone = role == "own" and draw.random() < 0.7
+        for name in [role] if alone else ["bare", "older", "own"]:
+            shutil.copytree(self.made[name], self.inside / self.made[name].name)
+        folder = mutate(draw, kind, self.inside / self.made[role].name, self.outside)
+        sealing = draw.randrange(3)
+        if sealing and kind != "tree":
+            folder = seal(folder, self.root, rescored=sealing == 2)
+        before = self._tree()
+        with only_within(self.out):
+            report = check(folder, self.root)
+            judged = report
+            if role != "own":  # what a neighbour does to another's check
+                judged = check(self.inside / self.made["own"].name, self.root)
+            built = self._build(number)
+        assert self._tree() == before
+        for one in (report, judged, *built.refused):
+            self._line(one)
+        if report.state == "checked":
+            self.check_scores(folder)
+        if role != "own":
+            assert judged.state in ("checked", "refused")
+        self.counts[kind, "refused" if report.state == "refused" else "accepted"] += 1
+
+    def _build(self, number):
+        if number % 20 == 0:
+            built = store_build.build(self.inside, self.out / "leaderboard.duckdb")
+            assert [p.name for p in self.out.iterdir()] == ["leaderboard.duckdb"]
+            return built
+        # The same without making a file.
+        self.store.begin()
+        try:
+            return store_build._load_submissions(self.store, self.inside)
+        finally:
+            self.store.rollback()
+
+    def _tree(self):
+        return {
+            str(path): path.lstat().st_mtime_ns
+            for top in (self.inside, self.outside)
+            for path in top.rglob("*")
+        }
+
+    def _line(self, report):
+        for text in (report.name, report.detail):
+            assert len(text) <= LONGEST, text[:1000]
+            assert text.isprintable(), text
+            assert SECRET not in text
+            text.encode()
+        assert bool(report.detail) or report.state == "checked"
+
+    def check_scores(self, folder):
+        """An accepted record's scores are those of the answers, by the run's own reader."""
+        record = Record.model_validate_json((folder / RECORD).read_bytes())
+        counted = count_run(record.plan, folder, self.root)
+        wanted = scores_of(record.plan, counted, record.alignment_languages).model_dump()
+        got = record.results.model_dump()
+
+        def key(row):
+            return sorted(str(v) for k, v in row.items() if k not in ("value", "low", "high"))
+
+        for table, rows in wanted.items():
+            assert len(rows) == len(got[table])
+            for one, other in zip(sorted(rows, key=key), sorted(got[table], key=key), strict=True):
+                for name, value in one.items():
+                    if isinstance(value, float):
+                        assert abs(value - other[name]) <= 1e-6
+                    elif isinstance(value, list):
+                        assert sorted(value) == sorted(other[name])
+                    else:
+                        assert value == other[name]
+
+    def run(self, numbers):
+        """All of them; every failure by its number and kind."""
+        failures = []
+        for number in numbers:
+            try:
+                self.one(number)
+            except Exception as error:  # any is a failure, and the next ones are wanted too
+                line = f"{number} {KINDS[number % len(KINDS)]}: {type(error).__name__}: {error}"
+                failures.append(line[:400])
+        return failures
+
+
+def spoiled(output, root, scratch, numbers):
+    """How many of the changes were refused in one line; any other error is raised."""
+    refused = 0
+    for number in numbers:
+        shutil.rmtree(scratch, ignore_errors=True)
+        copy = shutil.copytree(output, scratch / "output")
+        spoil(random.Random(number), copy)
+        try:
+            done = submit(copy, About(), scratch / "submissions", root)
+        except InputError as error:
+            refused, line = refused + 1, str(error)
+        except Exception as error:
+            raise AssertionError(f"change {number}: {error!r}") from error
+        else:
+            assert check(done.folder, root).state == "checked", number
+            continue
+        assert len(line) <= LONGEST, (number, line[:1000])
+        assert line.isprintable(), (number, line)
+        assert not list((scratch / "submissions").glob("[!.]*")), number
+    return refused
