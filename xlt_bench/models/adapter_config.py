@@ -38,19 +38,23 @@ _ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "covariance_file": (None,),
 }
 
-# Beyond these a configuration is broken or hostile: a rank is at most a layer's width, and of what
-# peft loops over there are never many.
+# A larger value is a mistake or an attack: a rank is at most a layer's width, peft loops over few
+# of anything, and it allocates UniLoRA's vector before anything is compared with the weights.
 MAX_RANK = 65_536
 MAX_ALPHA = 1_000_000
-_MOST = dict.fromkeys(
-    "r init_r target_r hybrid_r subspace_rank u vector_length num_vectors num_virtual_tokens "
-    "num_frozen_tokens token_dim encoder_hidden_size adapter_len adapter_layers".split(),
-    MAX_RANK,
-) | dict.fromkeys(
-    "encoder_num_layers num_transformer_submodules num_cayley_neumann_terms depth gralora_k "
-    "psoft_svd_lowrank_niter boft_n_butterfly_factor num_subspaces n_skills n_splits n_tasks "
-    "num_samples loftq_iter".split(),
-    100,
+_MOST = (
+    dict.fromkeys(
+        "r init_r target_r hybrid_r subspace_rank u vector_length num_vectors num_virtual_tokens "
+        "num_frozen_tokens token_dim encoder_hidden_size adapter_len adapter_layers".split(),
+        MAX_RANK,
+    )
+    | dict.fromkeys(
+        "encoder_num_layers num_transformer_submodules num_cayley_neumann_terms depth gralora_k "
+        "psoft_svd_lowrank_niter boft_n_butterfly_factor num_subspaces n_skills n_splits n_tasks "
+        "num_samples buffer_size loftq_iter".split(),
+        100,
+    )
+    | {"theta_d_length": 10_000_000}
 )
 # peft tries each pattern on each module, and compiles it anew where there are many.
 _MOST_NAMES, _MOST_PATTERNS = 10_000, 1_000
