@@ -184,7 +184,7 @@ def test_bad_input_is_one_line(root, tiny_model, tiny_adapter, tmp_path, capsys,
     full.mkdir()
     (full / "thesis.tex").write_text("")
     cases = {
-        "no such model": (["--model", tmp_path / "none"], "there is no such folder"),
+        "no such model": (["--model", tmp_path / "none"], "no such folder"),
         "other base": (["--model", other, "--adapter", tiny_adapter], "does not fit"),
         "pickle": (["--adapter", pickled], "only pickled weights"),
         "no adapter": (["--adapter", full], "no adapter_config.json"),
