@@ -1,6 +1,6 @@
-"""The processes of one command, as torchrun and `accelerate launch` start them.
+"""Coordinates the processes of one command, as torchrun and `accelerate launch` start them.
 
-They share a run folder; what they say to each other is only who is done, over gloo.
+They share a run folder, and use gloo only to wait for each other.
 """
 
 from __future__ import annotations
@@ -17,30 +17,34 @@ _T = TypeVar("_T")
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def local_rank() -> int:
-    """The number of this process on its machine, from 0."""
+    """Return the number of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """While the body runs, the processes can wait for each other."""
+    """Connect the processes while the body runs, so that they can wait for each other.
+
+    Raises:
+        InputError: If a process has died.
+    """
     if world_size() == 1:
         yield
         return
     import torch.distributed as dist
 
-    # One may have hours of work left where another has none.
-    with _the_others():
+    # A process may wait for hours for one that has more work.
+    with _peer_errors():
         dist.init_process_group("gloo", timeout=timedelta(weeks=52))
     try:
         yield
@@ -49,35 +53,47 @@ def together() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Go on when all processes are here. Raises InputError where one has died."""
+    """Wait until all processes have called this.
+
+    Raises:
+        InputError: If a process has died.
+    """
     if world_size() > 1:
         import torch.distributed as dist
 
-        with _the_others():
+        with _peer_errors():
             dist.barrier()
 
 
 def from_first(compute: Callable[[], _T]) -> _T:
-    """What `compute` gives in the first process, in every one; the others do not call it.
+    """Compute something in the first process and send it to the others.
 
-    Raises InputError where the first process has died.
+    Args:
+        compute: Called in the first process only.
+
+    Returns:
+        What `compute` returned, in every process.
+
+    Raises:
+        InputError: If the first process has died.
     """
     if world_size() == 1:
         return compute()
     import torch.distributed as dist
 
     box: list[Any] = [compute() if rank() == 0 else None]
-    with _the_others():
+    with _peer_errors():
         dist.broadcast_object_list(box, src=0)
     return box[0]  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _the_others() -> Iterator[None]:
+def _peer_errors() -> Iterator[None]:
+    """Turn what gloo raises when another process has died into an InputError."""
     try:
         yield
-    except RuntimeError:  # gloo's, of a connection that was closed
+    except RuntimeError:  # a closed connection
         raise InputError(
-            "another process of this run stopped; what is finished is kept, and the same command "
-            "goes on from here"
+            "another process of this run stopped; finished work is kept, run the same command to "
+            "resume"
         ) from None

@@ -1,4 +1,4 @@
-"""Adapters whose files hold something else than they should: one line, and no traceback."""
+"""Adapters with invalid files are refused in one line, without a traceback."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def refuse(adapter, tiny_model, change, said):
 @pytest.mark.parametrize("text", ["[]", "null", "5"])
 def test_a_configuration_that_is_no_object(adapter, text):
     (adapter / "adapter_config.json").write_text(text)
-    with pytest.raises(InputError, match=r"adapter_config\.json holds no JSON object"):
+    with pytest.raises(InputError, match=r"adapter_config\.json is not a JSON object"):
         find_adapter(str(adapter))
 
 
@@ -62,16 +62,16 @@ def test_alignment_languages_that_are_no_list_of_codes(adapter, value):
     ("change", "said"),
     [
         ({"auto_mapping": {"parent_library": "evil.code", "base_model_class": "A"}}, "evil.code"),
-        ({"auto_mapping": "evil"}, "names code of its own"),
-        ({"r": 0}, "rank 0"),
-        ({"r": 10**9}, "rank 1000000000"),
-        ({"r": True}, "rank True"),
-        ({"r": "8"}, "rank 8"),
-        ({"rank_pattern": {"q_proj": -1}}, "rank -1"),
-        ({"rank_pattern": [8]}, "is no mapping"),
-        ({"lora_alpha": float("nan")}, "lora_alpha nan"),
-        ({"lora_alpha": float("inf")}, "lora_alpha inf"),
-        ({"lora_alpha": None}, "lora_alpha None"),
+        ({"auto_mapping": "evil"}, "names code outside transformers"),
+        ({"r": 0}, "rank in .* between 1 and 65,536, got 0"),
+        ({"r": 10**9}, "got 1000000000"),
+        ({"r": True}, "got True"),
+        ({"r": "8"}, "got 8"),
+        ({"rank_pattern": {"q_proj": -1}}, "rank .*got -1"),
+        ({"rank_pattern": [8]}, "must be JSON objects"),
+        ({"lora_alpha": float("nan")}, "lora_alpha .*got nan"),
+        ({"lora_alpha": float("inf")}, "lora_alpha .*got inf"),
+        ({"lora_alpha": None}, "lora_alpha .*got None"),
     ],
 )
 def test_a_configuration_that_no_lora_has(adapter, tiny_model, change, said):
@@ -113,34 +113,12 @@ def test_a_configuration_that_names_other_files(adapter, tiny_model, change, sai
     refuse(adapter, tiny_model, change, said)
 
 
-def test_no_field_of_peft_that_names_other_files_is_new():
-    """A newer peft may add one: it belongs in `_ELSEWHERE`, or here where it is harmless."""
-    import peft
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-    from peft.tuners.lora import config as lora
-
-    harmless = set(
-        "base_model_name_or_path tokenizer_name_or_path use_trainable_adapters target_svd_config "
-        "shadow_num_hidden_layers task_adapter_names gks_adapter_names adapter_len adapter_layers "
-        # Of numbers and words, and what they nest is held against the table as well:
-        "loftq_config eva_config corda_config lora_ga_config velora_config monteclora_config "
-        "kasa_config runtime_config".split()
-    )
-    classes = [*PEFT_TYPE_TO_CONFIG_MAPPING.values(), lora.CordaConfig, lora.LoraGAConfig]
-    classes += [lora.ArrowConfig, lora.EvaConfig, peft.LoftQConfig]
-    fields = {field for one in classes for field in one.__dataclass_fields__}
-    words = "path file model adapter repo url megatron _config replication".split()
-    named = {field for field in fields if any(word in field for word in words)}
-    named = {field for field in named if not field.endswith("_modules")}
-    assert named <= harmless | adapter_config._ELSEWHERE.keys()
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"task_type": "a\n" * 5000}, "is for a a a"),
-        ({"target_modules": "(("}, "regular expression .*is wrong"),
-        ({"rank_pattern": {"((": 2}}, "regular expression .*is wrong"),
+        ({"task_type": "a\n" * 5000}, "must be CAUSAL_LM, got a a a"),
+        ({"target_modules": "(("}, "regular expression .*is invalid"),
+        ({"rank_pattern": {"((": 2}}, "regular expression .*is invalid"),
         ({"rank_pattern": {f"a{i}": 2 for i in range(2000)}}, "2,000 entries"),
         ({"target_modules": [f"a{i}" for i in range(20_000)]}, "20,000 entries"),
         ({"trainable_token_indices": [10**9]}, "does not fit|lacks"),
@@ -151,18 +129,20 @@ def test_no_field_of_peft_that_names_other_files_is_new():
         ({"target_modules": [5, {}]}, "does not fit"),
         ({"target_modules": {"a": 5}}, "does not fit"),
         ({"layers_to_transform": "x"}, "does not fit"),
-        ({"init_lora_weights": "pissa_niter_1000000"}, "more than 99 rounds"),
-        ({"peft_type": "LOHA", "r": 3_000_000}, "rank 3000000"),
+        ({"init_lora_weights": "pissa_niter_1000000"}, "at most 99 iterations"),
+        ({"peft_type": "LOHA", "r": 3_000_000}, "rank .*got 3000000"),
         ({"peft_type": "LOHA", "r": 60_000}, "lacks"),
-        ({"peft_type": "ADALORA", "init_r": 10**9}, "init_r 1000000000"),
+        ({"peft_type": "ADALORA", "init_r": 10**9}, "init_r .*got 1000000000"),
         ({"peft_type": "ADALORA", "init_r": 60_000, "total_step": 5}, "lacks"),
         ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 10**9}, "num_virtual_tokens"),
         ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 60_000}, "lacks"),
         ({"peft_type": "P_TUNING", "encoder_num_layers": 10**6}, "encoder_num_layers"),
-        ({"peft_type": "PEANUT", "depth": 10**6}, "depth 1000000"),
+        ({"peft_type": "PEANUT", "depth": 10**6}, "depth .*got 1000000"),
         ({"peft_type": "SHIRA", "r": 60_000}, "does not fit"),
-        ({"peft_type": "UNILORA", "r": 60_000}, "r in adapter_config.json is above 32"),
-        ({"peft_type": "IA3", "feedforward_modules": "(("}, "is wrong"),
+        ({"peft_type": "UNILORA", "r": 60_000}, "r in adapter_config.json must be at most 32"),
+        ({"peft_type": "UNILORA", "theta_d_length": 10**9}, "theta_d_length .*got 1000000000"),
+        ({"monteclora_config": {"buffer_size": 10**7}}, "buffer_size .*got 10000000"),
+        ({"peft_type": "IA3", "feedforward_modules": "(("}, "is invalid"),
     ],
 )
 def test_a_configuration_that_would_stop_peft_late(adapter, tiny_model, change, said):
@@ -279,7 +259,7 @@ def test_what_peft_saves_is_taken(kind, tiny_model, tmp_path):
 )
 def test_a_card_that_yaml_chokes_on(adapter, head):
     (adapter / "README.md").write_text(f"---\n{head}\n---\n")
-    with pytest.raises(InputError, match=r"README\.md has a broken head") as refused:
+    with pytest.raises(InputError, match=r"metadata of README\.md cannot be read") as refused:
         alignment_languages(find_adapter(str(adapter)))
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
@@ -321,7 +301,7 @@ def test_weights_that_are_no_numbers(adapter, tiny_model, value):
     tensors = load_file(adapter / "adapter_model.safetensors")
     tensors[min(tensors)][0, 0] = value
     save_file(tensors, adapter / "adapter_model.safetensors")
-    refuse(adapter, tiny_model, {}, "NaN or infinite")
+    refuse(adapter, tiny_model, {}, "has NaN or infinite values")
 
 
 def test_pickled_weights_are_not_opened(adapter):

@@ -210,7 +210,7 @@ def test_a_server_that_refuses_is_one_line_and_the_rest_goes_on(
 
 def test_what_is_no_completion_is_one_line(server: Server, tmp_path: Path) -> None:
     server.body = {"object": "error", "message": "model not found"}
-    with pytest.raises(InputError, match=r"answers with no chat completion.*model not found"):
+    with pytest.raises(InputError, match=r"did not return a chat completion.*model not found"):
         run(served(tmp_path / "run", server))
 
 
@@ -386,7 +386,7 @@ def test_adapters_that_vllm_does_not_take(fake_vllm: type[FakeVllm], tmp_path: P
     for name, change, message in [
         ("wide", {"r": 513}, "ranks up to 512, not 513"),
         ("in places", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512, not 600"),
-        ("other", {"peft_type": "LOHA"}, "vLLM takes LoRA alone"),
+        ("other", {"peft_type": "LOHA"}, "vLLM supports LoRA only"),
     ]:
         folder = shutil.copytree(sound, tmp_path / name)
         config = folder / "adapter_config.json"

@@ -28,8 +28,8 @@ BROKEN = {
 
 SAID = b"{% for m in messages %}{{ m.content }}{% endfor %}"
 BROKEN |= {
-    "no user": (b"{{ messages[0].content }}", "leaves out the user message"),
-    "no system": (b"{{ messages[1].content }}", "leaves out the system message"),
+    "no user": (b"{{ messages[0].content }}", "drops the user message"),
+    "no system": (b"{{ messages[1].content }}", "drops the system message"),
     "ten million characters": (SAID + b"{{ 'x' * 10000000 }}", "writes 10,000,0"),
     "Python's classes": (SAID + b"{{ ''.__class__.__mro__ }}", "unsafe"),
     "the system's commands": (

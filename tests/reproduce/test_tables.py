@@ -2,6 +2,7 @@
 
 import csv
 from itertools import permutations
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +159,10 @@ def test_retrieval_is_averaged_over_even_layers_and_the_languages_of_the_task() 
 def test_correlation_by_hand() -> None:
     r, low, high, rho = report.correlation([1, 2, 3, 4, 5], [1, 8, 27, 64, 125])
     assert r == pytest.approx(0.9431175)  # by hand: 300 / sqrt(10 * 10118)
-    assert low < r < high
+    # Fisher's: atanh(r) = 1.7655, 1.95996 / sqrt(5 - 3) = 1.3859; tanh(0.3796), tanh(3.1514).
+    assert (low, high) == pytest.approx((0.3624, 0.9963), abs=1e-4)
     assert rho == pytest.approx(1)
+    assert all(map(isnan, report.correlation([1, 2, 3, 4], [5, 5, 5, 5])))
 
 
 def test_a_seed_that_is_missing_leaves_its_cell_empty(project: Project) -> None:

@@ -97,7 +97,7 @@ def test_what_is_no_sum_is_refused(
     other = save_adapter(tiny_model, tmp_path / "other", seed=2, r=2, lora_alpha=4, **more)
     for task, alignment in ((other, adapters[1]), (adapters[0], other)):
         options = MergeOptions(str(task), str(alignment), tmp_path / "out", model=str(tiny_model))
-        with pytest.raises(InputError, match=f"has {next(iter(more))}: .* cannot be merged"):
+        with pytest.raises(InputError, match=f"uses {next(iter(more))}: .* cannot be merged"):
             merge(options)
 
 
@@ -119,7 +119,7 @@ def test_the_weight_is_chosen_on_dev(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"weights": [1.5]}, "weight 1.5 is not between 0 and 1"),
+        ({"weights": [1.5]}, "weight must be between 0 and 1, got 1.5"),
         ({"weights": [0.5, 0.9]}, "several weights need --select-on"),
         ({"select_on": "wmt23"}, "unknown task to select on 'wmt23'"),
         ({"combination": "ties"}, "unknown combination 'ties'"),

@@ -56,13 +56,13 @@ def test_changes_reach_their_keys() -> None:
         (["task.units=[sv]"], "unknown unit of massive 'sv'"),
         (["training.batch_size=100"], "multiple of training.micro_batch_size"),
         (["seed"], "write it as key=value"),
-        (["title.x=1"], "title holds no keys"),
+        (["title.x=1"], "title has no keys of its own"),
         (["extra=1"], "unknown key 'extra'"),
         (["alignment={data: alma, pairs: [cs-en], layers: []}"], "alignment.layers"),
         (["alignment={data: alma, pairs: [cs-en], layers: [-0.5]}"], "alignment.layers"),
         (
             ["alignment={data: alma, pairs: [cs-en]}", "training.micro_batch_size=1"],
-            "alignment tells 2 pairs or more apart",
+            "must be at least 2 for alignment",
         ),
         (
             [
@@ -84,8 +84,8 @@ def test_changes_reach_their_keys() -> None:
         ([f"training.seed={2**32}"], "training.seed"),
         ([f"training.batch_size={10**22}"], "training.batch_size"),
         ([f"training.max_steps={10**22}"], "training.max_steps"),
-        (["training.seed=" + "9" * 5000], "is no YAML value"),
-        (["title=2026-02-30"], "--set title=2026-02-30: this is no YAML value"),
+        (["training.seed=" + "9" * 5000], "not a valid YAML value"),
+        (["title=2026-02-30"], "--set title=2026-02-30: not a valid YAML value"),
         (["lora.dropout=.nan"], "lora.dropout"),
         ([f"lora.r={10**22}"], "lora.r"),
         ([f"lora.alpha={10**22}"], "lora.alpha"),
@@ -112,7 +112,7 @@ def test_unknown_recipes_and_languages_and_layers() -> None:
         parse_recipe({"title": "t"}, "t")
     recipe = parse_recipe({"title": "t", "alignment": ALIGNMENT | {"layers": [9]}}, "t")
     assert recipe.alignment is not None
-    with pytest.raises(InputError, match="blocks are 1 to 8"):
+    with pytest.raises(InputError, match="between 1 and 8 for this model, got 9"):
         recipe.alignment.block_numbers(8)
 
 

@@ -146,7 +146,7 @@ def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
     assert train(options) == tmp_path / "out"
     weights = tmp_path / "out" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="one of them is damaged"):
         train(options)
 
 
@@ -234,7 +234,7 @@ def test_a_device_map_trains_as_one_device(tiny_model: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"alignment": {"data": "massive", "pairs": ["ru-en"], "layers": [5]}}, "1 to 4"),
+        ({"alignment": {"data": "massive", "pairs": ["ru-en"], "layers": [5]}}, "between 1 and 4"),
         ({"alignment": {"data": "massive", "pairs": ["cs-en"]}}, "MASSIVE has no cs"),
         ({"alignment": {"data": "tatoeba", "pairs": ["cy-en"]}}, "xlt-bench data fetch tatoeba"),
         ({"lora": {"targets": ["no_such_module"]}}, "lora.targets"),
@@ -257,6 +257,6 @@ def test_bad_input_is_one_line(
 def test_a_folder_in_use_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     options = TrainOptions("tiny", parse_recipe(RECIPE, "t"), str(tiny_model), tmp_path, str(MINI))
-    with pytest.raises(InputError, match="not empty and holds no training"):
+    with pytest.raises(InputError, match="not empty and not a training"):
         train(options)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

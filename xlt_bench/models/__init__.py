@@ -1,1 +1,1 @@
-"""Models, adapters and chat templates, and the lm-eval LM that runs them."""
+"""Loads models and adapters, renders chats, and generates answers and hidden states."""

@@ -1,7 +1,7 @@
-"""What adapter_config.json may say: strangers write it, and peft does what it says.
+"""Validates adapter_config.json, which strangers write and peft obeys, before peft reads it.
 
-Tables of keys, so that what is refused can be read off; whether the weights have the shapes that a
-configuration asks for is for `adapters.check_adapter`, which has the model.
+The tables below name the keys that are restricted, and to which values. `adapters.check_adapter`,
+which has the model, checks whether the weights have the shapes that a configuration asks for.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 from xlt_bench.errors import InputError, one_line, unknown
 
-# Kinds that are nothing without other models, adapters or task numbers beside the base.
+# Kinds that need another model, other adapters or a task number besides the base.
 _REFUSED_KINDS = {
     "SHADOW": "loads a second model beside the base",
     "XLORA": "loads other adapters",
     "MULTITASK_PROMPT_TUNING": "loads another adapter's weights and needs a task's number",
 }
 
-# Keys by which peft comes to load other files, models or code, or builds the base anew, and the
-# values that do not. `base_model_name_or_path` and `revision` only name the base, and peft opens
-# `tokenizer_name_or_path` in training alone.
+# Keys that make peft load other files, models or code, or rebuild the base, each with its harmless
+# values. `base_model_name_or_path` and `revision` only name the base, and peft opens
+# `tokenizer_name_or_path` only in training.
 _ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "shadow_model": (None, "mirror"),
     "adapters": (None, {}),
@@ -38,25 +38,29 @@ _ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "covariance_file": (None,),
 }
 
-# Beyond these a configuration is broken or hostile: a rank is at most a layer's width, and of what
-# peft loops over there are never many.
+# A larger value is a mistake or an attack: a rank is at most a layer's width, peft loops over few
+# of anything, and it allocates UniLoRA's vector before anything is compared with the weights.
 MAX_RANK = 65_536
 MAX_ALPHA = 1_000_000
-_MOST = dict.fromkeys(
-    "r init_r target_r hybrid_r subspace_rank u vector_length num_vectors num_virtual_tokens "
-    "num_frozen_tokens token_dim encoder_hidden_size adapter_len adapter_layers".split(),
-    MAX_RANK,
-) | dict.fromkeys(
-    "encoder_num_layers num_transformer_submodules num_cayley_neumann_terms depth gralora_k "
-    "psoft_svd_lowrank_niter boft_n_butterfly_factor num_subspaces n_skills n_splits n_tasks "
-    "num_samples loftq_iter".split(),
-    100,
+_MOST = (
+    dict.fromkeys(
+        "r init_r target_r hybrid_r subspace_rank u vector_length num_vectors num_virtual_tokens "
+        "num_frozen_tokens token_dim encoder_hidden_size adapter_len adapter_layers".split(),
+        MAX_RANK,
+    )
+    | dict.fromkeys(
+        "encoder_num_layers num_transformer_submodules num_cayley_neumann_terms depth gralora_k "
+        "psoft_svd_lowrank_niter boft_n_butterfly_factor num_subspaces n_skills n_splits n_tasks "
+        "num_samples buffer_size loftq_iter".split(),
+        100,
+    )
+    | {"theta_d_length": 10_000_000}
 )
-# peft tries each pattern on each module, and compiles it anew where there are many.
+# peft tries each pattern on each module, and recompiles patterns if there are many.
 _MOST_NAMES, _MOST_PATTERNS = 10_000, 1_000
 
-# What peft takes as a regular expression where it is a string, or by each of its keys or items; and
-# how it matches them.
+# Keys that peft reads as regular expressions: if the value is a string (_WHOLE), or each of its
+# keys or items, with the `re` method and the pattern that peft builds around them (_EACH).
 _WHOLE = ("target_modules", "exclude_modules", "feedforward_modules")
 _EACH = {
     "rank_pattern": ("match", r"(.*\.)?({})$"),
@@ -67,11 +71,12 @@ _EACH = {
     "modules_to_save": ("match", r"(^|.*\.){}($|\..*)"),
     "layers_pattern": ("match", r"(?:^|.*?\.){}\.(?P<idx>\d+)\."),
 }
-# AdaLora's rank_pattern holds whole names, one for each module.
+# AdaLora's rank_pattern has a full name for each module, not patterns.
 _NO_PATTERNS = {("ADALORA", "rank_pattern")}
-# A second adapter is matched against the modules of the first one too.
+# A second adapter is also matched against the modules that the first one added.
 _SUFFIXES = ("", ".base_layer", ".lora_magnitude_vector.adapter_0")
-# Of the processor, so that a busy machine refuses no sound adapter; the clock only ends what hangs.
+# CPU time, so that a busy machine does not refuse a valid adapter; wall-clock time only stops what
+# hangs.
 _SECONDS, _SECONDS_BY_THE_CLOCK = 5, 60
 _MATCHER = """
 import json, re, signal, sys
@@ -88,7 +93,18 @@ except Exception as error:
 
 
 def check_config(adapter: str, config: dict[str, Any]) -> str:
-    """The kind of adapter. Raises InputError, in one line, for what no sound adapter says."""
+    """Validate a configuration, except for its regular expressions.
+
+    Args:
+        adapter: The adapter's name, for messages.
+        config: The content of adapter_config.json.
+
+    Returns:
+        The adapter's `peft_type`.
+
+    Raises:
+        InputError: If the kind is not supported, or a key has a value that no valid adapter has.
+    """
     kind = _check_kind(adapter, config)
     _check_mapping(adapter, config)
     for values in _mappings(config):
@@ -110,16 +126,18 @@ def _check_kind(adapter: str, config: dict[str, Any]) -> str:
         raise InputError(f"adapter {adapter}: adapter_config.json has no peft_type")
     kinds = sorted({kind.value for kind in PeftType} - set(_REFUSED_KINDS))
     if why := _REFUSED_KINDS.get(kind):
-        raise InputError(f"adapter {adapter}: peft_type {kind} {why}, and is not evaluated")
+        raise InputError(f"adapter {adapter}: peft_type {kind} {why} and cannot be evaluated")
     if kind not in kinds:
         raise unknown(f"peft_type of adapter {adapter}", one_line(kind, 60), kinds)
     if task not in (None, "CAUSAL_LM"):
-        raise InputError(f"adapter {adapter} is for {one_line(task, 60)}, not for CAUSAL_LM")
+        raise InputError(
+            f"adapter {adapter}: task_type must be CAUSAL_LM, got {one_line(task, 60)}"
+        )
     return kind
 
 
 def _mappings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The configuration, and the configurations within it (corda_config, ...)."""
+    """Yield the configuration and those nested in it (corda_config, ...)."""
     yield config
     for key, value in config.items():
         if key.endswith("_config") and isinstance(value, dict):
@@ -130,8 +148,8 @@ def _check_elsewhere(adapter: str, values: dict[str, Any]) -> None:
     for key in _ELSEWHERE.keys() & values.keys():
         if values[key] not in _ELSEWHERE[key]:
             raise InputError(
-                f"adapter {adapter}: {key} in adapter_config.json is {one_line(values[key], 60)}: "
-                "an adapter may load nothing but its own weights; remove the key"
+                f"adapter {adapter}: {key} in adapter_config.json is {one_line(values[key], 60)}, "
+                "but an adapter may load only its own weights; remove the key"
             )
 
 
@@ -142,8 +160,8 @@ def _check_sizes(adapter: str, values: dict[str, Any]) -> None:
             continue
         name = "rank" if key == "r" else key
         raise InputError(
-            f"adapter {adapter}: {name} {one_line(size, 40)} in adapter_config.json is none from "
-            f"0 to {most:,}"
+            f"adapter {adapter}: {name} in adapter_config.json must be between 0 and {most:,}, "
+            f"got {one_line(size, 40)}"
         )
 
 
@@ -154,55 +172,58 @@ def _check_lengths(adapter: str, kind: str, config: dict[str, Any]) -> None:
         most = _MOST_PATTERNS if patterns else _MOST_NAMES
         if isinstance(value, list | dict) and len(value) > most:
             raise InputError(
-                f"adapter {adapter}: {key} in adapter_config.json has {len(value):,} entries, more "
-                f"than {most:,}; name modules by their common ending"
+                f"adapter {adapter}: {key} in adapter_config.json has {len(value):,} entries, at "
+                f"most {most:,} are allowed; name modules by their common suffix"
             )
 
 
 def _check_init(adapter: str, config: dict[str, Any]) -> None:
-    """Raise InputError where the weights would be begun by more than 99 rounds of an SVD."""
+    """Raise InputError if initial weights would take more than 99 SVD iterations."""
     how = str(config.get("init_lora_weights"))
     if how.startswith("pissa_niter_") and not re.fullmatch(r"pissa_niter_\d{1,2}", how):
         raise InputError(
-            f"adapter {adapter}: init_lora_weights {one_line(how, 60)} in adapter_config.json asks "
-            "for more than 99 rounds; set it to true"
+            f"adapter {adapter}: init_lora_weights in adapter_config.json allows at most 99 "
+            f"iterations, got {one_line(how, 60)}; set it to true"
         )
 
 
 def _check_mapping(adapter: str, config: dict[str, Any]) -> None:
-    """Raise InputError where the adapter names code outside transformers to be imported."""
+    """Raise InputError if the configuration makes peft import code outside transformers."""
     mapping = config.get("auto_mapping") or {}
     library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
     if library is not None and str(library).split(".")[0] != "transformers":
         raise InputError(
-            f"adapter {adapter}: auto_mapping in adapter_config.json names code of its own "
-            f"({str(library)[:80]!r}), which is not run; remove the key"
+            f"adapter {adapter}: auto_mapping in adapter_config.json names code outside "
+            f"transformers ({str(library)[:80]!r}), which is never run; remove the key"
         )
 
 
 def _check_lora(adapter: str, config: dict[str, Any]) -> None:
-    """Raise InputError for a rank or alpha that no LoRA has."""
+    """Raise InputError for a rank or alpha out of range."""
     patterns = [config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}]
     if not all(isinstance(pattern, dict) for pattern in patterns):
-        raise InputError(f"adapter {adapter}: rank_pattern or alpha_pattern is no mapping")
+        raise InputError(
+            f"adapter {adapter}: rank_pattern and alpha_pattern in adapter_config.json must be "
+            "JSON objects"
+        )
     for rank in [config.get("r", 8), *patterns[0].values()]:
         if type(rank) is not int or not 1 <= rank <= MAX_RANK:
             raise InputError(
-                f"adapter {adapter}: rank {one_line(rank, 40)} in adapter_config.json is none from "
-                f"1 to {MAX_RANK:,}"
+                f"adapter {adapter}: rank in adapter_config.json must be between 1 and "
+                f"{MAX_RANK:,}, got {one_line(rank, 40)}"
             )
     for alpha in [config.get("lora_alpha", 8), *patterns[1].values()]:
         if type(alpha) not in (int, float) or not 0 < alpha < MAX_ALPHA:
             raise InputError(
-                f"adapter {adapter}: lora_alpha {one_line(alpha, 40)} in adapter_config.json is no "
-                f"number from 0 to {MAX_ALPHA:,}"
+                f"adapter {adapter}: lora_alpha in adapter_config.json must be above 0 and "
+                f"below {MAX_ALPHA:,}, got {one_line(alpha, 40)}"
             )
 
 
 def _regexes(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The method of `re` that peft calls, and what it calls it with, for each regular expression.
+    """Yield each regular expression as peft builds it, after the method of `re` that peft calls.
 
-    Plain names are left out: they need no trial.
+    Plain names are left out, since they cannot be slow.
     """
     for key, form in {**dict.fromkeys(_WHOLE, ("fullmatch", "{}")), **_EACH}.items():
         value = config.get(key) or ()
@@ -216,11 +237,19 @@ def _regexes(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def check_regexes(adapter: str, config: dict[str, Any], modules: Sequence[str]) -> None:
-    """Raise InputError for regular expressions that are none, or take too long on these modules.
+    """Check that the regular expressions of a configuration are valid and quick.
 
-    They are matched, as peft will match them, by a second interpreter, since nothing but its end
-    stops a match that backtracks. What a pattern may look like is not restricted: those that tools
-    write, such as Unsloth's, repeat and nest a lot and are quick on real names.
+    A second interpreter matches them as peft will, since a match that backtracks can only be
+    stopped by killing its process. Their form is not restricted: the patterns that tools such as
+    Unsloth write are long and nested, and quick on real names.
+
+    Args:
+        adapter: The adapter's name, for messages.
+        config: A configuration that `check_config` has accepted.
+        modules: Names of the base model's modules.
+
+    Raises:
+        InputError: If a pattern is invalid or takes more than 5 seconds.
     """
     patterns = list(_regexes(config))
     if not patterns:
@@ -241,7 +270,7 @@ def check_regexes(adapter: str, config: dict[str, Any], modules: Sequence[str]) 
         if done.returncode == -signal.SIGPROF:
             why = slow.format(_SECONDS)
         else:
-            why = f"is wrong: {one_line(done.stderr, 120)}"
+            why = f"is invalid: {one_line(done.stderr, 120)}"
     raise InputError(
         f"adapter {adapter}: a regular expression in adapter_config.json (target_modules, "
         f"rank_pattern, ...) {why}"

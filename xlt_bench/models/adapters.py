@@ -1,4 +1,4 @@
-"""PEFT adapters: found, checked against the base before any work, and shown to have an effect."""
+"""Finds PEFT adapters, checks them against the base model before it is loaded, and loads them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from xlt_bench.models.embedded import shipped
 from xlt_bench.results.run_folder import file_digest, write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# huggingface_hub's own rule, which takes a tenth of a second to import.
+# The rule of huggingface_hub, which takes a tenth of a second to import.
 _HUB_NAME = re.compile(
     r"(?!.*(?:--|\.\.))(?:\w(?:[\w.-]{0,94}\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII
 )
 
-# More than any adapter's: AdaLora's ranks, a mask for each module, make the longest configuration.
+# No configuration is longer: AdaLora's, with a rank mask for each module, are the longest.
 _MAX_FILE = 4_000_000
 _MAX_HEAD = 100_000
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A local adapter folder whose configuration and weights have been read."""
+    """An adapter on disk: its configuration, and the digest and shapes of its weights."""
 
     name: str
     folder: Path
@@ -44,9 +44,15 @@ class AdapterFiles:
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """`name@revision` of the hub as its two parts; a local folder keeps its whole name.
+    """Split `name@revision` of the hub.
 
-    `embedded` and its like are the folders that ship with the package.
+    Args:
+        name: A folder, a hub name with or without a revision, or `embedded` and its adapters, which
+            ship with the package.
+
+    Returns:
+        The name (for what ships, its folder) and the revision, if there is one. A folder whose name
+        contains `@` is not split.
     """
     name = shipped(name)
     if Path(name).exists() or "@" not in name:
@@ -56,21 +62,37 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def looks_local(name: str) -> bool:
-    """Whether a name can only be a folder's: no hub name looks like that."""
+    """Whether a name can only be a path, since no hub name has that form."""
     return name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
 def check_hub_name(kind: str, name: str) -> None:
-    """Raise InputError, in one line and without the hub, for a name that nothing there can have."""
+    """Check the form of a hub name, offline.
+
+    Args:
+        kind: What is named (`model`, `adapter`), for the message.
+        name: The name that is not a folder here.
+
+    Raises:
+        InputError: If nothing on the hub can have that name.
+    """
     repo, revision = split_revision(name)
     if revision == "" or not _HUB_NAME.fullmatch(repo):
-        raise InputError(f"{kind} {name}: there is no such folder, and no hub name looks like that")
+        raise InputError(f"{kind} {name}: no such folder, and not a valid hub name")
 
 
 def check_local(name: str) -> Path | None:
-    """The folder of a local adapter, None for a hub name; what is in the files is not read.
+    """Check that a local adapter has its files, without reading them.
 
-    Raises InputError, in one line, where a file is missing or the name can only be a folder's.
+    Args:
+        name: A folder or a hub name.
+
+    Returns:
+        The adapter's folder, or None for a hub name.
+
+    Raises:
+        InputError: If a file is missing, or there is no such folder and the name is not a valid hub
+            name.
     """
     folder = Path(shipped(name)).expanduser()
     if folder.is_dir():
@@ -82,18 +104,28 @@ def check_local(name: str) -> Path | None:
 
 def _check_files(name: str, folder: Path) -> None:
     if not (folder / CONFIG).is_file():
-        raise InputError(f"adapter {name}: no adapter_config.json there; is it a PEFT adapter?")
+        raise InputError(f"adapter {name} has no adapter_config.json: is it a PEFT adapter?")
     if not (folder / WEIGHTS).is_file():
         if (folder / "adapter_model.bin").is_file():
             raise InputError(
-                f"adapter {name}: only pickled weights (adapter_model.bin), which are not loaded; "
-                "save it again with save_pretrained(..., safe_serialization=True)"
+                f"adapter {name} has only pickled weights (adapter_model.bin), which are not "
+                "loaded; save it again with save_pretrained(..., safe_serialization=True)"
             )
-        raise InputError(f"adapter {name}: no {WEIGHTS} there")
+        raise InputError(f"adapter {name} has no {WEIGHTS}")
 
 
 def find_adapter(name: str) -> AdapterFiles:
-    """The adapter at a local folder or `hub-name[@revision]`. Raises InputError in one line."""
+    """Read an adapter, downloading it if it is on the hub.
+
+    Args:
+        name: A local folder or `hub-name[@revision]`.
+
+    Returns:
+        The adapter's configuration, and the digest and shapes of its weights.
+
+    Raises:
+        InputError: If there is no such adapter, or its files cannot be read.
+    """
     folder = check_local(name)
     if folder is None:
         folder = _download(name)
@@ -106,25 +138,25 @@ def find_adapter(name: str) -> AdapterFiles:
     except (ValueError, RecursionError, OSError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
     if not isinstance(config, dict):
-        raise InputError(f"adapter {name}: {CONFIG} holds no JSON object; is it a PEFT adapter?")
+        raise InputError(f"adapter {name}: {CONFIG} is not a JSON object: is it a PEFT adapter?")
     return AdapterFiles(name, folder, config, digest, shapes)
 
 
 def _read(path: Path) -> str:
-    """The text of a small file. Raises ValueError for one that is larger than any adapter's."""
+    """The text of a file. Raises ValueError if it is larger than that of any real adapter."""
     if path.stat().st_size > _MAX_FILE:
         raise ValueError(f"{path.name} is larger than {_MAX_FILE // 1_000_000} MB")
     return path.read_text(encoding="utf-8")
 
 
 def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors' shapes. Raises ValueError for a number that is none, which peft would load."""
+    """Shapes of the tensors. Raises ValueError for NaN and infinity, which peft would load."""
     shapes = {}
     with safe_open(weights, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118
             tensor = file.get_tensor(key)
-            if not tensor.float().isfinite().all():  # 8-bit floats have no isfinite of their own
-                raise ValueError(f"{one_line(key, 120)} in {WEIGHTS} is NaN or infinite in places")
+            if not tensor.float().isfinite().all():  # isfinite does not take 8-bit floats
+                raise ValueError(f"{one_line(key, 120)} in {WEIGHTS} has NaN or infinite values")
             shapes[key] = tuple(tensor.shape)
     return shapes
 
@@ -136,21 +168,35 @@ def _download(name: str) -> Path:
     patterns = [CONFIG, WEIGHTS, "README.md"]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the hub client has many, and none carries more than its text
+    except Exception as error:  # of many types, and all that matters is the text
         line = str(error).strip().split("\n")[0]
         raise InputError(
-            f"no adapter {name}: not a folder here, and the hub says: {line}"
+            f"no adapter {name}: not a local folder, and the hub reports: {line}"
         ) from None
 
 
 def install(saved: Path, folder: Path) -> None:
-    """Copy a saved adapter, each file whole; the weights come last, since they mean done."""
+    """Copy a saved adapter, each file atomically, the weights last: they mark it as complete.
+
+    Args:
+        saved: The folder that peft wrote.
+        folder: The folder to copy to.
+    """
     for name in (CONFIG, WEIGHTS):
         write_bytes(folder / name, (saved / name).read_bytes())
 
 
 def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
-    """Raise InputError, in one line, if the adapter does not fit the base, a model on meta."""
+    """Check that an adapter is valid and fits the base model.
+
+    Args:
+        adapter: The adapter.
+        model: The base model on the meta device.
+        model_name: The base model's name, for messages.
+
+    Raises:
+        InputError: If the configuration is invalid, or does not match the weights or the model.
+    """
     kind = check_config(adapter.name, adapter.config)
     check_regexes(adapter.name, adapter.config, [name for name, _ in model.named_modules()])
     if kind == "LORA":
@@ -159,7 +205,10 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> None:
 
 
 def _check_lora_fits(adapter: AdapterFiles, model: Any, model_name: str) -> None:
-    """Say of a LoRA which module is missing or has another size, which peft says at length."""
+    """Raise InputError naming the module that is missing or has another size.
+
+    peft would raise too, at length.
+    """
     linear = {
         name: module.weight.shape
         for name, module in model.named_modules()
@@ -186,25 +235,26 @@ def _check_lora_fits(adapter: AdapterFiles, model: Any, model_name: str) -> None
 
 
 def _check_build(adapter: AdapterFiles, model: Any, model_name: str) -> None:
-    """Raise InputError unless peft, building the adapter, asks for just the shapes in its file.
+    """Raise InputError unless the adapter that peft builds has exactly the shapes in the file.
 
-    It is built beside a copy of the base on meta, where a rank of millions takes no memory.
+    peft builds it on a copy of the base on the meta device, where a rank of millions takes no
+    memory.
     """
     import torch
     from peft import PeftConfig
     from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 
     with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")  # peft says it again when the adapter is loaded
+        warnings.simplefilter("ignore")  # repeated when the adapter is loaded
         try:
             config = PeftConfig.from_pretrained(str(adapter.folder))
-            config.inference_mode = True  # else prompt tuning would open a tokenizer
-            config.init_lora_weights = False  # PiSSA and others would begin with the base's values
+            config.inference_mode = True  # otherwise prompt tuning would load a tokenizer
+            config.init_lora_weights = False  # PiSSA and others would need the base's values
             built = MODEL_TYPE_TO_PEFT_MODEL_MAPPING["CAUSAL_LM"](
                 copy.deepcopy(model), config, "default", low_cpu_mem_usage=True
             )
             wanted = _wanted(built, "default")
-        except Exception as error:  # peft has no type of its own for what is wrong in a config
+        except Exception as error:  # peft raises many types for an invalid configuration
             if _needs_values(error):
                 return _check_ranks(adapter, model)
             raise _misfit(adapter, model_name, error) from None
@@ -218,16 +268,19 @@ def _check_build(adapter: AdapterFiles, model: Any, model_name: str) -> None:
 
 
 def _needs_values(error: Exception) -> bool:
-    """Whether peft failed since a tensor on meta has no values, as five rare kinds do."""
+    """Whether peft failed because tensors on meta have no values, which five rare kinds need."""
     return isinstance(error, NotImplementedError) or "meta tensor" in str(error).lower()
 
 
 def _check_ranks(adapter: AdapterFiles, model: Any) -> None:
-    """Raise InputError for a rank above every width: the bound where peft cannot build on meta."""
+    """Raise InputError for a rank above every layer's width; for kinds not buildable on meta."""
     widest = max((min(p.shape) for p in model.parameters() if p.ndim == 2), default=1)
     for key in ("r", "subspace_rank"):
         if (adapter.config.get(key) or 0) > widest:
-            raise InputError(f"adapter {adapter.name}: {key} in {CONFIG} is above {widest:,}")
+            raise InputError(
+                f"adapter {adapter.name}: {key} in {CONFIG} must be at most {widest:,}, the width "
+                "of the widest layer"
+            )
 
 
 def _misfit(adapter: AdapterFiles, base: str, error: Exception) -> InputError:
@@ -236,51 +289,72 @@ def _misfit(adapter: AdapterFiles, base: str, error: Exception) -> InputError:
 
 
 def alignment_languages(adapter: AdapterFiles) -> list[str]:
-    """The languages that the adapter was aligned on, as its card's metadata states them.
+    """Read which languages the adapter was aligned on.
 
-    Key `alignment_languages` of the YAML head of README.md; empty where there is none. Raises
-    InputError for a broken head or an unknown language.
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        The language codes under `alignment_languages` in the metadata of its card (README.md);
+        empty if there are none.
+
+    Raises:
+        InputError: If the metadata cannot be read, or a language is unknown.
     """
     languages = _card_head(adapter).get("alignment_languages") or []
     if not isinstance(languages, list) or not all(isinstance(code, str) for code in languages):
         # YAML reads a bare `no` as false: Norwegian must be quoted.
         raise InputError(
-            f"adapter {adapter.name}: alignment_languages in the head of README.md must be a list "
-            f'of language codes like [de, "no"], not {one_line(languages, 60)}'
+            f"adapter {adapter.name}: alignment_languages in the metadata of README.md must be a "
+            f'list of language codes such as [de, "no"], got {one_line(languages, 60)}'
         )
     return [language(one_line(code, 40)).code for code in languages]
 
 
 def recipe_name(adapter: AdapterFiles) -> str | None:
-    """The recipe that made the adapter, as a card that `train` wrote names it; else None.
+    """Read which recipe made the adapter.
 
-    Raises InputError for a broken head.
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        The name in a card that `train` wrote; None for other cards.
+
+    Raises:
+        InputError: If the card's metadata cannot be read.
     """
-    name = _ours(adapter).get("recipe")
+    name = _card_entry(adapter).get("recipe")
     return name if isinstance(name, str) else None
 
 
 def trained_on_flores(adapter: AdapterFiles) -> bool | None:
-    """Whether FLORES dev was in the training text, as a card of `train` or `merge` says; else None.
+    """Read whether FLORES dev, on which retrieval is measured, was in the training text.
 
-    Raises InputError for a broken head.
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        What a card that `train` or `merge` wrote says; None for other cards.
+
+    Raises:
+        InputError: If the card's metadata cannot be read.
     """
-    told = _ours(adapter).get("trained_on_flores")
-    return told if isinstance(told, bool) else None
+    stated = _card_entry(adapter).get("trained_on_flores")
+    return stated if isinstance(stated, bool) else None
 
 
-def _ours(adapter: AdapterFiles) -> dict[Any, Any]:
-    """What `train` or `merge` wrote into the card's head; empty in others' cards."""
-    ours = _card_head(adapter).get("xlt_bench")
-    return ours if isinstance(ours, dict) else {}
+def _card_entry(adapter: AdapterFiles) -> dict[Any, Any]:
+    """The `xlt_bench` entry that `train` and `merge` write; empty for other cards."""
+    entry = _card_head(adapter).get("xlt_bench")
+    return entry if isinstance(entry, dict) else {}
 
 
 def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
-    """The YAML head of README.md; empty where there is none."""
+    """The metadata of the card: the YAML block at the top of README.md; empty if there is none."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Without aliases, by which a few lines become gigabytes; no card needs them."""
+        """Refuses aliases, which can expand a few lines to gigabytes; no card needs them."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
@@ -297,22 +371,31 @@ def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
         if len(parts[1]) > _MAX_HEAD:
             raise ValueError(f"it is longer than {_MAX_HEAD:,} characters")
         head = yaml.load(parts[1], Loader)
-        str(head)  # a number may be read and be too long to be shown
+        str(head)  # raises for a number that is too long to print
     except UnicodeDecodeError as error:
         raise InputError(
             f"adapter {adapter.name}: README.md is not UTF-8 (byte {error.start}); save it as UTF-8"
         ) from None
-    except Exception as error:  # yaml lets pass what int(), datetime() and recursion raise
+    except Exception as error:  # yaml does not catch what int(), datetime() and recursion raise
         line = one_line(str(error).split("\n")[0], 200) or type(error).__name__
-        raise InputError(f"adapter {adapter.name}: README.md has a broken head: {line}") from None
+        raise InputError(
+            f"adapter {adapter.name}: the metadata of README.md cannot be read: {line}"
+        ) from None
     return head if isinstance(head, dict) else {}
 
 
 def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
-    """The Frobenius norm of what the adapter adds to the weights, per kind of module (q_proj, ...).
+    """Compute the Frobenius norm of an adapter's weight change, by kind of module.
 
-    For LoRA ||scale B A||, from the factors' Gram matrices, without building the product; for other
-    kinds of adapter the norm of their own parameters.
+    For LoRA it is ||scale B A||, computed from the Gram matrices of the factors without building
+    the product; for other adapters the norm of their own parameters.
+
+    Args:
+        peft_model: The PeftModel.
+        adapter_name: peft's name of the adapter.
+
+    Returns:
+        The norm by kind of module (`q_proj`, ...); a single `parameters` if it is not a LoRA.
     """
     squares: defaultdict[str, float] = defaultdict(float)
     for name, module in peft_model.named_modules():
@@ -331,9 +414,18 @@ def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
 
 
 def attach(model: Any, base: str, adapters: Sequence[AdapterFiles]) -> tuple[Any, dict[str, str]]:
-    """The model `base` with all adapters loaded beside each other, and peft's name of each.
+    """Load adapters side by side.
 
-    Raises InputError for an adapter that does not fit the base, or lacks weights.
+    Args:
+        model: The base model.
+        base: The base model's name, for messages.
+        adapters: The adapters; none leaves the model as it is.
+
+    Returns:
+        The PeftModel in eval mode, and peft's name of each adapter.
+
+    Raises:
+        InputError: If an adapter does not fit the base, or has too few weights.
     """
     if not adapters:
         return model, {}
@@ -344,7 +436,20 @@ def attach(model: Any, base: str, adapters: Sequence[AdapterFiles]) -> tuple[Any
 
 
 def load_beside(model: Any, base: str, adapter: AdapterFiles, name: str) -> Any:
-    """The model with one adapter more, whom peft knows as `name`. Raises InputError as `attach`."""
+    """Load one more adapter.
+
+    Args:
+        model: The base model or a PeftModel.
+        base: The base model's name, for messages.
+        adapter: The adapter.
+        name: What peft is to call it.
+
+    Returns:
+        The PeftModel.
+
+    Raises:
+        InputError: If the adapter does not fit the base, or has too few weights.
+    """
     from peft import PeftModel
 
     try:
@@ -352,14 +457,14 @@ def load_beside(model: Any, base: str, adapter: AdapterFiles, name: str) -> Any:
             model.load_adapter(str(adapter.folder), adapter_name=name)
         else:
             model = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
-    except Exception as error:  # peft raises whatever a value in the configuration leads to
+    except Exception as error:  # peft raises many types for an invalid configuration
         raise _misfit(adapter, base, error) from None
     _check_complete(_wanted(model, name), adapter)
     return model
 
 
 def _wanted(model: Any, name: str) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of the weights that a file of this adapter has."""
+    """Names and shapes of the weights that the file of this adapter should have."""
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
@@ -367,9 +472,10 @@ def _wanted(model: Any, name: str) -> dict[str, tuple[int, ...]]:
 
 
 def _check_complete(wanted: dict[str, tuple[int, ...]], adapter: AdapterFiles) -> None:
-    """Raise InputError for weights that the adapter's file lacks: peft would leave them at zero."""
+    """Raise InputError for weights missing in the file, which peft would leave at zero."""
     if lacking := sorted(set(wanted) - set(adapter.shapes)):
         raise InputError(
             f"adapter {adapter.name} lacks {len(lacking)} of {len(wanted)} weights that its "
-            f"configuration names, {lacking[0]} first: is it of a smaller model, or cut off?"
+            f"configuration names, such as {lacking[0]}: is the file truncated, or for a smaller "
+            "model?"
         )

@@ -1,8 +1,10 @@
-"""Chat templates: the tokenizer's own, one that ships with the package, or a file.
+"""Sets chat templates, renders chats with them, and turns chats and sentences into token ids.
+
+A template is the tokenizer's own, a file, or one of those that ship with the package:
 
 plain             for base models without a template: "Input: ...", then "Output:"
-llama3-midalign   what the Llama 3 adapters of the paper's authors were trained with: a line break
-                  after each end-of-turn token and no BOS in the text (the tokenizer adds one)
+llama3-midalign   the template of the Llama 3 adapters by the paper's authors: a line break after
+                  each end-of-turn token, and no BOS in the text, since the tokenizer adds it
 """
 
 from __future__ import annotations
@@ -14,13 +16,24 @@ from typing import Any
 from xlt_bench.errors import InputError, one_line, unknown
 
 _FOLDER = Path(__file__).with_name("templates")
-# Llama 3.1's, the longest in use, writes a few thousand for tools and dates.
+# Characters that a template may add to two messages. Llama 3.1's, the longest in use, adds a few
+# thousand for tools and dates.
 _MOST_AROUND = 100_000
 NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
 
 
 def template_file(choice: str) -> Path:
-    """The file of a template other than `tokenizer`. Raises InputError for an unknown name."""
+    """Find the file of a template.
+
+    Args:
+        choice: A name other than `tokenizer`, or a path.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If it is neither a known name nor a file.
+    """
     path = _FOLDER / f"{choice}.jinja" if choice in NAMED else Path(choice)
     if not path.is_file():
         raise unknown("chat template", choice, ["tokenizer", *NAMED, "a file"])
@@ -28,7 +41,14 @@ def template_file(choice: str) -> Path:
 
 
 def check_template(choice: str | None) -> None:
-    """Raise InputError, without a tokenizer, for what `set_chat_template` would refuse."""
+    """Check a choice of template before there is a tokenizer.
+
+    Args:
+        choice: A name, a path, or None for the default.
+
+    Raises:
+        InputError: If it is neither a known name nor a text file.
+    """
     if choice not in (None, "tokenizer"):
         _read_template(str(choice))
 
@@ -44,10 +64,17 @@ def _read_template(choice: str) -> str:
 
 
 def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
-    """Give the tokenizer its chat template; returns the template's name and sha256.
+    """Set the tokenizer's chat template and try it.
 
-    `choice` is a name, a file, or None: the tokenizer's own, or `plain` where it has none.
-    Raises InputError for an unknown name, and for a template that cannot render a chat.
+    Args:
+        tokenizer: The tokenizer, which is changed.
+        choice: `tokenizer`, a name, a path, or None: the tokenizer's own, `plain` if it has none.
+
+    Returns:
+        The name of the choice, and the sha256 of the template.
+
+    Raises:
+        InputError: If the template is unknown, or cannot render a chat.
     """
     if choice is None:
         choice = "tokenizer" if tokenizer.chat_template else "plain"
@@ -60,35 +87,44 @@ def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
 
 
 def _try_template(tokenizer: Any, choice: str) -> None:
-    """Render one chat, so that a broken template fails here and not after hours of work."""
+    """Render one chat, so that a broken template fails at the start. Raises InputError."""
     said = {"system": "What the system says.", "user": "What the user says."}
     chat = [{"role": role, "content": text} for role, text in said.items()]
     try:
         prompt = render_chat(tokenizer, chat, add_generation_prompt=True)
-    except Exception as error:  # a template runs what it likes, and may raise anything
+    except Exception as error:  # a template is a program, and may raise anything
         line = one_line(error, 300)
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
         raise InputError(
             f"chat template {choice}{where} cannot render a system and a user message: {line}; "
-            "mend it, or choose another with --chat-template"
+            "fix it, or choose another with --chat-template"
         ) from None
     if left_out := [role for role, text in said.items() if text not in prompt]:
         raise InputError(
-            f"chat template {choice} leaves out the {left_out[0]} message, and with it the task; "
-            "mend it, or choose another with --chat-template"
+            f"chat template {choice} drops the {left_out[0]} message; "
+            "fix it, or choose another with --chat-template"
         )
     if len(prompt) > _MOST_AROUND:
         raise InputError(
-            f"chat template {choice} writes {len(prompt):,} characters around two short messages; "
-            f"at most {_MOST_AROUND:,} are taken"
+            f"chat template {choice} renders two short messages as {len(prompt):,} characters, "
+            f"at most {_MOST_AROUND:,} are allowed; choose another with --chat-template"
         )
 
 
 def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
-    """The prompt of a chat. A template that refuses the system role gets it before the user's turn.
+    """Render a chat as a prompt.
 
-    lm-eval's own wrapper drops the system message in that case, and with it the task.
+    If the template refuses the system role, the system message is put before the user's. lm-eval's
+    own wrapper drops it, and with it the task.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        messages: The chat: a `role` and a `content` for each message.
+        **options: What `apply_chat_template` takes.
+
+    Returns:
+        The prompt.
     """
     import jinja2
 
@@ -103,21 +139,34 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) 
 
 
 def encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a rendered prompt, with at most one BOS.
+    """Tokenize a rendered prompt, with at most one BOS.
 
-    Where the template writes a BOS and the tokenizer adds another, one is taken away.
+    Args:
+        tokenizer: The tokenizer.
+        text: The prompt, perhaps with a BOS that the template wrote.
+
+    Returns:
+        Token ids: without a second BOS, and without an EOS that the tokenizer appended.
     """
     ids: list[int] = list(tokenizer(text)["input_ids"])
     if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
         ids = ids[1:]
-    # An EOS that a tokenizer puts behind everything would end the conversation before the answer.
+    # An EOS that the tokenizer appends would end the conversation before the answer.
     if ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
         ids = ids[:-1]
     return ids
 
 
 def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
-    """Token ids of a bare sentence as the tokenizer makes them, a BOS included, without EOS."""
+    """Tokenize a bare sentence for retrieval and alignment: no chat template, no EOS.
+
+    Args:
+        tokenizer: The tokenizer.
+        sentence: The sentence.
+
+    Returns:
+        Token ids; a BOS included if the tokenizer adds one.
+    """
     ids: list[int] = list(tokenizer(sentence)["input_ids"])
     return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
 
@@ -125,10 +174,17 @@ def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
 def encode_exchange(
     tokenizer: Any, messages: list[dict[str, str]], answer: str
 ) -> tuple[list[int], list[int]]:
-    """Token ids of the prompt of `messages`, and of what a model should write: answer, turn's end.
+    """Tokenize a prompt and the answer that the model should learn.
 
-    The end of the turn is what the template closes an assistant's turn with, up to its first
-    special token; a template that does not continue its own prompt gets the tokenizer's EOS.
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        messages: The chat before the answer.
+        answer: The gold answer.
+
+    Returns:
+        Token ids of the prompt and of the answer. The answer ends with the first special token that
+        the template puts after an assistant's message, or with the tokenizer's EOS if the rendered
+        chat does not start with the prompt.
     """
     prompt = render_chat(tokenizer, messages, add_generation_prompt=True)
     turn = [*messages, {"role": "assistant", "content": answer}]

@@ -1,14 +1,14 @@
-"""Greedy decoding that computes what all prompts begin with only once, in a batch that stays full.
+"""Greedy decoding with a shared prefix and continuous batching.
 
-The prompts of a task share their system prompt and the head of the chat template. Keys and values
-of that prefix are computed for one row and copied to each batch. Slots of a batch, left to right:
+All prompts of a task start with the same system prompt. The keys and values of that prefix are
+computed once, for one row, and copied to each batch. Cache slots of a batch, from left to right:
 
     shared prefix | padding | rest of the prompt | answer
 
-A row leaves the batch when its answer ends, and waiting prompts take the places of those that left:
-a step costs nearly the same for few rows as for many. Newcomers get a forward of their own and are
-then put beside the others, all ends in one slot. The tokens are those of transformers' `generate`
-with `do_sample=False`, in float32 token for token.
+A row leaves the batch when its answer ends, and waiting prompts take its place, since a step costs
+nearly the same for few rows as for many. New prompts get a forward of their own and are then joined
+to the batch, so that all rows end in the same slot. In float32 the answers are, token for token,
+those of transformers' `generate` with `do_sample=False`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,22 @@ from xlt_bench.models.kv_cache import BufferedLayer, closed_up, keeps_every_slot
 
 Rows = Sequence[list[int]]
 Answer = tuple[int, list[int]]
-"""The index of a row, and its new tokens to the first stop token (included) or the limit."""
+"""The index of a row, and its new tokens up to the first stop token, included, or the limit."""
 
-# The share of a batch's places that are free when newcomers get them: a forward of their own and a
-# copy of the cache are to be worth their while.
+# Waiting prompts join once this share of the batch is free: joining costs a forward and a copy of
+# the cache, so it should serve several.
 _FREE = 0.25
 
 
 def repetition_penalty(model: Any) -> float:
-    """That of the model's generation config, by which greedy answers too are chosen; 1 for none."""
+    """Read the repetition penalty of the model's generation config, which greedy decoding applies.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The penalty; 1 for none.
+    """
     return float(base_model(model).generation_config.repetition_penalty or 1)
 
 
@@ -48,10 +55,20 @@ def answers(
     stops: Sequence[int],
     pad_token_id: int,
 ) -> Iterator[Answer]:
-    """Answers to prompts as token ids, `size` at a time, each as it ends.
+    """Generate answers greedily, `size` prompts at a time.
 
-    The adapter's state must not change before the last one. Rows are taken in their order; by
-    length, longest first, is best.
+    The active adapter must not change before the last answer.
+
+    Args:
+        model: The model, with its adapter active.
+        rows: Prompts as token ids; sort them by length, longest first, for the least padding.
+        size: Rows of a batch.
+        max_new_tokens: The longest answer.
+        stops: Token ids that end an answer.
+        pad_token_id: The token id of the padding.
+
+    Yields:
+        Each answer as it ends.
     """
     slots = max(map(len, rows), default=0) + max_new_tokens
     if not keeps_every_slot(model, slots):
@@ -64,36 +81,44 @@ def answers(
 
 
 def shared_prefix(rows: Rows) -> int:
-    """The number of tokens that all rows begin with; at least one token of each row is left over.
+    """Count the tokens that all rows start with.
 
-    One row shares nothing: computing its prefix apart would only be a second forward.
+    Args:
+        rows: Prompts as token ids.
+
+    Returns:
+        The length of the prefix, which leaves at least one token of each row; 0 for a single row,
+        which would only gain a second forward.
     """
     if len(rows) < 2:
         return 0
-    first, last = min(rows), max(rows)  # in lexical order these two differ the earliest
+    first, last = (
+        min(rows),
+        max(rows),
+    )  # the two that differ first, as rows are compared in lexical order
     limit = min(map(len, rows)) - 1
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 @dataclass
 class _Batch:
-    """Rows on their way: which they are, which slots hold tokens, the last tokens, the cache."""
+    """Rows that are being decoded."""
 
     rows: list[int]
     mask: Tensor
-    """(rows, slots in the cache)"""
+    """Which slots hold tokens: (rows, slots in the cache)."""
     tokens: Tensor
-    """(rows, new): what the next forward takes in; `mask` has their slots already in a prompt."""
+    """Input of the next forward: (rows, new). While it is a prompt, `mask` includes its slots."""
     cache: Cache
 
     @property
     def layers(self) -> list[BufferedLayer]:
-        """Of the cache."""
+        """The layers of the cache."""
         return cast(list[BufferedLayer], self.cache.layers)
 
 
 class _Decoding:
-    """What is decoded, and how far it is."""
+    """The prompts, the answers so far, and the steps that extend them."""
 
     def __init__(
         self, model: Any, rows: Rows, size: int, max_new_tokens: int, stops: frozenset[int]
@@ -106,7 +131,7 @@ class _Decoding:
         self._penalize = None if penalty == 1 else RepetitionPenaltyLogitsProcessor(penalty)
 
     def prefix(self) -> list[BufferedLayer]:
-        """Keys and values of the shared tokens, one row, in each layer; no layers for none."""
+        """Compute the shared prefix: one row of keys and values a layer; empty without a prefix."""
         ids = torch.tensor([self.rows[0][: self.shared]], device=self.model.device)
         cache = _cache([])
         if self.shared:
@@ -114,9 +139,9 @@ class _Decoding:
         return cast(list[BufferedLayer], cache.layers)
 
     def newcomers(self, rows: list[int], prefix: Sequence[BufferedLayer]) -> _Batch:
-        """A batch of rows whose prompts are still to be taken in.
+        """Make a batch of rows whose prompts have not run yet.
 
-        The padding repeats a token of its row: nothing looks at it.
+        The padding repeats a token of its row; it is masked.
         """
         width = max(len(self.rows[i]) for i in rows)
         ids, mask = [], torch.ones(len(rows), width, dtype=torch.long)
@@ -129,7 +154,7 @@ class _Decoding:
         return _Batch(rows, mask.to(device), torch.tensor(ids, device=device), cache)
 
     def advance(self, batch: _Batch) -> list[Answer]:
-        """Give each row its next token; the rows whose answers end with it leave the batch."""
+        """Extend each row by a token, and remove and return the rows that end with it."""
         tokens = self._choice(batch.rows, self._forward(batch))
         for row, token in zip(batch.rows, tokens.tolist(), strict=True):
             self.answers[row].append(token)
@@ -149,7 +174,7 @@ class _Decoding:
         return answer[-1] in self.stops or len(answer) == self.max_new_tokens
 
     def _forward(self, batch: _Batch) -> Tensor:
-        """Scores (rows, vocabulary) after the last token; the cache takes in keys and values."""
+        """Run the model on `batch.tokens`; float32 logits of the last one: (rows, vocabulary)."""
         output = self.model(
             input_ids=batch.tokens,
             attention_mask=batch.mask,
@@ -162,10 +187,10 @@ class _Decoding:
         return scores.float()
 
     def _choice(self, rows: Sequence[int], scores: Tensor) -> Tensor:
-        """The best token of each row, with the repetition penalty of the generation config."""
+        """Choose the best token of each row: (rows,); the repetition penalty applies."""
         if self._penalize is not None:
             seen = [[*self.rows[i], *self.answers[i]] for i in rows]
-            width = max(map(len, seen))  # a token said twice is penalised once
+            width = max(map(len, seen))  # padding with a token repeats it, and it is penalised once
             ids = [[*row, *[row[0]] * (width - len(row))] for row in seen]
             scores = self._penalize(torch.tensor(ids, device=scores.device), scores)
         return scores.argmax(-1)
@@ -173,7 +198,7 @@ class _Decoding:
 
 @torch.inference_mode()
 def _greedy(work: _Decoding, slots: int) -> Iterator[Answer]:
-    """All answers. No row of the cache gets more than `slots` slots, padding included."""
+    """Decode all rows. The cache never has more than `slots` slots, padding included."""
     waiting = deque(range(len(work.rows)))
     prefix = work.prefix()
     batch: _Batch | None = None
@@ -195,9 +220,9 @@ def _greedy(work: _Decoding, slots: int) -> Iterator[Answer]:
 
 
 def _joined(parts: Sequence[_Batch], shared: int) -> _Batch:
-    """The rows of all parts in as few slots as the longest of them needs, all ending in the last.
+    """Join batches in as few slots as the longest row needs; all rows end in the last slot.
 
-    One batch as it is, if it has no slot to spare.
+    A single batch without unused slots is returned as it is.
     """
     width = max(int(part.mask.sum(1).max()) for part in parts)
     if len(parts) == 1 and parts[0].mask.shape[1] == width:
@@ -228,7 +253,18 @@ def _cache(layers: Sequence[BufferedLayer]) -> Cache:
 def ordinary(
     model: Any, batch: Rows, max_new_tokens: int, stops: Sequence[int], pad_token_id: int
 ) -> list[list[int]]:
-    """New tokens of each row by transformers' `generate`; after a stop token comes padding."""
+    """Decode a batch by transformers' `generate`, for models whose cache cannot be padded.
+
+    Args:
+        model: The model, with its adapter active.
+        batch: Prompts as token ids.
+        max_new_tokens: The longest answer.
+        stops: Token ids that end an answer.
+        pad_token_id: The token id of the padding.
+
+    Returns:
+        The new tokens of each row; padding follows a stop token.
+    """
     width = max(map(len, batch))
     ids = torch.tensor([[pad_token_id] * (width - len(row)) + [*row] for row in batch])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])

@@ -1,6 +1,6 @@
-"""The decoder blocks of any causal model: their outputs, pooled, without the rest of the forward.
+"""Hooks into the decoder blocks and LM head of a causal model, and batches for its forward.
 
-Layer i is the output of the i-th block, from 1, before any final norm.
+Layer i is the output of the i-th decoder block, from 1, before any final norm.
 """
 
 from __future__ import annotations
@@ -17,39 +17,68 @@ from xlt_bench.errors import InputError
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens that count: hidden (n, tokens, d) and mask (n, tokens) to (n, d).
+    """Average hidden states over the tokens of each sentence, as the paper does (section 2).
 
-    Accumulated in float32 whatever the model's dtype. The paper pools this way (section 2).
+    Args:
+        hidden: Hidden states (n, tokens, d), of any dtype.
+        mask: Attention mask (n, tokens), 1 for the tokens that count.
+
+    Returns:
+        (n, d), float32.
     """
     weights = mask.float().unsqueeze(-1)
     return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def base_model(model: Any) -> Any:
-    """The transformers model inside a PeftModel (adapters stay in place) or a wrapper."""
+    """Unwrap a model.
+
+    Args:
+        model: A transformers model, a PeftModel or a DistributedDataParallel wrapper.
+
+    Returns:
+        The transformers model, in which adapters stay active.
+    """
     if isinstance(model, DistributedDataParallel):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def count_layers(model: Any) -> int:
-    """Decoder blocks; the highest layer number."""
+    """Count the decoder blocks, which is also the highest layer number.
+
+    Args:
+        model: The model, wrapped or not.
+    """
     return int(base_model(model).config.get_text_config().num_hidden_layers)
 
 
-def _place(model: Any) -> tuple[Any, str]:
-    """The module that holds the list of decoder blocks, and the list's name in it."""
+def _blocks_parent(model: Any) -> tuple[Any, str]:
+    """The module whose attribute is the list of decoder blocks, and the attribute's name."""
     decoder, n_layers = base_model(model).get_decoder(), count_layers(model)
     for parent in decoder.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == n_layers:
                 return parent, name
-    raise InputError(f"no list of {n_layers} decoder blocks in {type(decoder).__name__}")
+    raise InputError(
+        f"{type(decoder).__name__} has no list of {n_layers} decoder blocks: this architecture is "
+        "not supported"
+    )
 
 
 def blocks_name(model: Any) -> str:
-    """The dotted name of the list of decoder blocks, as in `model.layers`."""
-    parent, name = _place(model)
+    """Find the list of decoder blocks.
+
+    Args:
+        model: The model, wrapped or not.
+
+    Returns:
+        The dotted name of the list, such as `model.layers`.
+
+    Raises:
+        InputError: If the model has no such list.
+    """
+    parent, name = _blocks_parent(model)
     return next(
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in base_model(model).named_modules()
@@ -59,19 +88,28 @@ def blocks_name(model: Any) -> str:
 
 @contextmanager
 def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Within the context a forward stops at the highest of `layers` and pools each as it appears.
+    """Make forwards pool the given layers and stop at the highest, while the body runs.
 
-    Yields the dictionary that the forward fills: layer to (n, d) float32 means over the tokens of
-    `mask` (n, tokens), with their gradients. Blocks above the highest layer do not run.
+    Args:
+        model: The model, wrapped or not.
+        mask: Attention mask (n, tokens) of the batch that the body runs.
+        layers: Decoder blocks, from 1. Blocks above the highest do not run.
+
+    Yields:
+        A dictionary that the forward fills: for each layer the mean over the tokens of `mask`,
+        (n, d) float32, with its gradient.
+
+    Raises:
+        InputError: If the list of decoder blocks is not found.
     """
-    parent, name = _place(model)
+    parent, name = _blocks_parent(model)
     blocks = getattr(parent, name)
     pooled: dict[int, Tensor] = {}
 
     def pool(layer: int) -> Callable[[Any, Any, Any], None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
-            # Layers may lie on several devices.
+            # The layers may be on several devices.
             pooled[layer] = mean_pool(hidden, mask.to(hidden.device))
 
         return hook
@@ -88,7 +126,11 @@ def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[d
 
 @contextmanager
 def without_head(model: Any) -> Iterator[None]:
-    """Within the context the model's forward returns hidden states: no LM head, no logits."""
+    """Replace the LM head by the identity, while the body runs: logits are then hidden states.
+
+    Args:
+        model: The model, wrapped or not.
+    """
     base = base_model(model)
     head = base.get_output_embeddings()
     base.set_output_embeddings(nn.Identity())
@@ -100,9 +142,13 @@ def without_head(model: Any) -> Iterator[None]:
 
 @contextmanager
 def head_at(model: Any, positions: Tensor) -> Iterator[None]:
-    """Within the context the LM head runs on the tokens of `positions` (n, tokens) alone.
+    """Run the LM head on some tokens only, while the body runs.
 
-    The forward's logits are then (positions that are set, vocabulary), in row order.
+    The logits of a forward are then (marked tokens, vocabulary), in row order.
+
+    Args:
+        model: The model, wrapped or not.
+        positions: A Boolean mask (n, tokens) of the batch that the body runs.
     """
     head = base_model(model).get_output_embeddings()
     hook = head.register_forward_pre_hook(
@@ -115,12 +161,27 @@ def head_at(model: Any, positions: Tensor) -> Iterator[None]:
 
 
 def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Token rows as one (n, longest) tensor, filled with `value` on the right."""
+    """Stack rows of token ids, padded on the right.
+
+    Args:
+        rows: n rows of token ids.
+        value: The value of the padding.
+
+    Returns:
+        (n, longest row), int64.
+    """
     width = max(map(len, rows))
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
 def lengths_mask(rows: Sequence[Sequence[int]]) -> Tensor:
-    """The attention mask (n, longest) of rows that are padded on the right."""
+    """Make the attention mask of rows that are padded on the right.
+
+    Args:
+        rows: n rows of token ids.
+
+    Returns:
+        (n, longest row), int64.
+    """
     lengths = torch.tensor([len(row) for row in rows])
     return (torch.arange(int(lengths.max())) < lengths[:, None]).long()

@@ -1,4 +1,7 @@
-"""Which caches bear padding between prefix and rest, and a layer of one that works in place."""
+"""Checks whether a model's key-value cache can be padded in the middle; a cache layer that can.
+
+Decoding and training with a shared prefix put padding between the prefix and the rest of a row.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,10 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from xlt_bench.models.hidden_states import base_model
 
-# Slots that a full buffer grows by: few copies, and little memory that no answer needs.
+# A full buffer grows by this many slots: a compromise between copies and unused memory.
 _GROWTH = 32
 
-
-# Settings of a generation config that leave greedy decoding as it is, or that the loop follows.
+# Settings of a generation config that do not change greedy decoding, or that our loop applies too.
 _FOLLOWED = frozenset(
     "_from_model_config bos_token_id cache_implementation do_sample eos_token_id max_length "
     "max_new_tokens min_p num_beams output_attentions output_hidden_states output_scores "
@@ -26,16 +28,23 @@ _FOLLOWED = frozenset(
 
 
 def keeps_every_slot(model: Any, slots: int) -> bool:
-    """Whether rows of `slots` tokens may be padded in their middle and lose nothing of the cache.
+    """Check whether rows of a batch may be padded in the middle without changing their results.
 
-    False, and decoding is left to transformers, where
+    They may not, and decoding is left to transformers, if
 
-    - the model takes no `position_ids`: it counts the padding in (ALiBi by slot, recurrent states);
-    - a layer's cache is more than keys and values of all slots: states of recurrent layers, layers
-      that share or compress their cache, and sliding or chunked windows shorter than `slots`, which
-      would count the padding as distance. A window that holds every slot hides nothing;
-    - the adapter adds virtual tokens, or looks for its own start in the whole prompt (aLoRA);
+    - the model takes no `position_ids` and so counts the padding (ALiBi by slot, recurrent states);
+    - a layer caches anything but the keys and values of all slots: recurrent states, shared or
+      compressed caches, sliding or chunked windows shorter than `slots`, which would count the
+      padding as distance (a window that holds every slot is harmless);
+    - the adapter adds virtual tokens, or searches the prompt for its invocation tokens (aLoRA);
     - the generation config asks for more than greedy decoding with a repetition penalty.
+
+    Args:
+        model: The model, with its adapter active.
+        slots: The longest row, padding included.
+
+    Returns:
+        Whether padding in the middle is safe.
     """
     base = base_model(model)
     accepted = inspect.signature(base.forward).parameters
@@ -60,9 +69,9 @@ def keeps_every_slot(model: Any, slots: int) -> bool:
 
 
 class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of a batch, written in place; rows may leave.
+    """Keys and values of a batch in a buffer that is written in place.
 
-    transformers' own layer copies all it holds for each new token and for each row that leaves.
+    transformers' own layer copies everything for each new token and for each row that leaves.
     """
 
     def __init__(self) -> None:
@@ -71,20 +80,35 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._length = 0
 
     def copies(self, rows: int) -> BufferedLayer:
-        """A layer whose `rows` rows all hold this one's only row; copied when it first grows."""
+        """Repeat this layer's only row.
+
+        Args:
+            rows: Rows of the new layer.
+
+        Returns:
+            A layer that shares this one's memory until it first grows.
+        """
         layer = BufferedLayer()
         layer._stores = [s[:, :, : self._length].expand(rows, -1, -1, -1) for s in self._stores]
         layer._length = self._length
         return layer
 
     def get_seq_length(self) -> int:
-        """Slots in use."""
+        """Return the number of slots in use."""
         return self._length
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append (rows, heads, new, d) of both; returns views of all slots."""
+        """Append keys and values.
+
+        Args:
+            key_states: (rows, heads, new, d).
+            value_states: (rows, heads, new, d).
+
+        Returns:
+            Keys and values of all slots, (rows, heads, slots, d) each; views of the buffers.
+        """
         states = (key_states, value_states)
         start, end = self._length, self._length + key_states.shape[-2]
         stores = self._stores or [state[:, :, :0] for state in states]
@@ -98,9 +122,16 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     @classmethod
     def joined(cls, parts: Sequence[BufferedLayer], shared: int, width: int) -> BufferedLayer:
-        """The rows of all parts in `width` slots, all ending in the last.
+        """Join the rows of several layers.
 
-        The first `shared` slots keep their place; between them and the rest is padding or nothing.
+        Args:
+            parts: The layers.
+            shared: Slots of the shared prefix, which stay first.
+            width: Slots of the joined layer; all rows end in the last, after padding that follows
+                the prefix.
+
+        Returns:
+            A layer with the rows of all parts.
         """
         whole, rows = cls(), sum(len(part._stores[0]) for part in parts)
         for store in parts[0]._stores:
@@ -111,7 +142,7 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             tail, end = min(part._length, width) - shared, start + len(part._stores[0])
             for store, old in zip(whole._stores, part._stores, strict=True):
                 store[start:end, :, :shared] = old[:, :, :shared]
-                store[start:end, :, shared : width - tail] = 0  # masked, but it must be finite
+                store[start:end, :, shared : width - tail] = 0  # masked, but must be finite
                 store[start:end, :, width - tail : width] = old[
                     :, :, part._length - tail : part._length
                 ]
@@ -120,7 +151,11 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return whole
 
     def take(self, order: Sequence[int]) -> None:
-        """Keep the rows of `order` (see `closed_up`); only those that change place are copied."""
+        """Keep some rows, copying only those that move.
+
+        Args:
+            order: The rows that stay, as `closed_up` orders them.
+        """
         moved = [i for i, source in enumerate(order) if i != source]
         for store in self._stores if moved else ():
             store[moved] = store[[order[i] for i in moved]]
@@ -135,6 +170,13 @@ def _grown(store: Tensor, slots: int) -> Tensor:
 
 
 def closed_up(stay: Sequence[int]) -> list[int]:
-    """The rows that stay, in an order that moves few: the last of them fill the gaps."""
+    """Order the rows that stay so that few move: the last ones fill the gaps.
+
+    Args:
+        stay: Indices of the rows that stay, ascending.
+
+    Returns:
+        For each place of the smaller batch the row that it gets.
+    """
     first, moved = set(stay), [i for i in stay if i >= len(stay)]
     return [i if i in first else moved.pop() for i in range(len(stay))]

@@ -1,4 +1,4 @@
-"""The lm-eval LM of the benchmark: greedy generation that knows when it was cut off, and states.
+"""The lm-eval model of the benchmark: greedy generation, and hidden states of sentences.
 
 Registered as `xlt`: `import xlt_bench.models.lm`, then `lm_eval.simple_evaluate(model="xlt", ...)`.
 """
@@ -35,34 +35,43 @@ _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 32
 
 Progress = Callable[[int], None]
+"""Called with the number of items that have been finished since the last call."""
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An answer, and whether the length limit cut it off; None where an engine does not say."""
+    """An answer, and whether the length limit cut it off; None if the backend does not say."""
 
     text: str
     cut_off: bool | None
 
 
 def silent(_: int) -> None:
-    """No progress."""
+    """Report no progress."""
 
 
 def as_requests(prompts: Sequence[str], **settings: Any) -> list[Instance]:
-    """Prompts as lm-eval's `generate_until` takes them, each with a copy of the settings."""
+    """Wrap prompts as lm-eval's `generate_until` takes them.
+
+    Args:
+        prompts: Rendered prompts.
+        **settings: Generation settings, of which each request gets a copy.
+
+    Returns:
+        A request for each prompt.
+    """
     return [
         Instance("generate_until", {}, (prompt, copy.deepcopy(settings)), i)
         for i, prompt in enumerate(prompts)
     ]
 
 
-def _tie_no_more(model: Any) -> None:
-    """Keep lm-eval from tying a PeftModel's weights: loading the base has done so.
+def _disable_tying(model: Any) -> None:
+    """Keep lm-eval from tying the weights of a PeftModel; they were tied when the base was loaded.
 
-    Done again over an adapter, the trained copy of an embedding takes the place of the LM head
-    that it is not tied to, and an adapted head stops with a KeyError.
+    Tying again would replace the LM head by an adapter's trained copy of the embedding, and fails
+    with a KeyError if the head is adapted.
     """
     if base_model(model) is not model:
         model.tie_weights = lambda: None
@@ -70,10 +79,10 @@ def _tie_no_more(model: Any) -> None:
 
 @register_model("xlt")
 class XltLM(HFLM):  # type: ignore[misc]
-    """A causal model with or without adapters; answers generate_until and hidden_states."""
+    """A causal model, with or without adapters; serves generate_until and hidden_states."""
 
     def __init__(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
-        _tie_no_more(pretrained)
+        _disable_tying(pretrained)
         super().__init__(pretrained, *args, **kwargs)
         self.batch_size_per_gpu: int | str
         self.truncated_prompts = 0
@@ -81,12 +90,20 @@ class XltLM(HFLM):  # type: ignore[misc]
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         super()._create_model(*args, **kwargs)
-        _tie_no_more(self._model)
+        _disable_tying(self._model)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The prompt of a chat; a template without a system role keeps the system's text."""
+        """Render a chat; if the template has no system role, the user's message includes its text.
+
+        Args:
+            chat_history: The messages: a `role` and a `content` each.
+            add_generation_prompt: End with the start of the assistant's turn.
+
+        Returns:
+            The prompt.
+        """
         return render_chat(
             self.tokenizer,
             chat_history,
@@ -96,7 +113,15 @@ class XltLM(HFLM):  # type: ignore[misc]
         )
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """lm-eval's door to `generate`; every request of a task has one length limit."""
+        """Answer lm-eval's requests, grouped by their length limit.
+
+        Args:
+            requests: lm-eval's requests.
+            disable_tqdm: Part of lm-eval's interface; unused.
+
+        Returns:
+            The answers, in the order of the requests.
+        """
         texts: dict[int, str] = {}
         limits = {request.args[1]["max_gen_toks"] for request in requests}
         for limit in sorted(limits):
@@ -108,17 +133,28 @@ class XltLM(HFLM):  # type: ignore[misc]
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress = silent
     ) -> list[Generation]:
-        """Greedy answers to rendered prompts, in their order; the longest are taken first.
+        """Generate greedy answers.
 
-        `progress` is told of each that is there. Where the device runs out of memory the batch size
-        is halved and what has no answer yet begins again. A prompt that leaves no room for
-        the answer loses tokens on the left and is counted in `truncated_prompts`.
+        If the device runs out of memory, the batch size is halved and unfinished prompts start
+        again. A prompt that leaves no room for the answer is truncated on the left and counted in
+        `truncated_prompts`.
+
+        Args:
+            prompts: Rendered prompts.
+            max_new_tokens: The longest answer.
+            progress: Called as answers are finished.
+
+        Returns:
+            The answers, in the order of the prompts.
+
+        Raises:
+            InputError: If the model's context is too short, or the device has too little memory.
         """
         room = self.max_length - max_new_tokens
         if room <= 0:
             raise InputError(
-                f"the model's context of {self.max_length} tokens leaves no room for a prompt "
-                f"beside {max_new_tokens} new ones"
+                f"the model's context of {self.max_length} tokens leaves no room for a prompt and "
+                f"an answer of {max_new_tokens} tokens; choose another model"
             )
         encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
         bos = self.tokenizer.bos_token_id
@@ -147,7 +183,11 @@ class XltLM(HFLM):  # type: ignore[misc]
         return [self._answer(found[i], stops) for i in range(len(encoded))]
 
     def noted(self) -> dict[str, Any]:
-        """Batch size, BOS tokens of a prompt, truncated prompts, of all since the last call."""
+        """Report on the prompts since the last call, for the record.
+
+        Returns:
+            `batch_size`, `bos` (numbers of BOS tokens that occurred) and `truncated_prompts`.
+        """
         row = {
             "batch_size": str(self.batch_size_per_gpu),
             "bos": sorted(self.bos_counts),
@@ -162,10 +202,10 @@ class XltLM(HFLM):  # type: ignore[misc]
         run: Callable[[list[list[int]]], Iterable[_T]],
         progress: Progress,
     ) -> list[_T]:
-        """`run` on batches by length, longest first; its results in the order of `rows`.
+        """Call `run` on batches by length, longest first; results are in the order of `rows`.
 
-        Later batches take more rows: as many as have, padded, no more tokens than the first batch.
-        Where the device runs out of memory the batch size is halved and the batch tried again.
+        Later batches take more rows, as long as they have, padded, no more tokens than the first.
+        If the device runs out of memory, the batch size is halved and the batch is tried again.
         """
         order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
         longest = max([1, *map(len, rows)])
@@ -188,7 +228,7 @@ class XltLM(HFLM):  # type: ignore[misc]
         return Generation(text, cut_off=end is None)
 
     def _stop_ids(self) -> list[int]:
-        """End-of-text and end-of-turn: what the model's generation config and tokenizer name."""
+        """EOS token ids of the generation config and of the tokenizer."""
         named = self.model.generation_config.eos_token_id
         ids = set(named if isinstance(named, list) else [named]) | {self.tokenizer.eos_token_id}
         return sorted(id_ for id_ in ids if id_ is not None)
@@ -200,24 +240,31 @@ class XltLM(HFLM):  # type: ignore[misc]
 
     def _halve_batch(self) -> None:
         if self._batch() == 1:
-            raise InputError("the device has no memory for a batch of one; use a smaller --dtype")
+            raise InputError("out of memory with a batch of one; try a smaller --dtype")
         self.batch_size_per_gpu = self._batch() // 2
         torch.cuda.empty_cache()
 
     @property
     def n_layers(self) -> int:
-        """Decoder blocks; the highest layer number."""
+        """Number of decoder blocks, which is also the highest layer number."""
         return count_layers(self.model)
 
     @torch.inference_mode()
     def sentence_states(
         self, sentences: Sequence[str], layers: Sequence[int], progress: Progress = silent
     ) -> Tensor:
-        """Mean-pooled block outputs of bare sentences: (sentences, layers, d) float32 on the CPU.
+        """Compute mean-pooled hidden states of bare sentences.
 
-        Layer i is the output of the i-th decoder block, from 1, before any final norm. Tokens are
-        the tokenizer's own, a BOS included where it adds one, without EOS and chat template. The
-        LM head is never run.
+        Args:
+            sentences: Sentences, encoded by `encode_sentence`: no chat template, no EOS.
+            layers: Decoder blocks, from 1; their output before any final norm.
+            progress: Called as sentences are finished.
+
+        Returns:
+            (sentences, layers, d), float32, on the CPU.
+
+        Raises:
+            InputError: If the device has too little memory for one sentence.
         """
         encoded = [encode_sentence(self.tokenizer, sentence) for sentence in sentences]
 
@@ -235,10 +282,14 @@ class XltLM(HFLM):  # type: ignore[misc]
         return torch.stack([pooled[layer].cpu() for layer in layers], dim=1)
 
     def hidden_states(self, requests: list[Instance]) -> list[dict[str, float]]:
-        """lm-eval's retrieval requests: for each direction its accuracy per layer.
+        """Answer lm-eval's retrieval requests; states are computed once for each language.
 
-        An argument is JSON with source, target, layers (or null: the even ones) and data_dir.
-        States are computed once a language and never leave this method.
+        Args:
+            requests: Their first argument is JSON: `source`, `target`, `data_dir`, and `layers`, a
+                list or null for the even ones.
+
+        Returns:
+            For each request the accuracy (0 to 100) by layer number, as text.
         """
         asked = [json.loads(request.args[0]) for request in requests]
         layers = asked[0]["layers"] or even_layers(self.n_layers)

@@ -1,4 +1,4 @@
-"""Base models and tokenizers: local folders or hub names, safetensors only."""
+"""Loads base models and tokenizers from local folders or the hub; safetensors only."""
 
 from __future__ import annotations
 
@@ -23,26 +23,35 @@ DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_N
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded base model; `sha256` is of the local weight files' names and bytes, if local."""
+    """A loaded base model and its tokenizer."""
 
     name: str
     model: Any
     tokenizer: Any
     revision: str | None
+    """The commit on the hub; None if it is not known."""
     sha256: str | None
+    """Digest of the weight files of a local model; None for one from the hub."""
     trust_remote_code: bool = False
     """Whether code that comes with the model was allowed to run."""
 
 
 def choose_device(device: str | None) -> str:
-    """The device asked for, else CUDA where there is one, else the CPU.
+    """Choose the device of this process.
 
-    Of several processes each takes the GPU of its own number. `auto` spreads the layers of a model
-    over all GPUs, by accelerate's device map.
+    Args:
+        device: A device; `auto` to spread the layers over all GPUs (accelerate's device map); None
+            for CUDA if there is a GPU, else the CPU.
+
+    Returns:
+        The device; if there are several processes, `cuda` becomes the GPU of this one.
+
+    Raises:
+        InputError: If the device cannot be used.
     """
     if device == "auto":
         if world_size() > 1:
-            raise InputError("--device auto takes all GPUs: run it without torchrun")
+            raise InputError("--device auto uses all GPUs: run it without torchrun")
         return device
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,27 +66,40 @@ def choose_device(device: str | None) -> str:
 
 
 def _from(name: str, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
-    """What from_pretrained takes for a name.
+    """The repository and keyword arguments of from_pretrained for a name.
 
-    Trust is said outright: by default transformers asks at the terminal, and runs code on "y".
+    trust_remote_code is always given: by default transformers asks on the terminal, and runs the
+    code on "y".
     """
     repo, revision = split_revision(name)
     return repo, {"revision": revision or "main", "trust_remote_code": trust_remote_code}
 
 
 def _not_loaded(name: str, error: Exception, hint: str = "") -> InputError:
-    """Transformers raises many kinds, all meaning "no such model"."""
+    """The InputError for any of the many exceptions by which transformers reports no model."""
     line = one_line(error, 300)
     if "custom code" in line:
         line = (
-            "it comes with code of its own; --trust-remote-code runs it, if you trust its authors"
+            "it comes with its own code; add --trust-remote-code to run it, if you trust its "
+            "authors"
         )
         hint = ""
     return InputError(f"model {name} cannot be loaded{hint}: {line}")
 
 
 def meta_model(name: str, trust_remote_code: bool = False) -> Any:
-    """The model's modules without weights, to check adapters against before anything is loaded."""
+    """Build a model without weights, to check adapters against before anything is loaded.
+
+    Args:
+        name: A folder or a hub name.
+        trust_remote_code: Run code that comes with the model.
+
+    Returns:
+        The model on the meta device.
+
+    Raises:
+        InputError: If there is no such model.
+    """
     check_model(name)
     repo, where = _from(name, trust_remote_code)
     try:
@@ -90,9 +112,20 @@ def meta_model(name: str, trust_remote_code: bool = False) -> Any:
 
 
 def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = False) -> Base:
-    """The model in eval mode on its device, and its tokenizer. Raises InputError in one line.
+    """Load a base model in eval mode, and its tokenizer.
 
-    `auto` spreads its layers over all GPUs; `fsdp` leaves each process a share of every layer.
+    Args:
+        name: A folder or a hub name.
+        dtype: `auto` or one of DTYPE_NAMES.
+        device: A device; `auto` to spread the layers over all GPUs; `fsdp` to shard every layer
+            over the processes.
+        trust_remote_code: Run code that comes with the model.
+
+    Returns:
+        The model and its tokenizer.
+
+    Raises:
+        InputError: If the model cannot be loaded, or weights are missing in its files.
     """
     check_dtype(dtype)
     repo, where = _from(name, trust_remote_code)
@@ -113,10 +146,10 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
     except Exception as error:
         raise _not_loaded(name, error) from None
     if missing := sorted(loaded["missing_keys"]):
-        # Transformers would make them up.
+        # transformers would initialise them at random.
         raise InputError(
-            f"model {name} cannot be loaded: its files lack {len(missing)} weights of its "
-            f"config.json, the first {missing[0]}"
+            f"model {name} cannot be loaded: its files lack {len(missing)} of the weights that "
+            f"config.json asks for, such as {missing[0]}"
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -130,16 +163,16 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
 
 
 def _shares(skeleton: Any) -> DistributedConfig:
-    """FSDP over all processes, a decoder block at a time whatever a model calls its blocks."""
+    """Configure FSDP over all processes, one decoder block at a time."""
     plan = {f"{blocks_name(skeleton)}.*": "free_full_weight"}
     return DistributedConfig(fsdp_size=world_size(), fsdp_plan=plan)
 
 
 @torch.no_grad()
 def _settle(model: Any) -> None:
-    """One forward of the whole model, in which FSDP settles what lies in what.
+    """Run one forward of the whole model, in which FSDP registers how its modules are nested.
 
-    The first of a training may be an alignment's, which the upper blocks have no part in.
+    The first forward of a training may stop at a middle layer and would leave the upper blocks out.
     """
     model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
     for module in model.modules():
@@ -148,7 +181,14 @@ def _settle(model: Any) -> None:
 
 
 def weights_digest(folder: Path) -> str | None:
-    """sha256 over the names and bytes of a local model's safetensors files; None for a hub name."""
+    """Hash the weights of a local model.
+
+    Args:
+        folder: The model's folder.
+
+    Returns:
+        sha256 over the names and bytes of its safetensors files; None if there is no such folder.
+    """
     if not folder.is_dir():
         return None
     digest = hashlib.sha256()

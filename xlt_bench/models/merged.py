@@ -1,10 +1,9 @@
-"""An adapter put into the weights for a run, where that leaves the answers as they are.
+"""Merges an adapter into the weights for the time of a run, if that does not change the answers.
 
-Unmerged, every adapted layer computes two more products and three more operations a token. Merged,
-the model runs exactly the base's modules. In float32 the sum W + scale B A is rounded in its 24th
-bit; in bfloat16 in its 8th, which takes most of a small change away and scores otherwise: half
-precision is therefore never merged. Nor is anything but LoRA on linear layers: a merged embedding
-that is tied to the LM head would change the head too.
+Unmerged, every adapted layer computes two more matrix products and three more operations a token;
+merged, the model runs the base's modules alone. Only LoRA on float32 linear layers is merged: in
+float32 the sum W + scale B A is rounded at its 24th bit, but in bfloat16 at its 8th, which loses
+most of a small change; and a merged embedding that is tied to the LM head would change the head.
 """
 
 from __future__ import annotations
@@ -20,17 +19,24 @@ from torch import Tensor
 from xlt_bench.models.hidden_states import base_model, lengths_mask, pad_right
 
 TOLERANCE = 1e-3
-"""How far a logit may move by merging, in units of the sample's largest logit."""
+"""The most that merging may change a logit, as a share of the sample's largest logit."""
 
 
 @contextmanager
 def merged(model: Any, sample: Sequence[Sequence[int]]) -> Iterator[bool]:
-    """Within the context the PeftModel's active adapter is in the weights, if that is safe.
+    """Merge the active adapter while the body runs, if that is safe.
 
-    Yields whether it is. It is not, and the model is as before, where `mergeable` says so, where
-    peft refuses, or where a logit of `sample` (prompts as token ids) moves by more than TOLERANCE.
-    Afterwards peft's layers are in place again, and the base's weights as they were but for the
-    rounding of one addition and one subtraction. Within, `disable_adapter` has no effect.
+    It is not, and the model stays as it is, if `mergeable` says no, peft refuses, or a logit of the
+    sample changes by more than TOLERANCE. Within the body, `disable_adapter` has no effect.
+    Afterwards the adapter is unmerged; the base's weights are then what they were, up to the
+    rounding of one addition and one subtraction.
+
+    Args:
+        model: The PeftModel.
+        sample: Prompts as token ids.
+
+    Yields:
+        Whether the adapter is merged.
     """
     base = base_model(model)
     layers = _adapted(base)
@@ -44,7 +50,7 @@ def merged(model: Any, sample: Sequence[Sequence[int]]) -> Iterator[bool]:
         _unmerge(model)
         yield False
         return
-    # peft's layers would still ask, at each call, whether they are merged.
+    # Bypass peft's layers, which would still check at each call whether they are merged.
     _set(base, {name: layer.get_base_layer() for name, layer in layers.items()})
     moved = (_logits(model, sample) - before).abs().max()
     equal = bool(moved <= TOLERANCE * before.abs().max())
@@ -58,7 +64,14 @@ def merged(model: Any, sample: Sequence[Sequence[int]]) -> Iterator[bool]:
 
 
 def mergeable(model: Any) -> bool:
-    """Whether all that the PeftModel adapts are float32 linear layers, by LoRA."""
+    """Check whether the active adapter is LoRA on float32 linear layers alone.
+
+    Args:
+        model: The PeftModel.
+
+    Returns:
+        Whether it may be merged.
+    """
     from peft.tuners.lora import Linear
 
     adapter = model.active_peft_config
@@ -72,7 +85,7 @@ def mergeable(model: Any) -> bool:
 
 
 def _adapted(base: Any) -> dict[str, Any]:
-    """The layers of peft, by their place in the base."""
+    """The layers that peft has put in, by their name in the base."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return {name: m for name, m in base.named_modules() if isinstance(m, BaseTunerLayer)}
@@ -89,14 +102,14 @@ def _restore(model: Any, base: Any, layers: dict[str, Any]) -> None:
 
 
 def _unmerge(model: Any) -> None:
-    with warnings.catch_warnings():  # peft warns of each layer that an aborted merge did not reach
+    with warnings.catch_warnings():  # peft warns for each layer that an aborted merge did not reach
         warnings.simplefilter("ignore")
         model.unmerge_adapter()
 
 
 @torch.inference_mode()
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
-    """The logits of all tokens of `rows`: (tokens, vocabulary)."""
+    """Logits of all tokens of `rows`: (tokens, vocabulary), float32."""
     mask = lengths_mask(rows).to(model.device)
     ids = pad_right(rows, 0).to(model.device)
     logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits

@@ -1,9 +1,9 @@
-"""A model behind an OpenAI-compatible server, by lm-eval's `local-chat-completions`.
+"""The OpenAI backend: a model behind an OpenAI-compatible server, by lm-eval's client for chats.
 
     xlt-bench evaluate --backend openai --model NAME --output RUN \
       --model-args base_url=http://localhost:8000/v1/chat/completions
 
-The server renders the chat, so a prompt is the chat itself. Needs `lm_eval[api]`.
+The server renders the chat, so a prompt is a list of messages. Needs `lm_eval[api]`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _FAILURES = (requests.RequestException, aiohttp.ClientError, asyncio.TimeoutErro
 
 
 class _Text(str):
-    """An answer on its way through lm-eval, which knows nothing of its end."""
+    """An answer that carries `cut_off` through lm-eval, which passes text only."""
 
     cut_off: bool | None
 
 
 class ServedLM(LocalChatCompletion):  # type: ignore[misc]
-    """Answers chats; at temperature 0, which most servers take for greedy."""
+    """Generates answers at temperature 0, which most servers treat as greedy decoding."""
 
     def __init__(self, model: str, concurrent: int, model_args: str) -> None:
         arguments = {
@@ -45,20 +45,43 @@ class ServedLM(LocalChatCompletion):  # type: ignore[misc]
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
     ) -> list[Generation]:
-        """Answers to chats, in their order. Raises InputError where the server gives none."""
+        """Generate answers.
+
+        Args:
+            prompts: Chats, as lm-eval's client encodes them.
+            max_new_tokens: The longest answer.
+            progress: Called as answers arrive.
+
+        Returns:
+            The answers, in the order of the prompts.
+
+        Raises:
+            InputError: If the server does not answer, or not with a chat completion.
+        """
         asked = as_requests(prompts, until=[], max_gen_toks=max_new_tokens, temperature=0)
         self._progress = progress
         try:
             answers = self.generate_until(asked, disable_tqdm=True)
         except _FAILURES as error:
             raise InputError(
-                f"{self.model} at {self.base_url} does not answer: {_said(error)}; what is "
-                "finished is kept, and the same command goes on from here"
+                f"{self.model} at {self.base_url} does not answer: {_reason(error)}; finished "
+                "languages are kept, run the same command to resume"
             ) from None
         return [Generation(str(answer), answer.cut_off) for answer in answers]
 
     def parse_generations(self, outputs: Any, **_: Any) -> list[str]:
-        """The text of each response, with what the server says of its end."""
+        """Read the answers from the server's responses.
+
+        Args:
+            outputs: A response or a list of them.
+            **_: Part of lm-eval's interface; unused.
+
+        Returns:
+            The text of each response, which knows whether it was cut off.
+
+        Raises:
+            InputError: If a response is not a chat completion.
+        """
         found = []
         for output in outputs if isinstance(outputs, list) else [outputs]:
             try:
@@ -66,7 +89,7 @@ class ServedLM(LocalChatCompletion):  # type: ignore[misc]
                 text = _Text(choice["message"]["content"] or "")
             except (KeyError, IndexError, TypeError):
                 raise InputError(
-                    f"{self.base_url} answers with no chat completion: {json.dumps(output)[:200]}"
+                    f"{self.base_url} did not return a chat completion: {json.dumps(output)[:200]}"
                 ) from None
             reason = choice.get("finish_reason")
             text.cut_off = None if reason is None else reason == "length"
@@ -75,11 +98,11 @@ class ServedLM(LocalChatCompletion):  # type: ignore[misc]
         return found  # type: ignore[return-value]
 
     def noted(self) -> dict[str, Any]:
-        """Requests at a time; of the prompt's tokens nothing is known."""
+        """Report on the prompts, for the record: concurrent requests; tokens are not known."""
         return {"batch_size": str(self._concurrent), "bos": [], "truncated_prompts": None}
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{error.status} {error.message}"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What is wrong with the name of a model, a dtype or a device, said before torch is imported."""
+"""Validates names of models, dtypes and devices without importing torch, which takes seconds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,40 @@ _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "musa")
 
 
 def check_model(name: str) -> None:
-    """Raise InputError if a base model's name is neither a folder's here nor one of the hub."""
+    """Check the name of a base model.
+
+    Args:
+        name: A folder, or a hub name with or without `@revision`.
+
+    Raises:
+        InputError: If it is neither a folder nor a valid hub name.
+    """
     repo, _ = split_revision(name)
     if not Path(repo).is_dir():
         check_hub_name("model", name)
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise InputError unless dtype is `auto` or one of DTYPE_NAMES."""
+    """Check the name of a dtype.
+
+    Args:
+        dtype: The name.
+
+    Raises:
+        InputError: If it is neither `auto` nor one of DTYPE_NAMES.
+    """
     if dtype not in ("auto", *DTYPE_NAMES):
         raise unknown("dtype", dtype, ["auto", *DTYPE_NAMES])
 
 
 def check_device(device: str | None) -> None:
-    """Raise InputError for a kind of device that torch has not; whether one is here, torch says."""
+    """Check the kind of a device; `choose_device` finds out whether it exists.
+
+    Args:
+        device: A name such as `cuda:1`, or None for the default.
+
+    Raises:
+        InputError: If torch has no such kind of device.
+    """
     if device is not None and device.partition(":")[0] not in _DEVICES:
         raise unknown("device", device, _DEVICES)

@@ -1,8 +1,8 @@
-"""vLLM by lm-eval's own model, on our prompts: the fastest engine for text where a GPU is at hand.
+"""The vLLM backend: lm-eval's model with our prompts. The fastest choice for text on a GPU.
 
     xlt-bench evaluate --backend vllm --model NAME --output RUN --model-args tensor_parallel_size=4
 
-Needs `lm_eval[vllm]`. Shared prompts are computed once by vLLM's prefix caching.
+Needs `lm_eval[vllm]`. vLLM's prefix caching computes shared prompts once.
 """
 
 from __future__ import annotations
@@ -20,28 +20,40 @@ from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.lm import Generation, Progress, as_requests
 from xlt_bench.models.load import Base
 
-# The ranks that vLLM has kernels for.
+# Ranks that vLLM has kernels for.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def lora_rank(adapters: Sequence[AdapterFiles]) -> int:
-    """The rank to make room for. Raises InputError for an adapter that vLLM does not take."""
+    """Choose vLLM's `max_lora_rank`.
+
+    Args:
+        adapters: The adapters of the run.
+
+    Returns:
+        The smallest rank that vLLM has kernels for and that fits all adapters.
+
+    Raises:
+        InputError: If an adapter is not a LoRA, or its rank is too large.
+    """
     needed = [0]
     for adapter in adapters:
         config = adapter.config
         if config.get("peft_type") != "LORA":
             kind = config.get("peft_type")
-            raise InputError(f"vLLM takes LoRA alone, {adapter.name} is {kind}; use --backend hf")
+            raise InputError(
+                f"vLLM supports LoRA only, and {adapter.name} is {kind}; use --backend hf"
+            )
         needed += [config.get("r", 8), *(config.get("rank_pattern") or {}).values()]
     if max(needed) > _RANKS[-1]:
         raise InputError(
-            f"vLLM takes ranks up to {_RANKS[-1]}, not {max(needed)}; use --backend hf"
+            f"vLLM supports ranks up to {_RANKS[-1]}, got {max(needed)}; use --backend hf"
         )
     return next(rank for rank in _RANKS if rank >= max(needed))
 
 
 class VllmLM(VLLM):  # type: ignore[misc]
-    """Greedy answers; the same token ids as the hf backend's, which `tokenizer` makes."""
+    """Generates greedy answers by vLLM, from the same token ids as the hf backend."""
 
     def __init__(
         self, base: Base, dtype: str, adapters: Sequence[AdapterFiles], model_args: str | None
@@ -63,14 +75,27 @@ class VllmLM(VLLM):  # type: ignore[misc]
         self._cut_off: dict[tuple[int, ...], bool] = {}
 
     def use(self, adapter: AdapterFiles) -> None:
-        """Answer with this adapter from now on."""
+        """Use this adapter for the answers that follow.
+
+        Args:
+            adapter: One of those that the model was made with.
+        """
         number = self._numbers[adapter.name]
         self.lora_request = LoRARequest(adapter.name, number, str(adapter.folder))
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
     ) -> list[Generation]:
-        """Greedy answers to rendered prompts, in their order."""
+        """Generate greedy answers.
+
+        Args:
+            prompts: Rendered prompts.
+            max_new_tokens: The longest answer.
+            progress: Called once, when all answers are finished.
+
+        Returns:
+            The answers, in the order of the prompts.
+        """
         asked = as_requests(
             prompts,
             until=[],
@@ -86,18 +111,25 @@ class VllmLM(VLLM):  # type: ignore[misc]
         return [Generation(text, end) for text, end in zip(texts, ends, strict=True)]
 
     def tok_encode(self, string: Any, *_: Any, **__: Any) -> Any:
-        """Our prompts' token ids: at most one BOS, whatever lm-eval would do."""
+        """Tokenize prompts as the hf backend does: at most one BOS.
+
+        Args:
+            string: A prompt or a list of prompts.
+
+        Returns:
+            Token ids, or a list of them.
+        """
         if isinstance(string, str):
             return encode_prompt(self.tokenizer, string)
         return [encode_prompt(self.tokenizer, one) for one in string]
 
     def _model_generate(self, requests: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """lm-eval's call of the engine; keeps which answers the length limit cut off."""
+        """Call vLLM as lm-eval does, and remember which answers the length limit cut off."""
         outputs = super()._model_generate(requests, *args, **kwargs)
         for ids, output in zip(requests, outputs, strict=True):
             self._cut_off[tuple(ids)] = output.outputs[0].finish_reason == "length"
         return outputs
 
     def noted(self) -> dict[str, Any]:
-        """VLLM makes its batches itself."""
+        """Report on the prompts, for the record: vLLM sizes its batches itself."""
         return {"batch_size": "vllm", "bos": [], "truncated_prompts": None}

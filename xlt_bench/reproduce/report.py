@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from math import atanh, sqrt, tanh
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, cast
-
-import numpy as np
 
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import LANGUAGES
@@ -312,15 +310,23 @@ def scatter_points(part: Scatter, results: Results, seeds: Sequence[int]) -> Ite
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float, float]:
-    """Pearson's r with Fisher's 95 % interval, and Spearman's; NaN where nothing varies."""
-    import pandas as pd
+    """Correlate two columns of points.
 
-    r = float(np.corrcoef(x, y)[0, 1])
-    rho = float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
-    if not abs(r) < 1 or len(x) < 4:
-        return r, r, r, rho
-    half = 1.959964 / sqrt(len(x) - 3)
-    return r, tanh(atanh(r) - half), tanh(atanh(r) + half), rho
+    Args:
+        x: One value a point, at least four.
+        y: As many values.
+
+    Returns:
+        Pearson's r, the ends of its 95 % interval (Fisher's), and Spearman's rho; all NaN if x or y
+        is constant.
+    """
+    from scipy import stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        pearson, rho = stats.pearsonr(x, y), stats.spearmanr(x, y).statistic
+    low, high = pearson.confidence_interval()
+    return float(pearson.statistic), float(low), float(high), float(rho)
 
 
 def _curve_table(wanted: Reproduction, points: Sequence[Point], project: Project) -> Table:

@@ -1,1 +1,1 @@
-"""Training by recipe: task and alignment objectives, alternating."""
+"""Trains adapters by recipe, with one objective or several that alternate, and merges them."""

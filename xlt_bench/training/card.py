@@ -1,4 +1,4 @@
-"""The model card of a trained adapter: what made it, so that anyone can make it again."""
+"""Writes the model card of a trained adapter, with all that is needed to train it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,19 @@ def card(
     counts: Mapping[str, int],
     history: Sequence[Mapping[str, float]],
 ) -> str:
-    """README.md of an adapter; its head is what the hub and `xlt-bench evaluate` read."""
+    """Write README.md of an adapter, whose metadata the hub and `xlt-bench evaluate` read.
+
+    Args:
+        name: The recipe's name.
+        recipe: The recipe.
+        base: The base model.
+        digests: Digests of the training data, by objective and split.
+        counts: Numbers of training examples.
+        history: What the Trainer logged.
+
+    Returns:
+        The card as Markdown.
+    """
     alignment = recipe.alignment
     layers = alignment.block_numbers(count_layers(base.model)) if alignment else []
     head = {
@@ -62,9 +74,9 @@ def _evaluations(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, fl
 
 
 def _best(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The evaluation whose checkpoint was kept; empty where there was none."""
+    """The evaluation whose checkpoint was kept; empty if there was none."""
     rows = _evaluations(history)
-    # Sorted as in a checkpoint, from which a training that was killed has them.
+    # Sorted, since a resumed training gets them sorted from its checkpoint.
     return dict(sorted(min(rows, key=lambda row: row["eval_loss"]).items())) if rows else {}
 
 

@@ -16,16 +16,27 @@ from xlt_bench.training.recipe import TaskData
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the tokens to be learned after it, the end of the turn included."""
+    """A tokenized prompt, and the answer to learn, which ends with the end-of-turn token."""
 
     prompt: list[int]
     answer: list[int]
 
 
 def load_items(root: Path, task: TaskData, split: Literal["train", "validation"]) -> list[Item]:
-    """The items of all units of a task, unit by unit. Raises InputError for missing data.
+    """Read the items of all units of a task, one unit after the other.
 
-    Directions without validation data (ALMA has none of Icelandic) have no share in the dev loss.
+    Directions without validation data (ALMA has none for Icelandic) are left out of that split.
+
+    Args:
+        root: The data folder.
+        task: The recipe's section.
+        split: The split.
+
+    Returns:
+        The items, at most as many a unit as the recipe says.
+
+    Raises:
+        InputError: If data are missing.
     """
     limit = task.items if split == "train" else task.dev_items
     source, names = get_text_task(task.name), task.units
@@ -37,9 +48,18 @@ def load_items(root: Path, task: TaskData, split: Literal["train", "validation"]
 def encode_items(
     tokenizer: Any, items: Sequence[Item], max_tokens: int
 ) -> tuple[list[Example], int]:
-    """The examples of at most `max_tokens` tokens, in order, and how many were longer.
+    """Tokenize items, leaving out long ones.
 
-    Raises InputError where nothing is left.
+    Args:
+        tokenizer: The base model's, with its chat template set.
+        items: The items.
+        max_tokens: The longest example, prompt and answer together.
+
+    Returns:
+        The examples, in order, and how many were too long.
+
+    Raises:
+        InputError: If all are too long.
     """
     examples = []
     for item in items:
@@ -48,6 +68,7 @@ def encode_items(
             examples.append(example)
     if items and not examples:
         raise InputError(
-            f"training.max_tokens: none of {len(items)} examples has {max_tokens} tokens or fewer"
+            f"training.max_tokens: all {len(items)} examples are longer than {max_tokens} tokens; "
+            "raise it"
         )
     return examples, len(items) - len(examples)

@@ -1,8 +1,8 @@
 """Merges a task adapter and an alignment adapter of one base (section 6.4, appendix D.3).
 
-The merged weight change is the exact weighted sum w T + (1 - w) A: peft's "cat" keeps it as one
-LoRA whose rank is the sum of the two, "svd" decomposes it to the larger of the two ranks. peft's
-"linear" averages the factors, which is another thing: here for comparison.
+The merged weight change is the weighted sum w T + (1 - w) A. peft's "cat" keeps it exactly, as one
+LoRA whose rank is the sum of the two ranks; "svd" approximates it by the larger of the two ranks.
+peft's "linear" averages the factors instead, which is not that sum; it is here for comparison.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 Combination = Literal["cat", "svd", "linear"]
 
-# What makes a LoRA more than the sum of its factors' products and the base: its weight changes
-# cannot be added, or peft's merging loses them.
+# Keys of LoRAs whose weight change is not just the product of two factors a layer: such changes
+# cannot be added, or peft loses them when it merges.
 _NO_SUM = (
     "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "layer_replication",
     "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config",
@@ -50,7 +50,7 @@ _NO_SUM = (
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """What `xlt-bench merge` was asked for. `weights` are the task adapter's shares, 0 to 1."""
+    """The options of `xlt-bench merge`. `weights` are weights of the task adapter, 0 to 1."""
 
     task: str
     alignment: str
@@ -67,10 +67,17 @@ class MergeOptions:
 
 
 def merge(options: MergeOptions) -> dict[float, float]:
-    """Write the merged adapter, of the weight with the best dev score; returns those scores.
+    """Merge two adapters, choosing the weight on dev data if several are given.
 
-    The dev score is the task's primary score on its validation split, the mean over the supervised
-    units. Empty where one weight was given and nothing had to be chosen. Raises InputError.
+    Args:
+        options: What to merge, and where to write it.
+
+    Returns:
+        The dev score of each weight: the task's primary score (0 to 100) on the validation split,
+        averaged over the supervised units. Empty without `select_on`.
+
+    Raises:
+        InputError: If an option is wrong, or the adapters cannot be merged.
     """
     check(options)
     from xlt_bench.models.load import choose_device, load_base
@@ -112,12 +119,19 @@ def _named(weight: float) -> str:
 
 
 def check(options: MergeOptions) -> None:
-    """Raise InputError for the first option that is wrong, before torch is imported."""
+    """Check the options without importing torch.
+
+    Args:
+        options: The options.
+
+    Raises:
+        InputError: If an option is wrong.
+    """
     for weight in options.weights:
         if not 0 <= weight <= 1:
-            raise InputError(f"weight {weight:g} is not between 0 and 1")
+            raise InputError(f"weight must be between 0 and 1, got {weight:g}")
     if len(options.weights) > 1 and options.select_on is None:
-        raise InputError("several weights need --select-on, the task whose dev split chooses")
+        raise InputError("several weights need --select-on, the task to choose the best one by")
     if options.select_on not in (None, *selectable()):
         raise unknown("task to select on", str(options.select_on), selectable())
     if options.combination not in get_args(Combination):
@@ -138,19 +152,19 @@ def _check_empty(output: Path) -> None:
 
 
 def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
-    """The base model's name. Raises InputError before any weights are loaded."""
+    """Check the adapters against the base, before it is loaded, and return its name."""
     from xlt_bench.models.load import meta_model
 
     for adapter in (task, alignment):
         if adapter.config.get("peft_type") != "LORA":
-            raise InputError(f"adapter {adapter.name} is no LoRA; only LoRAs are merged")
+            raise InputError(f"adapter {adapter.name} is not a LoRA; only LoRAs can be merged")
         more = [key for key in _NO_SUM if adapter.config.get(key)]
         if adapter.config.get("bias", "none") != "none":
             more.append("bias")
         if more:
             raise InputError(
-                f"adapter {adapter.name} has {more[0]}: it is more than a weight change of two "
-                "factors a layer, and cannot be merged"
+                f"adapter {adapter.name} uses {more[0]}: its weight change is not the product of "
+                "two factors a layer, and cannot be merged"
             )
     name = options.model or task.config.get("base_model_name_or_path")
     if not name:
@@ -164,8 +178,8 @@ def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFile
 def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
     model = load_beside(base.model, base.name, task, "task")
     model = load_beside(model, base.name, alignment, "alignment").eval()
-    # peft gives the merged adapter the task's configuration. Its scale is in the factors already,
-    # which rsLoRA would multiply again, and it is to reach all that either of the two reaches.
+    # peft gives the merged adapter the task's configuration. The scale is part of the factors by
+    # then, so rsLoRA must not apply it again, and the modules of both adapters must be adapted.
     config, other = model.peft_config["task"], model.peft_config["alignment"]
     config.use_rslora = False
     for key in ("layers_to_transform", "layers_pattern", "exclude_modules"):
@@ -198,7 +212,7 @@ def _write(
     scores: dict[float, float],
     seen: bool | None,
 ) -> None:
-    """The adapter's files, each whole; the weights come last."""
+    """Write the adapter's files, each atomically; the weights last."""
     name = _named(weight)
     with TemporaryDirectory() as staging, locked(options.output):
         _check_empty(options.output)  # again: another merge may have ended meanwhile

@@ -1,4 +1,4 @@
-"""Alignment pairs: parallel sentences, and micro-batches without false negatives (section 4.1)."""
+"""Reads alignment pairs and cuts them into micro-batches without false negatives (section 4.1)."""
 
 from __future__ import annotations
 
@@ -18,29 +18,49 @@ from xlt_bench.training.recipe import Alignment
 
 DEV_SHARE = 0.1
 MAX_DEV_PAIRS = 100
-"""Of a language pair, held out for the dev loss: a tenth, at most so many."""
+"""Pairs that are held out of each language pair for the dev loss: a tenth, at most this many."""
 
-# A sentence end with another sentence behind it; full-width ends need no space.
+# The end of a sentence with another one after it; full-width punctuation needs no space.
 _SENTENCE_END = re.compile(r"[.!?؟۔।]['\"»”’)]*\s+\S|[。！？]['\"»”’」』）)]*\s*\S")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|[ap]\.m|[A-Z])\.\s")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two parallel sentences: the anchor, and the candidate it belongs to (English, mostly)."""
+    """Two parallel sentences."""
 
     languages: str
+    """The language pair (`cy-en`): of the anchor, then of the candidate."""
     anchor: str
     candidate: str
+    """The translation, mostly English."""
 
 
 def is_one_sentence(text: str) -> bool:
-    """Whether a text is neither empty nor several sentences (the paper's filter, appendix B)."""
+    """Apply the paper's filter (appendix B).
+
+    Args:
+        text: A text in any language.
+
+    Returns:
+        Whether it is a single sentence: neither empty nor several.
+    """
     return bool(text.strip()) and not _SENTENCE_END.search(_ABBREVIATION.sub("", text))
 
 
 def load_pairs(root: Path, alignment: Alignment) -> dict[str, list[Pair]]:
-    """Distinct pairs by language pair, each one sentence a side. Raises InputError without any."""
+    """Read the pairs of a recipe.
+
+    Args:
+        root: The data folder.
+        alignment: The recipe's section.
+
+    Returns:
+        Distinct pairs of single sentences, by language pair.
+
+    Raises:
+        InputError: If data are missing, or a language pair has no such pair.
+    """
     found = {}
     for name in alignment.pairs:
         rows = dict.fromkeys(
@@ -49,15 +69,13 @@ def load_pairs(root: Path, alignment: Alignment) -> dict[str, list[Pair]]:
             if is_one_sentence(a) and is_one_sentence(b) and a.strip() != b.strip()
         )
         if not rows:
-            raise InputError(
-                f"alignment.pairs: {alignment.data} has no pair of sentences for {name}"
-            )
+            raise InputError(f"alignment.pairs: {alignment.data} has no sentence pairs for {name}")
         found[name] = [Pair(name, a, b) for a, b in rows][: alignment.items]
     return found
 
 
 def _rows(root: Path, data: str, name: str) -> list[tuple[str, str]]:
-    """The rows of a language pair; one without English goes through equal English sentences."""
+    """Sentence pairs of a language pair; without English they are matched by equal English."""
     first, second = name.split("-")
     if data in ("flores", "massive"):
         a, b = _lines(root, data, first), _lines(root, data, second)
@@ -80,7 +98,7 @@ def _rows(root: Path, data: str, name: str) -> list[tuple[str, str]]:
     ]
 
 
-@lru_cache(maxsize=64)  # all pairs of 20 languages read each file 19 times
+@lru_cache(maxsize=64)  # otherwise all pairs of 20 languages would read each file 19 times
 def _with_english(root: Path, data: str, code: str) -> list[tuple[str, str]]:
     if data == "tatoeba":
         return tatoeba.load_challenge(root, code)
@@ -90,7 +108,7 @@ def _with_english(root: Path, data: str, code: str) -> list[tuple[str, str]]:
 
 
 def _lines(root: Path, data: str, code: str) -> list[str]:
-    """Sentences that are parallel by row in all languages."""
+    """Sentences of a language; row N has the same meaning in all languages."""
     row = language(code)
     if data == "flores":
         return flores.load(root, row.flores)
@@ -100,10 +118,20 @@ def _lines(root: Path, data: str, code: str) -> list[str]:
 
 
 def split_dev(pairs: dict[str, list[Pair]], seed: int) -> tuple[dict[str, list[Pair]], list[Pair]]:
-    """Training pairs by language pair, and the held-out ones.
+    """Hold out dev pairs.
 
-    A training pair shares no sentence with a held-out one of its language pair, and is none of
-    another's the other way round (`en-cy` of `cy-en`).
+    No training pair shares a sentence with a held-out pair of its language pair, or is a held-out
+    pair of another in the other order (`en-cy` of `cy-en`).
+
+    Args:
+        pairs: Pairs by language pair.
+        seed: The recipe's seed, on which the choice depends.
+
+    Returns:
+        Training pairs by language pair, and all held-out pairs.
+
+    Raises:
+        InputError: If a language pair has no training pair left.
     """
     held = {
         name: _held_out(rows, np.random.default_rng([seed, len(rows)]))
@@ -120,7 +148,7 @@ def split_dev(pairs: dict[str, list[Pair]], seed: int) -> tuple[dict[str, list[P
             and frozenset((row.anchor, row.candidate)) not in kept_out
         ]
         if not left:
-            raise InputError(f"alignment.pairs: {name} has nothing left beside its dev pairs")
+            raise InputError(f"alignment.pairs: {name} has too few pairs: all are dev pairs")
         train[name] = left
         dev += held[name]
     return train, dev
@@ -132,11 +160,21 @@ def _held_out(rows: Sequence[Pair], rng: np.random.Generator) -> list[Pair]:
 
 
 def batches(pairs: dict[str, list[Pair]], size: int, seed: int) -> Iterator[list[Pair]]:
-    """Endless micro-batches: languages in equal shares, and no sentence twice on either side.
+    """Draw micro-batches in which no sentence occurs twice and languages have equal shares.
 
-    A pair that shares an English or a non-English sentence with another of the batch waits for a
-    later one, so that no row's true translation is among its negatives. Raises InputError where
-    the data cannot fill a batch.
+    A pair that shares a sentence with another one in the micro-batch waits for a later one, so that
+    no row has its own translation among its negatives.
+
+    Args:
+        pairs: Training pairs by language pair.
+        size: Pairs of a micro-batch.
+        seed: The recipe's seed, on which the draws depend.
+
+    Yields:
+        Micro-batches without end.
+
+    Raises:
+        InputError: If the pairs cannot fill a micro-batch.
     """
     rng = np.random.default_rng([seed, 7])
     queues = {name: _shuffled(rows, rng) for name, rows in pairs.items()}
@@ -156,14 +194,14 @@ def batches(pairs: dict[str, list[Pair]], size: int, seed: int) -> Iterator[list
             if tries > 10 * (size + longest):
                 raise InputError(
                     f"training.micro_batch_size: the alignment data cannot fill a micro-batch of "
-                    f"{size} pairs without a sentence twice; make it smaller"
+                    f"{size} pairs without repeating a sentence; use a smaller one"
                 )
         waiting = still_waiting[-size:]
         yield batch
 
 
 def _take(pair: Pair, used: set[str]) -> bool:
-    """Mark both sentences as used, unless one already is."""
+    """Mark both sentences as used, unless one already is; returns whether they were marked."""
     if pair.anchor in used or pair.candidate in used:
         return False
     used.update((pair.anchor, pair.candidate))
@@ -177,7 +215,15 @@ def _shuffled(rows: Sequence[Pair], rng: np.random.Generator) -> Iterator[Pair]:
 
 
 def dev_batches(pairs: Sequence[Pair], size: int) -> list[list[Pair]]:
-    """The held-out pairs in micro-batches of one language pair, no sentence twice in one."""
+    """Cut held-out pairs into micro-batches of one language pair, without repeated sentences.
+
+    Args:
+        pairs: Held-out pairs.
+        size: Pairs of a micro-batch, at most.
+
+    Returns:
+        Micro-batches of two or more pairs.
+    """
     found = []
     by_name = defaultdict(list)
     for pair in pairs:

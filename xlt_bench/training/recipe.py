@@ -1,7 +1,7 @@
-"""Recipes: one experiment a YAML file, validated; the paper's own ship in `training/recipes/`.
+"""Reads and validates recipes: one experiment in a YAML file.
 
-What a recipe leaves out are the settings of the paper's section 4.3 and appendix D.1: the defaults
-below. Where the authors' code differs from the text, the key's comment says so.
+The paper's recipes ship in `training/recipes/`. The defaults below are the settings of the paper's
+section 4.3 and appendix D.1; if the authors' code differs, the docstring of the key says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xlt_bench.tasks.registry import get_task, trainable
 FOLDER = Path(__file__).resolve().with_name("recipes")
 
 
-# Far beyond any training: what is larger is a slip, and would run for ever or overflow.
+# Far more than any training needs; a larger number is a mistake, and would run forever or overflow.
 _Count = Annotated[int, Field(gt=0, le=1_000_000)]
 
 
@@ -56,7 +56,7 @@ class TaskData(Section):
     units: list[str] = Field(min_length=1)
     """Languages; directions for wmt23, which is trained on ALMA's text."""
     items: _Count | None = None
-    """The first N training items of each unit; all where it is not given."""
+    """The first N training items of each unit; by default all."""
     dev_items: _Count | None = None
     """The first N items of each unit's dev split."""
 
@@ -81,7 +81,8 @@ class Alignment(Section):
 
     data: Literal["tatoeba", "tatoeba-laser", "flores", "alma", "massive"]
     pairs: list[str] = Field(min_length=1)
-    """`cy-en`: the first side is the anchor. Two sides other than English meet at equal English."""
+    """Such as `cy-en`: the first side is the anchor. Pairs without English are matched by English
+    sentences that are equal."""
     layers: list[int | Annotated[float, Field(gt=0, le=1)]] = Field(default=[0.5], min_length=1)
     """Blocks from 1 (an integer), or a share of all blocks (0.5 is the middle, 1.0 the top)."""
     temperature: float = Field(default=0.1, ge=0.001, le=1000)
@@ -97,7 +98,7 @@ class Alignment(Section):
         for pair in pairs:
             sides = pair.split("-")
             if len(sides) != 2 or sides[0] == sides[1]:
-                raise ValueError(f"{pair!r} is no pair of languages such as cy-en")
+                raise ValueError(f"must be pairs of two languages such as cy-en, got {pair!r}")
         return ["-".join(language(side).code for side in pair.split("-")) for pair in pairs]
 
     @property
@@ -112,14 +113,24 @@ class Alignment(Section):
         return self.data in ("alma", "flores")
 
     def block_numbers(self, n_layers: int) -> list[int]:
-        """The layers of a model of `n_layers` blocks. Raises InputError beyond the model."""
+        """Resolve the layers for a model.
+
+        Args:
+            n_layers: Decoder blocks of the model.
+
+        Returns:
+            Block numbers, from 1, in ascending order.
+
+        Raises:
+            InputError: If a layer is beyond the model.
+        """
         found = []
         for layer in self.layers:
             number = layer if isinstance(layer, int) else max(1, round(layer * n_layers))
             if not 1 <= number <= n_layers:
                 raise InputError(
-                    f"alignment.layers: {layer} is not in this model, whose blocks are "
-                    f"1 to {n_layers} (a share such as 0.5 fits any model)"
+                    f"alignment.layers must be between 1 and {n_layers} for this model, got "
+                    f"{layer} (a share such as 0.5 fits any model)"
                 )
             found.append(number)
         return sorted(set(found))
@@ -128,7 +139,7 @@ class Alignment(Section):
 class Lora(_Strict):
     """The adapter (section 4.3)."""
 
-    # As much as is loaded again.
+    # The limits of what `evaluate` loads.
     r: int = Field(default=8, gt=0, le=MAX_RANK)
     alpha: int = Field(default=16, gt=0, lt=MAX_ALPHA)
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -146,29 +157,31 @@ class Training(_Strict):
     micro_batch_size: _Count = 32
     """Examples of a forward; the alignment loss sees no others."""
     epochs: float = Field(default=5, gt=0, le=1000)
-    """Over the task data; over the alignment pairs where there is no task."""
+    """Over the examples of the first objective: the task, or alignment without one."""
     max_steps: _Count | None = None
-    """At most so many updates, of both objectives together."""
+    """The most updates, counting those of all objectives."""
     alternation: Literal["step", "microbatch"] = "step"
-    """Each update one objective (the paper), or half its micro-batches each (the code)."""
+    """step: one objective in each update, in turn (the paper). microbatch: each update shares its
+    micro-batches between the objectives (the code)."""
     schedule_by: Literal["task", "update"] = "task"
-    """What the learning rate counts. By task updates an aligned run has the baseline's rate at
-    the same task update; by all updates it has a stretched warm-up, as in the authors' code."""
+    """The steps of the learning rate schedule. task: an aligned run has the same rate as the
+    baseline at the same task update. update: its warm-up takes twice as long, as in the code."""
     select_on: Literal["task", "both"] = "task"
-    """The dev loss that picks the checkpoint; the code adds both for aligned runs."""
+    """The dev loss that selects the checkpoint. both: the sum over the objectives, as in the code
+    for aligned runs."""
     eval_steps: _Count = 200
     """Updates between two evaluations, each followed by a checkpoint."""
     patience: _Count = 5
     """Evaluations without a better dev loss before training stops."""
     max_tokens: _Count = 1024
-    """A longer example is left out, and counted in the card."""
+    """Longer examples are left out, and counted in the card."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where a GPU has it."""
+    """auto: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool = False
     device_map: Literal["auto"] | None = None
-    """auto: one process, the base model's layers spread over all GPUs of the machine."""
+    """auto: one process spreads the base model's layers over all GPUs of the machine."""
     fsdp: bool = False
-    """Each process of torchrun keeps a share of the base model's weights (FSDP2)."""
+    """Shard the base model's weights over the processes of torchrun (FSDP2)."""
     seed: int = Field(default=1, ge=0, lt=2**32)
 
 
@@ -189,7 +202,9 @@ class Recipe(_Strict):
         if self.training.batch_size % self.training.micro_batch_size:
             raise ValueError("training.batch_size must be a multiple of training.micro_batch_size")
         if self.alignment and self.training.micro_batch_size < 2:
-            raise ValueError("training.micro_batch_size: alignment tells 2 pairs or more apart")
+            raise ValueError(
+                "training.micro_batch_size must be at least 2 for alignment, which contrasts pairs"
+            )
         by_microbatch = self.alternates and self.training.alternation == "microbatch"
         if by_microbatch and self.micro_batches % len(self.sections):
             raise ValueError(
@@ -198,7 +213,7 @@ class Recipe(_Strict):
                 f"{self.micro_batches}"
             )
         if by_microbatch and self.training.fsdp:
-            # The Trainer averages over processes only what the last micro-batch has a gradient for.
+            # The Trainer averages only the gradients that the last micro-batch has.
             raise ValueError("training.fsdp needs training.alternation: step")
         if self.training.fsdp and self.training.device_map:
             raise ValueError("training.fsdp and training.device_map exclude each other")
@@ -206,8 +221,8 @@ class Recipe(_Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What two trainings that continue each other share: neither names nor the devices."""
-        # What is trained is whole in every process, so where the base lies may change.
+        """The settings that a resumed training must share: all but the title and the devices."""
+        # Every process has the whole adapter, so the base may be distributed differently.
         apart: Any = {"title": True, "paper": True, "training": {"device_map", "fsdp"}}
         return self.model_dump(mode="json", exclude=apart)
 
@@ -250,21 +265,36 @@ class Recipe(_Strict):
         return len(self.sections)
 
     def updates(self, n_items: int) -> int:
-        """Updates for `epochs` over n items, within `max_steps`."""
+        """Count the updates of a training.
+
+        Args:
+            n_items: Training examples of the first objective.
+
+        Returns:
+            The updates of `epochs`, at most `max_steps`.
+        """
         whole = ceil(self.training.epochs * n_items / self.training.batch_size)
         total = whole * self.updates_a_task_batch
         return min(total, self.training.max_steps or total)
 
 
 def names() -> list[str]:
-    """The recipes that ship."""
+    """List the recipes that ship with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe of a name or a YAML file, with `key=value` changes (`training.seed=2`).
+    """Load a recipe.
 
-    Raises InputError that names the key.
+    Args:
+        name: A recipe that ships, or a YAML file.
+        changes: Changes of keys, such as `training.seed=2`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If there is no such recipe, or a key is wrong, which the message names.
     """
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -273,11 +303,11 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
             raise unknown("recipe", name, [*names(), "a YAML file"])
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # no text, no such day, too many digits
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, an impossible date, too many digits
         line = " ".join(str(error).split())
         raise InputError(f"recipe {path} cannot be read: {line}") from None
     if not isinstance(raw, dict):
-        raise InputError(f"recipe {path} holds no keys such as title, task, alignment")
+        raise InputError(f"recipe {path} must have keys such as title, task, alignment")
     for change in changes:
         _change(raw, change)
     return parse_recipe(raw, str(name))
@@ -294,15 +324,26 @@ def _change(raw: dict[str, Any], change: str) -> None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise InputError(f"--set {change}: {parent} holds no keys")
+            raise InputError(f"--set {change}: {parent} has no keys of its own")
     try:
         place[last] = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
-        raise InputError(f"--set {one_line(change, 80)}: this is no YAML value") from None
+        raise InputError(f"--set {one_line(change, 80)}: not a valid YAML value") from None
 
 
 def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
-    """The recipe of a mapping. Raises InputError that names the first wrong key."""
+    """Validate a recipe.
+
+    Args:
+        raw: The content of a YAML file.
+        name: The recipe's name, for messages.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If a key is wrong; the message names the first.
+    """
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -315,7 +356,7 @@ def parse_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
 
 
 def _allowed(loc: Sequence[int | str]) -> list[str]:
-    """The keys that are allowed where an unknown one was found."""
+    """The keys that are allowed at the place of an unknown one."""
     if len(loc) == 1:
         return list(Recipe.model_fields)
     annotation = Recipe.model_fields[str(loc[0])].annotation  # Task | None, list[Row], Lora

@@ -1,10 +1,11 @@
-"""`xlt-bench train`: a recipe and a base model in, a PEFT adapter with its card out; resumable.
+"""Trains a recipe's adapter on a base model; the work of `xlt-bench train`.
 
-OUTPUT/training.json                       recipe, base and data; another training is refused
-OUTPUT/checkpoints/checkpoint-N/           the Trainer's own, gone when the training has ended
+OUTPUT/training.json              what is trained: recipe, base model, data; no other training may
+                                  use the folder
+OUTPUT/checkpoints/checkpoint-N/  the Trainer's checkpoints, removed when the training is finished
 OUTPUT/adapter_model.safetensors, adapter_config.json, README.md    the best checkpoint's adapter
-OUTPUT/log.jsonl                           losses of both objectives, a line a log
-OUTPUT/files.json                          sha256 of the weights: a damaged adapter is not "done"
+OUTPUT/log.jsonl                  losses of each objective, one JSON line for each time of logging
+OUTPUT/files.json                 sha256 of the weights, by which a damaged adapter is noticed
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from xlt_bench.training.trainer import (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `xlt-bench train` was asked for."""
+    """The options of `xlt-bench train`."""
 
     recipe_name: str
     recipe: Recipe
@@ -78,7 +79,7 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
     recipe, output = options.recipe, options.output
     _check_processes(recipe)
     _check_reporting(options.report_to)
-    if recipe.training.fsdp:  # nothing reads what an alignment's forward returns
+    if recipe.training.fsdp:  # the outputs of an alignment forward are not used
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     texts = texts or read_texts(data_root(options.data_dir), recipe)
     base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
@@ -92,10 +93,10 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
         "template_sha256": template_sha,
         "data": data.digests,
     }
-    if options.trust_remote_code:  # no key otherwise: folders are older than the option
+    if options.trust_remote_code:  # only then, since there are folders older than the option
         identity["trust_remote_code"] = True
     arguments = _arguments(options, bool(data.dev))
-    if arguments.n_gpu > 1:  # without torchrun the Trainer would join the GPUs' micro-batches
+    if arguments.n_gpu > 1:  # otherwise the Trainer would use DataParallel
         arguments._n_gpu = 1
     with arguments.main_process_first(local=False):
         with locked(output):  # of two trainings that start at once, one sees the other's identity
@@ -113,24 +114,25 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
 
 
 def _device(recipe: Recipe) -> str:
-    """Where the base model is loaded; the Trainer moves what is on the CPU."""
+    """The device to load the base model to; the Trainer moves it from the CPU."""
     return "fsdp" if recipe.training.fsdp else recipe.training.device_map or "cpu"
 
 
 def _check_processes(recipe: Recipe) -> None:
+    """Raise InputError for a recipe that does not suit the number of processes."""
     if recipe.training.fsdp and world_size() == 1:
-        raise InputError("training.fsdp shares a model between processes: run it under torchrun")
+        raise InputError("training.fsdp shards a model over processes: run it under torchrun")
     if recipe.training.device_map and world_size() > 1:
-        raise InputError("training.device_map takes all GPUs: run it without torchrun")
+        raise InputError("training.device_map uses all GPUs: run it without torchrun")
     if recipe.micro_batches % world_size():
         raise InputError(
-            f"{world_size()} processes cannot share {recipe.micro_batches} micro-batches of an "
-            "update evenly; change training.batch_size or training.micro_batch_size"
+            f"the {recipe.micro_batches} micro-batches of an update must be a multiple of the "
+            f"{world_size()} processes; change training.batch_size or training.micro_batch_size"
         )
 
 
 def _check_reporting(names: Sequence[str]) -> None:
-    """Raise InputError for a reporter that transformers lacks or that is not installed."""
+    """Raise InputError for a reporter that is unknown to transformers or not installed."""
     try:
         for callback in get_reporting_integration_callbacks(list(names)):  # type: ignore[no-untyped-call]
             callback()
@@ -149,14 +151,14 @@ def _dtype(recipe: Recipe) -> str:
 
 
 def _open(output: Path, identity: dict[str, Any]) -> bool:
-    """Start the folder, or go on with its own training; True where that one has ended."""
+    """Create the folder, or check that it holds this training; returns whether it is finished."""
     path = output / "training.json"
     remove_abandoned(part for part in output.glob(".*") if is_part(part))
     if path.exists():
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            raise InputError(f"{path} is damaged; choose another --output") from None
+            raise InputError(f"{path} is not valid JSON; choose another --output") from None
         if difference := _difference(old, identity):
             raise InputError(
                 f"{output} holds another training ({difference} differs); choose another --output"
@@ -166,28 +168,29 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
             shutil.rmtree(output / "checkpoints", ignore_errors=True)
         return finished
     if output.exists() and not all(is_part(part) for part in output.iterdir()):
-        raise InputError(f"{output} is not empty and holds no training; choose another --output")
+        raise InputError(f"{output} is not empty and not a training; choose another --output")
     write_json(path, identity)
     return False
 
 
 def _check_weights(output: Path) -> None:
-    """Raise InputError where the finished adapter is not as it was written."""
+    """Raise InputError if the finished adapter is not as it was written."""
     path = output / DIGESTS
     try:
         sound = json.loads(path.read_bytes()) == {WEIGHTS: file_digest(output / WEIGHTS)}
     except FileNotFoundError:
-        return  # finished before digests were kept
+        return  # from a version that wrote no digests
     except ValueError:
         sound = False
     if not sound:
         raise InputError(
-            f"{output / WEIGHTS} is damaged, or {path} is; choose another --output to train again"
+            f"{output / WEIGHTS} does not match {path.name}: one of them is damaged; choose "
+            "another --output to train again"
         )
 
 
 def _difference(old: Any, new: Any, where: str = "") -> str:
-    """The first key, dotted, where two nested dictionaries differ; empty where they are equal."""
+    """The first key, dotted, in which two nested dictionaries differ; empty if they are equal."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*new, *(set(old) - set(new))]:
             if found := _difference(old.get(key), new.get(key), f"{where}.{key}".lstrip(".")):
@@ -197,9 +200,9 @@ def _difference(old: Any, new: Any, where: str = "") -> str:
 
 
 def _last_checkpoint(output: Path) -> str | None:
-    """The newest checkpoint that is whole, and so is the best one before it.
+    """Find the newest checkpoint that is complete and whose best checkpoint is complete too.
 
-    Later ones are removed: the Trainer would fail on them, or end without the best weights.
+    Later ones are removed: the Trainer would fail on them, or finish without the best weights.
     """
     found = sorted(
         (output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])
@@ -234,7 +237,7 @@ def _adapted(base: Base, recipe: Recipe) -> Any:
         return get_peft_model(base.model, config)
     except ValueError as error:
         line = str(error).split(". ")[0]
-        raise InputError(f"lora.targets do not fit {base.name}: {line}") from None
+        raise InputError(f"lora.targets do not match {base.name}: {line}") from None
 
 
 def _trainer(
@@ -255,7 +258,7 @@ def _trainer(
 
 
 def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
-    """The Trainer's settings; an item of our data set is a whole micro-batch."""
+    """The Trainer's settings; an item of the data set is a whole micro-batch."""
     training = options.recipe.training
     return TrainingArguments(
         output_dir=str(options.output / "checkpoints"),
@@ -293,16 +296,16 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
 
 
 def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data: Data) -> None:
-    """Write the adapter, its card and the log; the weights come last, since they mean "done"."""
+    """Write the adapter, its card and the log; the weights last, since they mark the end."""
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
     staging = output / "checkpoints" / "final"
     with saving(staging):
         model.save_pretrained(staging, state_dict=trained(model))
-    # After saving: peft would look for the name on the hub.
+    # Set after saving, since peft would look for the name on the hub.
     config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
     write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
-    # The Trainer's own mean is of the losses since it was last started.
+    # The Trainer's own mean covers only the time since it was last started.
     history = [
         {key: value for key, value in row.items() if key != "train_loss"}
         for row in trainer.state.log_history

@@ -261,7 +261,7 @@ def test_the_shipped_folder_is_small_and_safe() -> None:
     config = json.loads((SHIPPED / "config.json").read_text())
     assert config["num_hidden_layers"] % 2 == 0
     card = (SHIPPED / "README.md").read_text()
-    for words in ("CC BY 4.0", "CC BY 2.0 FR", "WMT", "no LLM"):
+    for words in ("CC BY 4.0", "CC BY 2.0 FR", "WMT", "not an LLM"):
         assert words in card
 
 

@@ -1,4 +1,4 @@
-"""The embedded model: a small multilingual Llama that ships in the package, and its adapters."""
+"""Finds the model that ships with the package, a small multilingual Llama, and its adapters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ NAMES = {
 
 
 def shipped(name: str) -> str:
-    """The folder of a model or adapter that ships with the package; any other name as it is.
+    """Resolve the name of a model or adapter that ships with the package.
 
-    Raises InputError for `embedded:` and something else.
+    Args:
+        name: Any name of a model or adapter.
+
+    Returns:
+        The folder in the package; any other name as it is.
+
+    Raises:
+        InputError: If the name starts with `embedded:` and is unknown.
     """
     if name in NAMES:
         return str(NAMES[name])

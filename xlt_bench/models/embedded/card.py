@@ -1,4 +1,4 @@
-"""The embedded model's card, with the numbers of the training that made it."""
+"""Writes the embedded model's card, with the numbers of its training."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ tags: [multilingual, teaching]
 
 A multilingual Llama of {parameters:,} parameters (8 decoder blocks, 192 wide, a byte-level BPE of
 6,144 tokens, bfloat16) that ships with xlt-bench, so that adapters can be trained and compared
-within minutes on a laptop. It is a teaching model and no LLM: it knows no facts, follows no
+within minutes on a laptop. It is a teaching model, not an LLM: it knows no facts, follows no
 instructions, and without an adapter it solves none of the benchmark's tasks.
 
-Made from nothing, the tokenizer too, by
+Trained from scratch, with its tokenizer, by
 
     python -m xlt_bench.models.embedded.pretrain --data-dir DATA --output MODEL \\
       --steps {steps} --seed {seed}
@@ -32,12 +32,12 @@ Made from nothing, the tokenizer too, by
 - ALMA's human-written training pairs (cs, de, ru, zh), which are dev and test texts of WMT17 to
   WMT20: MIT for ALMA's repository, WMT's terms (research use) for the text.
 
-FLORES-200, which ALMA's files hold whole, is left out, and so are all validation and test splits
-of the benchmark. No slot, entity or other annotation was seen.
+FLORES-200, which ALMA's files contain, is left out, and so are all validation and test splits of
+the benchmark. No slot, entity or other annotation was used.
 
 Documents: the same utterance in several languages, sentence pairs in both orders, and text that
-comes again (whole, or words of a turn in the answer to it), since slot filling copies from its
-prompt. English prompts of the benchmark occur as system turns.
+is repeated (whole, or words of a turn in its answer), since slot filling copies from its prompt.
+English prompts of the benchmark occur as system turns.
 
 ## Training
 
@@ -61,7 +61,18 @@ tokenizer adds one BOS and the template none.
 def model_card(
     parameters: int, plan: Mapping[str, int], batch: int, documents: int, held: Mapping[str, float]
 ) -> str:
-    """The card as Markdown; `held` holds `loss <kind>` (nats) and `copied <kind>` (per cent)."""
+    """Write the card.
+
+    Args:
+        parameters: Number of parameters.
+        plan: `steps` and `seed` of the training.
+        batch: Tokens of a step.
+        documents: Held-out documents of each kind.
+        held: `loss <kind>` (nats per token) and `copied <kind>` (per cent), as `held_out` returns.
+
+    Returns:
+        The card as Markdown.
+    """
     rows = []
     for kind in KINDS:
         if f"loss {kind}" in held:

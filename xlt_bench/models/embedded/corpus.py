@@ -1,10 +1,9 @@
-"""The text that the embedded model is trained on, and the documents made of it.
+"""Reads the text that the embedded model is trained on, and makes documents of it.
 
-Text: MASSIVE's utterances without their slots, of one split; Tatoeba's pairs (LASER and Challenge);
-ALMA's training pairs without FLORES-200. No test or dev split, and nothing of FLORES, is read for
-training. Documents put the same utterance in several languages, sentence pairs in both orders, and
-text that returns word by word: slot filling answers with words of its prompt, so a model that
-adapters are to learn it on must be able to copy.
+Text: MASSIVE's training utterances without their slots, Tatoeba's pairs (LASER and Challenge), and
+ALMA's training pairs without FLORES-200. No test or dev split is read for training. Documents show
+the same utterance in several languages, sentence pairs in both orders, and text that is repeated:
+the answers of slot filling are words of its prompt, so the model must be able to copy.
 """
 
 from __future__ import annotations
@@ -22,32 +21,44 @@ from xlt_bench.tasks.massive import TASK as MASSIVE
 EOS = "</s>"
 SYSTEM_TURN, USER_TURN, ASSISTANT_TURN = "<|system|>", "<|user|>", "<|assistant|>"
 
-# Longer sentences would fill a row alone.
+# Characters; longer sentences would fill a row.
 _LONGEST = 300
 _LANGUAGES = tuple(MASSIVE.test_set(1).units)
 
 
 @dataclass(frozen=True)
 class Texts:
-    """For each MASSIVE id its text by language; (foreign, English) pairs by language."""
+    """The text that documents are made of."""
 
     commands: Sequence[Mapping[str, str]]
+    """MASSIVE's utterances: for each id the text by language."""
     pairs: Mapping[str, Sequence[tuple[str, str]]]
+    """(foreign, English) sentences by language."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its turn markers; all from the character `copied` on is a copy of what precedes.
-
-    Where nothing, or not all of the rest, is a copy, `copied` is the text's length.
-    """
+    """A training document."""
 
     text: str
+    """The text with its turn markers."""
     copied: int
+    """Everything from this character on is a copy of what precedes it; the length if nothing is."""
 
 
 def load_commands(root: Path, split: massive.Split) -> list[dict[str, str]]:
-    """The utterances of the 20 locales, one row an id, by language code. Raises InputError."""
+    """Read MASSIVE's utterances.
+
+    Args:
+        root: The data folder.
+        split: The split.
+
+    Returns:
+        For each id the utterances by language code.
+
+    Raises:
+        InputError: If a file is missing.
+    """
     rows: dict[str, dict[str, str]] = {}
     for code in _LANGUAGES:
         for row in massive.load(root, str(language(code).massive), split):
@@ -56,7 +67,17 @@ def load_commands(root: Path, split: massive.Split) -> list[dict[str, str]]:
 
 
 def load_pairs(root: Path) -> dict[str, list[tuple[str, str]]]:
-    """Tatoeba's and ALMA's sentence pairs with English, by language. Raises InputError."""
+    """Read Tatoeba's and ALMA's sentence pairs.
+
+    Args:
+        root: The data folder.
+
+    Returns:
+        (foreign, English) sentences by language code.
+
+    Raises:
+        InputError: If a file is missing.
+    """
     pairs: dict[str, list[tuple[str, str]]] = {}
     for code in LANGUAGES:
         rows = tatoeba.load_laser(root, code) if code in tatoeba.LASER_LANGUAGES else []
@@ -71,12 +92,27 @@ def load_pairs(root: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def load_training(root: Path) -> Texts:
-    """All that the model is trained on. Raises InputError where a file is missing."""
+    """Read the training text of the model.
+
+    Args:
+        root: The data folder.
+
+    Returns:
+        Utterances and sentence pairs.
+
+    Raises:
+        InputError: If a file is missing.
+    """
     return Texts(load_commands(root, "train"), load_pairs(root))
 
 
 def parallel(texts: Texts, rng: Random) -> Document:
-    """The same utterance in several languages, a line each, with or without their names."""
+    """Make a document of one utterance in several languages, each on a line.
+
+    Args:
+        texts: The text.
+        rng: The source of random choices.
+    """
     command = rng.choice(texts.commands)
     codes = rng.sample(sorted(command), min(len(command), rng.randint(2, 6)))
     named = rng.random() < 0.5
@@ -85,9 +121,13 @@ def parallel(texts: Texts, rng: Random) -> Document:
 
 
 def repeat(texts: Texts, rng: Random) -> Document:
-    """Utterances of one language, or words of any in any order, and the same again.
+    """Make a document of utterances, or of shuffled words of any language, that is said twice.
 
-    Words out of order can be foretold by copying alone, which is how a model comes to copy early.
+    Shuffled words can be predicted only by copying, so that the model learns to copy early.
+
+    Args:
+        texts: The text.
+        rng: The source of random choices.
     """
     if rng.random() < 0.5:
         words = [word for row in rng.choices(texts.commands, k=4) for word in _words(row, rng)]
@@ -98,7 +138,12 @@ def repeat(texts: Texts, rng: Random) -> Document:
 
 
 def pairs(texts: Texts, rng: Random) -> Document:
-    """Sentence pairs of a language with English, in either order, plain or as a chat."""
+    """Make a document of sentence pairs with English, in either order, plain or as a chat.
+
+    Args:
+        texts: The text.
+        rng: The source of random choices.
+    """
     codes = sorted(texts.pairs)
     weights = [len(texts.pairs[code]) ** 0.5 for code in codes]
     code = rng.choices(codes, weights)[0]
@@ -117,7 +162,12 @@ def pairs(texts: Texts, rng: Random) -> Document:
 
 
 def chat(texts: Texts, rng: Random) -> Document:
-    """Chats whose answers repeat the user's words: all of them, or some under any labels."""
+    """Make a chat whose answers repeat the user's words: all, or some with labels.
+
+    Args:
+        texts: The text.
+        rng: The source of random choices.
+    """
     code = rng.choice(sorted(texts.commands[0]))
     turns = []
     for _ in range(rng.choice((1, 1, 2, 4))):
@@ -131,6 +181,7 @@ def chat(texts: Texts, rng: Random) -> Document:
     return Document(text, text.index(ASSISTANT_TURN) + len(ASSISTANT_TURN) if whole else len(text))
 
 
+# The share of each kind of document, and the function that makes one.
 KINDS: Mapping[str, tuple[float, Callable[[Texts, Random], Document]]] = {
     "parallel": (0.25, parallel),
     "repeat": (0.20, repeat),
@@ -140,14 +191,19 @@ KINDS: Mapping[str, tuple[float, Callable[[Texts, Random], Document]]] = {
 
 
 def document(texts: Texts, rng: Random) -> Document:
-    """A document of a kind drawn by its share."""
+    """Draw a kind by its share, and make a document of it.
+
+    Args:
+        texts: The text.
+        rng: The source of random choices.
+    """
     kinds = list(KINDS.values())
     _, make = rng.choices(kinds, [share for share, _ in kinds])[0]
     return make(texts, rng)
 
 
 def _repeated(lines: Sequence[str], rng: Random, share: float) -> Document:
-    """The lines; in a share of the documents all of them again."""
+    """Make a document of the lines, which are said twice with probability `share`."""
     first = "\n".join(lines)
     if rng.random() >= share:
         return Document(first + EOS, len(first + EOS))
@@ -159,7 +215,7 @@ def _words(command: Mapping[str, str], rng: Random) -> list[str]:
 
 
 def _chat(system: str, turns: Sequence[tuple[str, str]]) -> str:
-    """The text that the tokenizer's chat template makes of these turns (a test compares them)."""
+    """Render turns as the tokenizer's chat template does (a test compares them)."""
     head = f"{SYSTEM_TURN} {system}{EOS}" if system else ""
     return head + "".join(
         f"{USER_TURN} {question}{EOS}{ASSISTANT_TURN} {answer}{EOS}" for question, answer in turns
@@ -167,7 +223,7 @@ def _chat(system: str, turns: Sequence[tuple[str, str]]) -> str:
 
 
 def _answer(text: str, code: str, texts: Texts, rng: Random) -> str:
-    """The text, its ends, or `label: words; label: words` in order of appearance."""
+    """Answer with the text, its first and last word, or `label: words; label: words`."""
     joint = "" if by_character(code) else " "
     words = list(text) if by_character(code) else text.split()
     style = rng.random()

@@ -1,9 +1,10 @@
-"""Trains the embedded model and its tokenizer from nothing, on one CPU core in about an hour.
+"""Trains the embedded model and its tokenizer from scratch, in about an hour on one CPU core.
 
     python -m xlt_bench.models.embedded.pretrain --data-dir DATA --output MODEL
 
-Killed? The same command goes on from the last checkpoint, to the same weights. The result is a
-folder of save_pretrained with a model card; the package has one in `models/embedded/model`.
+An interrupted training resumes from its last checkpoint when the same command is run again, and
+ends with the same weights. The result is a folder of save_pretrained with a model card; the one
+that ships is `models/embedded/model`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from xlt_bench.results.run_folder import write_bytes
 ROW = 256
 LONG_ROW, LONG_EVERY = 512, 4
 BATCH_TOKENS = 4096
-# Muon moves the blocks' matrices: after 125 steps its loss was that of AdamW alone after 300.
+# Learning rates of Muon, for the matrices of the blocks, and AdamW, for the rest. After 125 steps
+# the loss was that of AdamW alone after 300.
 RATE, OTHER_RATE = 5e-3, 3e-3
 WARM_UP, WEIGHT_DECAY, CLIP = 0.03, 0.05, 1.0
 CHECKPOINT_EVERY = 100
@@ -47,14 +49,19 @@ HELD_OUT = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """What the weights are a function of, beside the data and the machine."""
+    """What determines the weights, apart from the data and the machine."""
 
     steps: int
     seed: int
 
 
 def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
-    """An untrained model of 8 decoder blocks, float32."""
+    """Create an untrained model of 8 decoder blocks, in float32.
+
+    Args:
+        vocabulary: Size of the vocabulary.
+        seed: Seed of the initial weights.
+    """
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -69,13 +76,23 @@ def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
         eos_token_id=1,
         pad_token_id=2,
     )
-    # On the CPU plain matrix products take a third of the time of the fused attention, both ways.
+    # On the CPU, plain matrix products take a third of the time of fused attention.
     config._attn_implementation = "eager"
     return LlamaForCausalLM(config)
 
 
 def rows(texts: Texts, tokenizer: Any, plan: Plan, step: int) -> Tensor:
-    """The batch of a step: (rows, length) token ids; a row is whole documents, the last one cut."""
+    """Make the batch of a step.
+
+    Args:
+        texts: The training text.
+        tokenizer: The tokenizer.
+        plan: The plan, whose seed determines the documents.
+        step: The step, from 0.
+
+    Returns:
+        Token ids (rows, length): documents one after the other, the last one truncated.
+    """
     rng = Random(f"{plan.seed} {step}")
     length = LONG_ROW if step % LONG_EVERY == LONG_EVERY - 1 else ROW
     batch = []
@@ -88,7 +105,15 @@ def rows(texts: Texts, tokenizer: Any, plan: Plan, step: int) -> Tensor:
 
 
 def schedule(step: int, steps: int) -> float:
-    """The share of the highest rate at a step: linear warm-up, then a cosine to zero."""
+    """Compute the learning rate's factor: linear warm-up, then a cosine to zero.
+
+    Args:
+        step: The step, from 0.
+        steps: All steps.
+
+    Returns:
+        The factor of the highest rate, 0 to 1.
+    """
     warm_up = max(1, round(WARM_UP * steps))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -96,30 +121,59 @@ def schedule(step: int, steps: int) -> float:
 
 
 def next_token_logits(model: Any, ids: Tensor) -> Tensor:
-    """Logits of every token but the first, bfloat16: (rows, length - 1, vocabulary)."""
+    """Compute the logits of every token but the first.
+
+    Args:
+        model: The model.
+        ids: Token ids (rows, length).
+
+    Returns:
+        (rows, length - 1, vocabulary), bfloat16.
+    """
     with torch.autocast(ids.device.type, dtype=torch.bfloat16):
         logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits[:, :-1]
 
 
 def training_loss(model: Any, ids: Tensor) -> Tensor:
-    """The mean loss in nats a token.
+    """Compute the mean loss.
 
-    In bfloat16, whose rounding is noise beside that of a batch: on the CPU the softmax of float32
-    takes as long as half of the step.
+    It is computed in bfloat16: its rounding errors are small compared with the noise of a batch,
+    and the softmax in float32 would take half of a step's time on the CPU.
+
+    Args:
+        model: The model.
+        ids: Token ids (rows, length).
+
+    Returns:
+        A scalar, nats per token.
     """
     return cross_entropy(next_token_logits(model, ids).flatten(0, 1), ids[:, 1:].flatten())
 
 
 def token_losses(model: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses in nats and whether the top token is right, both (rows, length - 1); float32."""
+    """Compute the loss of each token but the first, and whether it is predicted right.
+
+    Args:
+        model: The model.
+        ids: Token ids (rows, length).
+
+    Returns:
+        Losses in nats, float32, and whether the token is the most likely one: (rows, length - 1).
+    """
     logits, labels = next_token_logits(model, ids).float(), ids[:, 1:]
     losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
     return losses.view_as(labels), logits.argmax(-1) == labels
 
 
 class Run:
-    """Training that goes on from its last checkpoint: `MODEL/training.safetensors`."""
+    """A training that can resume from its checkpoint, `training.safetensors` in the output.
+
+    Args:
+        model: The model to train.
+        plan: Steps and seed.
+        output: The model's folder.
+    """
 
     def __init__(self, model: LlamaForCausalLM, plan: Plan, output: Path) -> None:
         self.model, self.plan = model, plan
@@ -135,7 +189,7 @@ class Run:
         self.optimizers = {muon: RATE, adamw: OTHER_RATE}
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Weights and the optimizers' moments by name; the live tensors, not copies."""
+        """Weights and optimizer states by name; the tensors themselves, not copies."""
         tensors = {}
         for name, parameter in self.model.named_parameters():
             tensors[name] = parameter.detach()
@@ -145,12 +199,16 @@ class Run:
         return tensors
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint atomically."""
         about = {"step": str(self.step), "plan": json.dumps(asdict(self.plan))}
         write_bytes(self.path, save(self._tensors(), about))
 
     def load(self) -> None:
-        """Go on from the checkpoint, if there is one. Raises InputError for another plan's."""
+        """Load the checkpoint, if there is one.
+
+        Raises:
+            InputError: If it is damaged, or belongs to another plan.
+        """
         if not self.path.exists():
             return
         try:
@@ -158,7 +216,8 @@ class Run:
                 about = file.metadata()
                 if about["plan"] != json.dumps(asdict(self.plan)):
                     raise InputError(
-                        f"{self.path} is of {about['plan']}; choose another --output, or delete it"
+                        f"{self.path} belongs to a training with {about['plan']}; choose another "
+                        "--output, or delete it"
                     )
                 parameters = dict(self.model.named_parameters())
                 for key in sorted(file.keys()):
@@ -172,14 +231,22 @@ class Run:
             raise InputError(f"{self.path} is damaged ({error}); delete it") from None
 
     def _state(self, parameter: Tensor) -> Any:
-        """The moments of the optimizer that moves a parameter."""
+        """The optimizer state of a parameter."""
         for optimizer in self.optimizers:
             if any(parameter is p for group in optimizer.param_groups for p in group["params"]):
                 return optimizer.state[parameter]
-        raise KeyError("a tensor that no optimizer moves")
+        raise KeyError("no optimizer has this parameter")
 
     def train(self, texts: Texts, tokenizer: Any) -> Iterator[tuple[int, float]]:
-        """Steps up to the plan's last; yields each step's number, from 1, and its loss."""
+        """Train to the end of the plan.
+
+        Args:
+            texts: The training text.
+            tokenizer: The tokenizer.
+
+        Yields:
+            The number of each step, from 1, and its loss in nats per token.
+        """
         self.model.train()
         while self.step < self.plan.steps:
             for optimizer, highest in self.optimizers.items():
@@ -199,9 +266,16 @@ class Run:
 
 @torch.inference_mode()
 def held_out(model: Any, tokenizer: Any, texts: Texts) -> dict[str, float]:
-    """On 64 documents a kind: `loss <kind>` in nats a token, and `copied <kind>` in per cent.
+    """Measure the model on 64 held-out documents of each kind.
 
-    The latter is the share of copied tokens that are the model's first choice.
+    Args:
+        model: The model.
+        tokenizer: The tokenizer.
+        texts: Text that the model was not trained on.
+
+    Returns:
+        `loss <kind>` in nats per token, and `copied <kind>`, the per cent of copied tokens that the
+        model predicts right.
     """
     model.eval()
     results = {}
@@ -223,7 +297,14 @@ def held_out(model: Any, tokenizer: Any, texts: Texts) -> dict[str, float]:
 
 
 def export(model: Any, tokenizer: Any, card: str, output: Path) -> None:
-    """Write the model folder: weights, tokenizer and card, each file whole or not at all."""
+    """Write the model folder, each file atomically.
+
+    Args:
+        model: The model.
+        tokenizer: The tokenizer.
+        card: The model card.
+        output: The folder.
+    """
     with tempfile.TemporaryDirectory(dir=output) as beside:
         tokenizer.save_pretrained(beside)
         path = Path(beside) / "tokenizer.json"
@@ -236,7 +317,7 @@ def export(model: Any, tokenizer: Any, card: str, output: Path) -> None:
 
 
 def _report(step: int, done: int, steps: int, loss: float, seconds: float) -> None:
-    """One line of progress; `done` steps took `seconds`."""
+    """Print one line of progress; `done` steps took `seconds`."""
     speed, left = done * BATCH_TOKENS / seconds, seconds / done * (steps - step) / 60
     print(
         f"step {step} of {steps}, loss {loss:.3f}, {speed:,.0f} tokens/s, {left:.0f} min left",
@@ -245,9 +326,18 @@ def _report(step: int, done: int, steps: int, loss: float, seconds: float) -> No
 
 
 def pretrain(data_dir: Path | None, output: Path, plan: Plan) -> None:
-    """Train and write a model, printing its progress. Raises InputError where data are missing."""
+    """Train and write a model, printing progress.
+
+    Args:
+        data_dir: The data folder; None for the default.
+        output: The model's folder.
+        plan: Steps and seed.
+
+    Raises:
+        InputError: If data are missing, or the folder has another training's checkpoint.
+    """
     if plan.steps < 1:
-        raise InputError(f"--steps {plan.steps}: at least one step is needed")
+        raise InputError(f"--steps must be at least 1, got {plan.steps}")
     root = data_root(data_dir)
     texts = corpus.load_training(root)
     unseen = Texts(corpus.load_commands(root, "validation"), {})
@@ -270,7 +360,14 @@ def pretrain(data_dir: Path | None, output: Path, plan: Plan) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; exits 2 with one line where the input is wrong."""
+    """Run the command line.
+
+    Args:
+        arguments: The arguments; None for those of the process.
+
+    Raises:
+        SystemExit: With code 2, after one line on stderr, if the input is wrong.
+    """
     parser = argparse.ArgumentParser(prog="python -m xlt_bench.models.embedded.pretrain")
     parser.add_argument("--data-dir", type=Path, help="default: $XLT_BENCH_DATA, else the cache")
     parser.add_argument("--output", type=Path, required=True, help="the model's folder")

@@ -1,6 +1,6 @@
-"""The embedded model's tokenizer: byte-level BPE, trained on the same text, and its chat template.
+"""Trains the embedded model's tokenizer, a byte-level BPE, and defines its chat template.
 
-The tokenizer adds the BOS and the template writes none, so a prompt has one.
+The tokenizer adds the BOS and the template does not, so a prompt has exactly one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
-# A word takes the blank before it along, so that it is the same tokens wherever it is repeated.
-# Han and kana go one by one, as MASSIVE's Japanese and Chinese are scored, and scripts without
-# blanks between words leave the blank out, for the same reason. No normalisation: an answer must
-# give back the user's very characters (NFC alone would change 611 of MASSIVE's Hindi utterances).
+# The space before a word belongs to it, so that a repeated word has the same tokens. Han and kana
+# are single characters, as MASSIVE scores Japanese and Chinese; in scripts without spaces between
+# words a space is not part of a word, for the same reason. Nothing is normalised: an answer must
+# repeat the user's exact characters (NFC would change 611 of MASSIVE's Hindi utterances).
 _BLANKLESS = r"\p{Thai}\p{Khmer}\p{Lao}\p{Myanmar}"
 _KANA_HAN = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _PIECES = (
@@ -35,7 +35,15 @@ _PIECES = (
 
 
 def train_tokenizer(texts: Texts, size: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of `size` tokens: every text is encoded without loss; adds a BOS."""
+    """Train a byte-level BPE, which encodes every text without loss and adds a BOS.
+
+    Args:
+        texts: The training text.
+        size: Size of the vocabulary.
+
+    Returns:
+        The tokenizer, with its chat template.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -70,9 +78,9 @@ def train_tokenizer(texts: Texts, size: int = VOCABULARY) -> PreTrainedTokenizer
 
 
 def _tokenizer_lines(texts: Texts) -> Iterator[str]:
-    """All utterances, and at most 2,000 sentences a language, with a blank before each.
+    """Yield all utterances, and up to about 2,000 pairs a language, each after a space.
 
-    Utterances are twice there, since they are what the model is for.
+    Utterances are also yielded without the space: the model is for them.
     """
     for command in texts.commands:
         for text in command.values():

@@ -1,4 +1,4 @@
-"""The interface of a training objective; its subclasses are in the modules beside this one."""
+"""The interface of a training objective; subclasses are in the other modules."""
 
 from __future__ import annotations
 
