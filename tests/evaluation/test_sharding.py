@@ -151,7 +151,7 @@ def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
     assert not (run / "record.json").exists()
     first, second = said(logs, "stderr")
     # At work it is stopped by torchrun, at the end by the connection that closed.
-    assert "the same command goes on from here" in first
+    assert "run the same command again to resume" in first
     assert "Traceback" not in first + second
     before = answers(run)
     assert before
