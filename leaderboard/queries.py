@@ -54,7 +54,7 @@ def ensure() -> None:
         except (InputError, OSError) as error:
             st.info("There is no leaderboard yet, and none could be built:")
             st.text(str(error))
-            st.code("xlt-bench leaderboard build --folder DIR --db FILE", language=None)
+            st.code("xlt-bench leaderboard build --submissions DIR --db FILE", language=None)
             st.stop()
     if built.refused:
         st.warning(f"{len(built.refused)} submissions were left out; to see why:")

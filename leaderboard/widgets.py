@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from xlt_bench.errors import one_line
+from xlt_bench.results.tables import csv_cell
 
 ROWS = 25  # rows of a page
 _CHOSEN = "chosen"
@@ -182,8 +183,7 @@ def csv(frame: pd.DataFrame) -> bytes:
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        # A spreadsheet would run it; the parquet file has it as it is.
-        return "'" + value if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        return csv_cell(value)  # the parquet file has it as it is
     return " ".join(map(str, value)) if hasattr(value, "__iter__") else value
 
 

@@ -66,9 +66,15 @@ def test_a_run_records_everything_and_score_repeats_it(
     assert "af" in transfer.missing
     assert [layer.layer for layer in record.results.layers] == [2, 4]
     assert not (run / "retrieval" / "states").exists()
-    code, out, _ = run_cli("score", run, "--json", "--data-dir", root)
+    code, out, _ = run_cli("score", run, "--format", "json", "--data-dir", root)
     assert code == 0
-    assert out == record.results.model_dump_json(indent=1) + "\n"
+    units = json.loads(out)["units"]
+    assert {
+        (task, unit, metric): found["value"]
+        for task, by_unit in units.items()
+        for unit, by_metric in by_unit.items()
+        for metric, found in by_metric.items()
+    } == {(row.task, row.unit, row.metric): row.value for row in record.results.scores}
 
 
 def test_a_forged_score_and_a_swapped_item_are_seen(root, tiny_model, tmp_path, run_cli, edit):
@@ -81,7 +87,7 @@ def test_a_forged_score_and_a_swapped_item_are_seen(root, tiny_model, tmp_path, 
     edit(run / "record.json", forge)
     code, _, err = run_cli("score", run, "--data-dir", root)
     assert code == 1
-    assert "states other scores" in err
+    assert "differs from the scores of its predictions" in err
     from xlt_bench.results.run_folder import predictions_path, write_predictions
 
     answers = read_predictions(predictions_path(run, "uner", "da"))
@@ -255,7 +261,7 @@ def test_retrieval_over_another_corpus(made_up_root, tiny_model, tmp_path, run_c
     assert len(layers[0]) == len(layers[1]) == 2
     for ours, theirs in zip(*layers, strict=True):  # the same sentences have the same answers
         assert ours.read_bytes() == theirs.read_bytes()
-    argv = ["submit", str(tmp_path / "songs"), "--into", str(tmp_path / "submissions")]
+    argv = ["submit", str(tmp_path / "songs"), "--submissions", str(tmp_path / "submissions")]
     argv += ["--data-dir", str(made_up_root)]
     code, _, err = run_cli(*argv)
     assert (code, "retrieval is over 'songs', not FLORES dev" in err) == (2, True), err

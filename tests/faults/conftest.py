@@ -110,7 +110,7 @@ class Bench:
             assert forks.run([*EVALUATE, name, *more], inputs).code == 0
         assert forks.run([*EVALUATE, "one", "--tasks", "uner", "--limit", "1"], inputs).code == 0
         for name in ("whole", "one"):
-            submit = ["submit", name, "--into", "submissions", "--data-dir", "data"]
+            submit = ["submit", name, "--submissions", "submissions", "--data-dir", "data"]
             assert forks.run(submit, inputs).code == 0
 
         def given(*names: str) -> Callable[[Path], None]:
@@ -132,12 +132,12 @@ class Bench:
                 _tree,
             ),
             "submit": Command(
-                "submit whole --data-dir data --into disk/submissions".split(),
+                "submit whole --data-dir data --submissions disk/submissions".split(),
                 given("data", "whole"),
                 _tree,
             ),
             "leaderboard build": Command(
-                "leaderboard build --folder submissions --db disk/board.duckdb".split(),
+                "leaderboard build --submissions submissions --db disk/board.duckdb".split(),
                 given("submissions"),
                 _database,
                 reads="submissions",

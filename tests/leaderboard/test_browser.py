@@ -267,7 +267,7 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
     run = make_run(folder / "late", 20, adapter="late")
     submit(run, About(name="late"), folder / "submissions", made_up_root)
     command = [PROGRAM, "leaderboard", "build", "--db", folder / "leaderboard.duckdb"]
-    building = subprocess.Popen([*command, "--folder", folder / "submissions"])
+    building = subprocess.Popen([*command, "--submissions", folder / "submissions"])
     for _ in range(200):
         if building.poll() is not None:
             break

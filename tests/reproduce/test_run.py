@@ -65,7 +65,7 @@ def test_a_table_from_training_to_the_page_and_again(tmp_path: Path) -> None:
     (folder / "record.json").unlink()
     text = _run(out)
     assert "1 steps to do" in text
-    assert "goes on" in text
+    assert "resumes" in text
     changed = {path for path, time in _times(out).items() if before[path] != time}
     assert {path.name for path in changed} == {"cy.jsonl.zst", "record.json"}
     # Another table of this folder has its evaluations done already.

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
 from xlt_bench.errors import unknown
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.run_folder import write_bytes
-from xlt_bench.results.tables import Table, render
+from xlt_bench.results.tables import Table, csv_cell, render
 from xlt_bench.tasks.base import Task
 from xlt_bench.tasks.registry import tasks
 
@@ -48,7 +49,7 @@ def _write(
 ) -> Path:
     columns = store.execute(f"DESCRIBE {query}").fetchall()
     wanted = ", ".join(
-        _csv_cell(column, kind) if form == "csv" else column for column, kind, *_ in columns
+        _words(column) if form == "csv" and "[]" in kind else column for column, kind, *_ in columns
     )
     rows = store.sql(f"SELECT {wanted} FROM ({query}) ORDER BY ALL")
     reader: Any = rows.to_arrow_reader(_ROWS)
@@ -58,21 +59,27 @@ def _write(
         writer: Any = pq.ParquetWriter if form == "parquet" else csv.CSVWriter
         with writer(part, reader.schema) as out:
             for batch in reader:
-                out.write_batch(batch)
+                out.write_batch(_csv_cells(batch) if form == "csv" else batch)
         part.replace(path)
     return path
 
 
-def _csv_cell(column: str, kind: str) -> str:
-    """A column of a query as CSV holds it: lists as words, and no text that a spreadsheet runs."""
-    if "[]" in kind:
-        text = f"array_to_string({column}, ' ')"
-    elif kind == "VARCHAR":
-        text = column
-    else:
-        return column
-    # A model, an adapter or a note may begin with what starts a formula.
-    return f"regexp_replace({text}, '^([-=+@\\t\\r])', '''\\1') AS {column}"
+def _words(column: str) -> str:
+    """A list column of a query as CSV holds it: words with spaces between them."""
+    return f"array_to_string({column}, ' ') AS {column}"
+
+
+def _csv_cells(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its texts as cells of CSV: any of them may come from a submitter."""
+
+    def cells(column: pa.Array) -> pa.Array:
+        if not pa.types.is_string(column.type):
+            return column
+        encoded = column.dictionary_encode()
+        texts = [csv_cell(text) for text in encoded.dictionary.to_pylist()]
+        return pa.array(texts, column.type).take(encoded.indices)
+
+    return pa.RecordBatch.from_arrays([cells(c) for c in batch.columns], schema=batch.schema)
 
 
 def page(store: duckdb.DuckDBPyConnection) -> list[Table]:

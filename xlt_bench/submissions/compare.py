@@ -16,7 +16,7 @@ from xlt_bench.evaluation.score import (
 from xlt_bench.languages import language
 from xlt_bench.metrics.paired import ALPHA, Gain, Replicates, gain, holm, mean_gain, replicates
 from xlt_bench.results.record import Plan, Record
-from xlt_bench.results.tables import Table
+from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table
 from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.safe_read import read_model
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, base_model
@@ -245,42 +245,57 @@ def _drawn(by_unit: ByUnit, task: str, metric: str) -> dict[str, Replicates]:
 
 
 def tables(found: Sequence[Comparison], notes: Sequence[str], form: str) -> list[Table]:
-    """The comparison as tables: of numbers for CSV, of cells with intervals for reading."""
+    """The comparison as tables: numbers for CSV and JSON, cells with intervals for reading."""
     result = []
     for one in found:
         test_set = get_task(one.task).test_set(one.version)
-        rows = []
+        rows: list[list[Cell]] = []
         for row in one.units:
             beyond = "" if row.unit in test_set.units else "beyond"
             setting = test_set.setting(row.unit) or beyond
             group = " ".join(filter(None, [setting, "aligned" if row.aligned else ""]))
             mark = row.p_holm < ALPHA
-            rows.append(_cells(row, row.unit, group, str(row.n), f"{row.p_holm:.4f}", mark, form))
+            rows.append(_cells(row, row.unit, group, row.n, row.p_holm, mark, form))
+        rows.append([])
         for mean in one.means:
             group = f"mean of {len(mean.units)}"
             mark = mean.gain.p < ALPHA
-            rows.append(_cells(mean, mean.split, group, "", "", mark, form))
-        columns = _NUMBERS if form == "csv" else _READABLE
-        below = [] if form == "csv" else [_LEGEND, *(notes if one is found[-1] else [])]
+            rows.append(_cells(mean, mean.split, group, None, None, mark, form))
+        columns = _NUMBERS if form in DATA_FORMATS else _READABLE
+        below = [] if form in DATA_FORMATS else [_LEGEND, *(notes if one is found[-1] else [])]
         result.append(Table(f"{one.task} {one.metric}", columns, rows, below))
     return result
 
 
-_NUMBERS = "unit group items system baseline gain low high p p_holm significant".split()
-_READABLE = ["unit", "", "items", "system", "baseline", "gain", "95 %", "p", "p (Holm)", ""]
+_NUMBERS: Sequence[str | Column] = (
+    "unit group items system baseline gain low high p p_holm significant".split()
+)
+_READABLE: Sequence[str | Column] = [
+    "unit",
+    Column("group", wrap=True),
+    Column("items", drop=2),
+    *("system", "baseline", "gain", "95 %", "p", "p (Holm)", ""),
+]
 _LEGEND = (
     "* p < 0.05 by paired bootstrap, for units after Holm's correction over the units of the table"
 )
 
 
 def _cells(
-    row: UnitGain | MeanGain, name: str, group: str, n: str, p_holm: str, mark: bool, form: str
-) -> list[str]:
+    row: UnitGain | MeanGain,
+    name: str,
+    group: str,
+    n: int | None,
+    p_holm: float | None,
+    mark: bool,
+    form: str,
+) -> list[Cell]:
     found = row.gain
-    p = f"{found.p:.4f}"
-    if form == "csv":
+    if form in DATA_FORMATS:
         numbers = [row.value, row.baseline, found.value, found.low, found.high]
-        return [name, group, n, *(f"{x:.6f}" for x in numbers), p, p_holm, "yes" if mark else "no"]
+        rounded = (round(x, 6) for x in numbers)
+        return [name, group, n, *rounded, round(found.p, 4), p_holm and round(p_holm, 4), mark]
     values = [f"{row.value:.1f}", f"{row.baseline:.1f}", f"{found.value:+.1f}"]
     interval = f"{found.low:+.1f} to {found.high:+.1f}"
-    return [name, group, n, *values, interval, p, p_holm, "*" if mark else ""]
+    holm = "" if p_holm is None else f"{p_holm:.4f}"
+    return [name, group, n, *values, interval, f"{found.p:.4f}", holm, "*" if mark else ""]

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast, get_args
 
+from xlt_bench.data import digests
 from xlt_bench.data.flores import Corpus
+from xlt_bench.data.pin import with_units
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Setting
 from xlt_bench.metrics.translation import is_identifiable
+from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.tasks.base import Task, TextTask
-from xlt_bench.tasks.test_set import PinnedUnit, TestSet
+from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.test_set import PinnedUnit, TestSet, path_of, rendered
+
+
+def write_next_version(name: str, added: Sequence[str], root: Path) -> Path:
+    """Write the next version of a task's test set, and what `data check` needs of added units.
+
+    Args:
+        name: The task.
+        added: Units to rank, as `ko=transfer`; without a setting for tasks that have none.
+        root: The data folder.
+
+    Returns:
+        The written file.
+
+    Raises:
+        InputError: As `next_version`, or a unit or setting is unknown; nothing is written.
+    """
+    task = get_task(name)
+    units = dict(_parsed(task, text) for text in added)
+    test_set = next_version(task, root, units)
+    sources = [source for unit in units if (source := task.source(unit))]
+    contents = with_units(root, sources) if sources else None
+    path = path_of(task.pins, task.name, test_set.version)
+    write_bytes(path, rendered(test_set).encode())
+    if contents is not None:
+        write_bytes(digests.PATH, contents.encode())
+    return path
+
+
+def _parsed(task: Task, text: str) -> tuple[str, Setting | None]:
+    """The unit and the setting of `ko=transfer`."""
+    name, _, setting = text.partition("=")
+    unit = task.unit_named(name)
+    if isinstance(task, TextTask) and setting not in get_args(Setting):
+        raise InputError(f"--add {text}: write it as UNIT=SETTING, such as {name}=transfer")
+    if not isinstance(task, TextTask) and setting:
+        raise InputError(f"--add {text}: {task.name} has no settings; write it as {name}")
+    return unit, cast("Setting", setting) if setting else None
 
 
 def next_version(task: Task, root: Path, added: Mapping[str, Setting | None]) -> TestSet:

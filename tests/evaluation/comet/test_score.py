@@ -25,7 +25,7 @@ UNITS = ["de-en", "en-de"]
 
 @pytest.fixture
 def score(made_up_root, run_cli):
-    return lambda *argv: run_cli("score", *argv, "--data-dir", made_up_root, "--json")
+    return lambda *argv: run_cli("score", *argv, "--data-dir", made_up_root, "--format", "json")
 
 
 def lengths(run, unit):
@@ -66,7 +66,7 @@ def test_scores_are_kept_and_recomputed_without_comet(
     assert others == before.results.scores
     monkeypatch.setenv("XLT_BENCH_COMET", str(tmp_path / "nowhere"))
     code, out, _ = score(run)
-    assert (code, '"metric": "comet"' in out) == (0, True)
+    assert (code, list(json.loads(out)["means"]["wmt23"]["all"])[-1]) == (0, "comet")
 
 
 def test_only_what_is_stale_is_scored_again(
@@ -85,9 +85,9 @@ def test_only_what_is_stale_is_scored_again(
     answers = read_predictions(path)
     write_predictions(path, [*answers[:-1], type(answers[0])(answers[-1].id, "another", False)])
     code, out, err = score(run)
-    assert (code, "states other scores" in err) == (1, True)
-    rows = [row for row in json.loads(out)["scores"] if row["metric"] == "comet"]
-    assert [row["unit"] for row in rows] == ["de-en"]
+    assert (code, "differs from the scores of its predictions" in err) == (1, True)
+    units = json.loads(out)["units"]["wmt23"]
+    assert [unit for unit, by_metric in units.items() if "comet" in by_metric] == ["de-en"]
     told = (run / "record.json").read_bytes()
     # Its BLEU is not what the answers give: that is not mended on the way.
     assert score(*argv, tmp_path / "other")[0] == 1
@@ -124,7 +124,7 @@ def test_scores_that_are_no_numbers_are_not_kept(make_run, fake_comet, checkpoin
 
 
 REFUSED = {
-    "{run} --comet-model {checkpoint}": "--comet-model goes with --comet",
+    "{run} --comet-model {checkpoint}": "--comet-model needs --comet",
     "{run} --comet --comet-model ./none": "there is no such file or folder",
     "{run} --comet --comet-model none.ckpt": "there is no such file or folder",
     "{run} --comet --comet-model {empty}": "no checkpoint there; give a .ckpt file",
@@ -132,7 +132,7 @@ REFUSED = {
     "{run} --comet --comet-model {junk}": "cannot be loaded (ValueError: no such key)",
     "{run} --comet": "cannot be downloaded (ConnectionError: the hub is far away); check",
     "{text_only} --comet": "has no answers to wmt23",
-    "{empty} --comet": "is no run",
+    "{empty} --comet": "is not a run folder",
 }
 
 
@@ -217,7 +217,7 @@ def test_comet_is_compared_under_one_checkpoint_only(
 
 def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, make_run, run_cli):
     folder = scored_runs / "submissions"
-    argv = ("submit", scored_runs / "lora", "--into", folder, "--data-dir", made_up_root)
+    argv = ("submit", scored_runs / "lora", "--submissions", folder, "--data-dir", made_up_root)
     code, out, _ = run_cli(*argv)
     assert (code, "COMET is left out" in out) == (0, True)
     (there,) = folder.iterdir()

@@ -1,37 +1,33 @@
-"""What the commands share: consoles, options, a progress bar. Nothing here imports torch."""
+"""What commands print: lines, tables and progress bars. Importing it imports no torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from xlt_bench.distributed import rank
+from xlt_bench.results.tables import Table, render
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
-"""For lines that may hold anything, such as what strangers wrote; they are not broken."""
+"""For single lines, which may hold text of submitters: no markup, no line breaks added."""
 errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-]
-DataDir = Annotated[
-    str | None,
-    typer.Option(help="Data folder, or mini; else $XLT_BENCH_DATA, else the user's cache."),
-]
 
-
-def listed(text: str | None) -> list[str]:
-    """The parts of an option such as `de,sw`; none of one that is not given."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+def show(tables: Sequence[Table], form: str = "table") -> None:
+    """Print tables, as wide as the terminal; piped, a row is a line unless $COLUMNS is set."""
+    width = None
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        width = shutil.get_terminal_size().columns
+    print(render(tables, form, width), end="")
 
 
 def quiet(progress: bool = False) -> None:
-    """Libraries' own advice off, and their bars too unless `progress`: mostly the line is ours."""
+    """Silence the libraries' advice, and their progress bars too unless `progress`."""
     if not progress:
         os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -46,7 +42,11 @@ def quiet(progress: bool = False) -> None:
 
 @contextmanager
 def track(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` items, moved on by calling what is yielded; in a file, a line."""
+    """Show a progress bar over `total` items; in a log file, one line per finished unit.
+
+    Yields:
+        A function that advances the bar by a number of items.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -58,7 +58,7 @@ def track(name: str, total: int) -> Iterator[Callable[[int], None]]:
     if rank() and errors.is_terminal:  # several bars would overwrite each other
         yield lambda _done: None
         return
-    if not errors.is_terminal:  # a log file: one line a finished unit
+    if not errors.is_terminal:
         yield lambda _done: None
         errors.print(f"{name}: {total} done")
         return

@@ -1,0 +1,80 @@
+"""The help texts: complete, whole in a narrow terminal, and the same as docs/cli.md."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from xlt_bench.cli.main import app
+from xlt_bench.cli.reference import commands, page, shown
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {words: command for _, words, command in commands()}
+
+
+def _texts(command):
+    return [shown(text) for text in [command.help, *(param.help for param in command.params)]]
+
+
+def _help(*words):
+    done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0
+    return done.output
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_and_every_option_has_a_help_text(words):
+    command = COMMANDS[words]
+    assert command.help
+    assert [param.name for param in command.params if not param.help] == []
+
+
+def test_every_command_is_in_the_readme_or_a_page_that_a_person_wrote():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(path.read_text() for path in pages if path.name != "cli.md")
+    assert [words for words in COMMANDS if words not in text] == []
+
+
+def test_the_reference_is_up_to_date():
+    assert (ROOT / "docs" / "cli.md").read_text() == page(), (
+        "run: python -m xlt_bench.cli.reference > docs/cli.md"
+    )
+    # Outside of code, `<id>` would be a tag.
+    assert "<" not in re.sub(r"`[^`]*`", "", page())
+    assert "\\[" not in page()
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_brackets_are_not_taken_for_markup(words):
+    seen = re.sub(r"[\s│]", "", _help(*words.split()[1:]))
+    for text in _texts(COMMANDS[words]):
+        for literal in re.findall(r"\[[^\]]*\]", text):
+            assert re.sub(r"\s", "", literal) in seen
+
+
+def test_some_help_texts_have_brackets():
+    """Else the test above looks at nothing."""
+    for words in ("evaluate", "train", "merge", "reproduce"):
+        texts = " ".join(_texts(COMMANDS[f"xlt-bench {words}"]))
+        assert "name[@revision]" in texts
+
+
+def test_the_groups_are_panels_with_evaluate_first():
+    lines = _help().splitlines()
+    panels = [line.split()[1] for line in lines if line.startswith("╭")]
+    assert panels == ["Options", "Evaluate", "Train", "Share", "Leaderboard", "Data"]
+    first = lines[next(i for i, line in enumerate(lines) if "─ Evaluate ─" in line) + 1]
+    assert first.split()[:2] == ["│", "evaluate"]
+
+
+def test_the_folder_of_submissions_has_one_name():
+    named = {
+        words
+        for words, command in COMMANDS.items()
+        if any("--submissions" in param.opts for param in command.params)
+    }
+    reading = "submit", "compare", "leaderboard build", "leaderboard serve"
+    assert named == {f"xlt-bench {words}" for words in reading}
+    options = {opt for command in COMMANDS.values() for one in command.params for opt in one.opts}
+    assert not options & {"--into", "--folder"}

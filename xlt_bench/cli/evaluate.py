@@ -1,0 +1,306 @@
+"""The commands `evaluate`, `score`, `join`, `compare` and `demo`.
+
+Nothing here imports torch before a command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xlt_bench.cli.options import (
+    ChatTemplate,
+    CometModel,
+    DataDir,
+    Device,
+    Model,
+    PrintFormat,
+    Submissions,
+    TableFormat,
+    TrustRemoteCode,
+    WithComet,
+    comet_checkpoint,
+    listed,
+)
+from xlt_bench.cli.output import console, errors, quiet, show, track
+from xlt_bench.cli.share import FOLDER
+from xlt_bench.errors import InputError
+from xlt_bench.results.tables import DATA_FORMATS, Table
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    output: Annotated[
+        Path, typer.Option(metavar="RUN", help="Run folder; an interrupted run resumes.")
+    ],
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADAPTER",
+            help=r"PEFT adapter: folder or hub name\[@revision]. Repeat for several, each with "
+            "its own folder in RUN.",
+            show_default="the bare model",
+        ),
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option(metavar="TASK,...", help="Tasks to evaluate.")
+    ] = "massive,wmt23,uner,retrieval",
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE,...",
+            help="Languages, such as de,sw (see `xlt-bench languages`).",
+            show_default="all of each task",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="First N items of each language only; not ranked."),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="Layers for retrieval, counted from 1.",
+            show_default="all even layers",
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Parallel text for retrieval: one file a language (eng_Latn.txt, ...), line N "
+            "the same sentence in all; not ranked.",
+            show_default="FLORES dev",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="DTYPE", help="auto, float32, bfloat16 or float16.")
+    ] = "auto",
+    device: Device = None,
+    batch_size: Annotated[
+        str, typer.Option(metavar="N", help="Prompts in a batch, or auto.")
+    ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Evaluate the I-th of N parts of the work; then `xlt-bench join`."
+        ),
+    ] = None,
+    chat_template: ChatTemplate = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="hf, vllm, or openai: a server with OpenAI's API that calls its model MODEL.",
+        ),
+    ] = "hf",
+    model_args: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="For vllm and openai, as in lm_eval, such as tensor_parallel_size=4.",
+        ),
+    ] = None,
+    comet: WithComet = False,
+    comet_model: CometModel = None,
+    trust_remote_code: TrustRemoteCode = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Evaluate adapters, or a bare model: slot filling, translation, named entities, retrieval.
+
+    After an interruption the same command resumes after the last finished language.
+    """
+    quiet()
+    try:
+        numbers = [int(part) for part in listed(layers)]
+    except ValueError:
+        raise InputError(f"--layers must be numbers such as 8,16, got {layers!r}") from None
+    from xlt_bench.evaluation.config import Options
+
+    options = Options(
+        model=model,
+        output=output,
+        adapters=adapter or [],
+        tasks=listed(tasks),
+        languages=listed(languages),
+        limit=limit,
+        layers=numbers,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        chat_template=chat_template,
+        data_dir=data_dir,
+        corpus=corpus,
+        shard=shard,
+        backend=backend,
+        model_args=model_args,
+        trust_remote_code=trust_remote_code,
+    )
+    checkpoint = comet_checkpoint(comet, comet_model)
+    if checkpoint:
+        from xlt_bench.evaluation.comet.score import check as check_comet
+        from xlt_bench.evaluation.config import plan_units
+
+        check_comet(checkpoint, list(plan_units(options)))
+    _evaluate(options, checkpoint)
+
+
+def _evaluate(options: Any, checkpoint: str | None) -> None:
+    from xlt_bench.cli.print_scores import comet_table, score_tables
+
+    finished = []
+    for run, record in _evaluated(options):
+        for note in record.notes:
+            errors.print(note, style="bold red" if "WARNING" in note else "")
+        title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
+        show(score_tables(record.results, title))
+        console.print(f"record: {run / 'record.json'}")
+        finished.append((run, title))
+    if checkpoint:  # last: it may fail where the answers did not, and its model needs the memory
+        for run, title in finished:
+            scores, record = _scored(run, options.data_dir, checkpoint)
+            show([comet_table(scores, title)])
+            _check_record(run, record, scores)
+
+
+def _evaluated(options: Any) -> Iterator[Any]:
+    """Each run of `evaluate` as it finishes, with our progress bar instead of the loader's."""
+    from xlt_bench.evaluation.config import prepare
+
+    request = prepare(options)  # errors in the options come before torch
+    from transformers.utils import logging as hf_logging
+
+    from xlt_bench.evaluation.run import evaluate as run_all
+
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return run_all(request, track)
+
+
+@app.command()
+def score(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    form: PrintFormat = "table",
+    comet: WithComet = False,
+    comet_model: CometModel = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Recompute all scores of a run from its predictions. Exits 1 if its record differs."""
+    from xlt_bench.cli.print_scores import score_json, score_rows, score_tables
+
+    scores, record = _scored(run, data_dir, comet_checkpoint(comet, comet_model))
+    if form == "json":
+        print(score_json(scores))
+    elif form == "csv":
+        show([score_rows(scores)], form)
+    else:
+        show(score_tables(scores, str(run)))
+    _check_record(run, record, scores)
+
+
+def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[Any, Any]:
+    """A run's scores and its record, or None; with a COMET checkpoint, COMET's scores too."""
+    from xlt_bench.data.root import data_root
+    from xlt_bench.evaluation.score import score_run
+    from xlt_bench.results.run_folder import read_record
+
+    root = data_root(data_dir)
+    record = read_record(run) if (run / "record.json").exists() else None
+    if checkpoint:
+        from xlt_bench.evaluation.comet.score import score_segments, with_comet
+
+        score_segments(run, root, checkpoint, track)
+    scores = score_run(run, root, record.alignment_languages if record else [])
+    if checkpoint and record:
+        record = with_comet(run, record, scores)
+    return scores, record
+
+
+def _check_record(run: Path, record: Any, scores: Any) -> None:
+    if record and record.results != scores:
+        errors.print(
+            f"{run / 'record.json'} differs from the scores of its predictions: "
+            "the record or the predictions were changed"
+        )
+        raise SystemExit(1)
+
+
+@app.command()
+def join(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders to join.")],
+    output: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the joined run.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Join the runs of `evaluate --shard`, or of different tasks or languages, into one."""
+    quiet()
+    from xlt_bench.cli.print_scores import score_tables
+    from xlt_bench.data.root import data_root
+    from xlt_bench.evaluation.join import join as join_runs
+
+    record = join_runs(runs, output, data_root(data_dir))
+    show(score_tables(record.results, str(output)))
+    console.print(f"record: {output / 'record.json'}")
+
+
+@app.command()
+def compare(
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="Run folder, submission folder or id.")
+    ],
+    baseline: Annotated[
+        str, typer.Argument(metavar="BASELINE", help="Run folder, submission folder or id.")
+    ],
+    form: TableFormat = "table",
+    submissions: Submissions = FOLDER,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a system's gains over a baseline by language, with paired significance tests."""
+    from xlt_bench.data.root import data_root
+    from xlt_bench.submissions.compare import compare_systems, load_system, tables
+
+    root = data_root(data_dir)
+    systems = [load_system(name, submissions, root) for name in (system, baseline)]
+    found, notes = compare_systems(*systems)
+    show(tables(found, notes, form), form)
+    if form in DATA_FORMATS:
+        for note in notes:
+            errors.print(note)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the two runs.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Evaluate the embedded model's two adapters on the mini suite, offline; print the gains."""
+    quiet()
+    from xlt_bench.cli.print_scores import interval
+    from xlt_bench.data.root import data_root
+    from xlt_bench.evaluation.config import Options
+    from xlt_bench.submissions.compare import compare_systems, load_system
+    from xlt_bench.submissions.compare import tables as comparison_tables
+
+    adapters = ["embedded:baseline", "embedded:aligned"]
+    options = Options(model="embedded", adapters=adapters, data_dir="mini", output=output)
+    (base_run, base), (run, aligned) = _evaluated(options)
+    root = data_root("mini")
+    systems = [load_system(str(path), FOLDER, root) for path in (run, base_run)]
+    layers = zip(base.results.layers, aligned.results.layers, strict=True)
+    rows = [[before.layer, interval(before), interval(after)] for before, after in layers]
+    table = Table("retrieval by layer", ["layer", "baseline", "aligned"], rows)
+    show([*comparison_tables(*compare_systems(*systems), "table"), table])
+    console.print(_AFTER_DEMO)
+
+
+_AFTER_DEMO = """\
+These are real answers of a teaching model to a few hand-written items: they show what the benchmark
+measures, and say nothing about LLMs. Next, with your own model:
+  xlt-bench data fetch
+  xlt-bench evaluate --model MODEL --adapter ADAPTER --output runs/mine"""

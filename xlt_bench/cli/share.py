@@ -1,0 +1,139 @@
+"""The commands `submit`, `submissions check` and `submissions migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xlt_bench.cli.options import DataDir, Submissions
+from xlt_bench.cli.output import console, errors
+
+app = typer.Typer()
+submissions = typer.Typer(no_args_is_help=True, help="Check and migrate accepted results.")
+app.add_typer(submissions, name="submissions")
+
+FOLDER = Path("submissions")
+_LISTED = 8  # missing units that a line names
+
+
+@app.command()
+def submit(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder, or --output_path of lm_eval.")
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Name on the leaderboard.", show_default="model + adapter"
+        ),
+    ] = None,
+    contact: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Who answers questions about it.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address of the paper, code or weights.")
+    ] = None,
+    notes: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Anything else readers should know.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Submission that gains are computed against."),
+    ] = None,
+    submissions: Submissions = FOLDER,
+    data_dir: DataDir = None,
+) -> None:
+    """Check a run, recompute its scores and write `submissions/<id>/` for a pull request."""
+    from xlt_bench.data.root import data_root
+    from xlt_bench.submissions.create import About
+    from xlt_bench.submissions.create import submit as create
+
+    about = About(name=name, contact=contact, url=url, notes=notes, baseline=baseline)
+    _print_submitted(create(run, about, submissions, data_root(data_dir)))
+
+
+def _print_submitted(done: Any) -> None:
+    if done.repeat:
+        console.print(f"nothing written: {done.folder} already holds these answers")
+        return
+    console.print(f"written: {done.folder}; all scores were recomputed and agree")
+    if done.comet:
+        console.print("COMET is left out: it cannot be recomputed from the answers alone")
+    for task, lacks in done.partial.items():
+        more = f" and {len(lacks) - _LISTED} more" if len(lacks) > _LISTED else ""
+        console.print(
+            f"{task} is incomplete and will not be ranked; missing: "
+            f"{' '.join(lacks[:_LISTED])}{more}"
+        )
+    for older in done.supersedes:
+        console.print(f"it supersedes {older}, which stays in place")
+    console.print(
+        f"""to publish it, open a pull request:
+  git checkout -b {done.folder.name}
+  git add {done.folder}
+  git commit -m "Submission {done.folder.name}"
+  git push -u origin {done.folder.name}"""
+    )
+
+
+@submissions.command()
+def check(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Submissions, or folders of submissions.",
+            show_default="submissions",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Recompute every score of submissions from their answers.
+
+    Exit code 0: all are correct; 1: one was refused; 3: one needs a test set that is missing.
+    """
+    from xlt_bench.data.root import data_root
+    from xlt_bench.submissions.rescore import check as check_one
+    from xlt_bench.submissions.rescore import folders
+
+    root = data_root(data_dir)
+    states = []
+    for folder in folders(paths or [FOLDER]):
+        report = check_one(folder, root)
+        states.append(report.state)
+        detail = f": {report.detail}" if report.detail else ""
+        (console if report.state == "checked" else errors).print(
+            f"{report.name}: {report.state}{detail}"
+        )
+    console.print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+    if "refused" in states:
+        raise SystemExit(1)
+    if "not fully checked" in states:
+        raise SystemExit(3)
+
+
+@submissions.command()
+def migrate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Submissions, or folders of them.",
+            show_default="submissions",
+        ),
+    ] = None,
+) -> None:
+    """Rewrite submissions of older record schemas in the current one.
+
+    Ids, answers, scores and places stay. Submissions of older schemas are read as they are too.
+    """
+    from xlt_bench.submissions.migrate import migrate as rewrite
+    from xlt_bench.submissions.rescore import folders
+
+    found = folders(paths or [FOLDER])
+    changed = [folder for folder in found if rewrite(folder)]
+    for folder in changed:
+        console.print(f"migrated: {folder}")
+    console.print(f"{len(changed)} migrated, {len(found) - len(changed)} already current")

@@ -1,0 +1,330 @@
+"""The commands `train`, `merge`, `recipes` and `reproduce`.
+
+Nothing here imports torch before a command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xlt_bench.cli.options import (
+    MODEL_HELP,
+    ChatTemplate,
+    CometModel,
+    DataDir,
+    Device,
+    Model,
+    PrintFormat,
+    TrustRemoteCode,
+    WithComet,
+    comet_checkpoint,
+    listed,
+)
+from xlt_bench.cli.output import console, quiet, show, track
+from xlt_bench.distributed import rank
+from xlt_bench.errors import InputError
+from xlt_bench.reproduce.tables import REPRODUCTIONS
+from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table, render
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="Name (see `xlt-bench recipes`) or YAML file."),
+    ],
+    model: Model,
+    output: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Adapter folder; an interrupted training resumes."),
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the recipe, such as training.seed=2; repeat for several.",
+        ),
+    ] = None,
+    chat_template: ChatTemplate = None,
+    report_to: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Where the Trainer logs: tensorboard, wandb, ..."),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Train an adapter with a recipe.
+
+    After an interruption the same command resumes from the last checkpoint.
+    """
+    quiet(progress=True)
+    from xlt_bench.data.root import data_root
+    from xlt_bench.models.chat import check_template
+    from xlt_bench.models.validate_names import check_model
+    from xlt_bench.results.run_folder import check_place
+    from xlt_bench.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, changes or [])
+    check_model(model)
+    check_template(chat_template)
+    check_place(output)
+    from xlt_bench.training.objectives import read_texts
+
+    texts = read_texts(data_root(data_dir), loaded)  # errors in the data come before torch
+    from xlt_bench.training.run import TrainOptions
+    from xlt_bench.training.run import train as run
+
+    options = TrainOptions(
+        recipe_name=recipe,
+        recipe=loaded,
+        model=model,
+        output=output,
+        data_dir=data_dir,
+        chat_template=chat_template,
+        report_to=listed(report_to),
+        trust_remote_code=trust_remote_code,
+    )
+    adapter = run(options, texts)
+    if rank() == 0:
+        console.print(f"adapter: {adapter}")
+
+
+@app.command()
+def merge(
+    task: Annotated[str, typer.Option(metavar="ADAPTER", help="Task adapter: folder or hub name.")],
+    alignment: Annotated[
+        str, typer.Option(metavar="ADAPTER", help="Alignment adapter: folder or hub name.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the merged adapter.")],
+    weight: Annotated[
+        float,
+        typer.Option(metavar="X", help="Weight of the task adapter, 0 to 1; the paper's is 0.9."),
+    ] = 0.9,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,...", help="Several weights, such as 0.5,0.7,0.9; keeps the best on dev."
+        ),
+    ] = None,
+    select_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK", help="Task whose dev split selects the weight: massive or uner."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help=MODEL_HELP,
+            show_default="the one that the task adapter names",
+        ),
+    ] = None,
+    combination: Annotated[
+        str, typer.Option(metavar="NAME", help="As in peft: cat (the exact sum), svd or linear.")
+    ] = "cat",
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="First N dev items of each language only."),
+    ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The one that the task adapter was trained with."),
+    ] = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Merge a task adapter and an alignment adapter of the same base model into one."""
+    quiet()
+    try:
+        shares = [float(part) for part in listed(weights)] or [weight]
+    except ValueError:
+        raise InputError(f"--weights must be numbers such as 0.5,0.9, got {weights!r}") from None
+    from xlt_bench.training.merge import MergeOptions
+    from xlt_bench.training.merge import merge as run
+
+    options = MergeOptions(
+        task=task,
+        alignment=alignment,
+        output=output,
+        weights=shares,
+        select_on=select_on,
+        model=model,
+        combination=combination,
+        limit=limit,
+        chat_template=chat_template,
+        device=device,
+        data_dir=data_dir,
+        trust_remote_code=trust_remote_code,
+    )
+    for share, value in run(options).items():
+        console.print(f"weight {share:g}: dev {value:.2f}")
+    console.print(f"adapter: {output}")
+
+
+@app.command()
+def recipes(form: PrintFormat = "table") -> None:
+    """List the training recipes, the paper's rows they reproduce, and the published numbers."""
+    from xlt_bench.training.recipe import load_recipe, names
+
+    rows: list[list[Cell]] = []
+    for name in names():
+        for row in load_recipe(name).paper:
+            figures = ", ".join(f"{key} {value:g}" for key, value in row.published.items())
+            if form in DATA_FORMATS:
+                rows.append([name, row.table, row.row, figures, row.note])
+            else:
+                told = "; ".join(part for part in (figures.replace("_", " "), row.note) if part)
+                rows.append([name, row.table, row.row, told])
+    columns: list[str | Column] = ["recipe", "table", Column("row", wrap=True)]
+    columns.append(Column("published", wrap=True))
+    if form in DATA_FORMATS:
+        columns.append("note")
+    note = "Published numbers are the paper's; they were not measured here."
+    show([Table("", columns, rows, [note])], form)
+
+
+@app.command()
+def reproduce(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help=f"One of {', '.join(REPRODUCTIONS)}.")
+    ],
+    model: Model,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of all steps; tables share them.")
+    ] = Path("runs/reproduction"),
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK,...",
+            help="Only the panels of these tasks: massive, wmt23, uner.",
+            show_default="all panels",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Train each recipe with seeds 1 to N.")
+    ] = 1,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="First N test items of each language only."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Updates of each objective.", show_default="the recipes' epochs"
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of all recipes, as in `train`."
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the steps and their commands, and stop.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
+    dtype: Annotated[
+        str,
+        typer.Option(metavar="DTYPE", help="For evaluation: auto, float32, bfloat16 or float16."),
+    ] = "auto",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="For evaluation: cpu, cuda, cuda:1, ...",
+            show_default="cuda if available",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        str, typer.Option(metavar="N", help="For evaluation: a number, or auto.")
+    ] = "auto",
+    chat_template: ChatTemplate = None,
+    comet: WithComet = False,
+    comet_model: CometModel = None,
+    trust_remote_code: TrustRemoteCode = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Train, merge and evaluate for a table or figure of the paper; print it beside the paper's.
+
+    Finished steps are reused, also those of another table.
+    """
+    from xlt_bench.reproduce import steps as module
+
+    quiet(progress=True)
+    wanted = module.reproduction(table, listed(tasks))
+    checkpoint = comet_checkpoint(comet, comet_model)
+    if checkpoint:
+        from xlt_bench.evaluation.comet.score import check as check_comet
+
+        check_comet(checkpoint, ["wmt23"])
+    project = module.Project(
+        module.Settings(
+            model=model,
+            output=output,
+            seeds=seeds,
+            limit=limit,
+            steps=steps,
+            changes=tuple(changes or ()),
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            chat_template=chat_template,
+            data_dir=data_dir,
+            comet=checkpoint,
+            trust_remote_code=trust_remote_code,
+        )
+    )
+    todo = _print_plan(table, wanted, project)
+    if plan:
+        for step in todo:
+            print(project.command(step))
+        return
+    if todo and not yes:
+        typer.confirm("Start?", abort=True)
+    for i, step in enumerate(todo, 1):
+        console.print(f"[{i}/{len(todo)}] {step.what}: {step.name}")
+        project.run(step, track)
+    _write(table, wanted, project)
+
+
+def _print_plan(name: str, wanted: Any, project: Any) -> list[Any]:
+    """Print the steps as a table; returns those that are not done."""
+    from xlt_bench.reproduce.steps import steps
+
+    rows, todo, total = [], [], 0
+    for step in steps(wanted, project.settings.seeds):
+        words, size = project.cost(step)
+        done = project.is_done(step)
+        state = "done" if done else "resumes" if project.is_begun(step) else "to do"
+        rows.append([step.what, step.name, state, f"{size / 1e6:.1f} MB", words])
+        if not done:
+            todo.append(step)
+            total += size
+    columns: list[str | Column] = ["step", "name", "state", "disk", Column("size", wrap=True)]
+    show([Table(wanted.title, columns, rows)])
+    console.print(f"{name}: {len(todo)} steps to do, about {total / 1e6:,.0f} MB")
+    return todo
+
+
+def _write(name: str, wanted: Any, project: Any) -> None:
+    """Print the tables, and write them and the charts to the output folder."""
+    from xlt_bench.reproduce.report import report
+    from xlt_bench.results.run_folder import write_bytes
+
+    tables, charts = report(name, wanted, project)
+    show(tables)
+    path = project.settings.output / f"{name}.md"
+    write_bytes(path, render(tables, "md").encode())
+    console.print(f"written: {path}")
+    for i, chart in enumerate(charts):
+        page = path.with_name(f"{name}{'ab'[i] if len(charts) > 1 else ''}.html")
+        write_bytes(page, chart.to_html().encode())
+        console.print(f"written: {page}")
