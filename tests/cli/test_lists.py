@@ -41,7 +41,7 @@ def test_the_codes_of_a_language_are_whole(print_at, width):
     rows = {line.split()[0]: line.split() for line in lines if line[:1].islower()}
     for code, row in LANGUAGES.items():
         assert row.flores in rows[code]
-        assert row.massive_locale is None or row.massive_locale in rows[code]
+        assert row.massive is None or row.massive in rows[code]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -90,11 +90,12 @@ def test_languages_for_programs(run_cli):
     rows = {row["code"]: row for row in json.loads(out)}
     assert list(rows) == list(LANGUAGES)
     for code, row in LANGUAGES.items():
-        found = rows[code]
-        assert (found["flores"], found["locale"]) == (row.flores, row.massive_locale)
-        assert ("massive" in found["transfer"]) == (row.massive == "transfer")
-        assert ("wmt23" in found["supervised"]) == (row.wmt23 == "supervised")
-        assert found["retrieval"] is row.retrieval
+        assert (rows[code]["flores"], rows[code]["locale"]) == (row.flores, row.massive)
+    assert rows["sw"]["transfer"] == ["massive"]
+    assert rows["sw"]["ranked"] == ["retrieval"]
+    assert rows["yo"]["beyond"] == ["retrieval"]
+    assert rows["ko"]["beyond"] == ["massive"]
+    assert rows["cs"]["supervised"] == ["wmt23"]
     code, out, _ = run_cli("languages", "--format", "csv")
     (zh,) = [row for row in csv.DictReader(io.StringIO(out)) if row["code"] == "zh"]
     assert (zh["name"], zh["supervised"]) == ("Chinese (Simplified)", "massive wmt23 uner")

@@ -57,7 +57,7 @@ def test_csv_is_one_table_of_all_scores(run, score):
     assert found == [
         *((row.task, row.unit, row.metric, row.value) for row in wanted.scores),
         *((row.task, row.split, row.metric, row.value) for row in wanted.means),
-        *(("flores", str(row.layer), "retrieval_accuracy", row.value) for row in wanted.layers),
+        *(("retrieval", str(row.layer), "retrieval_accuracy", row.value) for row in wanted.layers),
     ]
     assert {row["kind"] for row in rows} == {"unit", "mean", "layer"}
     assert {row["name"] for row in rows if row["aligned"] == "yes"} == {"sw"}

@@ -109,11 +109,11 @@ def languages(form: PrintFormat = "table") -> None:
         "locale",
         Column("supervised", wrap=True),
         Column("transfer", wrap=True),
-        Column("beyond", wrap=True),
-        Column("ranked", drop=1),
-        Column("script", drop=4),
-        Column("family", drop=3),
-        Column("resource", drop=2),
+        Column("beyond", wrap=True, drop=1),
+        Column("ranked", drop=2),
+        Column("script", drop=5),
+        Column("family", drop=4),
+        Column("resource", drop=3),
     ]
     ranks: dict[str, dict[str, list[str]]] = {}
     for task in tasks().values():
