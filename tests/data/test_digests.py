@@ -72,3 +72,8 @@ def test_committed_file_is_as_written(data_dir, monkeypatch):
     lines = digests.PATH.read_text(encoding="utf-8").splitlines()
     for line in pin.rendered(data_dir).splitlines():
         assert line.rstrip(",") in {one.rstrip(",") for one in lines}
+
+
+def test_a_new_data_set_has_no_pinned_digests(monkeypatch):
+    monkeypatch.setitem(digests._UNITS, "new", {"one": ("test",)})
+    assert digests.pinned("new") == {}

@@ -73,7 +73,7 @@ def contents(dataset: str, unit: str, root: Path) -> Iterator[tuple[str, Content
 def pinned(dataset: str) -> Mapping[str, Mapping[str, Content]]:
     """The pinned content of a data set, by unit and split. Raises InputError for an unknown set."""
     units(dataset)
-    table = _stored()["content"][dataset]
+    table = _stored()["content"].get(dataset, {})  # a new data set has none
     return {u: {s: Content(*value) for s, value in splits.items()} for u, splits in table.items()}
 
 
