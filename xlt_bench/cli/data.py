@@ -18,7 +18,7 @@ app.add_typer(comet, name="comet")
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="Data sets, such as massive.", show_default="all"),
+    typer.Argument(metavar="NAME", help="Data sets, such as massive.", show_default="all"),
 ]
 
 

@@ -98,7 +98,7 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAME",
-            help="hf, vllm, or openai: a server with OpenAI's API that calls its model MODEL.",
+            help="hf, vllm, or openai: a server with OpenAI's API that knows the model as MODEL.",
         ),
     ] = "hf",
     model_args: Annotated[
@@ -233,7 +233,7 @@ def _check_record(run: Path, record: Any, scores: Any) -> None:
 
 @app.command()
 def join(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders to join.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders to join.")],
     output: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the joined run.")],
     data_dir: DataDir = None,
 ) -> None:

@@ -52,9 +52,11 @@ def _below(command: Any) -> list[tuple[str, Any]]:
 
 def _param(one: Any) -> str:
     """A list item: the option, what it does, and its default."""
-    words = one.metavar or ""
-    if one.param_type_name == "option":
-        words = one.opts[0] if one.is_flag else f"{one.opts[0]} {words}"
+    if one.param_type_name == "argument":
+        words = one.metavar if one.required else f"[{one.metavar}]"
+        words += "..." if one.nargs == -1 else ""
+    else:
+        words = one.opts[0] if one.is_flag else f"{one.opts[0]} {one.metavar}"
     default = one.show_default if isinstance(one.show_default, str) else one.default
     told = ["", shown(one.help)]
     if one.required:

@@ -83,7 +83,7 @@ def check(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Submissions, or folders of submissions.",
             show_default="submissions",
         ),

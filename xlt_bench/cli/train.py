@@ -198,7 +198,8 @@ def reproduce(
     ],
     model: Model,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of all steps; tables share them.")
+        Path,
+        typer.Option(metavar="DIR", help="Folder of all trainings and runs, which tables share."),
     ] = Path("runs/reproduction"),
     tasks: Annotated[
         str | None,
@@ -252,7 +253,7 @@ def reproduce(
     trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Train, merge and evaluate for a table or figure of the paper; print it beside the paper's.
+    """Train, merge and evaluate for a table or figure of the paper; print it beside the original.
 
     Finished steps are reused, also those of another table.
     """

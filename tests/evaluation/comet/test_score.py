@@ -243,7 +243,7 @@ def test_evaluate_scores_when_the_answers_are_there(
         "--languages", "de", "--tasks",
     ]  # fmt: skip
     code, _, err = run_cli(*argv, "uner,wmt23", "--comet-model", checkpoint)
-    assert (code, "goes with --comet" in err) == (2, True)
+    assert (code, "needs --comet" in err) == (2, True)
     code, _, err = run_cli(*argv, "massive", "--comet")
     assert (code, "wmt23 is not among the tasks" in err) == (2, True)
     with monkeypatch.context() as patched:
