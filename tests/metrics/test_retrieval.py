@@ -170,7 +170,7 @@ def test_index_type_fits_the_candidates():
 
 
 def test_a_query_needs_candidates():
-    with pytest.raises(ValueError, match="nothing to retrieve"):
+    with pytest.raises(ValueError, match="needs sentences on both sides"):
         neighbours(torch.ones(0, 3), torch.ones(2, 3))
     with pytest.raises(ValueError, match="k = 0"):
         neighbours(torch.ones(2, 3), torch.ones(2, 3), k=0)

@@ -1,11 +1,15 @@
-"""Named entities as Universal NER asks for them: JSON answers to entities, and entity F1.
+"""Entity F1: writes and reads answers that list named entities as JSON, and scores them.
 
-The answer (the paper's Appendix D.2) is one JSON object that lists the entities with their place:
+An answer (the paper's appendix D.2) is one JSON object with the entities and their positions:
 
     {"Results": [{"TypeName": "PER", "Text": "Ada", "Start": 0, "End": 3}]}
 
-An answer that is anything else counts as no entities and is counted as invalid. F1 is micro F1
-over the test set, computed from sums of (true positives, predicted, gold).
+Anything else is counted as invalid, and as an answer without entities.
+
+render_entities  entities to an answer
+parse_entities   an answer to entities
+entity_counts    counts of a sentence, by `span` (type, start, end) or by `text` (type, text)
+f1               micro F1 of summed counts
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import numpy as np
 from xlt_bench.metrics.significance import Floats
 
 Entity = tuple[str, str, int, int]
-"""Type, text, and the half-open range of characters that the text takes in the sentence."""
+"""Type, text, start and end (exclusive) in the sentence, in code points."""
 
 Key = Literal["span", "text"]
 """What must agree: `span` is (type, start, end), `text` is (type, text)."""
@@ -34,25 +38,37 @@ _KEYS: tuple[tuple[str, type], ...] = (
 
 
 def render_entities(entities: Iterable[Entity]) -> str:
-    """The answer that lists the entities: compact JSON on one line, characters as they are."""
+    """Write the answer that lists some entities.
+
+    Args:
+        entities: The entities, in order.
+
+    Returns:
+        JSON on one line; characters beyond ASCII are not escaped.
+    """
     names = [name for name, _ in _KEYS]
     results = [dict(zip(names, entity, strict=True)) for entity in entities]
     return json.dumps({"Results": results}, ensure_ascii=False)
 
 
 def parse_entities(hypothesis: str) -> tuple[list[Entity], bool]:
-    """The entities of an answer in its order, and whether the answer is valid.
+    """Read the entities of an answer.
 
-    White space around the answer and one Markdown code fence (with or without the word json) are
-    tolerated, and so are keys besides the four; of a repeated key the last counts, as everywhere
-    in Python. Anything else, NaN and Infinity included, is invalid and gives no entities. Offsets
-    are not checked against the sentence, and types are taken as they come: a wrong one is a wrong
-    prediction. Raises nothing, whatever the string.
+    White space around the answer, one Markdown code fence (with or without the word json) and
+    additional keys are tolerated; of a repeated key the last counts, as in Python. Anything else,
+    NaN and Infinity included, is invalid. Types and offsets are not checked against the sentence:
+    a wrong one is a wrong prediction.
+
+    Args:
+        hypothesis: Any string.
+
+    Returns:
+        The entities in the answer's order, none if it is invalid; and whether it is valid.
     """
     try:
         answer = json.loads(_unfenced(hypothesis), parse_constant=_refuse)
     except (ValueError, RecursionError):
-        # ValueError: no JSON, or an integer of thousands of digits. RecursionError: hostile depth.
+        # ValueError: not JSON, or an integer of thousands of digits. RecursionError: deep nesting.
         return [], False
     results = answer.get("Results") if isinstance(answer, dict) else None
     if not isinstance(results, list):
@@ -67,7 +83,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _unfenced(text: str) -> str:
-    """The text without surrounding white space and without a code fence around it."""
+    """The text without white space and a code fence around it."""
     text = text.strip()
     if len(text) < 6 or not (text.startswith("```") and text.endswith("```")):
         return text
@@ -76,10 +92,10 @@ def _unfenced(text: str) -> str:
 
 
 def _entity(result: Any) -> Entity | None:
-    """The entity of one element of Results, None where a key lacks or has another type."""
+    """The entity of an element of Results; None if a key is missing or has another type."""
     if not isinstance(result, dict):
         return None
-    # type() and not isinstance(): JSON's true is no offset, though Python's True is an int.
+    # type(), not isinstance(): JSON's true is not an offset, although Python's True is an int.
     if any(type(result.get(name)) is not kind for name, kind in _KEYS):
         return None
     return result["TypeName"], result["Text"], result["Start"], result["End"]
@@ -88,10 +104,18 @@ def _entity(result: Any) -> Entity | None:
 def entity_counts(
     gold: Iterable[Entity], predicted: Iterable[Entity], key: Key
 ) -> tuple[int, int, int]:
-    """True positives, predicted and gold entities of one sentence.
+    """Count the entities of a sentence.
 
-    Entities are multisets: a prediction repeated twice matches one gold entity once, and two
-    mentions of one text need two predictions under `text`.
+    Entities are compared as multisets: repeating a prediction does not match a gold entity twice,
+    and with `text` two mentions of the same text need two predictions.
+
+    Args:
+        gold: The gold entities.
+        predicted: The predicted entities.
+        key: What must agree.
+
+    Returns:
+        True positives, predicted and gold entities.
     """
     wanted, got = _multiset(gold, key), _multiset(predicted, key)
     return (wanted & got).total(), got.total(), wanted.total()
@@ -104,10 +128,14 @@ def _multiset(entities: Iterable[Entity], key: Key) -> Counter[tuple[str | int, 
 
 
 def f1(sums: Floats) -> Floats:
-    """Micro F1, 0 to 100: sums (..., 3) of (true positives, predicted, gold) to (...).
+    """Compute micro F1.
 
-    0 where it is undefined, as in seqeval (zero_division=0): also where the whole set has no
-    entity and none was predicted, so that a set without entities cannot look solved.
+    Args:
+        sums: (..., 3): sums of true positives, predicted and gold.
+
+    Returns:
+        (...): 0 to 100. 0 if there is nothing gold and nothing predicted, as in seqeval
+        (zero_division=0), so that a set without entities does not look solved.
     """
     both = sums[..., 1] + sums[..., 2]
     return np.divide(200.0 * sums[..., 0], both, out=np.zeros(np.shape(both)), where=both != 0)

@@ -1,13 +1,19 @@
-"""Sentence retrieval between two languages, as LASER's xSIM does it with the ratio margin.
+"""Retrieval accuracy between two languages, by the ratio margin, as LASER's xSIM computes it.
 
-A query's candidates are its k nearest sentences of the other language by cosine. A candidate's
-score is the cosine divided by the mean of two means: the query's cosines to its k nearest and the
-candidate's to its own k nearest (Artetxe and Schwenk, 2019, "ratio" margin). The best candidate is
-the answer; it is right where it stands at the query's position. The paper (Section 4) averages
+The candidates of a query are its k nearest sentences in the other language by cosine. The score of
+a candidate is its cosine divided by the mean of two means: of the query's cosines to its k nearest,
+and of the candidate's to its own k nearest (the ratio margin of Artetxe and Schwenk, 2019). The
+best candidate is retrieved, and correct if its index is the query's. The paper (section 4) averages
 this accuracy over ordered pairs of languages and over even-numbered layers.
 
-Ties are decided by rule and not by the machine: candidates are ordered by falling cosine and then
-by index, and the first of equal scores wins.
+Ties do not depend on the machine: candidates are ordered by descending cosine, then by index, and
+the first of equal scores wins.
+
+normalise       hidden states to unit length
+neighbours      the retrieved sentences of both directions
+correct_counts  counts for `significance.percent`
+accuracy        the accuracy of one ordered pair
+even_layers     the layers of the aggregate
 """
 
 from __future__ import annotations
@@ -25,30 +31,46 @@ K = 4
 
 
 def normalise(states: Tensor) -> Tensor:
-    """Sentence states (n, d) as unit-length float32 rows; a zero row stays zero.
+    """Scale sentence states to unit length.
 
-    Raises ValueError where a state is not finite (an overflow of half precision, most often): a
-    NaN has no nearest sentence.
+    Args:
+        states: (n, d), of any dtype.
+
+    Returns:
+        (n, d), float32; a row of zeros stays zero.
+
+    Raises:
+        ValueError: If a value is not finite (mostly an overflow in half precision).
     """
     states = states.to(torch.float32)
-    # A row is finite where its length is: one pass over the states instead of three.
+    # A row is finite if its length is; this takes one pass over the states instead of three.
     lengths = torch.linalg.vector_norm(states, dim=1, keepdim=True)
     if not torch.isfinite(lengths).all():
-        raise ValueError("hidden states hold values that are not finite")
+        raise ValueError("hidden states have values that are not finite")
     unit: Tensor = states / lengths.clamp_min(1e-12)
     return unit
 
 
 def neighbours(x: Tensor, y: Tensor, k: int = K) -> tuple[Tensor, Tensor]:
-    """The answers of both directions from one matrix product.
+    """Retrieve in both directions, from one matrix product.
 
-    x (n, d) and y (m, d) are unit-length float32 rows on one device. Returns `forward` (n,), the
-    index in y of the answer to each x, and `backward` (m,), the index in x of the answer to each
-    y: int16 where the index fits, int64 else. With fewer than k candidates all are taken. Raises
-    ValueError if a side is empty or k is less than 1.
+    Args:
+        x: (n, d), rows of unit length, float32.
+        y: (m, d), rows of unit length, float32, on the same device.
+        k: Number of candidates; all if there are fewer.
+
+    Returns:
+        For each row of x the index in y that it retrieves, (n,), and for each row of y the index in
+        x, (m,); int16 if the indices fit, else int64.
+
+    Raises:
+        ValueError: If x or y is empty, or k is less than 1.
     """
     if not (len(x) and len(y)) or k < 1:
-        raise ValueError(f"nothing to retrieve: {len(x)} and {len(y)} sentences, k = {k}")
+        raise ValueError(
+            f"retrieval needs sentences on both sides and k of at least 1, got {len(x)} and "
+            f"{len(y)} sentences, k {k}"
+        )
     cosines = _cosines(x, y)
     near_x, index_x = _nearest(cosines, k)
     near_y, index_y = _nearest(cosines.T, k)
@@ -68,10 +90,10 @@ def all_pairs(states: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
 
 
 def _cosines(x: Tensor, y: Tensor) -> Tensor:
-    """The matrix (n, m) of cosines, equal wherever the sentences are equal.
+    """Cosines (n, m), which are equal if the sentences are equal.
 
-    A matrix product rounds an element by its place (edges of a tile run other code), so that two
-    copies of a sentence may differ in the last bit and the tie rule would not see them as ties.
+    A matrix product may round copies of a sentence differently (the edges of a tile run other
+    code), and the tie rule would not apply to them.
     """
     cosines = x @ y.T
     first_x, first_y = _first_copies(x), _first_copies(y)
@@ -83,8 +105,8 @@ def _cosines(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _first_copies(rows: Tensor) -> Tensor | None:
-    """For each row the index of the first row that equals it, or None if all differ."""
-    # Rows that are equal agree in their first number; almost all others are told apart by it.
+    """For each row the index of the first row that is equal to it; None if all differ."""
+    # Equal rows agree in their first number, and almost all other rows differ in it.
     _, group, size = torch.unique(rows[:, 0], return_inverse=True, return_counts=True)
     suspects: list[int] = (size[group] > 1).nonzero().flatten().tolist()
     first = torch.arange(len(rows), device=rows.device)
@@ -98,10 +120,10 @@ def _first_copies(rows: Tensor) -> Tensor | None:
 
 
 def _nearest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row and their columns, both (n, min(k, m)), ties by lower column.
+    """The k largest of each row and their columns, both (n, min(k, m)); of ties the lower column.
 
-    topk finds the values but promises no order among equals; rows in which two of the k + 1
-    largest are equal (few, in real data) are therefore sorted stably.
+    topk does not define the order of equal values, so rows in which two of the k + 1 largest are
+    equal (few, in real data) are sorted stably.
     """
     columns = cosines.shape[1]
     values, index = cosines.topk(min(k + 1, columns), dim=1)
@@ -113,17 +135,18 @@ def _nearest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _best(near: Tensor, index: Tensor, other: Tensor) -> Tensor:
-    """The candidate of the best margin score in each row: (n,).
+    """The candidate with the best margin score in each row: (n,).
 
-    near, index (n, k) are the queries' nearest, other (m, k') the cosines of the candidates' own.
+    near and index (n, k) are the cosines and indices of the queries' nearest, other (m, k') the
+    cosines of the candidates' own nearest.
     """
-    # The mean of the two means, times 2 k k': one rounding (of the quotient, in double precision)
-    # is all that remains, so that scores are equal exactly where their fractions are.
+    # The mean of the two means, times 2 k k'. Only the quotient is rounded, in double precision, so
+    # scores are equal exactly if the fractions are.
     near, other = near.double(), other.double()
     margin = (
         near.sum(dim=1, keepdim=True) * other.shape[1] + other.sum(dim=1)[index] * near.shape[1]
     )
-    # 0/0 (nothing in common) counts as 0; c/0 stays infinite, with the sign of c.
+    # 0/0 (nothing in common) counts as 0; c/0 is infinite, with the sign of c.
     scores = (near / margin).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
     chosen = index.gather(1, scores.argmax(dim=1, keepdim=True)).squeeze(1)
     small = len(other) <= torch.iinfo(torch.int16).max
@@ -131,21 +154,42 @@ def _best(near: Tensor, index: Tensor, other: Tensor) -> Tensor:
 
 
 def correct_counts(answers: Tensor) -> Counts:
-    """Counts (n, 2) of (right, 1) for each query: the input of `significance.percent`.
+    """Count correct answers, for `significance.percent`.
 
-    `answers` (n,) is one direction of `neighbours` on parallel sentences.
+    Args:
+        answers: (n,), one direction of `neighbours` on parallel sentences.
+
+    Returns:
+        (n, 2): 1 or 0 for correct or not, and 1.
     """
     right = (answers.cpu().long() == torch.arange(len(answers))).numpy()
     return np.stack([right, np.ones_like(right)], axis=1).astype(np.int64)
 
 
 def accuracy(answers: Tensor) -> float:
-    """Retrieval accuracy of one ordered pair, 0 to 100. Raises ValueError without answers."""
+    """Compute the accuracy of one ordered pair.
+
+    Args:
+        answers: (n,), one direction of `neighbours` on parallel sentences.
+
+    Returns:
+        0 to 100.
+
+    Raises:
+        ValueError: If there are no answers.
+    """
     if not len(answers):
-        raise ValueError("no answers: accuracy is undefined")
+        raise ValueError("accuracy needs at least one answer")
     return 100.0 * float(correct_counts(answers)[:, 0].mean())
 
 
 def even_layers(n_layers: int) -> list[int]:
-    """The layers that the aggregate averages over: 2, 4, ... up to n_layers (decoder blocks)."""
+    """List the layers that the aggregate averages over.
+
+    Args:
+        n_layers: Decoder blocks of the model.
+
+    Returns:
+        2, 4, ... up to `n_layers`.
+    """
     return list(range(2, n_layers + 1, 2))

@@ -1,14 +1,18 @@
 """Bootstrap intervals (Koehn, 2004) of scores that are functions of sums.
 
-Every score of the benchmark is a function of SUMS of per-item counts: an item (an utterance, a
-segment, a sentence) contributes one row of k additive counts, and `score` maps sums of shape
-(..., k) to scores of shape (...). F1, corpus BLEU, chrF++ and accuracies all have this form, so a
-resample costs one row of a matrix product and never scores an item twice.
+Every score of the benchmark is a function of sums of counts: an item (an utterance, a segment, a
+sentence) contributes one row of k additive counts, and a score maps sums (..., k) to scores (...).
+F1, corpus BLEU, chrF++ and accuracies all have this form, so a resample costs one row of a matrix
+product, and no item is scored twice.
 
-Items are resampled with indices that depend on nothing but the number of items and the seed. Test
-sets of equal size, as MASSIVE's languages are, are parallel and are therefore resampled jointly:
-replicate r draws the same utterances in every language, and in every system. Sets of different
-sizes get independent draws.
+The draws depend only on the number of items and the seed. Test sets of equal size, such as those of
+MASSIVE's languages, are parallel and are therefore resampled jointly: replicate r draws the same
+utterances in every language and for every system. Sets of different sizes get independent draws.
+
+percent        the score of accuracies and rates
+resample_sums  sums of counts over resampled items
+interval       a score with its interval
+mean_interval  the mean of a score over languages with its interval
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[Any]
-"""Additive counts, one row an item: (n, k), integer or floating."""
+"""Additive counts, one row for each item: (n, k), integer or floating point."""
 
 Floats = NDArray[np.float64]
 
@@ -31,13 +35,13 @@ Score = Callable[[Floats], Floats]
 
 SEED = 20250220
 N_RESAMPLES = 1000
-_CELLS = 2_000_000  # of one chunk's index and weight matrices, 8 bytes a cell and matrix
-_KEPT_CELLS = 4_000_000
+_CELLS = 2_000_000  # of the index and the weight matrix of a chunk, 8 bytes each
+_KEPT_CELLS = 4_000_000  # of the weights that are cached
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score on the items themselves and the ends of its bootstrap interval, in its unit."""
+    """A score on the items themselves, and the ends of its bootstrap interval."""
 
     value: float
     low: float
@@ -45,21 +49,34 @@ class Interval:
 
 
 def percent(sums: Floats) -> Floats:
-    """The share of items that have a property, 0 to 100: (..., 2) sums of (hits, items) to (...).
+    """Compute the per cent of items that have a property: accuracies and failure rates.
 
-    0 where there are no items. The score of accuracies and of failure rates.
+    Args:
+        sums: (..., 2): sums of hits and items.
+
+    Returns:
+        (...): 0 to 100; 0 if there are no items.
     """
     hits, items = sums[..., 0], sums[..., 1]
     return np.divide(100.0 * hits, items, out=np.zeros(np.shape(hits)), where=items != 0)
 
 
 def resample_sums(counts: Counts, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Floats:
-    """Sums of the counts (n, k) over resampled items: (n_resamples, k).
+    """Sum counts over resampled items.
 
-    Each replicate draws n items with replacement. The draws depend on n and seed alone, so calls
-    on parallel sets resample the same items. Sums of integers are exact. Peak memory stays near
-    50 MB up to a million items, and 64 MB are kept for the next sets of the same size. Raises
-    ValueError if counts is not a matrix or has no items.
+    Each replicate draws n items with replacement; the draws depend on n and the seed alone. Memory
+    peaks near 50 MB for up to a million items, and 64 MB are cached for sets of the same size.
+
+    Args:
+        counts: (n, k).
+        n_resamples: Number of replicates.
+        seed: Seed of the draws.
+
+    Returns:
+        (n_resamples, k); sums of integers are exact.
+
+    Raises:
+        ValueError: If `counts` is not a matrix or has no rows.
     """
     matrix = _matrix(counts)
     n = len(matrix)
@@ -68,8 +85,8 @@ def resample_sums(counts: Counts, n_resamples: int = N_RESAMPLES, seed: int = SE
 
 
 def _weights(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each of n items is drawn in each replicate: (rows, n), all rows together."""
-    # The size is part of the seed: sets of different sizes must not share a stream of draws.
+    """How often each of n items is drawn: chunks (rows, n) with a row for each replicate."""
+    # n is part of the seed, so that sets of different sizes do not share a stream of draws.
     generator = np.random.default_rng([seed, n])
     most = max(1, _CELLS // n)
     for start in range(0, n_resamples, most):
@@ -82,16 +99,16 @@ def _weights(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
 
 @lru_cache(maxsize=2)
 def _kept_weights(n: int, n_resamples: int, seed: int) -> list[Floats]:
-    """The same, kept: MASSIVE's languages, metrics and systems are all resampled alike."""
+    """The same, cached: all languages, metrics and systems of MASSIVE share the draws."""
     return list(_weights(n, n_resamples, seed))
 
 
 def _matrix(counts: Counts) -> Floats:
     matrix = np.asarray(counts, dtype=np.float64)
     if matrix.ndim != 2:
-        raise ValueError(f"counts must have shape (items, k), not {matrix.shape}")
+        raise ValueError(f"counts must have shape (items, k), got {matrix.shape}")
     if not len(matrix):
-        raise ValueError("no items: a score of nothing has no interval")
+        raise ValueError("counts must have at least one item")
     return matrix
 
 
@@ -102,9 +119,20 @@ def interval(
     n_resamples: int = N_RESAMPLES,
     seed: int = SEED,
 ) -> Interval:
-    """The score of the counts (n, k) with its percentile interval.
+    """Compute a score and its percentile interval.
 
-    Raises ValueError if there are no items or level is not between 0 and 1.
+    Args:
+        counts: (n, k).
+        score: The score, as a function of summed counts.
+        level: The confidence level.
+        n_resamples: Number of replicates.
+        seed: Seed of the draws.
+
+    Returns:
+        The score and the ends of its interval.
+
+    Raises:
+        ValueError: If there are no items, or `level` is not between 0 and 1.
     """
     return mean_interval({"": counts}, score, level, n_resamples, seed)
 
@@ -116,17 +144,29 @@ def mean_interval(
     n_resamples: int = N_RESAMPLES,
     seed: int = SEED,
 ) -> Interval:
-    """The unweighted mean over languages of a score, with its percentile interval.
+    """Compute the unweighted mean of a score over languages, and its percentile interval.
 
-    Each replicate scores every language's counts (n, k) and then averages; languages with equally
-    many items are resampled jointly, others independently. Languages are a fixed set and are not
-    resampled. Raises ValueError if there is no language, a language has no items, or level is not
-    between 0 and 1.
+    Each replicate scores every language and averages. Languages with equally many items are
+    resampled jointly, others independently; the set of languages is not resampled.
+
+    Args:
+        counts_by_language: Counts (n, k) of each language.
+        score: The score, as a function of summed counts.
+        level: The confidence level.
+        n_resamples: Number of replicates.
+        seed: Seed of the draws.
+
+    Returns:
+        The mean and the ends of its interval.
+
+    Raises:
+        ValueError: If there are no languages, a language has no items, or `level` is not between 0
+            and 1.
     """
     if not counts_by_language:
-        raise ValueError("no languages: there is nothing to average")
+        raise ValueError("a mean needs at least one language")
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     matrices = {language: _matrix(counts) for language, counts in counts_by_language.items()}
     values = [score(matrix.sum(axis=0)) for matrix in matrices.values()]
     replicates = np.mean(

@@ -1,17 +1,24 @@
-"""Slot filling: annotation to labelled tokens, answers to labelled tokens, spans, and both scorers.
+"""Slot F1 (`slot_f1` and `slot_f1_midalign`): labels the tokens of an utterance and counts spans.
 
 An annotation marks slots in an utterance, an answer lists them:
 
     wake me up at [time : five am] [date : this week]   ->   time: five am; date: this week
 
-Both become one label a token, and the score is the micro F1 over the spans that MASSIVE's own
-conversion to BIO makes of the labels (FitzGerald et al., 2023): a span is a maximal run of one
-label, so two touching slots of one type are one span. Tokens are white-space words; in locales
-scored by character, ASCII chunks stay whole and every other character is a token.
+Both are turned into one label for each token, and the score is the micro F1 over spans as MASSIVE
+converts labels to BIO (FitzGerald et al., 2023): a span is a maximal run of one label, so two
+adjacent slots of one type are one span. Tokens are words at white space; in locales scored by
+character, ASCII words are tokens and so is every other character.
 
-There are two scorers. `place` is ours: each value is laid on the next place where it occurs.
-`place_everywhere` repeats what the script of the paper's authors does, on gold that keeps an error
-of MASSIVE's preparation script (`official=True` below); its scores stand beside published ones.
+Two scorers differ in how they place an answer's values in the utterance. `place`, for `slot_f1`,
+gives each value the next place where it occurs. `place_everywhere`, for `slot_f1_midalign`, does
+what the script of the paper's authors does, on gold labels that repeat an error of MASSIVE's
+preparation script (`official=True`); its scores can be compared with published ones.
+
+tokenize, slots, gold_labels  read an annotation
+render, parse                 write and read an answer
+place, place_everywhere       label the tokens by an answer
+spans, bio, span_counts       count spans; `entities.f1` turns summed counts into F1
+score_item                    all of it for one item
 """
 
 from __future__ import annotations
@@ -22,17 +29,25 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 Slot = tuple[str, str]
-"""A slot type and its value, as it stands in the utterance."""
+"""A slot type and its value, as it occurs in the utterance."""
 
 Span = tuple[str, int, int]
-"""A label and the half-open range of tokens that it covers."""
+"""A label, and the start and end (exclusive) of its tokens."""
 
 OUTSIDE = "O"
 _SLOT = re.compile(r"\[(\S+) : ([^\]]*)\]")
 
 
 def tokenize(text: str, by_character: bool) -> list[str]:
-    """White-space words; with `by_character`, every non-ASCII word is cut into its characters."""
+    """Split a text into tokens.
+
+    Args:
+        text: The text.
+        by_character: Split words that are not ASCII into characters.
+
+    Returns:
+        The tokens.
+    """
     words = text.split()
     if not by_character:
         return words
@@ -40,18 +55,31 @@ def tokenize(text: str, by_character: bool) -> list[str]:
 
 
 def slots(annotated: str) -> list[Slot]:
-    """The slots of an annotated utterance, in order of appearance."""
+    """List the slots of an annotated utterance.
+
+    Args:
+        annotated: The annotation.
+
+    Returns:
+        The slots, in order of appearance.
+    """
     return [(slot, value) for slot, value in _SLOT.findall(annotated)]
 
 
 def gold_labels(
     annotated: str, by_character: bool, *, official: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Tokens and labels, one each, of an annotated utterance.
+    """Label the tokens of an annotated utterance.
 
-    With `official`, as MASSIVE's `create_hf_dataset.py` prepares them: in locales scored by
-    character a slot that ends in an ASCII word is not closed, so its label runs on up to the next
-    bracket (117 test items in ja-JP, 4 in zh-CN).
+    Args:
+        annotated: The annotation.
+        by_character: Whether the locale is scored by character.
+        official: Label as MASSIVE's `create_hf_dataset.py` does: in locales scored by character a
+            slot that ends in an ASCII word is not closed, so its label continues up to the next
+            bracket (117 test items in ja-JP, 4 in zh-CN).
+
+    Returns:
+        The tokens, and a label for each.
     """
     tokens: list[str] = []
     labels: list[str] = []
@@ -75,15 +103,28 @@ def gold_labels(
 
 
 def render(slots: Sequence[Slot]) -> str:
-    """The answer that lists the slots: `time: five am; date: this week`, or `None`."""
+    """Write the answer that lists some slots.
+
+    Args:
+        slots: The slots, in order.
+
+    Returns:
+        Such as `time: five am; date: this week`; `None` without slots.
+    """
     return "; ".join(f"{slot}: {value}" for slot, value in slots) or "None"
 
 
 def parse(answer: str) -> tuple[list[Slot], bool]:
-    """The slots of an answer, and whether it is well formed.
+    """Read the slots of an answer.
 
     A part without a colon, a type or a value is left out and makes the answer ill-formed, as does
-    an empty answer; `None` in any case is a well-formed answer without slots.
+    an empty answer. `None`, in upper or lower case, is well formed and has no slots.
+
+    Args:
+        answer: Any string.
+
+    Returns:
+        The slots, and whether the answer is well formed.
     """
     if answer.strip().lower() == "none":
         return [], True
@@ -99,7 +140,7 @@ def parse(answer: str) -> tuple[list[Slot], bool]:
 
 
 def _find(tokens: Sequence[str], value: Sequence[str], labels: Sequence[str], start: int) -> int:
-    """The first free place of `value` at or after `start`, or -1."""
+    """The first place of `value` at or after `start` that has no label yet, or -1."""
     width = len(value)
     for i in range(start, len(tokens) - width + 1):
         if list(tokens[i : i + width]) == list(value) and set(labels[i : i + width]) == {OUTSIDE}:
@@ -110,10 +151,18 @@ def _find(tokens: Sequence[str], value: Sequence[str], labels: Sequence[str], st
 def place(
     tokens: Sequence[str], slots: Sequence[Slot], by_character: bool
 ) -> tuple[list[str], list[Slot]]:
-    """Labels of the tokens, and the slots that found no place.
+    """Label tokens by an answer, each value once, as `slot_f1` does.
 
-    Left to right: a value takes the next free place after the one before it, and only where there
-    is none, the first free place of the utterance (an answer out of order loses nothing).
+    From left to right, a value takes the next free place after the previous value. If there is
+    none, it takes the first free place of the utterance, so that order does not matter.
+
+    Args:
+        tokens: The tokens of the utterance.
+        slots: The slots of the answer.
+        by_character: Whether the locale is scored by character.
+
+    Returns:
+        The labels, and the slots whose value was not found.
     """
     labels = [OUTSIDE] * len(tokens)
     lost: list[Slot] = []
@@ -132,10 +181,19 @@ def place(
 
 
 def place_everywhere(tokens: Sequence[str], slots: Sequence[Slot], by_character: bool) -> list[str]:
-    """Labels of the tokens as the scoring script of the paper's authors sets them.
+    """Label tokens by an answer as the paper's authors do, for `slot_f1_midalign`.
 
-    Every place where a value occurs is marked, whatever its case; later slots overwrite earlier
-    ones; by character, values are cut into single characters, spaces and ASCII words included.
+    Every place where a value occurs is labelled, regardless of case, and later slots overwrite
+    earlier ones. If scored by character, values are split into single characters, including spaces
+    and ASCII words.
+
+    Args:
+        tokens: The tokens of the utterance.
+        slots: The slots of the answer.
+        by_character: Whether the locale is scored by character.
+
+    Returns:
+        The labels.
     """
     lowered = [token.lower() for token in tokens]
     labels = [OUTSIDE] * len(tokens)
@@ -149,7 +207,14 @@ def place_everywhere(tokens: Sequence[str], slots: Sequence[Slot], by_character:
 
 
 def spans(labels: Sequence[str]) -> list[Span]:
-    """Maximal runs of one label, OUTSIDE left out."""
+    """Find the spans: maximal runs of one label other than OUTSIDE.
+
+    Args:
+        labels: The labels of an utterance.
+
+    Returns:
+        The spans, from left to right.
+    """
     found: list[Span] = []
     start = 0
     for i in range(1, len(labels) + 1):
@@ -161,7 +226,14 @@ def spans(labels: Sequence[str]) -> list[Span]:
 
 
 def bio(labels: Sequence[str]) -> list[str]:
-    """Labels in BIO, as MASSIVE's `convert_to_bio` writes them: B- wherever the label changes."""
+    """Convert labels to BIO as MASSIVE's `convert_to_bio` does: B- wherever the label changes.
+
+    Args:
+        labels: The labels of an utterance.
+
+    Returns:
+        The BIO tags, for other scorers such as seqeval.
+    """
     before = [OUTSIDE, *labels[:-1]]
     return [
         OUTSIDE if label == OUTSIDE else ("I-" if label == last else "B-") + label
@@ -170,29 +242,49 @@ def bio(labels: Sequence[str]) -> list[str]:
 
 
 def span_counts(gold: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
-    """Spans in both, spans predicted and spans of the gold labels, of one item."""
+    """Count the spans of an item.
+
+    Args:
+        gold: The gold labels.
+        predicted: The predicted labels.
+
+    Returns:
+        Correct, predicted and gold spans.
+    """
     wanted, got = set(spans(gold)), set(spans(predicted))
     return len(wanted & got), len(got), len(wanted)
 
 
 @dataclass(frozen=True)
 class ItemResult:
-    """What one answer is worth: span counts of both scorers, and what is wrong with it."""
+    """The score of one answer: span counts of both scorers, and faults."""
 
     counts: tuple[int, int, int]
+    """Correct, predicted and gold spans for `slot_f1`."""
     counts_midalign: tuple[int, int, int]
+    """The same for `slot_f1_midalign`."""
     exact: bool
+    """Whether the slots are exactly the gold ones, in any order."""
     ill_formed: bool
     unknown_slot: bool
+    """Whether a slot type is not MASSIVE's."""
     not_in_utterance: bool
+    """Whether a value was not found in the utterance."""
 
 
 def score_item(
     annotated: str, answer: str, by_character: bool, slot_types: Collection[str]
 ) -> ItemResult:
-    """Score one answer against one annotated utterance.
+    """Score an answer.
 
-    `exact` compares the slots as a multiset of (type, value), order aside.
+    Args:
+        annotated: The annotated utterance.
+        answer: Any string.
+        by_character: Whether the locale is scored by character.
+        slot_types: The types of the data set.
+
+    Returns:
+        The counts and faults of the answer.
     """
     answered, well_formed = parse(answer)
     tokens, gold = gold_labels(annotated, by_character)

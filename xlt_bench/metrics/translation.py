@@ -1,12 +1,17 @@
-"""Translation: corpus BLEU and chrF++ by sacreBLEU, from additive counts, and what went wrong.
+"""BLEU and chrF++ from additive counts of sacreBLEU, and the faults of translations.
 
-Counts of a segment come from sacreBLEU itself (Post, 2018), so tokenization and n-gram matching
-are its own; only the last step, from summed counts to a score, is repeated here in vectorised form
-so that the bootstrap can score a thousand resamples at once. Tests hold it equal to `corpus_score`.
+sacreBLEU (Post, 2018) tokenizes, matches n-grams and counts them for each segment. Only the last
+step, from summed counts to a score, is repeated here, vectorised, so that the bootstrap can score a
+thousand resamples at once; tests compare it with `corpus_score`.
 
-The paper (Section 4) scores Japanese with ja-mecab and Chinese with zh; the authors' code
-(github dannigt/mid-align) used 13a everywhere. Both are computed for the two: `bleu`, `bleu_13a`.
-COMET needs an environment of its own: see xlt_bench.evaluation.comet.
+The paper (section 4) scores Japanese with ja-mecab and Chinese with zh, the authors' code (github
+dannigt/mid-align) uses 13a for all; we compute both, `bleu` and `bleu_13a`. COMET runs in an
+environment of its own: see xlt_bench.evaluation.comet.
+
+metrics_of, signature           the scores of a target language, and their settings
+segment_counts                  counts of each segment
+bleu, chrf                      scores of summed counts
+is_wrong_language, is_copied_source, faults    faults of a segment
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ TOKENIZERS = {"ja": "ja-mecab", "zh": "zh"}
 DEFAULT_TOKENIZER = "13a"
 
 FAULTS = ("empty", "copied_source", "wrong_language")
-"""The columns of `faults`. A segment can have several."""
+"""The columns of `faults`; a segment can have several."""
 
 MIN_PROBABILITY = 0.05
 MIN_LETTER_BYTES = 10
@@ -38,39 +43,63 @@ _BETA = 2  # of chrF++: recall weighs twice as much
 
 
 def metrics_of(target: str) -> tuple[Metric, ...]:
-    """The scores of a target language (`ja`): BLEU and chrF++, and BLEU with 13a if it differs."""
+    """List the scores of a target language.
+
+    Args:
+        target: The code of the target language (`ja`).
+
+    Returns:
+        BLEU and chrF++, and BLEU with 13a if the language has another tokenizer.
+    """
     return ("bleu", "bleu_13a", "chrf") if target in TOKENIZERS else ("bleu", "chrf")
 
 
 @cache
 def _sacrebleu(metric: Metric, target: str) -> Any:
-    """The sacreBLEU object of a metric; cached, as loading MeCab's dictionary takes a while."""
-    from sacrebleu.metrics import BLEU, CHRF  # a fifth of a second, too much for a wrong argument
+    """The sacreBLEU object of a metric; cached, since loading MeCab's dictionary takes a while."""
+    from sacrebleu.metrics import BLEU, CHRF  # here, since importing it takes a fifth of a second
 
     if metric == "chrf":
         return CHRF(word_order=2)
     default = metric == "bleu_13a"
     tokenizer = DEFAULT_TOKENIZER if default else TOKENIZERS.get(target, DEFAULT_TOKENIZER)
-    # force: silences advice on input that looks tokenized; it changes no score.
+    # force silences a warning about input that looks tokenized; it does not change the score.
     return BLEU(tokenize=tokenizer, force=True)
 
 
 def signature(metric: Metric, target: str) -> str:
-    """The signature that sacreBLEU prints: `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|...`."""
+    """Return sacreBLEU's signature of a metric.
+
+    Args:
+        metric: The metric.
+        target: The code of the target language.
+
+    Returns:
+        Such as `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`.
+    """
     scorer = _sacrebleu(metric, target)
-    scorer.num_refs = 1  # what sacreBLEU itself sets once it has seen references
+    scorer.num_refs = 1  # sacreBLEU sets it when it sees references
     return str(scorer.get_signature())
 
 
 def segment_counts(
     metric: Metric, target: str, hypotheses: Sequence[str], references: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Additive counts of each segment: (n, 10) for BLEU, (n, 24) for chrF++.
+    """Count n-grams of each segment.
 
-    BLEU: hypothesis length, reference length, matches and totals of orders 1 to 4. chrF++: n-grams
-    of hypothesis, reference and both, of 6 orders of characters and 2 of words. Hypotheses are
-    stripped; references are taken as published. Raises ValueError if the two differ in number or
-    there are none.
+    Args:
+        metric: The metric.
+        target: The code of the target language.
+        hypotheses: n translations; white space around them is stripped.
+        references: n references, as published.
+
+    Returns:
+        (n, 10) for BLEU: lengths of hypothesis and reference, then matches and totals of orders 1
+        to 4. (n, 24) for chrF++: n-grams of hypothesis, reference and both, for 6 orders of
+        characters and 2 of words.
+
+    Raises:
+        ValueError: If there are no segments, or the numbers differ.
     """
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
@@ -81,10 +110,16 @@ def segment_counts(
 
 
 def bleu(sums: Floats) -> Floats:
-    """Corpus BLEU, 0 to 100: sums (..., 10) to (...).
+    """Compute corpus BLEU with exponential smoothing and without effective order.
 
-    Exponential smoothing, no effective order: the j-th order without a match counts 1/2^j matches;
-    0 where nothing matches at all or the output is too short to have an n-gram of every order.
+    The j-th order without a match counts 1/2^j matches.
+
+    Args:
+        sums: (..., 10), summed counts.
+
+    Returns:
+        (...): 0 to 100; 0 if nothing matches, or the output is too short for an n-gram of each
+        order.
     """
     sums = np.asarray(sums, dtype=np.float64)
     hypothesis, reference = sums[..., 0], sums[..., 1]
@@ -99,9 +134,15 @@ def bleu(sums: Floats) -> Floats:
 
 
 def chrf(sums: Floats) -> Floats:
-    """Corpus chrF++, 0 to 100: sums (..., 24) to (...).
+    """Compute corpus chrF++.
 
-    F2 of mean precision and mean recall over the orders that both sides have n-grams of.
+    F2 of the mean precision and the mean recall over the orders of which both sides have n-grams.
+
+    Args:
+        sums: (..., 24), summed counts.
+
+    Returns:
+        (...): 0 to 100.
     """
     sums = np.asarray(sums, dtype=np.float64)
     hypothesis, reference, matches = sums[..., 0::3], sums[..., 1::3], sums[..., 2::3]
@@ -178,9 +219,15 @@ def language_signature(candidates: tuple[str, ...]) -> str:
 
 
 def is_copied_source(hypothesis: str, source: str, reference: str) -> bool:
-    """Whether the hypothesis is the source, white space aside, though the reference is not.
+    """Check whether a hypothesis is a copy of the source, to which COMET gives about 66.
 
-    Matters because COMET gives a copy of the source a respectable score (about 66).
+    Args:
+        hypothesis: The translation.
+        source: The source.
+        reference: The reference.
+
+    Returns:
+        Whether hypothesis and source are equal, ignoring white space, and the reference is not.
     """
     folded = " ".join(source.split())
     return " ".join(hypothesis.split()) == folded != " ".join(reference.split())
@@ -193,12 +240,21 @@ def faults(
     target: str,
     candidates: tuple[str, ...],
 ) -> NDArray[np.bool_]:
-    """Which of FAULTS each segment has: (n, 3).
+    """Find the faults of each segment.
 
-    A language that the identifier does not know is never called wrong.
+    Args:
+        hypotheses: n translations.
+        sources: n sources.
+        references: n references.
+        target: The code of the target language; one that the identifier does not know is never
+            called wrong.
+        candidates: The candidates of the language identifier, as the test set pins them.
+
+    Returns:
+        (n, 3): whether a segment has each of FAULTS.
 
     Raises:
-        ValueError: The sequences differ in length.
+        ValueError: If the numbers differ.
     """
     judged = is_identifiable(target)
     rows = [

@@ -1,4 +1,4 @@
-"""Finding COMET's environment, and making it: pip is a stand-in but in the slow test."""
+"""Finding and creating COMET's environment; pip is replaced, except in the slow test."""
 
 import json
 import subprocess
@@ -39,14 +39,14 @@ def pip(tmp_path, monkeypatch, fake_comet):
 
 def test_a_broken_off_setup_is_recognised_and_mended(pip, tmp_path):
     there = tmp_path / "env"
-    with pytest.raises(InputError, match=r"has no environment at .*xlt-bench comet setup"):
+    with pytest.raises(InputError, match=r"does not exist; create it with: xlt-bench comet setup"):
         find_python()
     pip.fails = "WARNING: one\nERROR: No space left on device\n"
     with pytest.raises(
         InputError, match=r"pip could not .*No space left on device\); run it again"
     ):
         setup(lambda _step: None)
-    with pytest.raises(InputError, match=r"broken off; run it again: xlt-bench comet setup"):
+    with pytest.raises(InputError, match=r"is incomplete; finish it with: xlt-bench comet setup"):
         find_python()
     pip.fails = ""
     steps = []
@@ -86,7 +86,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(pip, tmp_path, monkeypatch):
     monkeypatch.setattr(
         environment, "_run", lambda command: subprocess.CompletedProcess(command, 1, "", "none")
     )
-    with pytest.raises(InputError, match=r"no working comet \(none\)"):
+    with pytest.raises(InputError, match=r"cannot import comet \(none\)"):
         setup(lambda _step: None)
     assert [path.name for path in there.iterdir()] == ["thesis.tex"]
 

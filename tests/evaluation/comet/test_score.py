@@ -119,19 +119,19 @@ def test_scores_that_are_no_numbers_are_not_kept(make_run, fake_comet, checkpoin
     fake_comet.gives_nan()
     run = make_run(tmp_path / "run")
     code, _, err = score(run, "--comet", "--comet-model", checkpoint)
-    assert (code, "no finite score to segment 0 of de-en" in err) == (2, True)
+    assert (code, "no finite score for segment 0 of de-en" in err) == (2, True)
     assert list(run.glob("comet/*")) == []
 
 
 REFUSED = {
     "{run} --comet-model {checkpoint}": "--comet-model needs --comet",
-    "{run} --comet --comet-model ./none": "there is no such file or folder",
-    "{run} --comet --comet-model none.ckpt": "there is no such file or folder",
-    "{run} --comet --comet-model {empty}": "no checkpoint there; give a .ckpt file",
-    "{run} --comet --comet-model {bare}": "COMET needs",
+    "{run} --comet --comet-model ./none": "no such file or folder",
+    "{run} --comet --comet-model none.ckpt": "no such file or folder",
+    "{run} --comet --comet-model {empty}": "not a checkpoint; give a .ckpt file",
+    "{run} --comet --comet-model {bare}": "hparams.yaml is missing",
     "{run} --comet --comet-model {junk}": "cannot be loaded (ValueError: no such key)",
     "{run} --comet": "cannot be downloaded (ConnectionError: the hub is far away); check",
-    "{text_only} --comet": "has no answers to wmt23",
+    "{text_only} --comet": "has no translations to score",
     "{empty} --comet": "is not a run folder",
 }
 
@@ -164,7 +164,7 @@ def test_every_refusal_is_one_line(line, places, fake_comet, score):
 def test_a_missing_environment_is_one_line(places, score, tmp_path, monkeypatch):
     monkeypatch.setenv("XLT_BENCH_COMET", str(tmp_path / "nowhere"))
     code, _, err = score(places["run"], "--comet", "--comet-model", places["checkpoint"])
-    assert (code, err.count("\n"), "make it with: xlt-bench comet setup" in err) == (2, 1, True)
+    assert (code, err.count("\n"), "create it with: xlt-bench comet setup" in err) == (2, 1, True)
 
 
 def test_damaged_or_mixed_scores_are_named(make_run, fake_comet, checkpoint, tmp_path, score):
@@ -174,7 +174,7 @@ def test_damaged_or_mixed_scores_are_named(make_run, fake_comet, checkpoint, tmp
     whole = json.loads(path.read_bytes())
     path.write_text(json.dumps(whole | {"sha256": "0" * 64}))
     code, _, err = score(run)
-    assert (code, "holds scores of several checkpoints" in err) == (2, True)
+    assert (code, "has scores of several checkpoints" in err) == (2, True)
     path.write_text(json.dumps(whole)[:-9])
     code, _, err = score(run)
     assert (code, err.count("\n"), "is damaged" in err) == (2, 1, True)
@@ -245,7 +245,7 @@ def test_evaluate_scores_when_the_answers_are_there(
     code, _, err = run_cli(*argv, "uner,wmt23", "--comet-model", checkpoint)
     assert (code, "needs --comet" in err) == (2, True)
     code, _, err = run_cli(*argv, "massive", "--comet")
-    assert (code, "wmt23 is not among the tasks" in err) == (2, True)
+    assert (code, "add wmt23 to --tasks" in err) == (2, True)
     with monkeypatch.context() as patched:
         patched.setenv("XLT_BENCH_COMET", str(tmp_path / "nowhere"))
         code, _, err = run_cli(*argv, "wmt23", "--comet")

@@ -1,6 +1,6 @@
-"""COMET (Rei et al., 2022), the paper's second translation metric, in an environment of its own.
+"""Scores translations with COMET (Rei et al., 2022), which runs in an environment of its own.
 
-unbabel-comet pins numpy<2 and transformers<5 and cannot be installed beside this package, so the
-two meet over files: `score` writes segments, `worker` scores them in COMET's environment
-(`environment`), and the scores are kept in the run (`stored`).
+unbabel-comet requires numpy<2 and transformers<5, so it cannot share this package's environment,
+and the two exchange files: `score` writes segments, `worker` scores them in COMET's environment,
+which `environment` sets up, and `stored` keeps the scores in the run.
 """

@@ -1,4 +1,4 @@
-"""Scoring a run with COMET: segments out to the worker, scores back into RUN/comet."""
+"""Scores a run with COMET: sends its segments to the worker and stores the scores in the run."""
 
 from __future__ import annotations
 
@@ -36,33 +36,47 @@ from xlt_bench.results.run_folder import (
 )
 
 MODEL = "Unbabel/wmt22-comet-da"
-"""COMET-22, the paper's."""
+"""COMET-22, the checkpoint of the paper."""
 _WORKER = Path(__file__).with_name("worker.py")
-_STOPPED = "the run keeps its other scores, and what COMET has finished"
+_STOPPED = "the run keeps its other scores and the directions that COMET has finished"
 
 
 def check(model: str, tasks: Sequence[str]) -> None:
-    """Raise InputError for what would stop COMET after the answers are made."""
+    """Check everything that COMET needs before answers are generated.
+
+    Args:
+        model: A hub name, a .ckpt file or a folder with one.
+        tasks: The tasks of the run.
+
+    Raises:
+        InputError: If there are no translations, no environment, or no such checkpoint.
+    """
     if "wmt23" not in tasks:
-        raise InputError("--comet scores translations, and wmt23 is not among the tasks")
+        raise InputError("--comet scores translations: add wmt23 to --tasks")
     find_python()
     _local_checkpoint(model)
 
 
 def score_segments(run: Path, root: Path, model: str, track: Any) -> None:
-    """Score the answered directions of a run, but those that the same checkpoint has scored.
+    """Score the directions of a run that have answers and no scores by this checkpoint yet.
 
-    `model` is a hub name, a .ckpt file or a folder with one; `track` is as for `evaluate`. Raises
-    InputError where the run has no translations, COMET no environment or the checkpoint does not
-    load; directions that are finished stay.
+    Args:
+        run: The run folder.
+        root: The data folder.
+        model: A hub name, a .ckpt file or a folder with one.
+        track: Reports progress, as for `evaluate`.
+
+    Raises:
+        InputError: If the run has no translations, COMET has no environment, or the checkpoint
+            cannot be loaded; directions that are finished keep their scores.
     """
     plan = read_plan(run)
     paths = {unit: predictions_path(run, "wmt23", unit) for unit in plan.units.get("wmt23", [])}
     answers = {unit: read_predictions(path) for unit, path in paths.items() if path.exists()}
     if not answers:
         raise InputError(
-            f"{run} has no answers to wmt23, and COMET scores translations only; see: "
-            "xlt-bench evaluate --tasks wmt23"
+            f"{run} has no translations to score; generate them with: xlt-bench evaluate --tasks "
+            "wmt23"
         )
     checkpoint, python = _local_checkpoint(model), find_python()
     kept = {unit: read_segments(run, unit, answers[unit]) for unit in answers}
@@ -84,11 +98,13 @@ def score_segments(run: Path, root: Path, model: str, track: Any) -> None:
             ],
         }
         with _worker(python, folder, request, offline=checkpoint is not None) as steps:
-            with track("comet checkpoint", 1) as progress:  # its download is long and silent
+            with track(
+                "comet checkpoint", 1
+            ) as progress:  # the download takes long and reports nothing
                 made = {"model": _shown(model, checkpoint), **next(steps)}
                 progress(1)
             todo = [unit for unit, one in kept.items() if not one or one.sha256 != made["sha256"]]
-            # Before the first is written: two checkpoints' scores never lie side by side.
+            # First of all, so that a run never has scores of two checkpoints.
             for unit in todo:
                 segments_path(run, unit).unlink(missing_ok=True)
             for unit in todo:
@@ -102,9 +118,15 @@ def score_segments(run: Path, root: Path, model: str, track: Any) -> None:
 
 
 def with_comet(run: Path, record: Record, scores: Scores) -> Record:
-    """The record with the run's scores of now and COMET's signatures, stored as RUN/record.json.
+    """Add COMET's scores to a record and write it to the run.
 
-    A record that differs in more than COMET is left as it is: that is for the user to see.
+    Args:
+        run: The run folder.
+        record: Its record.
+        scores: The scores as computed from the run's files now.
+
+    Returns:
+        The new record; the old one, not written, if the scores differ in more than COMET.
     """
     bare = without_comet(record)
     if bare.results != without_comet(record.model_copy(update={"results": scores})).results:
@@ -116,36 +138,33 @@ def with_comet(run: Path, record: Record, scores: Scores) -> Record:
 
 
 def _local_checkpoint(model: str) -> Path | None:
-    """The .ckpt file of a path, None for a hub name.
-
-    Raises InputError, in one line, where COMET would find no checkpoint there.
-    """
+    """The .ckpt file of a path; None for a hub name. Raises InputError if there is none."""
     given = Path(model).expanduser()
     if not given.exists():
         if looks_local(model) or model.endswith(".ckpt"):
-            raise InputError(f"--comet-model {model}: there is no such file or folder")
+            raise InputError(f"--comet-model {model}: no such file or folder")
         return None
     path = given / "checkpoints" / "model.ckpt" if given.is_dir() else given
     if not path.is_file() or path.suffix != ".ckpt":
         raise InputError(
-            f"--comet-model {model}: no checkpoint there; give a .ckpt file, or a folder with "
+            f"--comet-model {model}: not a checkpoint; give a .ckpt file, or a folder with "
             "checkpoints/model.ckpt and hparams.yaml"
         )
     path = path.resolve()
     if not (path.parents[1] / "hparams.yaml").is_file():
-        raise InputError(f"--comet-model {model}: COMET needs {path.parents[1] / 'hparams.yaml'}")
+        raise InputError(f"--comet-model {model}: {path.parents[1] / 'hparams.yaml'} is missing")
     return path
 
 
 def _shown(model: str, checkpoint: Path | None) -> str:
-    """A hub name, or the last part of a path: the checksum says which checkpoint it is."""
+    """The hub name, or the last part of a path: the checksum identifies the checkpoint."""
     return Path(model).expanduser().resolve().name if checkpoint else model
 
 
 def _segments(
     run: Path, root: Path, unit: str, answers: Sequence[Prediction]
 ) -> list[dict[str, str]]:
-    """What COMET reads of a direction; hypotheses are stripped, as for BLEU."""
+    """The segments of a direction as COMET takes them; hypotheses are stripped, as for BLEU."""
     digest = read_digests(run).get(f"wmt23/{unit}")
     items = items_answered(root, read_plan(run), "wmt23", unit, answers, digest)
     return [
@@ -158,12 +177,12 @@ def _segments(
 def _worker(
     python: Path, folder: Path, request: Any, offline: bool
 ) -> Iterator[Iterator[dict[str, Any]]]:
-    """The steps of the worker as it takes them. Raises InputError when it dies before its time."""
+    """Start the worker and yield its reports. Raises InputError if it stops too early."""
     path, errors = folder / "request.json", folder / "stderr"
     path.write_text(json.dumps(request), encoding="utf-8")
-    # With a local checkpoint the hub is not asked for anything, or it is waited for.
+    # A local checkpoint needs nothing from the hub, whose requests could only time out.
     environ = clean_environ() | ({"HF_HUB_OFFLINE": "1"} if offline else {})
-    # -I: this folder's modules are not those that the libraries import.
+    # -I, so that the libraries do not import modules of the worker's folder.
     command = [str(python), "-I", str(_WORKER), str(path)]
     with (
         errors.open("wb") as stderr,
@@ -191,5 +210,5 @@ def _read_scores(unit: str, path: Path, n: int) -> list[float]:
     scores: list[float] = json.loads(path.read_text(encoding="utf-8"))
     odd = next((i for i, value in enumerate(scores) if not math.isfinite(value)), None)
     if len(scores) != n or odd is not None:
-        raise InputError(f"COMET gave no finite score to segment {odd} of {unit}; {_STOPPED}")
+        raise InputError(f"COMET returned no finite score for segment {odd} of {unit}; {_STOPPED}")
     return scores

@@ -1,7 +1,7 @@
-"""COMET's segment scores as a run keeps them: RUN/comet/<direction>.json.
+"""Reads and writes COMET's segment scores in a run: RUN/comet/<direction>.json.
 
-With them the system score and its significance are recomputed without COMET. They hold for the
-answers and the checkpoint that they name, and are not counted for any other.
+The system score and its significance are computed from them, without COMET. They name the answers
+and the checkpoint that they belong to, and are ignored if the run has other answers.
 """
 
 from __future__ import annotations
@@ -21,46 +21,67 @@ from xlt_bench.tasks.wmt23 import COMET, TASK
 
 
 class Segments(BaseModel):
-    """The scores of a direction, a segment each, about 0 to 1, and what they were made with.
-
-    `model` is a hub name or the last part of a path, `version` that of unbabel-comet, `sha256` of
-    the checkpoint file, `predictions` the digest of the answers that were scored.
-    """
+    """The segment scores of a direction, and how they were made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str
+    """A hub name, or the last part of a path."""
     version: str
+    """The version of unbabel-comet."""
     sha256: str
+    """Digest of the checkpoint file."""
     predictions: str
+    """Digest of the answers that were scored."""
     scores: list[float]
+    """One for each segment, about 0 to 1."""
 
     @property
     def signature(self) -> str:
-        """In the manner of sacreBLEU's: `model:...|version:...|sha256:...`."""
+        """How the scores were made, like sacreBLEU's: `model:...|version:...|sha256:...`."""
         return f"model:{self.model}|version:{self.version}|sha256:{self.sha256}"
 
     @property
     def counts(self) -> Counts:
-        """(score, 1) of each segment, for `significance.percent`."""
+        """Counts (segments, 2) of score and 1, for `significance.percent`."""
         return np.stack([self.scores, np.ones(len(self.scores))], axis=1)
 
 
 def segments_path(run: Path, unit: str) -> Path:
-    """Where the scores of a direction lie."""
+    """Return the file for the scores of a direction.
+
+    Args:
+        run: The run folder.
+        unit: The direction (`en-de`).
+    """
     return run / "comet" / f"{unit}.json"
 
 
 def write_segments(run: Path, unit: str, segments: Segments) -> None:
-    """Store the scores of a direction."""
+    """Write the scores of a direction.
+
+    Args:
+        run: The run folder.
+        unit: The direction.
+        segments: The scores.
+    """
     data = segments.model_dump_json(indent=1).encode() + b"\n"
     write_bytes(segments_path(run, unit), data)
 
 
 def read_segments(run: Path, unit: str, answers: Sequence[Prediction]) -> Segments | None:
-    """The scores of a direction's answers; None where there are none, or only of other answers.
+    """Read the scores of a direction.
 
-    Raises InputError for a damaged file.
+    Args:
+        run: The run folder.
+        unit: The direction.
+        answers: The run's answers.
+
+    Returns:
+        The scores of these answers; None if there are none.
+
+    Raises:
+        InputError: If the file is damaged.
     """
     path = segments_path(run, unit)
     try:
@@ -77,9 +98,17 @@ def read_segments(run: Path, unit: str, answers: Sequence[Prediction]) -> Segmen
 
 
 def read_comet(plan: Plan, run: Path) -> dict[str, Segments]:
-    """COMET's scores of the answers that a run has, by direction, all from one checkpoint.
+    """Read all COMET scores of a run.
 
-    Raises InputError where they are from several: those are no one metric.
+    Args:
+        plan: The run's plan.
+        run: The run folder.
+
+    Returns:
+        The scores of the run's answers, by direction.
+
+    Raises:
+        InputError: If they are from several checkpoints, and cannot be compared.
     """
     found: dict[str, Segments] = {}
     for unit in plan.units.get(TASK.name, []):
@@ -89,19 +118,33 @@ def read_comet(plan: Plan, run: Path) -> dict[str, Segments]:
             found |= {unit: segments} if segments else {}
     if len({segments.sha256 for segments in found.values()}) > 1:
         raise InputError(
-            f"{run / 'comet'} holds scores of several checkpoints; score all with one: "
+            f"{run / 'comet'} has scores of several checkpoints; score all with one: "
             f"xlt-bench score {run} --comet"
         )
     return found
 
 
 def comet_signatures(scored: Mapping[str, Segments]) -> dict[str, str]:
-    """The signatures of a record, under `en-de/comet`."""
+    """List the signatures for the record.
+
+    Args:
+        scored: Scores by direction.
+
+    Returns:
+        Signatures under keys such as `en-de/comet`.
+    """
     return {f"{unit}/{COMET}": segments.signature for unit, segments in scored.items()}
 
 
 def without_comet(record: Record) -> Record:
-    """The record of the same run, had it never been scored with COMET."""
+    """Remove COMET from a record.
+
+    Args:
+        record: The record of a run.
+
+    Returns:
+        The record without COMET's scores, means and signatures.
+    """
     results = record.results
     kept = results.model_copy(
         update={

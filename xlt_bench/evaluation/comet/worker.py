@@ -1,12 +1,12 @@
-"""Scores segments with COMET: started by path in COMET's environment, imports nothing of ours.
+"""Scores segments with COMET; runs as a script in COMET's environment, without this package.
 
-Reads the request, a JSON file: `model` (a hub name), `checkpoint` (a .ckpt file, or null) and
-`directions`, of each its `unit`, the file `segments` ([{"src", "mt", "ref"}, ...]), the file
-`scores` to write, and `kept`, the checksum of the checkpoint that has scored it already, or null.
+The argument is a JSON file: `model` (a hub name), `checkpoint` (a .ckpt file, or null) and
+`directions`. Each direction has a `unit`, a file `segments` to read ([{"src", "mt", "ref"}, ...]),
+a file `scores` to write, and `kept`, the checksum of the checkpoint that has scored it, or null.
 
-Prints a JSON line a step: {"sha256", "version"} once the model is there; then, for each direction
-that another checkpoint or none has scored, {"scored": segments since the last line} again and
-again, and {"finished": unit}. What goes wrong is the last line of stderr.
+Prints JSON lines: {"sha256", "version"} when the model is loaded; then, for each direction that
+this checkpoint has not scored, {"scored": segments since the last line} several times, and
+{"finished": unit}. If it fails, the last line of stderr is the reason.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-BATCH = 16  # that of comet-score
-CHUNK = 8 * BATCH  # segments between two signs of life
+BATCH = 16  # as in comet-score
+CHUNK = 8 * BATCH  # segments between two reports of progress
 
 
 def main(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
-    """Answer a request; `say` takes each step."""
+    """Score what a request asks for.
+
+    Args:
+        request: The content of the JSON file.
+        say: Called with each report.
+    """
     checkpoint = Path(request["checkpoint"] or download(request["model"]))
     sha256 = checksum(checkpoint)
     todo = [one for one in request["directions"] if one["kept"] != sha256]
-    # Loaded first: a checkpoint that cannot be loaded must not replace another's scores.
+    # Loaded before anything is reported, since the caller then deletes another checkpoint's scores.
     model = load(checkpoint) if todo else None
     say({"sha256": sha256, "version": version("unbabel-comet")})
     for one in todo:
@@ -40,7 +45,14 @@ def main(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None
 
 
 def download(name: str) -> str:
-    """The checkpoint of a hub name, from the cache if it is there."""
+    """Download a checkpoint, unless it is in the cache.
+
+    Args:
+        name: A hub name.
+
+    Returns:
+        The .ckpt file.
+    """
     import comet
     from huggingface_hub import constants
 
@@ -48,16 +60,20 @@ def download(name: str) -> str:
         return str(comet.download_model(name, local_files_only=constants.HF_HUB_OFFLINE))
     except Exception as error:
         cause: BaseException = error
-        while cause.__context__ is not None:  # comet hides it behind a KeyError
+        while cause.__context__ is not None:  # comet raises a KeyError in its place
             cause = cause.__context__
         sys.exit(
-            f"{name} cannot be downloaded ({told(cause)}); check its name and the network, or give "
-            "a local one with --comet-model PATH"
+            f"{name} cannot be downloaded ({told(cause)}); check its name and the network, or use "
+            "a local checkpoint with --comet-model PATH"
         )
 
 
 def checksum(path: Path) -> str:
-    """The sha256 of a file."""
+    """Compute the sha256 of a file.
+
+    Args:
+        path: The file.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
@@ -66,7 +82,14 @@ def checksum(path: Path) -> str:
 
 
 def load(checkpoint: Path) -> Any:
-    """The model of a checkpoint; its encoder's tokenizer is another download, or in the cache."""
+    """Load a checkpoint; the tokenizer of its encoder comes from the hub or its cache.
+
+    Args:
+        checkpoint: The .ckpt file.
+
+    Returns:
+        The COMET model.
+    """
     import comet
     from huggingface_hub import constants
 
@@ -76,23 +99,36 @@ def load(checkpoint: Path) -> Any:
         )
     except Exception as error:
         sys.exit(
-            f"{checkpoint} cannot be loaded ({told(error)}); is it COMET's, and its encoder (in "
-            "hparams.yaml) in the hub's cache?"
+            f"{checkpoint} cannot be loaded ({told(error)}); is it a COMET checkpoint, and is its "
+            "encoder (see hparams.yaml) in the hub's cache?"
         )
 
 
 def told(error: BaseException) -> str:
-    """What an exception says, in one line of at most 150 characters."""
+    """Describe an exception in one line of at most 150 characters.
+
+    Args:
+        error: The exception.
+    """
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:150]
 
 
 def score(
     model: Any, segments: list[dict[str, str]], progress: Callable[[int], None]
 ) -> list[float]:
-    """A score a segment, in their order; `progress` takes the number scored since the last call."""
+    """Score segments.
+
+    Args:
+        model: The COMET model.
+        segments: The segments.
+        progress: Called with the number of segments scored since the last call.
+
+    Returns:
+        A score for each segment, in their order.
+    """
     import torch
 
-    # predict sorts by length as well, but only what it is given at once.
+    # predict sorts by length too, but only within a call.
     order = sorted(range(len(segments)), key=lambda i: len(segments[i]["src"]))
     scores = [0.0] * len(segments)
     for start in range(0, len(order), CHUNK):
@@ -111,12 +147,12 @@ def score(
 
 
 if __name__ == "__main__":
-    # The libraries print to stdout too: it is ours alone, and theirs goes to stderr.
+    # The libraries print to stdout too; send that to stderr, and keep stdout for the reports.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def tell(step: dict[str, Any]) -> None:
-        """One JSON line to whoever started us."""
+        """Print a report as a JSON line."""
         channel.write(json.dumps(step) + "\n")
         channel.flush()
 
