@@ -21,7 +21,7 @@ PAGES = {
     "how_to_submit": "How to submit",
 }
 CHECKED_EVERY = 10  # seconds
-# Less empty space above and below; nothing here comes from a submission.
+# Less empty space above and below. Streamlit does not escape this text: keep it constant.
 _STYLE = (
     "<style>[data-testid=stMainBlockContainer] {padding-top: 4rem; padding-bottom: 3rem}</style>"
 )
@@ -30,8 +30,8 @@ _STYLE = (
 @st.fragment(run_every=CHECKED_EVERY)
 def watch() -> None:
     """Run the page again when the database has been rebuilt."""
-    seen, now = st.session_state.get("version"), queries.version()
-    st.session_state["version"] = now
+    seen, now = st.session_state.get("stamp"), queries.stamp()
+    st.session_state["stamp"] = now
     if seen not in (None, now):
         st.rerun()
 
@@ -50,12 +50,12 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     corner = st.empty()
 queries.ensure()
 widgets.start()
-st.session_state["version"] = queries.version()
+st.session_state["stamp"] = queries.stamp()
 watch()
 try:
     with queries.TURNS:
         page.run()
 finally:
-    # Also for a page that ends early, with an empty state.
+    # A page that ends early has a link, too.
     with corner.popover("Link to this view"):
         st.code(widgets.link(), language=None, wrap_lines=True)

@@ -1,6 +1,6 @@
-"""The charts. Colours are Okabe and Ito's, told apart by colour-blind readers in light and dark.
+"""Builds the charts, in Okabe and Ito's colours, which colour-blind readers can tell apart.
 
-Titles and names go through Vega as text; nothing of a submission is markup anywhere.
+Vega shows titles and names as text, so a submission cannot bring markup into a chart.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ import pandas as pd
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 COLOURS = [BLUE, ORANGE, GREEN, VERMILION, "#56B4E9", "#CC79A7", "#F0E442"]
-GREY = "#808080"  # 4 : 1 on white and on the dark page
-GROUPS = {"supervised": BLUE, "aligned": GREEN, "transfer": ORANGE, "not aligned": ORANGE}
+GREY = "#808080"  # contrast 4 : 1 on white and on the dark page
+BEYOND = "beyond the ranked set"
+# In the order of the charts.
+GROUPS = {
+    "supervised": BLUE,
+    "aligned": GREEN,
+    "transfer": ORANGE,
+    "not aligned": ORANGE,
+    BEYOND: "#CC79A7",
+}
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
 COLUMNS = alt.ExprRef("containerSize()[0] < 600 ? 2 : 4")
-# One row a language, the labels all shown, headings bold; on a telephone the chart needs the width.
+# One row per language, all labels shown, headings bold; short labels leave room on a phone.
 STEP = alt.Step(20)
 _AXIS = alt.Axis(
     title=None,
@@ -33,7 +41,7 @@ _AXIS = alt.Axis(
 
 
 def few(values: pd.Series) -> pd.Series:
-    """At most seven colours: what is rarer than the seventh is `other`, unless it is the eighth."""
+    """The values, with the rarest replaced by `other` if there are more than eight."""
     counts = values.value_counts()
     if len(counts) <= len(COLOURS) + 1:
         return values
@@ -41,7 +49,7 @@ def few(values: pd.Series) -> pd.Series:
 
 
 def colour_scale(values: pd.Series) -> alt.Scale:
-    """A colour a value, always the same for the groups; grey is the last resort."""
+    """A colour for each value; groups have fixed ones, an eighth value and `other` are grey."""
     if set(values.dropna()) <= set(GROUPS):
         names = [name for name in GROUPS if name in set(values)]
         return alt.Scale(domain=names, range=[GROUPS[name] for name in names])
@@ -53,12 +61,12 @@ def colour_scale(values: pd.Series) -> alt.Scale:
 
 
 def _legend(**options: Any) -> alt.Legend:
-    """Above the chart, where it takes no width."""
+    """A legend above the chart, where it takes no width."""
     return alt.Legend(orient="top", **options)
 
 
 def _grouped(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rows by group and value with a heading before each group, and the order of all labels."""
+    """The rows with a heading for each group, and all labels in the order of the chart."""
     order: list[str] = []
     for group in [name for name in GROUPS if name in set(frame["group"])]:
         rows = frame[frame["group"] == group].sort_values("value", ascending=False)
@@ -79,7 +87,13 @@ def _interval_tooltip(title: str, *more: alt.Tooltip) -> list[alt.Tooltip]:
 
 
 def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
-    """Bars about zero: `label`, `group`, `value`, `low`, `high`, `mark`, `shown` (the colour)."""
+    """Bars around zero with intervals, one per unit.
+
+    Args:
+        frame: `label`, `group`, `value`, `low`, `high`, `mark`, and `shown`, which colours the bar.
+        title: The title of the x axis.
+        colour: The title of the legend.
+    """
     rows, order = _grouped(frame)
     most = float(frame[["value", "low", "high"]].abs().max().max()) * 1.08 or 1.0
     scale, axis = alt.Scale(domain=[-most, most]), alt.Axis(tickCount=8)
@@ -113,7 +127,7 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
 
 
 def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
-    """Points with intervals: `label`, `group`, `value`, `low`, `high`."""
+    """Points with intervals, one per unit: `label`, `group`, `value`, `low`, `high`, `n`."""
     rows, order = _grouped(frame)
     base = alt.Chart(rows).encode(y=alt.Y("label:N", sort=order, axis=_AXIS))
     tooltip = _interval_tooltip(title, alt.Tooltip("n:Q", title="items"))
@@ -136,14 +150,14 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
 
 
 def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> alt.LayerChart:
-    """Gains by `system` and `unit`, a star where significant; equal colours for gain and loss."""
+    """A cell for each `system` and `unit`, with a star where `gain` is `significant`."""
     most = float(frame["gain"].abs().max()) or 1.0
     base = alt.Chart(frame).encode(
         x=alt.X(
             "unit:N",
             sort=list(units),
             title=None,
-            # Twenty codes have room on a telephone, thirty-five have not.
+            # A phone has room for twenty codes, not for thirty-five.
             axis=alt.Axis(labelAngle=-90, labelOverlap=len(units) > 24),
         ),
         y=alt.Y("system:N", sort=list(systems), title=None, axis=_AXIS),
@@ -168,9 +182,9 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
 
 
 def layers(frame: pd.DataFrame) -> alt.LayerChart:
-    """Retrieval accuracy by `layer`, a line a `system`; a band where `low` and `high` are known."""
+    """A line for each `system` over `layer`, with a band if the frame has `low` and `high`."""
     names = list(dict.fromkeys(frame["system"]))
-    # One legend for colour and dash; without the opacity, it would be as faint as the bands.
+    # Colour and dash share one legend; without symbolOpacity it would be as faint as the bands.
     legend = _legend(columns=1, labelLimit=320, symbolType="stroke", symbolOpacity=1)
     colour = alt.Color(
         "system:N",
@@ -203,7 +217,7 @@ def layers(frame: pd.DataFrame) -> alt.LayerChart:
 
 
 def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
-    """The matrix of retrieval accuracies: `source` down, `target` across."""
+    """The matrix of retrieval accuracies: a row for each `source`, a column for each `target`."""
     chart: alt.Chart = (
         alt.Chart(frame, height=alt.Step(16))
         .mark_rect()
@@ -217,7 +231,7 @@ def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
                 title="query in",
                 axis=alt.Axis(labelOverlap=False, labelFlush=False, ticks=False),
             ),
-            # The whole range, so that a colour means the same at every layer.
+            # The domain is fixed, so that a colour means the same at every layer.
             color=alt.Color(
                 "accuracy:Q",
                 title="accuracy (%)",
@@ -233,7 +247,13 @@ def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
 def correlation(
     frame: pd.DataFrame, line: tuple[float, float] | None, metric: str
 ) -> alt.LayerChart:
-    """Retrieval against score, a point a unit; `line` is (slope, intercept)."""
+    """Score over retrieval accuracy, a point for each unit.
+
+    Args:
+        frame: `unit`, `label`, `group`, `retrieval` and `value`.
+        line: Slope and intercept of the fitted line; None for no line.
+        metric: The title of the y axis.
+    """
     base = alt.Chart(frame).encode(
         x=alt.X(
             "retrieval:Q",

@@ -1,11 +1,16 @@
-"""Choosing systems among any number: at most fifty are offered, the rest are found by words."""
+"""Select boxes for a task and its version, and for submissions.
+
+A box offers at most fifty submissions; a text field beside it finds the others.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import streamlit as st
-from queries import TASKS, ask, like
+from queries import TaskVersion, ask, like, tasks
 from widgets import SUBMIT, choose, nothing, several, short, words
 
 OFFERED = 50
@@ -13,7 +18,8 @@ _FOUND = """
 SELECT s.id, s.name, s.model, count(*) OVER () AS total
 FROM submissions s
 WHERE (s.superseded_by IS NULL OR s.id = ANY($kept::VARCHAR[]))
-    AND ($task = '' OR s.number IN (SELECT number FROM runs WHERE task = $task))
+    AND ($task = '' OR s.number IN
+        (SELECT number FROM runs WHERE task = $task AND version = $version))
     AND ($base = '' OR s.base_model = $base)
     AND s.id <> $without
     AND (s.id = ANY($kept::VARCHAR[]) OR s.name ILIKE $words ESCAPE '!'
@@ -23,15 +29,29 @@ LIMIT $most
 """
 
 
-def task(*without: str) -> str:
-    """A task of the benchmark."""
-    return choose(
-        "Task", [one for one in TASKS if one not in without], "task", name=TASKS.__getitem__
-    )
+def task(answers: str | None = None) -> TaskVersion:
+    """The chosen task at the chosen version; a box with a single option is not shown.
+
+    Args:
+        answers: Offer only the tasks with this kind of answers; None for all.
+    """
+    offered = {one.name: one for one in tasks(answers)}
+    if not offered:
+        nothing("The database has no such task. Build it again.")
+    with st.container(horizontal=True):
+        found = next(iter(offered.values()))
+        if len(offered) > 1:
+            found = offered[choose("Task", list(offered), "task", name=lambda n: offered[n].title)]
+        if len(found.versions) < 2:
+            return found
+        versions, default = [str(one) for one in found.versions], str(found.version)
+        chosen = choose("Version", versions, "version", default=default, name=lambda n: f"v{n}")
+    return dataclasses.replace(found, version=int(chosen))
 
 
-def _found(label: str, key: str, kept: list[str], **filters: str) -> dict[str, str]:
-    given = {"task": "", "base": "", "without": "", **filters, "kept": kept, "most": OFFERED}
+def _found(label: str, key: str, kept: list[str], **filters: Any) -> dict[str, str]:
+    given = {"task": "", "version": 0, "base": "", "without": "", **filters}
+    given |= {"kept": kept, "most": OFFERED}
     found = ask(_FOUND, {**given, "words": "%"})
     total = int(found["total"].iloc[0]) if len(found) else 0
     if total > OFFERED:
@@ -41,7 +61,7 @@ def _found(label: str, key: str, kept: list[str], **filters: str) -> dict[str, s
 
 
 def labels(ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Labels by id; equal names are told apart by the end of the id."""
+    """Labels by id; equal names get the end of their id."""
     cut = [short(name) for name in names]
     return {
         one: f"{name} · {one[-10:]}" if cut.count(name) > 1 else name
@@ -50,9 +70,17 @@ def labels(ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
 
 
 def system(
-    label: str, key: str = "system", *, default: str | None = None, empty: str = "", **filters: str
+    label: str, key: str = "system", *, default: str | None = None, empty: str = "", **filters: Any
 ) -> tuple[str, str]:
-    """The id of one submission and its label; without any, the page says so and ends."""
+    """The id of the chosen submission, and its label. Ends the page if there is none to choose.
+
+    Args:
+        label: The label of the select box.
+        key: Its key in the URL.
+        default: The id that is chosen at first; else the newest.
+        empty: What the page says if there is none.
+        filters: `task` and `version`, `base` (a base model) and `without` (an id).
+    """
     wanted = [one for one in (st.query_params.get(key, ""), default or "") if one]
     names = _found(label, key, wanted, **filters)
     if not names:
@@ -64,8 +92,8 @@ def system(
     return chosen, names[chosen]
 
 
-def systems(label: str, key: str, most: int, **filters: str) -> dict[str, str]:
-    """Labels by id of up to `most` submissions; at first the newest three."""
+def systems(label: str, key: str, most: int, **filters: Any) -> dict[str, str]:
+    """Labels by id of up to `most` chosen submissions; at first the newest three."""
     names = _found(label, key, st.query_params.get_all(key), **filters)
     chosen = several(
         label, list(names), key, default=list(names)[:3], name=names.__getitem__, most=most

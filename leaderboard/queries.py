@@ -1,30 +1,64 @@
-"""The database as the pages see it: read-only, opened again when it was rebuilt, rows by page."""
+"""Queries of the pages: a read-only connection, reopened after each build, and what pages share."""
 
 from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import charts
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
 from xlt_bench.errors import InputError
-from xlt_bench.store.build import build, connect
+from xlt_bench.store.build import build, connect, is_current, is_leaderboard
 
-TASKS = {
-    "massive": "Slot filling (MASSIVE)",
-    "wmt23": "Translation (WMT23)",
-    "uner": "Named entities (UNER)",
-    "flores": "Retrieval (FLORES-200)",
-}
+TEXT, NEIGHBOURS = "text", "neighbours"  # the kinds of answers, as in the table `tasks`
 _BUILDING = threading.Lock()
-# Pages are computed in threads of one process: many at once only get in each other's way.
+# Pages run in threads of one process; more than two at once slow each other down.
 TURNS = threading.Semaphore(2)
-Version = tuple[str, int, int]
+Stamp = tuple[str, int, int]
+_TASKS = """
+SELECT task AS name, title, answers, item_metric, ranked_by, current_version,
+    (SELECT list(DISTINCT version ORDER BY version DESC) FROM runs r WHERE r.task = t.task)
+    AS versions
+FROM tasks t ORDER BY place
+"""
+
+
+@dataclass(frozen=True)
+class TaskVersion:
+    """A version of a task, as the database has it.
+
+    Attributes:
+        name: The task's name in records and URLs.
+        title: Its title for people.
+        answers: `text` or `neighbours`.
+        item_metric: The metric of single answers; None where answers are not text.
+        ranked_by: The split whose mean gives places.
+        version: The version that a page shows.
+        versions: The versions that have submissions, newest first.
+    """
+
+    name: str
+    title: str
+    answers: str
+    item_metric: str | None
+    ranked_by: str
+    version: int
+    versions: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """The values of `$task` and `$version` in a query."""
+        return {"task": self.name, "version": self.version}
 
 
 def database() -> Path:
@@ -33,83 +67,124 @@ def database() -> Path:
 
 
 def submissions() -> Path:
-    """The folder that it is built from."""
+    """The folder that the database is built from."""
     return Path(os.environ.get("XLT_BENCH_SUBMISSIONS", "submissions"))
 
 
-def version() -> Version:
-    """Which file this is: a build renames a new one into place."""
+def stamp() -> Stamp:
+    """Identifies the database file; it changes with every build, which renames a new file."""
     found = database().stat()
     return str(database()), found.st_ino, found.st_mtime_ns
 
 
 def ensure() -> None:
-    """Build the database where there is none yet; what cannot be done is said in the page."""
+    """Build the database if it is missing or has another schema.
+
+    If that fails, the page shows the error and ends.
+    """
     with _BUILDING:
-        if database().is_file():
+        exists = database().is_file()
+        if exists and _is_current(stamp()):
             return
+        if exists and not is_leaderboard(database()):
+            st.info("This file is not a leaderboard database; give another one with --db:")
+            st.text(str(database()))
+            st.stop()
+        doing = "Building the database from the submissions …"
+        if exists:
+            doing = f"Another version of xlt-bench built this database. {doing}"
         try:
-            with st.spinner("The database is built from the submissions, once …"):
+            with st.spinner(doing):
                 built = build(submissions(), database())
         except (InputError, OSError) as error:
-            st.info("There is no leaderboard yet, and none could be built:")
+            st.info("The database could not be built:")
             st.text(str(error))
             st.code("xlt-bench leaderboard build --submissions DIR --db FILE", language=None)
             st.stop()
     if built.refused:
-        st.warning(f"{len(built.refused)} submissions were left out; to see why:")
-        st.code("xlt-bench leaderboard build", language=None)
+        st.warning(f"{len(built.refused)} submissions were left out. This command says why:")
+        st.code("xlt-bench leaderboard build --submissions DIR --db FILE", language=None)
+
+
+@st.cache_data(max_entries=1, show_spinner=False)
+def _is_current(stamp: Stamp) -> bool:
+    return is_current(database())
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _open(version: Version) -> duckdb.DuckDBPyConnection:
+def _open(stamp: Stamp) -> duckdb.DuckDBPyConnection:
     return connect(database())
 
 
 def ask(query: str, given: dict[str, Any] | None = None) -> pd.DataFrame:
-    """The rows of a query over the views of store/views.sql; values are bound, never pasted."""
+    """The rows of a query over the views of store/views.sql.
+
+    Args:
+        query: SQL with named parameters (`$task`). Never paste a value into it.
+        given: The values of exactly these parameters.
+    """
     frame: pd.DataFrame = _rows(query, given).to_pandas()
     return frame
 
 
 def one(query: str, given: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """The first row of a query."""
+    """The first row of a query, None if there is none."""
     found: list[dict[str, Any]] = _rows(query, given).slice(0, 1).to_pylist()
     return found[0] if found else None
 
 
 def _rows(query: str, given: dict[str, Any] | None) -> pa.Table:
-    # A cursor of its own: pages of several visitors run at once.
-    with _open(version()).cursor() as cursor:
+    # Each query gets its own cursor, since pages of several visitors run at once.
+    with _open(stamp()).cursor() as cursor:
         cursor.execute("USE leaderboard")
         return cursor.sql(query, params=given or {}).to_arrow_table()
 
 
-def metrics(task: str) -> list[str]:
-    """The metrics of a task that have scores, the one that ranks it first (and always)."""
+def tasks(answers: str | None = None) -> list[TaskVersion]:
+    """The tasks in the order of the database, each at the version that is shown by default.
+
+    That is the current version if it has submissions, else the newest version that has some.
+
+    Args:
+        answers: Only the tasks with this kind of answers; None for all.
+    """
+    found = []
+    for row in _rows(_TASKS, None).to_pylist():
+        current, versions = row.pop("current_version"), tuple(row.pop("versions") or ())
+        shown = versions[0] if versions and current not in versions else current
+        if answers in (None, row["answers"]):
+            found.append(TaskVersion(**row, version=shown, versions=versions))
+    return found
+
+
+def metrics(task: TaskVersion) -> list[str]:
+    """The metrics that have scores, first the one that ranks the task, which is always there."""
     query = (
         "SELECT metric FROM metrics WHERE task = $task AND (is_primary OR metric IN "
-        "(SELECT metric FROM mean_scores WHERE task = $task)) ORDER BY is_primary DESC, metric"
+        "(SELECT metric FROM unit_scores JOIN runs USING (number, task) "
+        "WHERE task = $task AND version = $version)) ORDER BY is_primary DESC, metric"
     )
-    return ask(query, {"task": task})["metric"].tolist()
+    return ask(query, task.bound)["metric"].tolist()
 
 
 def like(words: str) -> str:
-    """A pattern that finds the words themselves (ESCAPE '!')."""
+    """A pattern for `ILIKE ... ESCAPE '!'` that matches the words literally."""
     for special in "!%_":
         words = words.replace(special, "!" + special)
     return f"%{words}%"
 
 
 def describe(frame: pd.DataFrame) -> None:
-    """Give rows a unit their `label` and `group`, as the charts want them."""
+    """Add the columns `label` and `group` of the charts to rows that each show one unit."""
     frame["label"] = unit_labels(frame)
-    placed = zip(frame["setting"], frame["aligned"], strict=True)
-    frame["group"] = [group(setting, aligned) for setting, aligned in placed]
+    placed = zip(frame["setting"], frame["aligned"], frame["ranked"], strict=True)
+    frame["group"] = [group(*one) for one in placed]
 
 
-def group(setting: str | None, aligned: bool) -> str:
-    """Where a unit stands in a chart; alignment is the adapter's and goes before the setting."""
+def group(setting: str | None, aligned: bool, ranked: bool) -> str:
+    """The group of a unit in a chart; `aligned` depends on the adapter and precedes the setting."""
+    if not ranked:
+        return charts.BEYOND
     return "aligned" if aligned else setting or "not aligned"
 
 

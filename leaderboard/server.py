@@ -1,6 +1,7 @@
-"""What `xlt-bench leaderboard serve` runs: app.py, in answers that no other page may frame.
+"""Serves app.py with HTTP headers that keep other pages from framing it.
 
-Streamlit has no setting for such headers. `streamlit run leaderboard/app.py` serves without them.
+`xlt-bench leaderboard serve` runs this file. Streamlit has no setting for such headers, so
+`streamlit run leaderboard/app.py` serves without them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ _HEADERS = [
 
 
 class Headers:
-    """Adds the headers to every answer over HTTP."""
+    """Middleware that adds the headers to every HTTP response."""
 
     def __init__(self, inner: ASGIApp) -> None:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on."""
+        """Handle a request."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,6 +1,7 @@
-"""What makes a view restorable and takes it along: choices in the URL, links, downloads.
+"""Controls that keep their value in the URL, and the captions and downloads of a view.
 
-The URL is the truth: each run sets a control from it, and a control that is moved writes to it.
+Each run of a page sets the controls from the URL, and a control writes its new value to it. A URL
+therefore restores a view.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ SUBMIT = "xlt-bench evaluate --model MODEL --output RUN\nxlt-bench submit RUN"
 
 
 def start() -> None:
-    """Forget what the last run chose; called before a page runs."""
+    """Forget the choices of the last run. Call it before a page runs."""
     st.session_state[_CHOSEN] = {}
 
 
 def short(text: str | None, most: int = 80) -> str:
-    """A stranger's text, or none, as a label: one line, cut."""
+    """A submitter's text as a label: one line of at most `most` characters, empty for None."""
     return one_line(text or "", most)
 
 
@@ -37,12 +38,14 @@ def _set(key: str, value: object) -> None:
 
 
 def _write(key: str) -> None:
-    """A control was moved: into the URL with it. Another choice begins at the first page."""
+    """Write a control's new value to the URL, and take back the choices that depend on it."""
     value = st.session_state[key]
     if key != "page":
         st.query_params.pop("page", None)
+    if key == "task":
+        st.query_params.pop("version", None)
     if value in (None, "", []):
-        # An emptied control is a choice too.
+        # An empty value records that the user emptied the control.
         st.query_params[key] = ""
     else:
         st.query_params[key] = value
@@ -55,16 +58,21 @@ def choose(
     *,
     default: str | None = None,
     name: Callable[[str], str] = str,
-    note: str | None = None,
 ) -> str:
-    """One of `options` (at least one). What the URL asks for and is not there, is not taken."""
+    """A select box; the chosen option.
+
+    Args:
+        label: Its label.
+        options: At least one option. A value of the URL that is not among them is ignored.
+        key: Its key in the URL.
+        default: The option that is chosen at first; else the first one.
+        name: Gives the text of an option.
+    """
     wanted = st.query_params.get(key)
     fallback = default if default in options else options[0]
     _set(key, wanted if wanted in options else fallback)
     return str(
-        st.selectbox(
-            label, options, key=key, format_func=name, help=note, on_change=_write, args=(key,)
-        )
+        st.selectbox(label, options, key=key, format_func=name, on_change=_write, args=(key,))
     )
 
 
@@ -78,10 +86,10 @@ def several(
     most: int | None = None,
     placeholder: str | None = None,
 ) -> list[str]:
-    """Some of `options`."""
+    """A select box for several options; the chosen ones. See `choose` for the arguments."""
     asked = st.query_params.get_all(key)
     wanted = [one for one in dict.fromkeys(asked) if one in options]
-    # An emptied control leaves an empty value in the URL.
+    # An empty value in the URL means that the user emptied the control.
     _set(key, (wanted if wanted or asked == [""] else list(default))[:most])
     return st.multiselect(
         label,
@@ -96,7 +104,7 @@ def several(
 
 
 def words(label: str, key: str, placeholder: str) -> str:
-    """A text to look for."""
+    """A text field for a search."""
     _set(key, st.query_params.get(key, "")[:100])
     return st.text_input(
         label,
@@ -109,7 +117,7 @@ def words(label: str, key: str, placeholder: str) -> str:
 
 
 def page_number(total: int, rows: int = ROWS) -> int:
-    """Which page of `total` rows, from 1; the control is shown where there are several."""
+    """The chosen page of `total` rows, from 1. The select box is shown if there are several."""
     pages = [str(number) for number in range(1, max(1, -(-total // rows)) + 1)]
     if len(pages) == 1:
         return 1
@@ -117,27 +125,33 @@ def page_number(total: int, rows: int = ROWS) -> int:
 
 
 def figures(*shown: tuple[str, str | int, str | None]) -> None:
-    """Large figures beside each other: label, value, a remark."""
+    """Large figures side by side, each with a label, a value and a remark."""
     with st.container(horizontal=True, gap="large"):
         for label, value, remark in shown:
             st.metric(label, value, remark, "off", delta_arrow="off", width="content")
 
 
-def advise(message: str, mend: str | None = None) -> None:
-    """An empty state: what to do, and a command to copy."""
+def advise(message: str, command: str | None = None) -> None:
+    """Say what to do where there is nothing to show, with a command to copy."""
     st.info(message)
-    if mend:
-        st.code(mend, language=None)
+    if command:
+        st.code(command, language=None)
 
 
-def nothing(message: str, mend: str | None = None) -> NoReturn:
-    """An empty state that ends the page."""
-    advise(message, mend)
+def nothing(message: str, command: str | None = None) -> NoReturn:
+    """The same, and end the page."""
+    advise(message, command)
     st.stop()
 
 
 def footer(name: str, caption: str, data: pd.DataFrame | Callable[[], pd.DataFrame]) -> None:
-    """The caption and the downloads of a view. `data` may wait for the click."""
+    """The caption of a view, and downloads of its data as CSV and parquet.
+
+    Args:
+        name: The name of the files, without a suffix.
+        caption: What the view shows.
+        data: The data, or a function that is called when a button is clicked.
+    """
     st.caption(caption)
 
     def frame() -> pd.DataFrame:
@@ -150,7 +164,7 @@ def footer(name: str, caption: str, data: pd.DataFrame | Callable[[], pd.DataFra
 
 
 def link() -> str:
-    """The address that restores this view: every choice of the last run, defaults included."""
+    """The URL of this view, with every choice of the last run, defaults included."""
     here = (st.context.url or "").split("?")[0]
     chosen: dict[str, object] = st.session_state.get(_CHOSEN, {})
     given = [
@@ -174,7 +188,7 @@ def _download(label: str, file: str, kind: str, data: Callable[[], bytes]) -> No
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV; cells that a spreadsheet would run are quoted."""
+    """A frame as CSV, in which no text is a formula."""
     cells = frame.copy()
     for column in cells.select_dtypes(exclude=["number", "bool"]):
         cells[column] = cells[column].map(_cell)
@@ -188,7 +202,7 @@ def _cell(value: object) -> object:
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
-    """A frame as it is."""
+    """A frame as parquet, with its texts unchanged."""
     out = io.BytesIO()
     frame.to_parquet(out, index=False)
     return out.getvalue()

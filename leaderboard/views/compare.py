@@ -1,18 +1,18 @@
-"""Compare: two systems item by item, source, reference and both answers side by side."""
+"""Compare: two systems item by item, with source, reference and both answers side by side."""
 
 from __future__ import annotations
 
 import choices
 import pandas as pd
 import streamlit as st
-from queries import Version, ask, one, submissions, version
+from queries import TEXT, Stamp, ask, one, stamp, submissions
 from widgets import choose, footer, nothing, page_number, short
 
 from xlt_bench.errors import InputError
 from xlt_bench.store.on_demand import answers
 
 ROWS = 10
-LONGEST = 2_000  # characters of an answer that are shown; the download has it whole
+LONGEST = 2_000  # characters of an answer that the page shows; a download has them all
 RIGHT_TO_LEFT = {"Arabic", "Hebrew"}
 VERDICTS = {
     "differ": "the answers differ",
@@ -26,27 +26,27 @@ _UNITS = """
 SELECT DISTINCT u.unit, t.name, t.script
 FROM unit_scores u JOIN submissions s USING (number)
 JOIN units n USING (task, unit) JOIN languages t ON t.code = n.language
-WHERE s.id = $id AND u.task = $task ORDER BY u.unit
+WHERE s.id = $id AND u.task = $task AND n.version = $version ORDER BY u.unit
 """
 _BASELINE = """
 SELECT b.id FROM submissions s JOIN submissions b ON b.number = s.baseline WHERE s.id = $id
 """
-# Our own style for our own keys: texts of such a container run from right to left.
+# Containers with these keys show their texts from right to left, or with line breaks.
 _STYLE = """<style>
 [class*="st-key-rtl"] [data-testid="stText"] {direction: rtl; text-align: right}
 [class*="st-key-text"] [data-testid="stText"] {white-space: pre-wrap; overflow-wrap: anywhere}
 </style>"""
 
 
-@st.cache_data(max_entries=20, ttl=60, show_spinner="The answers are read …")
-def table(system: str, baseline: str, task: str, unit: str, built: Version) -> pd.DataFrame:
-    """Every item of a unit with both answers; kept a minute, as the files may change."""
+@st.cache_data(max_entries=20, ttl=60, show_spinner="Reading the answers …")
+def table(system: str, baseline: str, task: str, unit: str, built: Stamp) -> pd.DataFrame:
+    """Every item of a unit with both answers. Kept for a minute, as the files may change."""
     found = answers(submissions(), system, baseline, task, unit)
     return pd.DataFrame([vars(row) for row in found])
 
 
 def chosen(frame: pd.DataFrame, verdict: str) -> pd.DataFrame:
-    """The items of a verdict."""
+    """The items that have a verdict."""
     ours, theirs = frame["value"], frame["baseline_value"]
     masks = {
         "differ": frame["hypothesis"] != frame["baseline"],
@@ -60,7 +60,7 @@ def chosen(frame: pd.DataFrame, verdict: str) -> pd.DataFrame:
 
 
 def item(row: pd.Series, names: tuple[str, str], rtl: tuple[bool, bool]) -> None:
-    """One item; `rtl` says whether the source and the answers run from right to left."""
+    """Show one item. `rtl`: whether the source, and the answers, run from right to left."""
     scores = (f"{row['value']:.0f}", f"{row['baseline_value']:.0f}")
     with st.container(border=True):
         top, below = st.columns(2), st.columns(2)
@@ -73,42 +73,42 @@ def item(row: pd.Series, names: tuple[str, str], rtl: tuple[bool, bool]) -> None
         )
         for place, (column, title, text, right_to_left) in enumerate(cells):
             kind = "rtl-text" if right_to_left else "text"
-            # A title may hold a submission's name: text, not a Markdown label.
+            # A title may contain a submitter's name, so it must not be Markdown.
             column.text(title)
             with column.container(key=f"{kind}-{row['id']}-{place}", border=True):
-                # As wide as its box, or a text from right to left would begin in the middle.
+                # Without the full width, a text from right to left would begin in the middle.
                 st.text(short_answer(text), width="stretch")
 
 
 def short_answer(text: object) -> str:
-    """A text as it is, up to what a screen takes."""
+    """A text, cut to `LONGEST` characters."""
     if not isinstance(text, str):
-        return "(the test set is not here)"
+        return "(the test set is missing)"
     return text if len(text) <= LONGEST else text[:LONGEST] + " …"
 
 
-def directions(task: str, unit: str, script: str) -> tuple[bool, bool]:
-    """Whether source and target of a unit are in a script that runs from right to left."""
+def directions(unit: str, script: str) -> tuple[bool, bool]:
+    """Whether the source, and the target, of a unit run from right to left."""
     rtl = script in RIGHT_TO_LEFT
     return (rtl and not unit.startswith("en-"), rtl and not unit.endswith("-en"))
 
 
 st.html(_STYLE)
-task = choices.task("flores")
+task = choices.task(TEXT)
 first, second = st.columns(2)
 with first:
-    system, name = choices.system("First system", task=task)
+    system, name = choices.system("First system", **task.bound)
 known = one(_BASELINE, {"id": system})
 with second:
     other, other_name = choices.system(
         "Second system",
         "baseline",
         default=known["id"] if known else None,
-        task=task,
+        **task.bound,
         without=system,
-        empty="There is only one submission with this task. Submit another one to compare with:",
+        empty=f"There is only one submission of {task}. Submit another one to compare with:",
     )
-units = ask(_UNITS, {"id": system, "task": task})
+units = ask(_UNITS, {"id": system, **task.bound})
 titles = {u: f"{n} ({u})" for u, n in zip(units["unit"], units["name"], strict=True)}
 left, right = st.columns(2)
 with left:
@@ -116,25 +116,27 @@ with left:
 with right:
     verdict = choose("Show where", list(VERDICTS), "verdict", name=VERDICTS.__getitem__)
 try:
-    frame = table(system, other, task, unit, version())
+    frame = table(system, other, task.name, unit, stamp())
 except (InputError, OSError) as error:
-    st.info("These two cannot be laid side by side here:")
+    st.info("The answers of these two systems cannot be read here:")
     st.text(short(str(error), 400))
-    nothing("Choose another language or system, or give the folder: serve --submissions.")
+    nothing(
+        "Choose another language or system, or give the folder of submissions:",
+        "xlt-bench leaderboard serve --submissions DIR",
+    )
 rows = chosen(frame, verdict)
 if rows.empty:
-    nothing(f"None of the {len(frame)} items is so. Choose another filter or language.")
+    nothing(f"None of the {len(frame)} items matches. Choose another filter or language.")
 if rows["source"].isna().all():
-    st.info("Sources and references are in the test sets, which are not here; get them with:")
+    st.info("Sources and references are in the test sets, which are missing. Download them:")
     st.code("xlt-bench data fetch", language=None)
 page = page_number(len(rows), ROWS)
 script = units.set_index("unit")["script"][unit]
-measure = "chrF++ of the item" if task == "wmt23" else "100 right, 0 wrong"
 for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
-    item(row, (name, other_name), directions(task, unit, script))
+    item(row, (name, other_name), directions(unit, script))
 footer(
-    f"compare-{task}-{unit}",
-    f"{len(rows)} of {len(frame)} items that both answered; in brackets the item's own score "
-    f"({measure}). The CSV and parquet files hold all {len(rows)}, whole.",
+    f"compare-{task.name}-v{task.version}-{unit}",
+    f"{task}: {len(rows)} of {len(frame)} items that both answered. In brackets: the item's "
+    f"{task.item_metric}, 0 to 100. The CSV and parquet files hold all {len(rows)} items, uncut.",
     rows,
 )

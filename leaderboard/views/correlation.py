@@ -1,4 +1,4 @@
-"""Correlation: how a language's retrieval accuracy goes with its score."""
+"""Correlation: the retrieval accuracy of each language against its score."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import Any
 import charts
 import choices
 import streamlit as st
-from queries import ask, describe, one
+from queries import TEXT, ask, describe, one
 from widgets import choose, figures, footer, nothing
 
 SPLITS = {"transfer": "transfer languages", "all": "all languages"}
 RETRIEVAL = ("own, even layers", "own, middle layer", "bare model, middle layer")
 _POINTS = """
-SELECT p.unit, l.name AS language_name, p.setting, p.aligned, p.metric, p.retrieval,
-    p.score AS value
+SELECT p.unit, l.name AS language_name, p.setting, p.aligned, true AS ranked, p.metric,
+    p.retrieval, p.retrieval_version, p.score AS value
 FROM transfer_points p JOIN languages l ON l.code = p.language
-WHERE p.submission = $system AND p.task = $task AND p.retrieval_of = $retrieval_of
+WHERE p.submission = $system AND p.task = $task AND p.version = $version
+    AND p.retrieval_of = $retrieval_of
     AND ($split = 'all' OR p.setting = $split)
 """
 _FIT = """
 SELECT * FROM transfer_correlation
-WHERE submission = $system AND task = $task AND retrieval_of = $retrieval_of AND split = $split
+WHERE submission = $system AND task = $task AND version = $version
+    AND retrieval_of = $retrieval_of AND split = $split
 """
 
 
 def statistics(fit: dict[str, Any]) -> None:
-    """Pearson's r with its interval, Spearman's rho, and over how many points."""
+    """Show Pearson's r with its interval, Spearman's rho, and the number of points."""
     known = not math.isnan(_number(fit["pearson"]))
     ends = [_number(fit[end]) for end in ("pearson_low", "pearson_high")]
     interval = None if any(map(math.isnan, ends)) else f"95 %: {ends[0]:.2f} to {ends[1]:.2f}"
@@ -42,20 +44,20 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-task = choices.task("flores")
+task = choices.task(TEXT)
 left, middle, right = st.columns([2, 1, 1])
 with left:
-    system, name = choices.system("System", task=task)
+    system, name = choices.system("System", **task.bound)
 with middle:
     retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
 with right:
     split = choose("Over", list(SPLITS), "split", name=SPLITS.__getitem__)
-given = {"system": system, "task": task, "retrieval_of": retrieval_of, "split": split}
+given = {"system": system, **task.bound, "retrieval_of": retrieval_of, "split": split}
 rows = ask(_POINTS, given)
 if rows.empty:
     nothing(
-        "This system has no retrieval of these languages, or its bare model was not submitted. "
-        "Choose another, or evaluate it with --tasks retrieval as well."
+        "This system has no retrieval accuracy of these languages, or its bare model was not "
+        "submitted. Choose another system, or evaluate this one with --tasks retrieval as well."
     )
 describe(rows)
 fit = one(_FIT, given)
@@ -66,9 +68,11 @@ if fit:
     ends = (_number(fit["slope"]), _number(fit["intercept"]))
     line = None if any(map(math.isnan, ends)) else ends
 metric = str(rows["metric"].iloc[0])
+retrieval_version = int(rows.pop("retrieval_version").iloc[0])
 caption = (
-    f"A point is a language: its retrieval accuracy ({retrieval_of}) and its {metric}; the line is "
-    "fitted by least squares, the interval of r is Fisher's. Few points, so read it with care."
+    f"{task}: a point is a language, with its retrieval accuracy (retrieval v{retrieval_version}; "
+    f"{retrieval_of}) and its {metric}. The line is fitted by least squares, the interval of r is "
+    "Fisher's. The points are few, so read it with care."
 )
 st.altair_chart(charts.correlation(rows, line, metric), alt=caption)
-footer(f"correlation-{task}", caption, rows.drop(columns="label"))
+footer(f"correlation-{task.name}-v{task.version}", caption, rows.drop(columns=["label", "ranked"]))

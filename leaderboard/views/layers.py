@@ -1,4 +1,4 @@
-"""Layers: retrieval accuracy by layer, systems overlaid, and the pairs of one layer."""
+"""Layers: the retrieval accuracy of several systems by layer, and of the pairs at one layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import charts
 import choices
 import pandas as pd
 import streamlit as st
-from queries import ask
+from queries import NEIGHBOURS, TaskVersion, ask
 from widgets import SUBMIT, choose, footer, nothing, several
 
 _CURVES = (
@@ -14,8 +14,7 @@ _CURVES = (
 )
 _FILTERED = """
 SELECT submission, layer, avg(accuracy) AS value FROM pair_accuracies
-WHERE submission = ANY($ids) AND (len($from) = 0 OR source = ANY($from::VARCHAR[]))
-    AND (len($to) = 0 OR target = ANY($to::VARCHAR[]))
+WHERE submission = ANY($ids) AND source = ANY($from::VARCHAR[]) AND target = ANY($to::VARCHAR[])
 GROUP BY submission, layer
 """
 _PAIRS = """
@@ -25,11 +24,16 @@ WHERE submission = $id AND layer = $layer AND (len($from) = 0 OR source = ANY($f
 """
 
 
-def curves(names: dict[str, str], queries: list[str], candidates: list[str]) -> pd.DataFrame:
-    """Accuracy by layer over the chosen pairs; intervals are known for all pairs together."""
+def curves(
+    names: dict[str, str], queries: list[str], candidates: list[str], ranked: list[str]
+) -> pd.DataFrame:
+    """Accuracy by layer over the chosen pairs, with intervals only where no pair is chosen.
+
+    Where one side is not chosen, it is the ranked languages.
+    """
     ids = list(names)
     if queries or candidates:
-        rows = ask(_FILTERED, {"ids": ids, "from": queries, "to": candidates})
+        rows = ask(_FILTERED, {"ids": ids, "from": queries or ranked, "to": candidates or ranked})
     else:
         rows = ask(_CURVES, {"ids": ids})
     rows["system"] = rows["submission"].map(names)
@@ -37,8 +41,10 @@ def curves(names: dict[str, str], queries: list[str], candidates: list[str]) -> 
     return rows.sort_values(["place", "layer"]).drop(columns="place")
 
 
-def matrix(names: dict[str, str], chosen: dict[str, list[str]], order: list[str]) -> None:
-    """The pairs of one system at one layer."""
+def matrix(
+    task: TaskVersion, names: dict[str, str], chosen: dict[str, list[str]], order: list[str]
+) -> None:
+    """Show the pairs of one system at one layer."""
     st.subheader("Pairs at a layer")
     left, right = st.columns([3, 1])
     with left:
@@ -53,22 +59,24 @@ def matrix(names: dict[str, str], chosen: dict[str, list[str]], order: list[str]
         layer = choose("Layer", layers, "layer", default=middle if middle in layers else layers[-1])
     rows = ask(_PAIRS, {"id": system, "layer": int(layer), **chosen})
     if rows.empty:
-        nothing("This system has no pair of these languages. Take a language back.")
+        nothing("This system has no pair of these languages. Remove a language.")
     there = {*rows["source"], *rows["target"]}
     caption = (
-        f"Retrieval accuracy at layer {layer}: sentences of the language on the left look for "
-        "their translation among those of the language below."
+        f"{task}: accuracy at layer {layer}. A query is a sentence of the language on the left, "
+        "its candidates are the sentences of the language below."
     )
     st.altair_chart(charts.pairs(rows, [code for code in order if code in there]), alt=caption)
-    footer(f"pairs-layer-{layer}", caption, rows)
+    footer(f"pairs-{task.name}-v{task.version}-layer-{layer}", caption, rows)
 
 
+task = choices.task(NEIGHBOURS)
 languages = ask(
-    "SELECT u.unit, l.name FROM units u JOIN languages l ON l.code = u.language "
-    "WHERE u.task = 'flores'"
+    "SELECT u.unit, l.name, u.ranked FROM units u JOIN languages l ON l.code = u.language "
+    "WHERE u.task = $task AND u.version = $version ORDER BY u.rowid",
+    task.bound,
 )
 titles = dict(zip(languages["unit"], languages["name"], strict=True))
-names = choices.systems("Systems", "systems", len(charts.DASHES), task="flores")
+names = choices.systems("Systems", "systems", len(charts.DASHES), **task.bound)
 left, right = st.columns(2)
 with left:
     source = several("Queries in", list(titles), "from", name=titles.__getitem__, placeholder="all")
@@ -77,15 +85,15 @@ with right:
         "Candidates in", list(titles), "to", name=titles.__getitem__, placeholder="all"
     )
 if not names:
-    nothing("Choose a system above; if there is none, submit one with retrieval:", SUBMIT)
-rows = curves(names, source, target)
+    nothing("Choose a system above. If there is none, submit one with retrieval:", SUBMIT)
+rows = curves(names, source, target, languages["unit"][languages["ranked"]].tolist())
 if rows.empty:
-    nothing("No chosen system has a pair of these languages. Take a language back.")
+    nothing("The chosen systems have no pair of these languages. Remove a language.")
 pairs = "the chosen pairs" if source or target else "all ordered pairs, with 95 % intervals"
 caption = (
-    f"Translation retrieval on FLORES-200 dev by layer, the mean over {pairs}; layers are decoder "
-    "blocks, counted from 1."
+    f"{task}: accuracy of translation retrieval by layer, the mean over {pairs}. Layers are "
+    "decoder blocks, counted from 1."
 )
 st.altair_chart(charts.layers(rows), alt=caption)
-footer("layers", caption, rows)
-matrix(names, {"from": source, "to": target}, list(titles))
+footer(f"layers-{task.name}-v{task.version}", caption, rows)
+matrix(task, names, {"from": source, "to": target}, list(titles))

@@ -1,4 +1,4 @@
-"""Overview: the systems of a task by split; each row opens its languages."""
+"""Overview: the systems of a task with their means by split; each row opens its languages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import charts
 import choices
 import pandas as pd
 import streamlit as st
-from queries import ask, describe, like, metrics
+from queries import NEIGHBOURS, TaskVersion, ask, describe, like, metrics, tasks
 from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
 
 SORTS = {
@@ -31,7 +31,8 @@ ADAPTERS = {
     "tuned": "not aligned",
     "aligned": "aligned",
 }
-# The orders and the conditions are written here and chosen by name; values are bound.
+NOT_IN_MEANS = "Languages beyond the ranked set are in no mean."
+# The user chooses an order by its name, so that no SQL comes from the URL.
 _ORDERS = {
     **{name: f"{name} * $sign DESC NULLS LAST" for name in ("score", "supervised", "aligned")},
     "gap": "gap",
@@ -40,10 +41,15 @@ _ORDERS = {
 }
 _TABLE = """
 WITH retrieval AS (
-    SELECT submission, value FROM split_means
-    WHERE task = 'flores' AND split = 'all' AND metric = 'retrieval_accuracy'
+    SELECT m.submission, m.value
+    FROM split_means m
+    JOIN tasks t ON t.task = m.task AND t.ranked_by = m.split
+    JOIN metrics k ON k.task = m.task AND k.metric = m.metric AND k.is_primary
+    WHERE m.task = $retrieval AND m.version = $retrieval_version
 ), systems AS (
-    SELECT m.submission, m.name, m.model, m.base_model, m.adapter, m.complete, m.current,
+    SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.complete, r.lacks,
+        s.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
+        s.alignment_languages,
         max(m.place) FILTER (WHERE split = $by) AS place,
         max(m.value) FILTER (WHERE split = $by) AS score,
         max(m.value) FILTER (WHERE split = 'supervised') AS supervised,
@@ -52,21 +58,22 @@ WITH retrieval AS (
         any_value([m.low, m.high]) FILTER (WHERE split = 'aligned') AS aligned_interval,
         any_value([m.low, m.high]) FILTER (WHERE split = $by) AS score_interval,
         supervised - max(m.value) FILTER (WHERE split = 'transfer') AS gap
-    FROM split_means m
-    WHERE m.task = $task AND m.metric = $metric
+    FROM runs r
+    JOIN submissions s USING (number)
+    -- A submission with nothing but units beyond the ranked set has scores, and no means.
+    LEFT JOIN split_means m ON m.submission = s.id AND m.task = r.task AND m.metric = $metric
+    WHERE r.task = $task AND r.version = $version AND r.number IN
+        (SELECT number FROM unit_scores WHERE task = $task AND metric = $metric)
     GROUP BY ALL
 )
-SELECT t.*, r.value AS retrieval, s.recipe, s.trained_on_flores, s.created, u.lacks,
-    count(*) OVER () AS total
+SELECT t.* EXCLUDE (alignment_languages), r.value AS retrieval, count(*) OVER () AS total
 FROM systems t
-JOIN submissions s ON s.id = t.submission
-JOIN runs u ON u.number = s.number AND u.task = $task
 LEFT JOIN retrieval r USING (submission)
 WHERE ($base = 'any' OR t.base_model = $base)
-    AND ($recipe = 'any' OR s.recipe = $recipe)
+    AND ($recipe = 'any' OR t.recipe = $recipe)
     AND CASE $adapter WHEN 'bare' THEN t.adapter IS NULL
-        WHEN 'tuned' THEN t.adapter IS NOT NULL AND len(s.alignment_languages) = 0
-        WHEN 'aligned' THEN len(s.alignment_languages) > 0 ELSE true END
+        WHEN 'tuned' THEN t.adapter IS NOT NULL AND len(t.alignment_languages) = 0
+        WHEN 'aligned' THEN len(t.alignment_languages) > 0 ELSE true END
     AND CASE $shown WHEN 'superseded' THEN NOT t.current
         WHEN 'complete' THEN t.current AND t.complete
         WHEN 'partial' THEN t.current AND NOT t.complete ELSE t.current END
@@ -82,8 +89,8 @@ FROM published WHERE task = $task AND unit IS NULL ORDER BY ALL
 """
 
 
-def filters(task: str) -> tuple[dict[str, Any], str]:
-    """The controls above the table: bound values, and the order."""
+def filters(task: TaskVersion) -> tuple[dict[str, Any], str]:
+    """The controls above the table: the values that they bind in the query, and the order."""
     models = ask(
         "SELECT base_model, any_value(model) AS model, count(*) AS n FROM submissions "
         "GROUP BY base_model ORDER BY n DESC LIMIT 200"
@@ -111,14 +118,19 @@ def filters(task: str) -> tuple[dict[str, Any], str]:
         shown = choose("Show", list(SHOWN), "shown", name=SHOWN.__getitem__)
     with bottom[2]:
         sort = choose("Sort by", list(SORTS), "sort", name=SORTS.__getitem__)
-    given = {"task": task, "metric": metric, "base": base, "adapter": adapter, "recipe": recipe}
-    given |= {"shown": shown, "words": like(text)}
-    given["by"] = "all" if task == "flores" else "transfer"
+    given = {**task.bound, "metric": metric, "base": base, "adapter": adapter, "recipe": recipe}
+    given |= {"shown": shown, "words": like(text), "by": task.ranked_by}
     return given, sort
 
 
+def retrieval_beside(task: TaskVersion) -> TaskVersion | None:
+    """The retrieval task whose mean stands beside the task; None if the database has none."""
+    found = [task] if task.answers == NEIGHBOURS else tasks(NEIGHBOURS)
+    return found[0] if found else None
+
+
 def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFrame:
-    """The rows of one page."""
+    """The rows of one page of the table."""
     better = ask(
         "SELECT higher_is_better FROM metrics WHERE task = $task AND metric = $metric",
         {"task": given["task"], "metric": given["metric"]},
@@ -130,7 +142,7 @@ def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFram
 
 
 def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The rows as they are shown."""
+    """The rows of the database as the page shows them."""
     shown = pd.DataFrame(
         {
             "place": frame["place"].astype("Int64"),
@@ -140,7 +152,7 @@ def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
         }
     )
     for split in ("supervised", "aligned"):
-        if frame[split].notna().any():
+        if split != by and frame[split].notna().any():
             shown[split] = frame[split]
             shown[f"95 % {split}"] = frame[f"{split}_interval"].map(interval)
     shown["gap"] = frame["gap"]
@@ -158,8 +170,8 @@ def interval(ends: Any) -> str:
     return "" if not hasattr(ends, "__len__") else f"{ends[0]:.1f} – {ends[1]:.1f}"
 
 
-def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
-    """The languages of the row that is open."""
+def opened(frame: pd.DataFrame, task: TaskVersion, metric: str) -> None:
+    """The languages of the row that the user opened."""
     names = choices.labels(frame["submission"], frame["name"])
     chosen = choose(
         "Open the languages of", ["", *names], "open", name=lambda o: names.get(o, "none")
@@ -167,28 +179,34 @@ def opened(frame: pd.DataFrame, task: str, metric: str) -> None:
     if not chosen:
         return
     rows = ask(
-        "SELECT unit, language_name, setting, aligned, value, low, high, n FROM scores "
-        "WHERE submission = $id AND task = $task AND metric = $metric",
-        {"id": chosen, "task": task, "metric": metric},
+        "SELECT unit, language_name, setting, aligned, ranked, value, low, high, n FROM scores "
+        "WHERE submission = $id AND task = $task AND version = $version AND metric = $metric",
+        {"id": chosen, **task.bound, "metric": metric},
     )
     describe(rows)
-    caption = f"{metric} by language, with 95 % intervals; best first within each group."
+    caption = (
+        f"{task}: {metric} by language, with 95 % intervals; best first within each group."
+        + ("" if rows["ranked"].all() else f" {NOT_IN_MEANS}")
+    )
     st.altair_chart(charts.scores(rows, metric), alt=caption)
     with st.container(horizontal=True):
         for page, label in (("submission", "Its submission"), ("gains", "Its gains")):
-            given = {"system": chosen, "task": task}
+            given = {"system": chosen, "task": task.name, "version": str(task.version)}
             icon = ":material/arrow_forward:"
             st.page_link(f"views/{page}.py", label=label, icon=icon, query_params=given)
     footer("languages", caption, rows.drop(columns="label"))
 
 
-def systems(task: str) -> None:
-    """The table of a task, a page of it, and the languages of the open row."""
+def systems(task: TaskVersion) -> None:
+    """A page of the table of systems, and the languages of the row that the user opened."""
     given, sort = filters(task)
+    beside = retrieval_beside(task)
+    given["retrieval"] = beside.name if beside else ""
+    given["retrieval_version"] = beside.version if beside else 0
     found = query(given, sort, 1, 1)
     if found.empty:
         advise(
-            "No system fits. Take a filter back, or be the first: evaluate a model and submit the "
+            "No system matches. Remove a filter, or be the first: evaluate a model and submit the "
             "run.",
             SUBMIT,
         )
@@ -196,10 +214,10 @@ def systems(task: str) -> None:
     total = int(found["total"].iloc[0])
     frame = query(given, sort, page_number(total), ROWS)
     ids = frame["submission"].tolist()
-    key = f"table {hash(tuple(ids))}"  # what was selected in other rows is not selected in these
+    key = f"table {hash(tuple(ids))}"  # other rows are another table, with no row selected
 
     def open_row() -> None:
-        # A row was selected: its languages are a choice in the URL like any other.
+        # The open row is a choice in the URL like any other.
         rows = st.session_state[key].selection.rows
         st.query_params["open"] = ids[rows[0]] if rows else ""
 
@@ -218,21 +236,23 @@ def systems(task: str) -> None:
         alt="Systems of the task with their means",
     )
     footer(
-        f"overview-{task}",
-        f"{total} systems. Unweighted means of {given['metric']} over the languages of each split, "
-        "with 95 % intervals; aligned languages are each adapter's own; gap is supervised minus "
-        "transfer; retrieval is the mean over all pairs and even layers, and inflated where FLORES "
-        "dev was in the training text (ALMA's holds it). Only complete, current systems have a "
-        "place. Select a row to open its languages.",
+        f"overview-{task.name}-v{task.version}",
+        f"{task}, {total} systems. Unweighted means of {given['metric']} over the languages of "
+        "each split, with 95 % intervals. The aligned languages are those of each adapter. Gap: "
+        f"supervised minus transfer. Retrieval: {beside or 'none'}, the mean over all pairs and "
+        "even layers; inflated if FLORES dev was in the training text, as it is in ALMA's. Only "
+        "complete, current systems have a place. Select a row to open its languages.",
         lambda: query(given, sort, 1, 10_000).drop(columns="total"),
     )
     opened(frame, task, given["metric"])
 
 
-def published(task: str) -> None:
-    """What the paper prints, apart from what is ranked."""
+def published(task: TaskVersion) -> None:
+    """The paper's figures for a task, if it has any."""
+    figures = ask(_PUBLISHED, {"task": task.name})
+    if figures.empty:
+        return
     st.subheader("Published in the paper")
-    figures = ask(_PUBLISHED, {"task": task})
     st.dataframe(
         figures,
         hide_index=True,
@@ -241,8 +261,8 @@ def published(task: str) -> None:
         alt="Figures printed in the paper",
     )
     footer(
-        f"published-{task}",
-        "Figures printed in arXiv 2502.14830, not computed here and not ranked.",
+        f"published-{task.name}",
+        f"{task.name}: figures that arXiv 2502.14830 prints, not computed here and not ranked.",
         figures,
     )
 

@@ -1,4 +1,4 @@
-"""Submission: everything in a record, the command that repeats it, the files."""
+"""Submission: its record, the command that repeats it, and its files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import choices
 import pandas as pd
 import streamlit as st
-from queries import TASKS, ask, one, submissions
+from queries import TEXT, ask, one, submissions
 from widgets import choose, footer, short
 
 _FACTS = """
@@ -20,11 +20,12 @@ LEFT JOIN submissions n ON n.number = s.superseded_by
 WHERE s.id = $id
 """
 _TASKS = """
-SELECT task, version, complete, array_to_string(lacks, ' ') AS lacks
-FROM runs JOIN submissions USING (number) WHERE id = $id
+SELECT r.task, t.title, t.answers, r.version, r.complete, array_to_string(r.lacks, ' ') AS lacks
+FROM runs r JOIN submissions s USING (number) JOIN tasks t USING (task)
+WHERE s.id = $id ORDER BY t.place
 """
 _MEANS = """
-SELECT task, split, metric, value, low, high, place, len(units) AS units,
+SELECT task, version, split, metric, value, low, high, place, len(units) AS units,
     array_to_string(missing, ' ') AS missing
 FROM split_means WHERE submission = $id ORDER BY ALL
 """
@@ -32,7 +33,7 @@ _PARTS = ("model", "adapter", "versions", "hardware", "seconds", "batch_sizes", 
 
 
 def facts(row: dict[str, Any]) -> pd.DataFrame:
-    """A line a fact, long texts whole."""
+    """One line for each fact that is known."""
     left_out = ("record", "command", "notes")
     told = [(key, as_text(value)) for key, value in row.items() if key not in left_out]
     lines = [(key.replace("_", " "), value) for key, value in told]
@@ -40,7 +41,7 @@ def facts(row: dict[str, Any]) -> pd.DataFrame:
 
 
 def as_text(value: Any) -> str:
-    """Any value of a record as text."""
+    """A value of a record as text, empty where it is not known."""
     if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, dict):
@@ -51,7 +52,7 @@ def as_text(value: Any) -> str:
 
 
 def record(given: dict[str, Any]) -> None:
-    """The rest of the record, part by part."""
+    """Show the rest of the record, part by part."""
     st.subheader("Record")
     for part in _PARTS:
         values = given.get(part)
@@ -64,11 +65,11 @@ def record(given: dict[str, Any]) -> None:
 
 
 def files(folder: Path) -> None:
-    """The files of a submission, and one of them to take along."""
+    """List the files of a submission, and offer one for download."""
     st.subheader("Files")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if not paths:
-        st.info("The files are not here; give their folder:")
+        st.info("The files are missing. Give the folder of submissions:")
         st.code("xlt-bench leaderboard serve --submissions DIR", language=None)
         return
     names = [path.relative_to(folder).as_posix() for path in paths]
@@ -82,7 +83,7 @@ def files(folder: Path) -> None:
 
 chosen, name = choices.system("Submission", "system")
 row = one(_FACTS, {"id": chosen})
-assert row is not None  # a picker offers what is there
+assert row is not None  # the select box offers only what the database has
 st.text(name)
 if row["superseded_by"]:
     st.info("A newer run of the same system supersedes this one:")
@@ -98,21 +99,26 @@ st.subheader("The command that repeats it")
 st.code(row["command"], language=None, wrap_lines=True)
 st.subheader("Tasks and means")
 tasks = ask(_TASKS, {"id": chosen})
-st.dataframe(
-    tasks.assign(task=tasks["task"].map(TASKS)), hide_index=True, placeholder="", alt="Tasks"
-)
+listed = tasks.drop(columns=["task", "answers"]).rename(columns={"title": "task"})
+st.dataframe(listed, hide_index=True, placeholder="", alt="Tasks")
 means = ask(_MEANS, {"id": chosen})
 rounded = {end: st.column_config.NumberColumn(format="%.1f") for end in ("value", "low", "high")}
 st.dataframe(means, hide_index=True, placeholder="", column_config=rounded, alt="Means")
 footer(
     f"means-{chosen}",
-    "Unweighted means by split with 95 % intervals; missing units are in no mean. Gains over the "
-    "submission named under compared with are on the page Gains.",
+    "Unweighted means by split with 95 % intervals, by the version of each task; missing units are "
+    'in no mean. The page Gains shows the gains over the submission in the row "compared with".',
     means,
 )
 with st.container(horizontal=True):
-    for page, label in (("gains", "Its gains"), ("compare", "Its answers")):
-        icon = ":material/arrow_forward:"
-        st.page_link(f"views/{page}.py", label=label, icon=icon, query_params={"system": chosen})
+    for page, label, offered in (
+        ("gains", "Its gains", tasks),
+        ("compare", "Its answers", tasks[tasks["answers"] == TEXT]),
+    ):
+        if not offered.empty:
+            first = offered.iloc[0]
+            given = {"system": chosen, "task": first["task"], "version": str(first["version"])}
+            icon = ":material/arrow_forward:"
+            st.page_link(f"views/{page}.py", label=label, icon=icon, query_params=given)
 record(json.loads(row["record"]))
 files(submissions() / chosen)

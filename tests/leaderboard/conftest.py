@@ -1,5 +1,6 @@
-"""A small leaderboard that the app's tests and the browser's share; its server and the browser."""
+"""Fixtures of the app's tests: small leaderboards, a server that shows one, and a browser."""
 
+import json
 import os
 import shutil
 import socket
@@ -20,7 +21,7 @@ from xlt_bench.store.build import build
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.tasks.registry import get_task
 
-# The made-up runs have two languages of slot filling; more of them, for splits and for r.
+# The made-up runs have two languages of slot filling. Splits and correlations need more.
 MORE = """
 CREATE TEMP TABLE more AS SELECT * FROM (VALUES ('en', 91.0, 80.0), ('fr', 70.0, 60.0),
     ('th', 30.0, 45.0), ('ja', 35.0, 20.0)) AS more (unit, score, retrieval);
@@ -34,7 +35,7 @@ INSERT INTO mean_scores SELECT u.* REPLACE ('supervised' AS split, 91.0 AS value
 FROM mean_scores u JOIN submissions s USING (number)
 WHERE s.name = 'good adapter' AND u.task = 'massive' AND metric = 'slot_f1' AND split = 'transfer';
 """
-# The last is refused when it is submitted; the pages must stand it all the same.
+# `submit` refuses the last name. The pages must cope with it all the same.
 HOSTILE = {
     "script": "<script>alert(1)</script>",
     "markup": "# [a](https://example.org) **b** :red[c] $x$ <b>d</b>",
@@ -44,13 +45,13 @@ HOSTILE = {
 
 @pytest.fixture(scope="session")
 def hostile() -> dict[str, str]:
-    """Names of submissions that try to be more than text."""
+    """Names of submissions that would do harm if they were not shown as text."""
     return HOSTILE
 
 
 @pytest.fixture(scope="session")
 def built():
-    """Builds a database from submissions and gives it what no submission could bring."""
+    """Builds a database and adds rows that `submit` would refuse."""
 
     def make(submissions: Path, db: Path) -> None:
         assert not build(submissions, db).refused
@@ -64,7 +65,10 @@ def built():
 
 @pytest.fixture(scope="session")
 def board(make_run, made_up_root, built, tmp_path_factory):
-    """A bare model, adapters with hostile names, a limited run, and another base model."""
+    """A bare model, adapters with hostile names, a limited run, and another base model.
+
+    Returns the folder of `submissions/` and `leaderboard.duckdb`, and the ids by a short name.
+    """
     folder = tmp_path_factory.mktemp("board")
 
     def add(name, seed, **options):
@@ -92,24 +96,48 @@ def board(make_run, made_up_root, built, tmp_path_factory):
     return folder, ids
 
 
+@pytest.fixture(scope="session")
+def two_versions(board, built, make_run, made_up_root, tmp_path_factory):
+    """The board with three more systems on a made-up massive v2, which does not rank Swahili."""
+    folder, ids = tmp_path_factory.mktemp("versions"), dict(board[1])
+    shutil.copytree(board[0] / "submissions", folder / "submissions")
+    task = get_task("massive")
+    pins = shutil.copytree(task.pins, folder / "pinned")
+    pin = json.loads((pins / "massive-v1.json").read_text())
+    del pin["units"]["sw"]
+    (pins / "massive-v2.json").write_text(json.dumps({**pin, "version": 2}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(task), "pins", pins)
+        for name, seed, options in (
+            ("second bare", 30, {"right": 0.2}),
+            ("second adapter", 31, {"right": 0.8, "adapter": "second"}),
+            ("only beyond", 32, {"adapter": "third", "units": {"massive": ["sw"]}}),
+        ):
+            run = make_run(folder / name, seed, **options)
+            done = submit(run, About(name=name), folder / "submissions", made_up_root)
+            ids[name] = done.folder.name
+        built(folder / "submissions", folder / "leaderboard.duckdb")
+    return folder, ids
+
+
 PROGRAM = Path(sys.executable).with_name("xlt-bench")
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
 ).split()
-HANG = 300  # seconds, after which the server will not come up, or stop, any more
-PATIENCE = 60_000  # milliseconds; a limit for hangs on a busy machine, never an expectation
+HANG = 300  # seconds after which the server is considered to hang
+PATIENCE = 60_000  # milliseconds; a limit for hangs on a busy machine, not an expectation
 DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
-# Streamlit's page asks beneath its own address first and is told that there is nothing.
+# Streamlit's page tries these below its own path first, where they are missing.
 PROBES = ("/_stcore/health", "/_stcore/host-config")
 
 
 @pytest.fixture(scope="module")
 def shelf(context, board, built, make_run, tmp_path_factory):
-    """The small board, and three systems that answered the mini suite in its real scripts.
+    """The small board, and three systems that answered the mini suite, which has real scripts.
 
-    It asks for the browser, so that nothing is built where there is none.
+    It requests `context`, so that nothing is built where Chromium is missing.
     """
     folder = tmp_path_factory.mktemp("shelf")
     shutil.copytree(board[0] / "submissions", folder / "submissions")
@@ -133,21 +161,21 @@ def shelf(context, board, built, make_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(shelf):
-    """Where the server is, once it answers."""
+    """The URL of a server that shows the shelf."""
     with serving(shelf[0]) as url:
         yield url
 
 
 @pytest.fixture
 def small_address(board):
-    """The same over the small board, without a browser."""
+    """The URL of a server that shows the small board; it needs no browser."""
     with serving(board[0]) as url:
         yield url
 
 
 @contextmanager
 def serving(folder):
-    # A port that was free may be another's before the server has it; the server ends then.
+    # Another process may take the free port before the server does; the server then ends.
     for _ in range(3):
         server, url = start(folder)
         try:
@@ -173,13 +201,13 @@ def start(folder):
 
 
 def comes_up(server, url):
-    """Whether the server answers, rather than ends or hangs."""
+    """Whether the server answers; False if it ends or hangs."""
     until = time.monotonic() + HANG
     while not answers(f"{url}/_stcore/health"):
         if server.poll() is not None or time.monotonic() > until:
             return False
         time.sleep(0.2)
-    return server.poll() is None  # else it is another's that answers
+    return server.poll() is None  # else another process answers on this port
 
 
 def stop(server):
@@ -202,7 +230,7 @@ def answers(url):
 
 @pytest.fixture(scope="module")
 def context():
-    """One browser for all tests."""
+    """A browser that all tests of the module share."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
@@ -218,7 +246,7 @@ def context():
 
 @pytest.fixture
 def another(context, address):
-    """Makes tabs; whatever a page complains of, or asks of another host, fails the test."""
+    """Makes tabs. Errors in a page, and requests to other hosts, fail the test."""
     tabs = []
 
     def make():
@@ -237,7 +265,7 @@ def tab(another):
 
 
 class Tab:
-    """A tab of the browser on the leaderboard."""
+    """A browser tab that shows the leaderboard."""
 
     def __init__(self, page, address):
         self.page, self.address, self.complaints = page, address, []
@@ -259,7 +287,7 @@ class Tab:
             self.complaints.append(f"asked another host: {request.url}")
 
     def open(self, page="overview", *, width=1280, dark=False, **params):
-        """A page with query parameters, in light or dark."""
+        """Open a page with query parameters, in light or dark mode."""
         self.page.set_viewport_size({"width": width, "height": 900})
         self.page.emulate_media(color_scheme="dark" if dark else "light")
         path = "" if page == "overview" else page
@@ -270,7 +298,7 @@ class Tab:
         return self.page
 
     def settle(self):
-        """The page has run to its end, without an exception, and its charts are drawn."""
+        """Wait until the page has run without an exception and its charts are drawn."""
         self.page.locator(f"{DONE} [data-testid=stPopover]").first.wait_for()
         self.page.wait_for_function(
             "document.querySelectorAll('[data-stale=true], [data-testid=stSkeleton]').length === 0"
@@ -280,10 +308,10 @@ class Tab:
         assert self.page.get_by_test_id("stException").count() == 0
 
     def choose(self, label, option):
-        """Click a select box, or a list, and one of its options, and wait for the page."""
+        """Choose an option of a select box, and wait for the page."""
         before = self.page.url
         box = self.page.get_by_role("combobox", name=label, exact=True)
-        # A list closes when the page is scrolled, so that comes first.
+        # Scrolling closes an open list, so scroll first.
         box.scroll_into_view_if_needed()
         box.click()
         self.page.get_by_role("option", name=option, exact=True).click()
@@ -291,7 +319,7 @@ class Tab:
         self.settle()
 
     def values(self):
-        """What each select box and list shows, by its label."""
+        """What each select box shows, by its label."""
         return self.page.evaluate(
             "() => Object.fromEntries([...document.querySelectorAll('[data-testid=stSelectbox], "
             "[data-testid=stMultiSelect]')].map(box => [box.querySelector('label').innerText, "
@@ -299,7 +327,7 @@ class Tab:
         )
 
     def drawn(self):
-        """The texts of all charts, sorted, for Vega keeps the marks that were there before."""
+        """The texts of all charts, sorted, because Vega keeps old marks in their old order."""
         texts = self.page.locator("[data-testid=stVegaLiteChart] svg text")
         return sorted(texts.all_text_contents())
 
@@ -311,7 +339,7 @@ class Tab:
         )
 
     def download(self, button):
-        """The bytes that a click saves."""
+        """The bytes of the file that a click saves."""
         with self.page.expect_download() as found:
             button.click()
         return Path(found.value.path()).read_bytes()
@@ -319,7 +347,7 @@ class Tab:
 
 @pytest.fixture
 def shoot(shots):
-    """Saves a picture of a whole page."""
+    """Takes a screenshot of a whole page."""
 
     def take(tab, name):
         SHOTS.mkdir(parents=True, exist_ok=True)
@@ -339,11 +367,11 @@ _SHOTS = pytest.StashKey[list[Path]]()
 
 @pytest.fixture(scope="session")
 def shots(pytestconfig) -> list[Path]:
-    """The pictures that a browser took, to be named at the end."""
+    """The screenshots of this run, which the summary lists."""
     return pytestconfig.stash.setdefault(_SHOTS, [])
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
-    """Where the pictures are."""
+    """List the screenshots."""
     for path in config.stash.get(_SHOTS, []):
         terminalreporter.write_line(f"screenshot: {path.relative_to(config.rootpath)}")

@@ -1,10 +1,11 @@
-"""Every page of the leaderboard in Streamlit's own test runner, over a small database."""
+"""Every page of the leaderboard in Streamlit's AppTest, over small databases."""
 
 import io
 import json
 import shutil
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -12,10 +13,11 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
 from xlt_bench.results.record import Record
-from xlt_bench.store.build import connect
+from xlt_bench.store.build import connect, is_current
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
 PAGES = ["overview", "gains", "layers", "correlation", "compare", "submission", "how_to_submit"]
@@ -24,12 +26,16 @@ HANG = 600  # seconds; a page that takes longer hangs
 
 @pytest.fixture
 def app(board, made_up_root, monkeypatch):
-    """Opens a page with query parameters; a page that raises is a failure."""
-    folder, _ = board
-    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(folder / "leaderboard.duckdb"))
-    monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(folder / "submissions"))
+    """Opens a page of the board with query parameters. A page that raises fails the test."""
+    serve(board[0], monkeypatch)
     monkeypatch.setenv("XLT_BENCH_DATA", str(made_up_root))
     return visit
+
+
+def serve(folder, monkeypatch, db=None):
+    """Have the app show the submissions of a folder, and its database or another one."""
+    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(db or folder / "leaderboard.duckdb"))
+    monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(folder / "submissions"))
 
 
 def visit(page="overview", /, **params):
@@ -55,7 +61,7 @@ def widget(app, label):
 
 
 def link(app):
-    """What `Link to this view` shows, as query parameters."""
+    """The query parameters that `Link to this view` shows."""
     (text,) = [code.value for code in app.code if "?" in code.value and "=" in code.value]
     found = {}
     for key, value in parse_qsl(text.split("?")[1], keep_blank_values=True):
@@ -97,7 +103,7 @@ def test_hostile_names_are_text_and_are_cut(app, board, hostile, page):
                 assert not any(
                     bad in str(element.value) for bad in (hostile["script"], "<b>", ":red[")
                 )
-        # Labels of controls are Markdown, too; what a control offers is text.
+        # Streamlit renders labels of controls as Markdown, and their options as text.
         controls = [*seen.selectbox, *seen.multiselect, *seen.text_input, *seen.metric]
         for control in [*controls, *seen.expander]:
             assert "<" not in control.label
@@ -125,7 +131,7 @@ def test_overview_holds_the_scores_of_the_records(app, board):
 
 
 def test_overview_marks_retrieval_of_what_was_trained_on_its_sentences(app, board, hostile):
-    for task in ("massive", "flores"):
+    for task in ("massive", "retrieval"):
         shown = app("overview", task=task).dataframe[0].value
         marked = shown[shown["retrieval is inflated"] == "trained on FLORES dev"]
         assert [name[:8] for name in marked["system"]] == [hostile["script"][:8]]
@@ -142,7 +148,7 @@ def test_overview_filters_and_sorts(app, board):
     assert "bare model" not in systems(adapter="aligned")
     assert systems(recipe="massive-align-middle") == ["good adapter"]
     assert systems(find="good") == ["good adapter"]
-    assert systems(find="o%d") == [], "a wildcard is a character like any other"
+    assert systems(find="o%d") == [], "% must match itself alone"
     ours = connect(board[0] / "leaderboard.duckdb")
     query = "SELECT base_model FROM submissions WHERE name = 'other base'"
     assert systems(base=ours.execute(query).fetchall()[0][0]) == ["other base"]
@@ -151,8 +157,8 @@ def test_overview_filters_and_sorts(app, board):
 
 def test_a_filter_that_nothing_fits_says_what_to_do(app):
     seen = app("overview", find="there is no such system")
-    assert "Take a filter back" in seen.info[0].value
-    assert "base model" not in seen.dataframe[0].value, "only the published rows"
+    assert "Remove a filter" in seen.info[0].value
+    assert "base model" not in seen.dataframe[0].value, "only the published figures are left"
 
 
 def test_a_row_opens_its_languages(app, board):
@@ -240,11 +246,11 @@ def test_layers_of_chosen_pairs(app, board):
         ((accuracy,),) = store.execute(query, [ids["good"]]).fetchall()
     (frame,) = [f for f in data(seen, 0) if {"layer", "value"} <= set(f)]
     assert frame.set_index("layer")["value"].to_dict()[2] == pytest.approx(accuracy)
-    assert "low" not in text, "intervals are known for all pairs only"
+    assert "low" not in text, "only the mean over all pairs has an interval"
 
 
 def data(app, place):
-    """The tables that a chart carries."""
+    """The tables of the chart at a place of the page."""
     import pyarrow as pa
 
     proto = app.get("vega_lite_chart")[place].proto
@@ -352,10 +358,243 @@ def test_first_start_builds_and_without_submissions_says_how(board, tmp_path, mo
     monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(db))
     monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(tmp_path / "none"))
     seen = visit()
-    assert "none could be built" in seen.info[0].value
+    assert "could not be built" in seen.info[0].value
     assert not db.exists()
     monkeypatch.setenv("XLT_BENCH_SUBMISSIONS", str(folder / "submissions"))
     assert len(again(seen).dataframe[0].value) == 7
+
+
+def captions(app):
+    return [caption.value for caption in app.caption]
+
+
+def options(app, label):
+    return widget(app, label).options
+
+
+def test_with_one_version_the_captions_name_it_and_nothing_is_to_choose(app, board):
+    _, ids = board
+    for page in ("overview", "gains", "correlation", "compare"):
+        seen = app(page, task="massive", system=ids["good"], open=ids["good"])
+        assert "Version" not in [box.label for box in seen.selectbox]
+        about_tasks = [text for text in captions(seen) if "arXiv" not in text]
+        assert all(text.startswith("massive v1") for text in about_tasks), page
+        assert "version" not in link(seen)
+    seen = app("layers")
+    assert all(text.startswith("retrieval v1: ") for text in captions(seen))
+
+
+def test_versions_are_shown_one_at_a_time(app, two_versions, monkeypatch):
+    before = app("overview", task="massive").dataframe[0].value
+    serve(two_versions[0], monkeypatch)
+    newest = visit("overview", task="massive")
+    assert options(newest, "Version") == ["v2", "v1"]
+    assert widget(newest, "Version").value == "2", "the current version"
+    systems = newest.dataframe[0].value["system"]
+    assert set(systems) == {"second bare", "second adapter", "only beyond"}
+    assert captions(newest)[0].startswith("massive v2, 3 systems. ")
+    widget(newest, "Version").set_value("1")
+    older = again(newest)
+    # The second version leaves everything that the first one shows as it was.
+    pd.testing.assert_frame_equal(older.dataframe[0].value, before)
+    assert captions(older)[0].startswith("massive v1, 7 systems. ")
+    assert link(older)["version"] == ["1"]
+    widget(older, "Task").set_value("wmt23")
+    assert "Version" not in [box.label for box in again(older).selectbox]
+    widget(older, "Task").set_value("massive")
+    assert widget(again(older), "Version").value == "2", "another task takes the choice back"
+
+
+def test_a_version_offers_its_own_systems_and_baselines(two_versions, monkeypatch):
+    folder, ids = two_versions
+    serve(folder, monkeypatch)
+    for page, second in (("gains", "Baseline"), ("compare", "Second system")):
+        seen = visit(page, task="massive", version="2", system=ids["second adapter"])
+        assert widget(seen, second).value == ids["second bare"]
+        assert set(options(seen, second)) == {"second bare", "only beyond"}
+        assert all(text.startswith("massive v2") for text in captions(seen))
+        seen = visit(page, task="massive", version="1", system=ids["good"])
+        assert widget(seen, second).value == ids["bare"], "no baseline of another version"
+        assert not {"second bare", "second adapter"} & set(options(seen, second))
+    seen = visit("correlation", task="massive", version="2", system=ids["second adapter"])
+    assert captions(seen)[0].startswith("massive v2: ")
+    assert "(retrieval v1; own, even layers)" in captions(seen)[0]
+    (points,) = [f for f in data(seen, 0) if "unit" in f]
+    assert points["unit"].tolist() == ["de"], "Swahili is not ranked"
+
+
+def test_the_heat_map_has_one_version(two_versions, monkeypatch):
+    folder, ids = two_versions
+    serve(folder, monkeypatch)
+    for version, system, wanted in (
+        ("1", "good", {"good adapter"}),
+        ("2", "second adapter", {"second adapter"}),
+    ):
+        seen = visit("gains", task="massive", version=version, system=ids[system])
+        (frame,) = [f for f in data(seen, 1) if "system" in f]
+        shown = set(frame["system"])
+        assert wanted <= shown
+        assert ("second adapter" in shown) == (version == "2")
+
+
+def test_without_submissions_of_the_current_version_the_newest_is_shown(
+    two_versions, tmp_path, monkeypatch
+):
+    db = shutil.copy(two_versions[0] / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        store.execute("UPDATE tasks SET current_version = 3 WHERE task = 'massive'")
+    serve(two_versions[0], monkeypatch, db)
+    seen = visit("overview", task="massive")
+    assert widget(seen, "Version").value == "2"
+    assert options(seen, "Version") == ["v2", "v1"]
+
+
+def test_units_beyond_the_ranked_set_are_apart_and_in_no_mean(two_versions, monkeypatch):
+    folder, ids = two_versions
+    serve(folder, monkeypatch)
+    seen = visit("overview", task="massive", version="2", open=ids["second adapter"])
+    (frame,) = [f for f in data(seen, 0) if "group" in f]
+    groups = frame.dropna(subset=["unit"]).set_index("unit")["group"].to_dict()
+    assert groups == {"de": "transfer", "sw": "beyond the ranked set"}
+    assert "BEYOND THE RANKED SET (1)" in json.dumps(charts(seen))
+    assert "Languages beyond the ranked set are in no mean." in captions(seen)[1]
+    # The same language is ranked in version 1, where the adapter is aligned on it.
+    seen = visit("overview", task="massive", version="1", open=ids["script"])
+    (frame,) = [f for f in data(seen, 0) if "group" in f]
+    groups = frame.dropna(subset=["unit"]).set_index("unit")["group"].to_dict()
+    assert groups == {"de": "transfer", "sw": "aligned"}
+    assert not any("beyond the ranked set" in text for text in captions(seen))
+
+
+def test_gains_beyond_the_ranked_set_are_in_no_count(two_versions, monkeypatch):
+    folder, ids = two_versions
+    serve(folder, monkeypatch)
+    with connect(folder / "leaderboard.duckdb") as store:
+        query = "SELECT unit, gain FROM significance WHERE submission = ? AND task = 'massive'"
+        stored = dict(store.execute(query, [ids["second adapter"]]).fetchall())
+    assert set(stored) == {"de", "sw"}
+    assert stored["de"] != stored["sw"], "else the means could not tell"
+    seen = visit("gains", task="massive", system=ids["second adapter"])
+    counted = {metric.label: (metric.value, metric.delta) for metric in seen.metric}
+    assert counted["Mean gain"] == (f"{stored['de']:+.1f}", "1 units")
+    assert counted["Languages that gain"][0] == str(int(stored["de"] > 0))
+    assert "BEYOND THE RANKED SET (1)" in json.dumps(charts(seen)[0])
+    assert "in no count and in no mean" in captions(seen)[0]
+    (cells,) = [f for f in data(seen, 1) if "system" in f]
+    assert set(cells["unit"]) == {"de"}
+
+
+def test_a_run_of_nothing_but_units_beyond_is_listed_without_a_mean(two_versions, monkeypatch):
+    folder, ids = two_versions
+    serve(folder, monkeypatch)
+    shown = visit("overview", task="massive").dataframe[0].value.set_index("system")
+    assert pd.isna(shown.loc["only beyond", "transfer"])
+    assert shown.index[-1] == "only beyond"
+    seen = visit("gains", task="massive", system=ids["only beyond"], baseline=ids["second bare"])
+    counted = {metric.label: (metric.value, metric.delta) for metric in seen.metric}
+    assert counted["Mean gain"] == ("–", "0 units")
+
+
+@pytest.fixture
+def spinners(monkeypatch):
+    """The texts that the app shows while it waits."""
+    texts = []
+
+    @contextmanager
+    def spinner(text, **_):
+        texts.append(text)
+        yield
+
+    monkeypatch.setattr(streamlit, "spinner", spinner)
+    return texts
+
+
+def test_a_database_of_another_version_is_rebuilt(board, tmp_path, monkeypatch, spinners):
+    folder, _ = board
+    db = tmp_path / "db.duckdb"
+    shutil.copy(folder / "leaderboard.duckdb", db)
+    serve(folder, monkeypatch, db)
+    visit()
+    assert spinners == [], "a current database is left alone"
+    old = tmp_path / "old.duckdb"
+    shutil.copy(folder / "leaderboard.duckdb", old)
+    with duckdb.connect(old) as store:
+        # The first schema had neither of these tables.
+        store.execute("DROP TABLE build; DROP TABLE tasks")
+    old.replace(db)
+    assert not is_current(db)
+    seen = visit("overview", task="massive")
+    assert len(seen.dataframe[0].value) == 7
+    (said,) = spinners
+    assert said.startswith("Another version of xlt-bench built this database.")
+    assert is_current(db)
+
+
+def test_a_database_that_cannot_be_rebuilt_is_kept_and_the_page_says_so(
+    board, tmp_path, monkeypatch
+):
+    db = tmp_path / "db.duckdb"
+    shutil.copy(board[0] / "leaderboard.duckdb", db)
+    with duckdb.connect(db) as store:
+        store.execute("UPDATE build SET schema_version = 1")
+    before = db.read_bytes()
+    serve(tmp_path, monkeypatch, db)
+    seen = visit()
+    assert "could not be built" in seen.info[0].value
+    assert "xlt-bench leaderboard build --submissions DIR --db FILE" in [c.value for c in seen.code]
+    assert db.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["database", "text"])
+def test_a_file_that_is_not_a_leaderboard_database_is_never_replaced(
+    board, tmp_path, monkeypatch, kind
+):
+    db = tmp_path / "db.duckdb"
+    if kind == "text":
+        db.write_text("not a database\n" * 1000)
+    else:
+        with duckdb.connect(db) as store:
+            store.execute("CREATE TABLE submissions AS SELECT 'somebody else' AS owner")
+    before = db.read_bytes()
+    serve(board[0], monkeypatch, db)
+    seen = visit()
+    assert "not a leaderboard database" in seen.info[0].value
+    assert db.read_bytes() == before
+
+
+def test_the_database_says_which_tasks_there_are(board, tmp_path, monkeypatch):
+    """A task of a package that is not installed here is shown like any other."""
+    folder, ids = board
+    db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        query = "SELECT table_name FROM duckdb_columns() WHERE column_name = 'task'"
+        tables = {name for (name,) in store.execute(query).fetchall()}
+        tables &= {
+            name for (name,) in store.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        }
+        assert {"tasks", "units", "runs", "unit_scores", "mean_gains"} <= tables
+        for name in tables:
+            store.execute(f"UPDATE {name} SET task = 'riddles' WHERE task = 'massive'")
+        change = "title = 'Riddles', place = 9, ranked_by = 'all'"
+        store.execute(f"UPDATE tasks SET {change} WHERE task = 'riddles'")
+    serve(folder, monkeypatch, db)
+    seen = visit("overview", task="riddles")
+    assert options(seen, "Task")[-1] == "Riddles"
+    assert len(options(seen, "Task")) == 4
+    assert captions(seen)[0].startswith("riddles v1, 7 systems. ")
+    shown = seen.dataframe[0].value
+    assert list(shown["all"]) == sorted(shown["all"], reverse=True), "ranked by the mean of `all`"
+    seen = visit("gains", task="riddles", system=ids["good"])
+    assert seen.metric[2].value.startswith("+")
+    assert captions(seen)[0].startswith("riddles v1: ")
+    seen = visit("correlation", task="riddles", system=ids["good"])
+    assert captions(seen)[0].startswith("riddles v1: ")
+    # Answers need the task itself.
+    seen = visit("compare", task="riddles", system=ids["good"])
+    assert "cannot be read here" in seen.info[0].value
+    seen = visit("submission", system=ids["good"])
+    (listed,) = [frame.value for frame in seen.dataframe if "lacks" in frame.value]
+    assert listed["task"].tolist()[-1] == "Riddles"
 
 
 def test_an_empty_leaderboard_says_what_to_do(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
-"""The leaderboard as a visitor has it: the real server, drawn by headless Chromium.
+"""The leaderboard on its real server, in headless Chromium.
 
-Pictures of all pages are left in build/screenshots/ and named at the end of the test run. Nothing
-here is timed; performance/leaderboard_app.py is for that.
+The tests leave screenshots of all pages in build/screenshots/. They measure no times;
+performance/leaderboard_app.py does.
 """
 
 import io
@@ -32,7 +32,7 @@ TITLES = {
 
 
 def shown(ids, page):
-    """Parameters that show something worth looking at."""
+    """Parameters of a view with many rows."""
     params = {"system": ids["mini aligned"], "task": "massive", "open": ids["mini aligned"]}
     if page == "layers":
         params["systems"] = [ids[name] for name in ids if name.startswith("mini")]
@@ -72,8 +72,8 @@ def test_the_navigation_and_the_links_between_pages(tab, shelf):
 def test_the_filters_of_the_overview(tab, shelf):
     ids = shelf[1]
     page = tab.open("overview")
-    counted = page.get_by_text(re.compile(r"^\d+ systems\. "))
-    expect(counted).to_have_text(re.compile(f"^{len(ids)} systems"))
+    counted = page.get_by_text(re.compile(r"^massive v1, \d+ systems\. "))
+    expect(counted).to_have_text(re.compile(f", {len(ids)} systems"))
     for label, option, back, number in (
         ("Recipe", "massive-align-middle", "any", 2),
         ("Adapter", "none: the bare model", "any or none", 3),
@@ -82,14 +82,14 @@ def test_the_filters_of_the_overview(tab, shelf):
         ("Score", "exact_match", "slot_f1", len(ids)),
     ):
         tab.choose(label, option)
-        expect(counted).to_have_text(re.compile(f"^{number} systems"))
+        expect(counted).to_have_text(re.compile(f", {number} systems"))
         tab.choose(label, back)
     page.get_by_label("Find").fill("mini")
     page.keyboard.press("Enter")
-    expect(counted).to_have_text(re.compile("^3 systems"))
+    expect(counted).to_have_text(re.compile(", 3 systems"))
     page.get_by_label("Find").fill("there is no such system")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Take a filter back")).to_be_visible()
+    expect(page.get_by_text("Remove a filter")).to_be_visible()
     tab.settle()
 
 
@@ -102,7 +102,7 @@ def test_a_click_on_a_row_opens_its_languages(tab):
     expect(page.locator("svg text", has_text="TRANSFER (14)").first).to_be_attached()
 
 
-# A choice of every other control, and where it leads.
+# Choices on each page, in the order in which the test makes them.
 CHOICES = {
     "gains": [
         ("Task", "Retrieval (FLORES-200)"),
@@ -148,7 +148,7 @@ def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, 
     expect(other.page.locator("h1")).to_have_text(TITLES[name])
     other.settle()
     assert other.values() == tab.values()
-    # Vega draws new data a bit later than the page; after a minute it will not.
+    # Vega draws new data a bit later than the page.
     until = time.monotonic() + 60
     while tab.drawn() != other.drawn() and time.monotonic() < until:
         page.wait_for_timeout(100)
@@ -208,7 +208,7 @@ def test_hostile_names_do_no_harm(tab, shelf, hostile, name):
         assert main.locator("b, strong, em, mark").count() == 0
         assert main.locator("a[href*='example.org']").count() == 0
         assert main.locator("h1").count() == 1
-    # It is there, as text.
+    # The name is shown as text.
     page = tab.open("submission", system=ids["script"])
     assert page.get_by_text(hostile["script"], exact=True).first.is_visible()
 
@@ -219,7 +219,7 @@ def test_right_to_left_scripts_run_from_right_to_left(tab, shelf, unit, directio
     for place in range(4):
         text = page.locator(f"[class*='text-9'][class*='-{place} '] [data-testid=stText]").first
         assert text.evaluate("part => getComputedStyle(part).direction") == direction
-        # Where the letters are: at the right end of their cell, or at the left.
+        # The distances of the letters from the two ends of their cell.
         left, right = text.evaluate(
             "part => { const range = document.createRange(); let letters = part;"
             " while (letters.firstChild) letters = letters.firstChild;"
@@ -262,8 +262,8 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
 ):
     folder, ids = shelf
     page = tab.open("overview")
-    counted = page.get_by_text(re.compile(r"^\d+ systems\. "))
-    expect(counted).to_have_text(re.compile(f"^{len(ids)} systems"))
+    counted = page.get_by_text(re.compile(r"^massive v1, \d+ systems\. "))
+    expect(counted).to_have_text(re.compile(f", {len(ids)} systems"))
     run = make_run(folder / "late", 20, adapter="late")
     submit(run, About(name="late"), folder / "submissions", made_up_root)
     command = [PROGRAM, "leaderboard", "build", "--db", folder / "leaderboard.duckdb"]
@@ -274,6 +274,6 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
         tab.choose("Sort by", "newest first")
         tab.choose("Sort by", "the ranking score")
     assert building.wait(timeout=300) == 0
-    # Nobody touches the page any more.
-    expect(counted).to_have_text(re.compile(f"^{len(ids) + 1} systems"))
+    # From here on, the page updates on its own.
+    expect(counted).to_have_text(re.compile(f", {len(ids) + 1} systems"))
     tab.settle()

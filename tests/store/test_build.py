@@ -1,4 +1,4 @@
-"""The database against the submissions that it was built from, and the statistics in SQL."""
+"""The database against the submissions that it is built from, and its statistics against scipy."""
 
 import json
 import shutil
@@ -10,14 +10,15 @@ import pytest
 
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
-from xlt_bench.store.build import build, connect
+from xlt_bench.store.build import build, connect, is_current, is_leaderboard
 from xlt_bench.store.export import VIEWS, export, page
 from xlt_bench.submissions.create import About, submit
+from xlt_bench.tasks.registry import get_task
 
 
 @pytest.fixture(scope="module")
 def board(make_run, made_up_root, tmp_path_factory):
-    """Two base models; on the first a bare run, two adapters, a newer run, a limited one."""
+    """Two base models. On the first: a bare run, two adapters, a newer run and a limited one."""
     folder = tmp_path_factory.mktemp("board")
     submissions = folder / "submissions"
 
@@ -41,9 +42,9 @@ def board(make_run, made_up_root, tmp_path_factory):
     }
     declared = About(name="<script>alert(1)</script>", baseline=ids["new"])
     old = submissions / ids["old"] / "record.json"
-    told = json.loads(old.read_text())
-    assert told["adapter"].pop("recipe") is None, "records made before there was such a key"
-    old.write_text(json.dumps(told))
+    record = json.loads(old.read_text())
+    assert record["adapter"].pop("recipe") is None, "older records do not have this key"
+    old.write_text(json.dumps(record))
     ids["declared"] = add("declared", 5, declared, adapter="next", right=0.9)
     db = folder / "leaderboard.duckdb"
     built = build(submissions, db)
@@ -63,7 +64,7 @@ def rows(store, query, **given):
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def test_every_score_of_every_record_is_there(board, store):
+def test_the_database_has_every_score_of_every_record(board, store):
     submissions, _, ids = board
     for name in ids.values():
         record = Record.model_validate_json((submissions / name / "record.json").read_bytes())
@@ -76,15 +77,13 @@ def test_every_score_of_every_record_is_there(board, store):
         key = ("task", "split", "metric", "value", "low", "high", "units", "missing")
         wanted = [[getattr(row, k) for k in key] for row in record.results.means]
         assert sorted([row[k] for k in key] for row in found) == sorted(wanted)
-        found = rows(
-            store, "SELECT * FROM layer_curves WHERE submission = $id ORDER BY layer", id=name
-        )
-        assert [(row["layer"], row["value"]) for row in found] == [
+        found = rows(store, "SELECT * FROM layer_curves WHERE submission = $id", id=name)
+        assert {(row["layer"], row["value"]) for row in found} == {
             (row.layer, row.value) for row in record.results.layers
-        ]
+        }
 
 
-def test_recipes_and_families_are_there(board, store):
+def test_the_database_has_recipes_and_families(board, store):
     found = {row["id"]: row["recipe"] for row in rows(store, "SELECT id, recipe FROM submissions")}
     ids = board[2]
     assert found[ids["new"]] == "massive-align-middle"
@@ -114,7 +113,7 @@ def test_pairs_and_languages_of_a_layer(board, store):
         assert row["accuracy"] == pytest.approx(np.mean(mine))
 
 
-def test_who_supersedes_and_who_is_whose_baseline(board, store):
+def test_newer_runs_supersede_and_bare_models_are_baselines(board, store):
     ids = board[2]
     names = {value: key for key, value in ids.items()}
     found = {
@@ -130,7 +129,7 @@ def test_who_supersedes_and_who_is_whose_baseline(board, store):
         "bare": (None, None),
         "old": ("new", "bare"),
         "new": (None, "bare"),
-        "limited": (None, None),  # the bare model answered other items
+        "limited": (None, None),  # the bare model has no such limit
         "other base": (None, None),
         "declared": (None, "new"),
     }
@@ -162,7 +161,7 @@ def test_partial_submissions_have_no_place(store):
 
 
 def test_complete_ones_are_ranked_and_partial_and_superseded_ones_are_not(board, store):
-    # No made-up run is complete; say so of two, of which one is superseded.
+    # No made-up run is complete. Mark three as complete, of which one is superseded.
     store = _writable(board)
     ids = board[2]
     chosen = f"'{ids['old']}', '{ids['new']}', '{ids['declared']}'"
@@ -183,7 +182,7 @@ def test_complete_ones_are_ranked_and_partial_and_superseded_ones_are_not(board,
     found = {r["submission"]: r for r in rows(store, query.format("ill_formed", "all"))}
     first = next(name for name, row in found.items() if row["place"] == 1)
     assert found[first]["value"] == min(found[n]["value"] for n in placed)
-    # Each adapter was aligned on languages of its own.
+    # The aligned languages differ from adapter to adapter.
     assert not any(r["place"] for r in rows(store, query.format("slot_f1", "aligned")))
     store.close()
 
@@ -304,7 +303,7 @@ def test_a_reader_keeps_the_file_that_it_opened(board, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "submissions"]
 
 
-def test_what_is_wrong_is_left_out_in_one_line(board, tmp_path, edit):
+def test_wrong_submissions_are_left_out_with_one_line_each(board, tmp_path, edit):
     submissions, _, ids = board
     folder = shutil.copytree(submissions, tmp_path / "submissions")
 
@@ -322,15 +321,15 @@ def test_what_is_wrong_is_left_out_in_one_line(board, tmp_path, edit):
     assert built.loaded == 2
     lines = {report.name: report.detail for report in built.refused}
     assert "massive de slot_f1: value is 99.5" in lines[ids["bare"]]
-    assert "mean slot_f1 is 99.5" in lines[ids["old"]]
+    assert "mean slot_f1: value is 99.5" in lines[ids["old"]]
     assert "retrieval layer 2: value is 99.5" in lines[ids["new"]]
     assert "name: String should have at most 200" in lines[ids["limited"]]
     assert "are there already" in lines[twin.name]
-    assert "is no id" in lines["stray"]
+    assert "'stray'" in lines["stray"]
     assert not any("\n" in line for line in lines.values())
 
 
-def test_nothing_but_the_database_is_within_reach(store):
+def test_a_connection_reads_the_database_and_nothing_else(store):
     import duckdb
 
     for query in (
@@ -348,8 +347,41 @@ def test_a_missing_or_broken_file_is_one_line(tmp_path):
     with pytest.raises(InputError, match="make it with: xlt-bench leaderboard build"):
         connect(tmp_path / "none")
     (tmp_path / "broken").write_bytes(b"not a database" * 1000)
-    with pytest.raises(InputError, match="is not a leaderboard database"):
+    with pytest.raises(InputError, match="is not a leaderboard"):
         connect(tmp_path / "broken")
+    assert not is_leaderboard(tmp_path / "none")
+    assert not is_leaderboard(tmp_path / "broken")
+
+
+def test_a_database_of_another_program_is_not_one_of_ours(tmp_path):
+    import duckdb
+
+    with duckdb.connect(tmp_path / "db") as store:
+        store.execute("CREATE TABLE build AS SELECT 1 AS number")
+    assert not is_leaderboard(tmp_path / "db")
+    with pytest.raises(InputError, match="is not a leaderboard"):
+        connect(tmp_path / "db")
+
+
+@pytest.mark.parametrize(
+    "change", ["DROP TABLE build; DROP TABLE tasks", "UPDATE build SET schema_version = 1"]
+)
+def test_a_database_of_another_schema_is_refused_in_one_line(board, tmp_path, run_cli, change):
+    import duckdb
+
+    db = tmp_path / "old.duckdb"
+    shutil.copy(board[1], db)
+    assert is_current(db)
+    with duckdb.connect(db) as store:
+        store.execute(change)
+    assert not is_current(db)
+    assert is_leaderboard(db)
+    words = ["leaderboard", "export", "--format", "csv", "--db", db, "--output", tmp_path / "out"]
+    code, out, told = run_cli(*words)
+    assert (code, out) == (2, "")
+    assert "was built by another version of xlt-bench" in " ".join(told.split())
+    assert f"leaderboard build --db {db}".replace(" ", "") in "".join(told.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_exports(board, store, tmp_path):
@@ -394,6 +426,44 @@ def test_the_page_shows_means_with_intervals(board, store):
     assert cells[-1] == "20 units or layers"
 
 
+def test_the_page_has_tasks_that_only_the_database_knows(board):
+    store = _writable(board)
+    for name in ("tasks", "runs", "units", "metrics", "mean_scores"):
+        store.execute(f"UPDATE {name} SET task = 'riddles' WHERE task = 'uner'")
+    titles = [table.title for table in page(store)]
+    store.close()
+    assert "riddles v1, partial: not ranked" in titles
+    assert not any(title.startswith("uner") for title in titles)
+
+
+def test_a_bare_model_of_a_newer_version_leaves_older_baselines_alone(
+    board, make_run, made_up_root, tmp_path, monkeypatch
+):
+    submissions, db, ids = board
+    folder = shutil.copytree(submissions, tmp_path / "submissions")
+    task = get_task("massive")
+    pins = shutil.copytree(task.pins, tmp_path / "pinned")
+    pin = json.loads((pins / "massive-v1.json").read_text())
+    (pins / "massive-v2.json").write_text(json.dumps({**pin, "version": 2}))
+    monkeypatch.setattr(type(task), "pins", pins)
+    newer = "2026-03-01T00:00:00+00:00"
+    for name, seed, adapter in (("bare v2", 6, None), ("adapter v2", 7, "lora")):
+        run = make_run(tmp_path / name, seed, adapter=adapter, created=newer)
+        ids = {**ids, name: submit(run, About(), folder, made_up_root).folder.name}
+    assert build(folder, tmp_path / "db").refused == []
+    added = [ids["bare v2"], ids["adapter v2"]]
+    with connect(db) as before, connect(tmp_path / "db") as after:
+        for view in ("scores", "split_means", "significance", "gain_means", "transfer_correlation"):
+            query = f"SELECT * FROM {view} WHERE NOT submission = ANY(?) ORDER BY ALL"
+            found = before.execute(query, [added]).fetchall()
+            assert found == after.execute(query, [added]).fetchall(), view
+            assert found, view
+        query = "SELECT DISTINCT version, baseline FROM significance WHERE task = 'massive' "
+        query += "AND submission = ?"
+        found = after.execute(query, [ids["adapter v2"]]).fetchall()
+        assert found == [(2, ids["bare v2"])]
+
+
 def test_the_store_imports_no_torch():
     code = (
         "import sys, xlt_bench.store.build, xlt_bench.store.export, xlt_bench.submissions.compare\n"
@@ -404,7 +474,7 @@ def test_the_store_imports_no_torch():
 
 
 def test_csv_runs_no_formula_and_parquet_keeps_the_text(make_run, made_up_root, tmp_path):
-    """Any text of a submission may begin like a formula, its model's name for one."""
+    """Any text of a submission may start like a formula, for example its model's name."""
     import csv
 
     import pyarrow.parquet as pq

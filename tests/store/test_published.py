@@ -1,4 +1,4 @@
-"""The paper's figures as they are stored: complete, of a kind with each other, and marked."""
+"""The paper's figures in published.csv: complete, consistent, and marked where they are not."""
 
 import csv
 from collections import defaultdict
@@ -20,7 +20,7 @@ def rows():
         return list(csv.DictReader(file))
 
 
-def test_the_tables_of_results_are_there(rows):
+def test_the_file_has_every_table_of_results(rows):
     assert {int(row["paper_table"]) for row in rows} == {2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13}
     for row in rows:
         float(row["value"])
@@ -39,7 +39,7 @@ def test_the_tables_of_results_are_there(rows):
 
 
 def test_means_of_the_languages_are_the_means_that_the_paper_prints(rows):
-    """Tables 11 and 12 against Table 2: what was typed over, and where the paper disagrees."""
+    """Tables 11 and 12 against Table 2, to find typos and contradictions."""
     languages = defaultdict(list)
     for row in rows:
         if row["paper_table"] in ("11", "12") and row["usable"] == "yes":
@@ -80,7 +80,7 @@ def test_aligned_means_are_those_of_table_11(rows):
         assert mean(values) == pytest.approx(stated, abs=0.07)
 
 
-def test_what_the_paper_contradicts_says_so(rows):
+def test_figures_that_the_paper_contradicts_are_marked(rows):
     def of(table, name):
         return [r for r in rows if (r["paper_table"], r["row"]) == (table, name)]
 

@@ -24,7 +24,7 @@ from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
 from xlt_bench.submissions.rescore import Report, folders, refused
 from xlt_bench.submissions.schema import IDENTITY
-from xlt_bench.tasks.base import Task
+from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
 SCHEMA_VERSION = 2
@@ -73,16 +73,9 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
     rows (`duckdb.connect(path)` would share the old file as long as a connection to it is open).
     Raises InputError if there is no such file.
     """
-    if not db.is_file():
-        raise InputError(f"{db} is missing; make it with: xlt-bench leaderboard build --db {db}")
-    store = duckdb.connect(":memory:")
-    try:
-        path = str(db.resolve()).replace("'", "''")
-        store.execute(f"ATTACH '{path}' AS leaderboard (READ_ONLY); USE leaderboard")
-    except duckdb.Error as error:
-        line = str(error).split("\n")[0]
-        raise InputError(f"{db} is not a leaderboard database ({line}); build it again") from None
+    store = _attached(db)
     if schema_version(store) != SCHEMA_VERSION:
+        store.close()
         raise InputError(
             f"{db} was built by another version of xlt-bench; build it again: "
             f"xlt-bench leaderboard build --db {db}"
@@ -100,6 +93,39 @@ def is_current(db: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def is_leaderboard(db: Path) -> bool:
+    """Whether a file is a leaderboard database of any version, which may be built again."""
+    try:
+        _attached(db).close()
+    except InputError:
+        return False
+    return True
+
+
+def _attached(db: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to a leaderboard database of any version.
+
+    Raises:
+        InputError: The file is missing, or it is not a leaderboard database.
+    """
+    if not db.is_file():
+        raise InputError(f"{db} is missing; make it with: xlt-bench leaderboard build --db {db}")
+    # Without this setting, DuckDB takes a Python variable (`build`) for a table that is missing.
+    store = duckdb.connect(":memory:", config={"python_enable_replacements": False})
+    try:
+        path = str(db.resolve()).replace("'", "''")
+        store.execute(f"ATTACH '{path}' AS leaderboard (READ_ONLY); USE leaderboard")
+        if not {("submissions",), ("unit_scores",)} <= set(store.execute("SHOW TABLES").fetchall()):
+            raise duckdb.CatalogException("it has other tables")
+    except duckdb.Error as error:
+        store.close()
+        line = str(error).split("\n")[0]
+        raise InputError(
+            f"{db} is not a leaderboard database ({line}); give another file, or build it again"
+        ) from None
+    return store
 
 
 def schema_version(store: duckdb.DuckDBPyConnection) -> int:
@@ -133,6 +159,7 @@ def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
                     "title": task.title,
                     "place": place,
                     "answers": task.answers,
+                    "item_metric": task.item_metric if isinstance(task, TextTask) else None,
                     "ranked_by": task.ranked_by,
                     "current_version": task.version,
                 }

@@ -1,4 +1,4 @@
-"""`xlt-bench leaderboard export`: every view as parquet or CSV, or a page of tables to print."""
+"""Writes every view of the database as parquet or CSV, or the leaderboard as a page of tables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from xlt_bench.errors import unknown
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.results.tables import Table, csv_cell, render
-from xlt_bench.tasks.base import Task
-from xlt_bench.tasks.registry import tasks
 
 FORMATS = ("parquet", "csv", "latex", "md")
 VIEWS = {
@@ -26,13 +24,22 @@ VIEWS = {
         "pair_accuracies transfer_points transfer_correlation published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
-_ROWS = 100_000  # read and written at a time
+_ROWS = 100_000  # rows that are read and written at a time
 
 
 def export(store: duckdb.DuckDBPyConnection, form: str, folder: Path) -> list[Path]:
-    """Write one file a view (parquet, CSV) or one page (LaTeX, Markdown) into `folder`.
+    """Write one file for each view (parquet, CSV), or one page (LaTeX, Markdown).
 
-    Raises InputError for an unknown format.
+    Args:
+        store: A connection of `store.build.connect`.
+        form: One of `FORMATS`.
+        folder: The folder to write into; it is made if it is missing.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: The format is unknown.
     """
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
@@ -83,21 +90,21 @@ def _csv_cells(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def page(store: duckdb.DuckDBPyConnection) -> list[Table]:
-    """The leaderboard as tables: for each task the ranked, the partial, and the published rows."""
+    """The leaderboard as tables: ranked and partial systems by task version, published figures."""
     tables: list[Table] = []
-    for task in tasks().values():
-        versions = store.execute(
-            "SELECT DISTINCT version FROM runs WHERE task = ? ORDER BY version DESC", [task.name]
-        ).fetchall()
-        for (version,) in versions:
-            tables += _task_tables(store, task, version)
+    shown = store.execute(
+        "SELECT DISTINCT t.place, t.task, r.version, t.ranked_by "
+        "FROM tasks t JOIN runs r USING (task) ORDER BY t.place, r.version DESC"
+    ).fetchall()
+    for _, *task_version in shown:
+        tables += _task_tables(store, *task_version)
     published = store.execute(
         "SELECT paper_table, task, model, row, split, metric, value, note FROM published "
         "WHERE unit IS NULL"
     ).fetchall()
     columns = ["table", "task", "model", "row", "split", "metric", "value", "note"]
     rows = [["" if cell is None else str(cell) for cell in row] for row in published]
-    title = "Published in the paper (arXiv 2502.14830), not re-computed"
+    title = "Published in the paper (arXiv 2502.14830), not computed here"
     return [*tables, Table(title, columns, rows)]
 
 
@@ -105,32 +112,36 @@ _SPLITS = ("supervised", "aligned", "transfer", "all")
 _NOTE = "Unweighted means with 95 % intervals; gap is supervised minus transfer."
 
 
-def _task_tables(store: duckdb.DuckDBPyConnection, task: Task, version: int) -> Iterator[Table]:
-    """The ranked and the partial rows of a version of a task."""
+def _task_tables(
+    store: duckdb.DuckDBPyConnection, task: str, version: int, ranked_by: str
+) -> Iterator[Table]:
+    """The ranked and the partial systems of a version of a task."""
     columns = ["", "system", "base model", *_SPLITS, "gap", "lacks"]
     for title, complete in (("", True), (", partial: not ranked", False)):
-        if rows := _systems(store, task, version, complete):
-            yield Table(f"{task.name} v{version}{title}", columns, rows, [_NOTE])
+        if rows := _systems(store, (task, version, complete), ranked_by):
+            yield Table(f"{task} v{version}{title}", columns, rows, [_NOTE])
 
 
 def _systems(
-    store: duckdb.DuckDBPyConnection, task: Task, version: int, complete: bool
+    store: duckdb.DuckDBPyConnection, chosen: tuple[str, int, bool], ranked_by: str
 ) -> list[Sequence[str]]:
-    """A row per current system, ordered by the mean that the task is ranked by."""
+    """A row for each current system, ordered by the mean of the split `ranked_by`.
+
+    `chosen` is the task, its version, and whether the systems are complete.
+    """
     found = store.execute(
         "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, m.place, r.lacks "
         "FROM split_means m JOIN metrics k USING (task, metric) "
         "JOIN submissions s ON s.id = m.submission JOIN runs r USING (number, task) "
         "WHERE k.is_primary AND m.current AND m.task = ? AND m.version = ? AND m.complete = ?",
-        [task.name, version, complete],
+        chosen,
     ).fetchall()
     systems: dict[str, dict[str, Any]] = {}
     for submission, name, model, split, *values, place, lacks in found:
         one = systems.setdefault(submission, {"name": name, "model": model, "lacks": lacks})
         one[split] = (*values, place)
-    by = task.ranked_by
-    order = sorted(systems.values(), key=lambda one: -one.get(by, (-1.0,))[0])
-    return [_row(one, by) for one in order]
+    order = sorted(systems.values(), key=lambda one: -one.get(ranked_by, (-1.0,))[0])
+    return [_row(one, ranked_by) for one in order]
 
 
 def _row(one: dict[str, Any], by: str) -> list[str]:

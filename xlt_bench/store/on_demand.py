@@ -1,6 +1,6 @@
-"""Compares any two submissions while a page is shown, from their own files.
+"""Compares any two submissions from their own files, while a page of the app waits.
 
-The database holds gains over the default baseline only, and no answers.
+The database has no answers, and gains over the default baseline only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ from xlt_bench.tasks.registry import get_text_task
 
 @dataclass(frozen=True)
 class Answers:
-    """One item and two answers to it; source and reference are None without the test set.
+    """One item and the answers of two systems.
 
-    `value` and `baseline_value` are the item's own scores, 0 to 100, by the task's `item_metric`.
+    Attributes:
+        id: The item's id.
+        source: What was asked; None without the test set.
+        reference: The gold answer; None without the test set.
+        hypothesis: The answer of the system.
+        baseline: The answer of the baseline.
+        value: The score of the system's answer by the task's `item_metric`, 0 to 100.
+        baseline_value: The score of the baseline's answer.
     """
 
     id: str
@@ -38,9 +45,19 @@ class Answers:
 def paired_gains(
     folder: Path, system: str, baseline: str, task: str
 ) -> tuple[Comparison, list[str]]:
-    """The gains of a submission over any other in one task, and notes that a reader should see.
+    """The gains of a submission over any other in one task.
 
-    Raises InputError where the two cannot be compared, or a file is missing or broken.
+    Args:
+        folder: The folder of submissions.
+        system: The id of the submission.
+        baseline: The id of the other.
+        task: The name of the task.
+
+    Returns:
+        The gains, and notes for the reader.
+
+    Raises:
+        InputError: The two cannot be compared, or a file is missing or broken.
     """
     loaded = [load_system(_known(folder, name).name, folder, folder) for name in (system, baseline)]
     for one, name in zip(loaded, (system, baseline), strict=True):
@@ -54,9 +71,21 @@ def paired_gains(
 def answers(
     folder: Path, system: str, baseline: str, task: str, unit: str, data_dir: str | None = None
 ) -> list[Answers]:
-    """The items that two submissions both answered, in the test set's order.
+    """The items that two submissions both answered, in the order of the test set.
 
-    Raises InputError where one of them lacks the unit, or a file is missing or broken.
+    Args:
+        folder: The folder of submissions.
+        system: The id of the first submission.
+        baseline: The id of the second.
+        task: The name of a text task.
+        unit: A unit of the task.
+        data_dir: The data folder, as the option `--data-dir`.
+
+    Returns:
+        One row for each item.
+
+    Raises:
+        InputError: One of the two lacks the unit, or a file is missing or broken.
     """
     ours, values = _answered(folder, system, task, unit)
     theirs, baseline_values = _answered(folder, baseline, task, unit)
@@ -80,9 +109,9 @@ def answers(
 
 
 def _known(folder: Path, name: str) -> Path:
-    # A name may come from a link that somebody made up.
+    # A visitor can put any name into the URL.
     if not ID.fullmatch(name) or not (folder / name).is_dir():
-        raise InputError(f"the files of {name[:80]!r} are not in {folder}")
+        raise InputError(f"{folder} does not have the files of {name[:80]!r}; give their folder")
     return folder / name
 
 

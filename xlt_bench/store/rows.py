@@ -217,6 +217,13 @@ def _bare(entry: Entry, current: Sequence[Entry]) -> int | None:
         for other in current
         if other.number != entry.number and all(other.row[k] == entry.row[k] for k in asked)
     ]
-    return (
-        max(same, key=lambda e: e.age).number if same and entry.plan.adapter is not None else None
-    )
+    if not same or entry.plan.adapter is None:
+        return None
+    # A bare model that answered a newer version of a task leaves the older baselines as they are.
+    return max(same, key=lambda other: (_equal_versions(entry.plan, other.plan), other.age)).number
+
+
+def _equal_versions(ours: Plan, theirs: Plan) -> bool:
+    """Whether two plans have the tasks that they share in equal versions."""
+    shared = ours.task_versions.keys() & theirs.task_versions.keys()
+    return all(ours.task_versions[task] == theirs.task_versions[task] for task in shared)

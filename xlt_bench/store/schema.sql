@@ -1,8 +1,8 @@
--- The leaderboard's tables. They are derived: deleting the file and building again loses nothing.
--- Read the views of views.sql; the tables below are what they are made of.
--- Facts name a submission by a small number, which may differ from one build to the next.
+-- The leaderboard's tables. They are derived: deleting the file and building it again loses nothing.
+-- Your own SQL should read the views of views.sql, which are made from these tables. The tables refer to
+-- a submission by a number that may differ from one build to the next.
 
--- Which schema this file has: another version of the program builds it again.
+-- The schema of this file. A version of xlt-bench with another schema builds the file again.
 CREATE TABLE build (
     schema_version INTEGER NOT NULL
 );
@@ -11,11 +11,11 @@ CREATE TABLE build (
 CREATE TABLE submissions (
     number INTEGER PRIMARY KEY,
     id VARCHAR NOT NULL UNIQUE,
-    name VARCHAR NOT NULL,              -- free text of the submitter, as are the next three
+    name VARCHAR NOT NULL,              -- free text of the submitter, as the next three
     contact VARCHAR,
     url VARCHAR,
     notes VARCHAR,
-    base_model VARCHAR NOT NULL,        -- hash of the base model's weights, or of hub name and commit
+    base_model VARCHAR NOT NULL,        -- hash of the base model's weights, or of its hub name and commit
     system VARCHAR NOT NULL,            -- hash of base model, adapter, template and number format
     model VARCHAR NOT NULL,
     model_revision VARCHAR,
@@ -23,8 +23,8 @@ CREATE TABLE submissions (
     adapter VARCHAR,                    -- NULL: the bare model
     adapter_sha256 VARCHAR,
     alignment_languages VARCHAR[] NOT NULL,
-    recipe VARCHAR,                     -- what its adapter's card names; NULL: it names none
-    trained_on_flores BOOLEAN,          -- its retrieval is inflated; NULL: its card does not say
+    recipe VARCHAR,                     -- the recipe that the adapter's card names; NULL: none
+    trained_on_flores BOOLEAN,          -- true: its retrieval is inflated; NULL: the card does not say
     dtype VARCHAR NOT NULL,
     template VARCHAR NOT NULL,
     template_sha256 VARCHAR NOT NULL,
@@ -33,23 +33,23 @@ CREATE TABLE submissions (
     command VARCHAR NOT NULL,
     item_limit INTEGER,                 -- NULL: whole test sets
     n_layers INTEGER,
-    declared_baseline VARCHAR,          -- the id that the submitter named
-    bare INTEGER,                       -- the bare model on the same items, template and format
-    baseline INTEGER,                   -- the default: the declared one, else the bare one
-    superseded_by INTEGER,              -- a newer run of the same system that covers this one
+    declared_baseline VARCHAR,          -- the id that the submitter gave
+    bare INTEGER,                       -- the bare model on the same items, with the same template and dtype
+    baseline INTEGER,                   -- the default baseline: the declared one, else the bare model
+    superseded_by INTEGER,              -- a newer run of the same system that covers this run
     record VARCHAR NOT NULL             -- record.json without its results
 );
 
--- What a submission was evaluated on. Only complete ones are ranked.
+-- The tasks that a submission was evaluated on. Only complete runs are ranked.
 CREATE TABLE runs (
     number INTEGER NOT NULL,
-    task VARCHAR NOT NULL,              -- massive, wmt23, uner, retrieval
-    version INTEGER NOT NULL,           -- of prompts, items and scores; versions are never mixed
+    task VARCHAR NOT NULL,              -- a row of `tasks`
+    version INTEGER NOT NULL,           -- of the task: scores of different versions are never mixed
     complete BOOLEAN NOT NULL,
-    lacks VARCHAR[] NOT NULL            -- units and layers not evaluated, a limit
+    lacks VARCHAR[] NOT NULL            -- units and layers that were not evaluated, a limit
 );
 
--- A score of one unit (a language, or a direction of wmt23) with its 95 % interval.
+-- The score of one unit (a language, or a direction of translation) with its 95 % interval.
 CREATE TABLE unit_scores (
     number INTEGER NOT NULL,
     task VARCHAR NOT NULL,
@@ -60,10 +60,10 @@ CREATE TABLE unit_scores (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     n INTEGER NOT NULL,                 -- items
-    items VARCHAR NOT NULL              -- digest of what was asked: scores on anything else are not compared
+    items VARCHAR NOT NULL              -- digest of the items: only scores on equal items are compared
 );
 
--- An unweighted mean over exactly `units`; those in `missing` were not evaluated.
+-- An unweighted mean over exactly `units`. The units in `missing` were not evaluated.
 CREATE TABLE mean_scores (
     number INTEGER NOT NULL,
     task VARCHAR NOT NULL,
@@ -76,7 +76,7 @@ CREATE TABLE mean_scores (
     missing VARCHAR[] NOT NULL
 );
 
--- Retrieval accuracy at one layer, over all ordered pairs.
+-- Retrieval accuracy at one layer, over all ordered pairs of ranked languages.
 CREATE TABLE layer_scores (
     number INTEGER NOT NULL,
     layer SMALLINT NOT NULL,
@@ -94,7 +94,8 @@ CREATE TABLE pair_scores (
     accuracy DOUBLE NOT NULL
 );
 
--- Retrieval accuracy of a language at one layer: the mean over the ordered pairs that it is in.
+-- Retrieval accuracy of a language at one layer: the mean over the ordered pairs that it forms with
+-- ranked languages.
 CREATE TABLE language_layers (
     number INTEGER NOT NULL,
     layer SMALLINT NOT NULL,
@@ -102,7 +103,8 @@ CREATE TABLE language_layers (
     accuracy DOUBLE NOT NULL
 );
 
--- Paired bootstrap against the default baseline, by unit; Holm over the units of a task and metric.
+-- Paired bootstrap against the default baseline, by unit. Holm's correction is over the units of a
+-- task and metric.
 CREATE TABLE unit_gains (
     number INTEGER NOT NULL,
     baseline INTEGER NOT NULL,
@@ -118,7 +120,7 @@ CREATE TABLE unit_gains (
     n INTEGER NOT NULL
 );
 
--- The same for the mean over the units that both have.
+-- The same for the means over the units that both submissions have.
 CREATE TABLE mean_gains (
     number INTEGER NOT NULL,
     baseline INTEGER NOT NULL,
@@ -132,52 +134,55 @@ CREATE TABLE mean_gains (
     units VARCHAR[] NOT NULL
 );
 
--- The tasks, in the order that they are shown in.
+-- The tasks. The app shows them in the order of `place`.
 CREATE TABLE tasks (
     task VARCHAR PRIMARY KEY,
     title VARCHAR NOT NULL,
     place INTEGER NOT NULL,
     answers VARCHAR NOT NULL,           -- text, or neighbours (retrieval)
+    item_metric VARCHAR,                -- scores single answers; NULL: answers are not text
     ranked_by VARCHAR NOT NULL,         -- the split whose mean gives places
     current_version INTEGER NOT NULL
 );
 
--- The table of languages, and of the units of each task version with their settings.
+-- The languages of the benchmark.
 CREATE TABLE languages (
     code VARCHAR PRIMARY KEY,
     name VARCHAR NOT NULL,
     flores VARCHAR NOT NULL,
     script VARCHAR NOT NULL,
-    family VARCHAR NOT NULL,            -- the top-level one: Indo-European, ...
+    family VARCHAR NOT NULL,            -- the top-level family: Indo-European, ...
     resource VARCHAR                    -- NULL: not known
 );
+
+-- The units of each task version: its ranked set, and units beyond it that a submission has.
 CREATE TABLE units (
     task VARCHAR NOT NULL,
     version INTEGER NOT NULL,
     unit VARCHAR NOT NULL,
-    language VARCHAR NOT NULL,          -- of a direction the side that is not English
+    language VARCHAR NOT NULL,          -- of a direction: the side that is not English
     setting VARCHAR,                    -- NULL: the task has none, or the unit is not ranked
     ranked BOOLEAN NOT NULL             -- false: beyond the ranked set of the version, in no mean
 );
 
--- The metrics, the one that ranks a task, and which way is better.
+-- The metrics of each task.
 CREATE TABLE metrics (
     task VARCHAR NOT NULL,
     metric VARCHAR NOT NULL,
-    is_primary BOOLEAN NOT NULL,
+    is_primary BOOLEAN NOT NULL,        -- the metric that ranks the task
     higher_is_better BOOLEAN NOT NULL
 );
 
--- Figures printed in the paper (arXiv 2502.14830): published, not re-computed.
+-- Figures that the paper (arXiv 2502.14830) prints. They are not computed here.
 CREATE TABLE published (
     paper_table INTEGER NOT NULL,
     task VARCHAR NOT NULL,
     model VARCHAR NOT NULL,
     row VARCHAR NOT NULL,
     split VARCHAR NOT NULL,
-    unit VARCHAR,                       -- NULL: a mean over the split
+    unit VARCHAR,                       -- NULL: the mean of the split
     metric VARCHAR NOT NULL,
     value DOUBLE NOT NULL,
-    usable BOOLEAN NOT NULL,            -- false: the paper contradicts itself; see the note
+    usable BOOLEAN NOT NULL,            -- false: the paper contradicts itself, see `note`
     note VARCHAR
 );

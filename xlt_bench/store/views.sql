@@ -1,6 +1,7 @@
--- What the app reads, and what your own SQL should read. Ids and not numbers, everywhere.
+-- The views that the app reads, and that your own SQL should read. They name a submission by its id.
 
--- Every score of every submission. `current`: no newer run supersedes it.
+-- Every score of every submission. `current`: no newer run supersedes it. `ranked` is false for a
+-- unit beyond the ranked set of the version, which is in no mean.
 CREATE VIEW scores AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, u.unit,
     t.language, l.name AS language_name, l.script, l.family, l.resource, t.setting, u.aligned,
@@ -12,8 +13,8 @@ JOIN runs r USING (number, task)
 JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN languages l ON l.code = t.language;
 
--- Means by split. `place` ranks current, complete submissions of one task version, by metric; the
--- split `aligned` has other languages for each adapter and therefore no places.
+-- Means by split. `place` ranks the current, complete submissions of one task version by one metric.
+-- The split `aligned` has no places: its languages differ from adapter to adapter.
 CREATE VIEW split_means AS
 WITH placed AS (
     SELECT m.number, m.task, m.split, m.metric, rank() OVER (
@@ -34,13 +35,13 @@ JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
 LEFT JOIN placed p USING (number, task, split, metric);
 
--- The difference of every two submissions on one base model, task version and set of items, unit by
+-- The difference between any two submissions on one base model, task version and set of items, by
 -- unit. Filter by submission and baseline, or by is_default.
 CREATE VIEW gains AS
 SELECT s.id AS submission, b.id AS baseline, s.name, s.model, s.adapter, b.name AS baseline_name,
     u.task, r.version, u.unit, t.language, l.name AS language_name, l.script, l.family, l.resource,
-    t.setting, t.ranked, u.aligned, u.metric, u.value - v.value AS gain, u.value, v.value AS baseline_value,
-    u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
+    t.setting, t.ranked, u.aligned, u.metric, u.value - v.value AS gain, u.value,
+    v.value AS baseline_value, u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
     b.number IS NOT DISTINCT FROM s.baseline AS is_default,
     s.superseded_by IS NULL AND b.superseded_by IS NULL AS current
 FROM submissions s
@@ -54,29 +55,31 @@ JOIN runs q ON q.number = b.number AND q.task = u.task AND q.version = r.version
 JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN languages l ON l.code = t.language;
 
--- Paired bootstrap against the default baseline: gain with interval, raw and corrected p.
+-- Paired bootstrap against the default baseline, by unit: the gain with its interval, p, and p after
+-- Holm's correction.
 CREATE VIEW significance AS
 SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.unit, t.language,
-    t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.p, g.p_holm, g.p_holm < 0.05 AS significant, g.n
+    t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.p, g.p_holm,
+    g.p_holm < 0.05 AS significant, g.n
 FROM unit_gains g
 JOIN submissions s USING (number)
 JOIN submissions b ON b.number = g.baseline
 JOIN runs r ON r.number = g.number AND r.task = g.task
 JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit;
 
--- The same for the means over the units that both have.
+-- The same for the means over the units that both submissions have.
 CREATE VIEW gain_means AS
-SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low, g.high, g.p,
-    g.p < 0.05 AS significant, g.units
+SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low,
+    g.high, g.p, g.p < 0.05 AS significant, g.units
 FROM mean_gains g
 JOIN submissions s USING (number)
 JOIN submissions b ON b.number = g.baseline
 JOIN runs r ON r.number = g.number AND r.task = g.task;
 
--- Retrieval accuracy by layer, over all ordered pairs.
+-- Retrieval accuracy by layer, over all ordered pairs of ranked languages.
 CREATE VIEW layer_curves AS
-SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, y.layer, s.n_layers, y.value,
-    y.low, y.high, s.item_limit, r.complete, s.superseded_by IS NULL AS current
+SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, y.layer,
+    s.n_layers, y.value, y.low, y.high, s.item_limit, r.complete, s.superseded_by IS NULL AS current
 FROM layer_scores y
 JOIN submissions s USING (number)
 JOIN runs r ON r.number = y.number
@@ -88,7 +91,8 @@ SELECT s.id AS submission, p.layer, p.source, p.target, p.accuracy
 FROM pair_scores p
 JOIN submissions s USING (number);
 
--- The same by language: the mean over the ordered pairs that a language is in.
+-- Retrieval accuracy by layer and language: the mean over the ordered pairs that the language forms
+-- with ranked languages.
 CREATE VIEW language_curves AS
 SELECT s.id AS submission, y.layer, y.language, l.name AS language_name, l.script, l.family,
     l.resource, y.accuracy
@@ -96,27 +100,33 @@ FROM language_layers y
 JOIN submissions s USING (number)
 JOIN languages l ON l.code = y.language;
 
--- A point for each unit of a submission: its score and the retrieval accuracy of its language, as
--- the submission itself has it over even layers, in its middle layer, or, as in the paper's Figure
--- 1b, as the bare model has it in the middle layer.
+-- A point for each ranked unit of a submission: its score, and the retrieval accuracy of its language.
+-- `retrieval_of` says which accuracy: the submission's own over even layers, its own at the middle
+-- layer, or that of the bare model at the middle layer, as in the paper's Figure 1b.
 CREATE VIEW transfer_points AS
-WITH retrieval AS (
-    SELECT number, unit AS language, 'own, even layers' AS retrieval_of, value AS accuracy
+WITH runs_of_retrieval AS (
+    SELECT r.number, r.task, r.version
+    FROM runs r
+    JOIN tasks k USING (task)
+    WHERE k.answers = 'neighbours'
+), retrieval AS (
+    SELECT number, unit AS language, 'own, even layers' AS retrieval_of, value AS accuracy, version
     FROM unit_scores
-    JOIN tasks USING (task)
-    WHERE answers = 'neighbours'
+    JOIN runs_of_retrieval USING (number, task)
     UNION ALL
-    SELECT y.number, y.language, 'own, middle layer', y.accuracy
+    SELECT y.number, y.language, 'own, middle layer', y.accuracy, r.version
     FROM language_layers y
     JOIN submissions s ON s.number = y.number AND y.layer = s.n_layers // 2
+    JOIN runs_of_retrieval r ON r.number = y.number
     UNION ALL
-    SELECT s.number, y.language, 'bare model, middle layer', y.accuracy
+    SELECT s.number, y.language, 'bare model, middle layer', y.accuracy, r.version
     FROM submissions s
     JOIN submissions b ON b.number = s.bare
     JOIN language_layers y ON y.number = b.number AND y.layer = b.n_layers // 2
+    JOIN runs_of_retrieval r ON r.number = b.number
 )
-SELECT s.id AS submission, u.task, u.metric, u.unit, t.language, t.setting, u.aligned,
-    f.retrieval_of, f.accuracy AS retrieval, u.value AS score
+SELECT s.id AS submission, u.task, r.version, u.metric, u.unit, t.language, t.setting, u.aligned,
+    f.retrieval_of, f.version AS retrieval_version, f.accuracy AS retrieval, u.value AS score
 FROM unit_scores u
 JOIN submissions s USING (number)
 JOIN metrics k USING (task, metric)
@@ -126,9 +136,9 @@ JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN retrieval f ON f.number = u.number AND f.language = t.language
 WHERE a.answers = 'text' AND k.is_primary AND t.ranked;
 
--- Correlation of the two, over the transfer units and over all of them, with the fitted line. The
--- interval of Pearson's r is Fisher's. Spearman's is Pearson's of ranks, where equal values share
--- their mean rank. NULL where there are too few points, or no variation.
+-- The correlation of score and retrieval accuracy, over the transfer units and over all units, and the
+-- fitted line. The interval of Pearson's r is Fisher's. Spearman's rho is Pearson's r of the ranks;
+-- equal values share their mean rank. NULL where the points are too few or do not vary.
 CREATE VIEW transfer_correlation AS
 WITH chosen AS (
     SELECT *, 'all' AS split FROM transfer_points
@@ -144,14 +154,14 @@ WITH chosen AS (
         AS score_rank
     FROM chosen
 ), correlated AS (
-    SELECT submission, task, metric, retrieval_of, split, count(*) AS n,
+    SELECT submission, task, version, metric, retrieval_of, split, count(*) AS n,
         min(retrieval) < max(retrieval) AND min(score) < max(score) AND count(*) > 2 AS varied,
         corr(retrieval, score) AS r, corr(retrieval_rank, score_rank) AS rho,
         regr_slope(score, retrieval) AS slope_, regr_intercept(score, retrieval) AS intercept_
     FROM ranked
     GROUP BY ALL
 )
-SELECT submission, task, metric, retrieval_of, split, n,
+SELECT submission, task, version, metric, retrieval_of, split, n,
     CASE WHEN varied THEN r END AS pearson,
     CASE WHEN varied AND n > 3 AND abs(r) < 1 THEN tanh(atanh(r) - 1.959964 / sqrt(n - 3)) END
     AS pearson_low,
