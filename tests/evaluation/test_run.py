@@ -218,7 +218,7 @@ def test_unknown_names_and_broken_data_are_one_line(made_up_root, tiny_model, tm
         "truncated": (["--tasks", "massive", "--languages", "sw"], "truncated or corrupt"),
         "not parallel": (
             ["--tasks", "retrieval", "--languages", "de,sw"],
-            "de has 8 sentences, sw has 7; delete the odd one below",
+            "de has 8 sentences, sw has 7; delete the file that differs in",
         ),
         "missing": (["--tasks", "massive", "--languages", "de"], "xlt-bench data fetch massive"),
     }

@@ -103,7 +103,7 @@ def test_what_is_no_part_is_refused_and_nothing_is_written(
         f"{whole} and ": [shards[0], shards[1], shards[2], whole],
         "another adapter: None and": [shards[0], shards[1], shards[2], other],
         "is not finished": [shards[0], unfinished, shards[2]],
-        "is no run": [shards[0], tmp_path / "none"],
+        "is not a run folder": [shards[0], tmp_path / "none"],
     }
     for said, runs in cases.items():
         output = tmp_path / "joined"

@@ -141,7 +141,7 @@ def test_every_refusal_is_one_line(
         ((run, "--comet", "--comet-model", junk), "cannot be loaded (ValueError: no such key)"),
         ((run, "--comet"), "cannot be downloaded (ConnectionError: the hub is far away); check"),
         ((no_wmt, "--comet"), "has no answers to wmt23"),
-        ((tmp_path, "--comet"), "is no run"),
+        ((tmp_path, "--comet"), "is not a run folder"),
     ]
     for argv, message in cases:
         code, _, err = score(*argv)
