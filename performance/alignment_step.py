@@ -1,13 +1,13 @@
-"""Seconds of an alignment step at the middle layer against a step through all blocks and the head.
+"""Times an alignment step at the middle layer against a step through all blocks and the head.
 
     python performance/alignment_step.py [--model MODEL]
 
 Forward and backward on one batch of FLORES pairs, with a LoRA of rank 8 on all linear layers. The
-peer is the same model's causal-LM step on the same tokens. Beside it the plain way to an alignment
-loss (all hidden states of a full forward, one of them pooled), whose loss and gradients must be
-ours, and ours with the two sides in two forwards. Prints last
-`alignment_step ratio=X goal=0.55 met|missed`; exit code 1 where it missed or, in float32, a
-gradient differs.
+peer is the same model's causal-LM step on the same tokens. Two more alignment steps are timed, and
+their gradients must equal ours: the plain one (all hidden states of a full forward, of which one is
+pooled), and ours with a forward for each side. The last line is
+`alignment_step ratio=X goal=0.55 met|missed`. The exit code is 1 if the goal is missed or, in
+float32, a gradient differs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GOAL = 0.55
 
 
 def main() -> int:
-    """Measure by turns, compare, print; returns the exit code."""
+    """Measure in turns, compare, print. Returns the exit code."""
     made = parser(__doc__, turns=5)
     made.add_argument("--pairs", type=int, default=16)
     options = made.parse_args()
@@ -72,7 +72,7 @@ def main() -> int:
         f"{options.dtype}, {torch.get_num_threads()} threads; loss {results['ours'][0]:.5f}, plain "
         f"{results['plain'][0]:.5f}; largest difference {off:.1e} of the largest gradient"
     )
-    print(f"against the plain way: {median_ratio(seconds, 'ours', 'plain'):.2f}")
+    print(f"against the plain step: {median_ratio(seconds, 'ours', 'plain'):.2f}")
     print(f"against two forwards: {median_ratio(seconds, 'ours', 'two forwards'):.2f}")
     ratio = median_ratio(seconds, "ours", "whole")
     equal = off < 1e-3 or options.dtype != "float32"
@@ -94,7 +94,7 @@ def _plain(model: Any, batch: dict[str, Tensor], layer: int) -> Tensor:
 
 
 def _two_forwards(model: Any, batch: dict[str, Tensor], layer: int) -> Tensor:
-    """Each side at its own width, through the same blocks as ours."""
+    """Each side padded to its own width, through the same blocks as ours."""
     pooled = []
     for ids, mask in zip(*(batch[key].chunk(2) for key in batch), strict=True):
         width = int(mask.sum(1).max())
@@ -106,9 +106,9 @@ def _two_forwards(model: Any, batch: dict[str, Tensor], layer: int) -> Tensor:
 
 
 def _distance(ours: dict[str, Tensor], others: dict[str, Tensor]) -> float:
-    """The largest difference of a gradient, in units of the largest gradient."""
+    """The largest difference between gradients, relative to the largest gradient."""
     largest = max(grad.abs().max().item() for grad in others.values())
-    # A layer above the one that is aligned has no gradient in ours, and none or zero in others.
+    # Layers above the aligned one have no gradient in ours, and none or zero in the others.
     none = torch.zeros(())
     return max(
         (ours.get(name, none.to(grad.device)) - grad).abs().max().item() / largest

@@ -1,10 +1,10 @@
-"""What the whole benchmark costs a model of a size: tokens counted, GPU hours computed from rates.
+"""Estimates what the whole benchmark costs a model: counts tokens, computes GPU hours from rates.
 
     python performance/cost.py --model SmolLM2-135M-Instruct --parameters 8 70
 
-The tokens are counted with the model's tokenizer: what is read (each prompt without the system text
-that all share, which is computed once a batch) and what gold answers would write. The hours are
-not measured: they follow from the rates below, which are assumptions to be replaced by your own.
+Tokens are counted with the model's tokenizer: those read (each prompt without the shared system
+text, which is computed once per batch) and those that the gold answers would write. Hours are not
+measured. They follow from rates that are assumptions: replace them with your own.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from xlt_bench.evaluation.config import Options, load_items, plan_units
 BYTES_A_WEIGHT = 2
 """bfloat16."""
 IDLE_ROWS = 1.3
-"""Rows computed for each token that is wanted: ended answers leave places empty for a while.
+"""Rows computed per token of an answer: an answer that ends leaves its row empty for a while.
 
-1.1 to 1.3 for MASSIVE, WMT23 and UNER at 64 rows with answers as long as the gold ones.
+1.1 to 1.3 for MASSIVE, WMT23 and UNER with 64 rows and answers as long as the gold ones.
 """
 
 
 def tokens(model: str, data_dir: str | None) -> dict[str, tuple[int, int, int]]:
-    """Items, tokens read and tokens written, by task."""
+    """The number of items, of tokens read and of tokens written, by task."""
     tokenizer, root = AutoTokenizer.from_pretrained(model), data_root(data_dir)
     chosen = plan_units(Options(model=model, output=Path()))
 
@@ -47,10 +47,10 @@ def tokens(model: str, data_dir: str | None) -> dict[str, tuple[int, int, int]]:
 
 
 def seconds(parameters: float, read: int, written: int, options: argparse.Namespace) -> float:
-    """On one GPU, or on several that work in turns (`device_map`): reading and writing.
+    """Seconds on one GPU, or on several that work one after another (`device_map`).
 
-    Reading takes 2 operations a parameter and token. A step of writing takes as long as reading
-    all weights from memory, and at least `--overhead`, and gives a token to each row of a batch.
+    Reading takes 2 operations per parameter and token. A step of writing loads all weights from
+    memory, takes at least `--overhead` seconds, and writes one token for each row of a batch.
     """
     reading = 2 * parameters * read / (options.flops * options.utilisation)
     step = max(BYTES_A_WEIGHT * parameters / options.bandwidth, options.overhead)
@@ -58,15 +58,15 @@ def seconds(parameters: float, read: int, written: int, options: argparse.Namesp
 
 
 def main() -> None:
-    """Count, compute, print."""
+    """Count tokens, compute hours and print both."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="whose tokenizer counts")
+    parser.add_argument("--model", required=True, help="model whose tokenizer counts the tokens")
     parser.add_argument("--parameters", type=float, nargs="+", default=[8, 70], help="in billions")
     parser.add_argument("--data-dir")
     parser.add_argument("--flops", type=float, default=989e12, help="an H100's peak in bfloat16")
-    parser.add_argument("--utilisation", type=float, default=0.4, help="of it, while reading")
+    parser.add_argument("--utilisation", type=float, default=0.4, help="share of it, while reading")
     parser.add_argument("--bandwidth", type=float, default=1.7e12, help="bytes/s: half of the peak")
-    parser.add_argument("--overhead", type=float, default=0.03, help="seconds of Python a step")
+    parser.add_argument("--overhead", type=float, default=0.03, help="seconds of Python per step")
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
     counted = tokens(options.model, options.data_dir)

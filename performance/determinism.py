@@ -1,11 +1,12 @@
-"""How many greedy answers depend on batch size, number of threads and number format.
+"""Counts the greedy answers that depend on batch size, number of threads and number format.
 
     python performance/determinism.py --model MODEL --adapter ADAPTER [--limit 100]
 
-Greedy decoding takes the largest logit; where two are nearly equal, the order in which a sum was
-added up decides. MASSIVE's items, our decoder, one process, the adapter merged where `evaluate`
-merges it. Printed for each setting: the answers that are not those of the same number format with a
-batch of one and one thread, and slot F1; the first setting is run twice. No speed, so no ratio.
+Greedy decoding takes the largest logit; if two are nearly equal, the order of a summation decides.
+Runs MASSIVE items through our decoder in one process, with the adapter merged whenever `evaluate`
+would merge it. For each setting it prints slot F1 and how many answers differ from those of the
+first setting (by default a batch of one and one thread) in the same number format; the first
+setting runs twice. Nothing is timed against a peer, so there is no ratio.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from xlt_bench.tasks import massive
 
 
 def answers_of(lm: XltLM, prompts: list[str], batch: int, threads: int) -> list[str]:
-    """The answers under a setting."""
+    """The answers with a batch size and a number of threads."""
     torch.set_num_threads(threads)
     lm.batch_size_per_gpu = batch
     return [one.text for one in lm.generate(prompts, massive.TASK.max_new_tokens)]
 
 
 def main() -> int:
-    """Answer under every setting, and count."""
+    """Answer with every setting, and count the differences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--adapter", action="append", default=[])

@@ -1,15 +1,15 @@
-"""Answers per second of our generation against stock `lm_eval --model hf`.
+"""Compares our generation in answers per second with stock `lm_eval --model hf`.
 
     python performance/generation.py --model SmolLM2-135M-Instruct [--adapter FOLDER]
     python performance/generation.py --family gpt2 --prompts 64
 
 Both get the same requests (MASSIVE test utterances of one language), model, adapter, dtype and
-batch size, by turns in one process; the answers must be equal. Without --model a random model of
-SmolLM2-135M's shape, or a smaller one of another family, where the goal is 1: never slower.
-Without --adapter the end-of-text logit is raised until the answers are as long as the gold ones, on
-average and at most: like an adapter whose answers end, without its cost. Prints last
-`generation ratio=X goal=Y met|missed`; exit code 1 where it missed or, in float32, where an answer
-differs.
+batch size, in turns in one process; the answers must be equal. Without --model, a random model of
+SmolLM2-135M's shape is used or, with --family, a smaller one, for which the goal is 1: not slower.
+Without --adapter, the end-of-text logit is raised so that the mean and maximum length of answers
+are those of the gold ones, which simulates an adapter whose answers end, without its cost. The last
+line is `generation ratio=X goal=Y met|missed`. The exit code is 1 if the goal is missed or, in
+float32, an answer differs.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "phi3": _WIDE | _HEADS,
     "gpt_neox": _WIDE | {"num_attention_heads": 8},
     "gpt2": {"n_embd": 256, "n_layer": 8, "n_head": 8},
-    # Left to transformers: a window shorter than a prompt, no position ids, states.
+    # Left to transformers: a window shorter than a prompt, no position ids, a recurrent state.
     "mistral, narrow window": _WIDE | _HEADS | {"sliding_window": 64},
     "bloom": {"hidden_size": 256, "n_layer": 8, "n_head": 8},
     "falcon_mamba": {"hidden_size": 256, "num_hidden_layers": 4},
 }
-"""Small shapes of model families, by transformers' model type."""
+"""Small configurations of model families, by transformers' model type."""
 
 
 def main() -> int:
-    """Measure by turns, compare, print; returns the exit code."""
+    """Measure in turns, compare, print. Returns the exit code."""
     options = _options()
     items = _items(options.data_dir, options.language, options.prompts)
     device = choose_device(options.device)
@@ -80,7 +80,7 @@ def main() -> int:
     for turn in range(options.turns):
         order = ["stock", "ours"] if turn % 2 else ["ours", "stock"]
         results = {}
-        for name in order:  # `evaluate` merges an adapter that comes alone
+        for name in order:  # `evaluate` merges a single adapter
             sample = [encode_prompt(tokenizer, prompt) for prompt in prompts[:4]]
             with merged(model, sample) if name == "ours" and options.adapter else nullcontext():
                 results[name] = timed(lms[name], prompts, limit)
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def timed(lm: Any, prompts: Sequence[str], limit: int) -> tuple[float, list[str]]:
-    """Seconds that lm-eval's door takes for all prompts, and answers of at most `limit` tokens."""
+    """Seconds of `generate_until` for all prompts, and the answers, of at most `limit` tokens."""
     settings = {"until": [], "max_gen_toks": limit, "do_sample": False}
     requests = [
         Instance("generate_until", {}, (prompt, dict(settings)), i)
@@ -115,10 +115,13 @@ def timed(lm: Any, prompts: Sequence[str], limit: int) -> tuple[float, list[str]
 
 
 def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequence[str]) -> int:
-    """Raise the end-of-text logit so far that answers are as long as the gold ones on average.
+    """Raise the end-of-text logit until answers are as long as the gold ones on average.
 
-    One run that never ends tells for each raise where each answer would end: at the first token
-    that leads the end-of-text token by less. Returns the tokens of the longest gold answer.
+    A run without an end tells where each answer would end for each possible raise: at the first
+    token whose logit exceeds that of the end-of-text token by less than the raise.
+
+    Returns:
+        The number of tokens of the longest gold answer.
     """
     targets = [len(tokenizer(item.target)["input_ids"]) + 1 for item in items]
     gold, longest, end = statistics.mean(targets), max(targets), tokenizer.eos_token_id
@@ -138,7 +141,7 @@ def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequ
     raises = lowest.unique()  # in ascending order
     lengths = torch.stack([(lowest >= value).sum(1) + 1 for value in raises]).float()
     nearest = int((lengths.clamp(max=longest).mean(1) - gold).abs()[:-1].argmin())
-    # Between two leads: the very lead of a row would be a tie, which rounding decides.
+    # Between two leads: a raise equal to a lead would be a tie, which rounding decides.
     chosen = raises[nearest : nearest + 2].mean().item()
 
     def lift(_module: Any, _inputs: Any, logits: Tensor) -> None:
@@ -153,7 +156,7 @@ def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequ
 
 
 def _model(options: argparse.Namespace, items: Sequence[Item], device: str) -> tuple[Any, Any]:
-    """The folder's model, or a random one with a tokenizer for `items`."""
+    """The model of --model, or a random one with a tokenizer trained on `items`."""
     if options.model:
         base = load_base(options.model, options.dtype, device)
         return base.model, base.tokenizer
@@ -172,7 +175,7 @@ def _model(options: argparse.Namespace, items: Sequence[Item], device: str) -> t
         else random_model(tokenizer, tied=False)
     )
     model = made.to(device, DTYPES[options.dtype])
-    known = len(tokenizer)  # the rest of the vocabulary has no text that could be compared
+    known = len(tokenizer)  # the rest of the vocabulary has no text to compare
 
     def silence(_module: Any, _inputs: Any, logits: Tensor) -> None:
         logits[..., known:] = -torch.inf
@@ -182,7 +185,7 @@ def _model(options: argparse.Namespace, items: Sequence[Item], device: str) -> t
 
 
 def _family(name: str, tokenizer: Any) -> Any:
-    """An untrained model of a family whose weights are large enough that its answers vary."""
+    """An untrained model of a family, with weights large enough for its answers to vary."""
     torch.manual_seed(0)
     ids = {f"{kind}_token_id": tokenizer.eos_token_id for kind in ("bos", "eos", "pad")}
     shape = FAMILIES[name] | ids | {"vocab_size": 8192, "tie_word_embeddings": False}
@@ -195,14 +198,14 @@ def _family(name: str, tokenizer: Any) -> Any:
 
 
 def _items(data_dir: str | None, language: str, count: int) -> list[Item]:
-    """Test utterances at even distances in MASSIVE's file."""
+    """Some test utterances, evenly spaced in MASSIVE's file."""
     items = massive.TASK.load(data_root(data_dir), language)
     return items[:: max(1, len(items) // count)][:count]
 
 
 def _options() -> argparse.Namespace:
     made = parser(__doc__, turns=3)
-    made.add_argument("--adapter", help="PEFT adapter whose answers end")
+    made.add_argument("--adapter", help="PEFT adapter that ends its answers")
     made.add_argument("--family", choices=FAMILIES)
     made.add_argument("--language", default="es")
     made.add_argument("--prompts", type=int, default=256)

@@ -1,13 +1,13 @@
-"""The leaderboard in a real browser with 1,000 generated submissions: first paint, and each filter.
+"""Times the leaderboard in a browser with 1,000 generated submissions: first paint and filters.
 
     python performance/leaderboard_app.py [--submissions 1000] [--repeats 5]
 
-The server is the one that `xlt-bench leaderboard serve` starts, the browser Debian's Chromium
-without a screen, the submissions those of store_build.py. First paint is a visit with an empty
-cache, from the request to the page at rest with its tables and charts drawn; a filter, from the
-click on an option to the page at rest again. Each is the median of some repeats on a server that
-has been visited before; the last line has the slowest page and the slowest filter, and the exit
-code is 1 where either misses.
+The server is that of `xlt-bench leaderboard serve`, the browser is Debian's Chromium, headless, and
+the submissions come from store_build.py. First paint lasts from a request with an empty cache until
+the page is idle with its tables and charts drawn; a filter lasts from the click on an option until
+the page is idle again. Each time is the median of several repeats on a server that has been visited
+before. The last line has the slowest page and the slowest filter. The exit code is 1 if either
+misses its goal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from store_build import generate, make_pool, measure
 
 PAINT_GOAL, FILTER_GOAL = 1.5, 0.5  # seconds
-ROWS = 25  # of a page of the table
+ROWS = 25  # per page of the table
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
@@ -44,7 +44,7 @@ AT_REST = """() => {
         all('stDataFrame').every(one => one.querySelector('canvas')) &&
         all('stVegaLiteChart').every(one => one.querySelector('svg'));
 }"""
-# By page: a control, and the options that are chosen in turn.
+# By page: each control, and the options to choose in turn.
 FILTERS = {
     "": {
         "Task": ("Named entities (UNER)", "Slot filling (MASSIVE)"),
@@ -65,7 +65,7 @@ FILTERS = {
 
 @contextmanager
 def served(db: Path, submissions: Path) -> Iterator[str]:
-    """The address of a server, once it answers."""
+    """Start a server and yield its address once it answers."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -90,7 +90,7 @@ def served(db: Path, submissions: Path) -> Iterator[str]:
 
 
 def first_paint(browser: Browser, url: str) -> float:
-    """Seconds of a first visit, nothing cached."""
+    """Seconds of a visit with an empty cache."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     started = time.perf_counter()
@@ -102,7 +102,7 @@ def first_paint(browser: Browser, url: str) -> float:
 
 
 def choice(page: Page, label: str, option: str) -> float:
-    """Seconds from the click on an option to the page at rest; opening the list is not in it."""
+    """Seconds from the click on an option until the page is idle; opening the list is not timed."""
     box = page.get_by_role("combobox", name=label, exact=True)
     box.scroll_into_view_if_needed()  # a list closes when the page is scrolled
     box.click(timeout=0)
@@ -111,23 +111,23 @@ def choice(page: Page, label: str, option: str) -> float:
     before = page.url
     started = time.perf_counter()
     found.click(timeout=0)
-    # The choice reaches the address while the page runs.
+    # The choice appears in the address while the page is still running.
     page.wait_for_function("before => location.href !== before", arg=before, timeout=0)
     page.wait_for_function(AT_REST, timeout=0)
     return time.perf_counter() - started
 
 
 def check(page: Page, number: int) -> None:
-    """That the table is about all submissions and holds no more of them than are on screen."""
+    """Check that the table counts all submissions but was sent only the rows on screen."""
     page.get_by_text(f"{number} systems.", exact=False).wait_for(timeout=0)
     grid = page.get_by_test_id("stDataFrame").first.locator("[role=grid]")
     rows = grid.get_attribute("aria-rowcount")
     if int(rows or 0) > ROWS + 1:  # and the heading
-        raise SystemExit(f"{rows} rows left the database, {ROWS} are on screen")
+        raise SystemExit(f"the page got {rows} rows, of which it shows {ROWS}")
 
 
 def measured(address: str, number: int, repeats: int) -> tuple[float, float]:
-    """The slowest first paint and the slowest filter, in seconds; each is printed."""
+    """The slowest first paint and the slowest filter, in seconds. Prints every median."""
     paints, filters = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -154,7 +154,7 @@ def measured(address: str, number: int, repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Generate, build, serve, measure."""
+    """Generate submissions, build the database, serve it and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--submissions", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)

@@ -1,17 +1,18 @@
-"""The leaderboard under many visitors at once: how long each answer takes, and what fails.
+"""Load test of the leaderboard: how long pages take with many visitors at once, and what fails.
 
     python performance/leaderboard_load.py [--sessions 50] [--submissions 200]
 
-The server is the one that `xlt-bench leaderboard serve` starts, over generated submissions
-(store_build.py). A visitor is a session over the websocket, as a browser opens one, without the
-drawing: Overview, then Gains, then another task, each as soon as the last has come, and no pause
-for reading. Timed from the request to the end of the page's script. First one visitor alone, some
-times; then all at once. An error is a lost connection, a page that shows an exception, or one
-without a table or chart.
+The server is that of `xlt-bench leaderboard serve`, over the generated submissions of
+store_build.py. A visitor is a websocket session like a browser's, but draws nothing: it asks for
+Overview, then Gains, then another task, each as soon as the one before has arrived. A step is timed
+from the request to the end of the page's script. First one visitor comes alone, several times; then
+all come at once. An error is a lost connection, a page that shows an exception, or one without a
+table or chart.
 
-The ratio is the loaded median over the single one and the number of sessions, of the worst step.
-Pages are computed by one Python process, so all at once can be no faster than one after the other
-but for what DuckDB and the second core do: the goal is 1, that a crowd costs no more than a queue.
+The ratio, for the worst step, is the median time under load divided by the median time alone and by
+the number of sessions. One Python process computes all pages, so visitors at once cannot be served
+much faster than one after another (only DuckDB uses the second core). The goal is 1: a crowd costs
+no more than a queue.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ LONGEST = 300  # seconds
 
 @dataclass
 class Page:
-    """What a run of a page's script sent."""
+    """What one run of a page's script sent."""
 
     pages: dict[str, str] = field(default_factory=dict)
     boxes: dict[str, Selectbox] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class Page:
     faults: list[str] = field(default_factory=list)
 
     def take(self, delta: Delta) -> None:
-        """Note an element."""
+        """Register an element of the page."""
         element = delta.new_element
         kind = element.WhichOneof("type")
         if kind == "exception":
@@ -62,7 +63,7 @@ class Page:
 
 
 async def page(socket: websockets.ClientConnection, message: BackMsg) -> Page:
-    """Ask for a page and take what comes until its script has ended."""
+    """Ask for a page and receive its elements until its script has ended."""
     await socket.send(message.SerializeToString())
     got = Page()
     while True:
@@ -90,7 +91,7 @@ async def page(socket: websockets.ClientConnection, message: BackMsg) -> Page:
 
 
 async def visit(address: str) -> tuple[list[float], list[str]]:
-    """Seconds of each step, and what went wrong."""
+    """Make one visit. Returns the seconds of each step, and what went wrong."""
     seconds, faults = [], []
     try:
         started = time.perf_counter()
@@ -121,7 +122,11 @@ async def visit(address: str) -> tuple[list[float], list[str]]:
 
 
 async def visits(address: str, alone: int, sessions: int) -> tuple[list[list[float]], ...]:
-    """Seconds by step and visit: of `alone` visits one by one, then of all sessions at once."""
+    """Make `alone` visits one after another, then all sessions at once.
+
+    Returns:
+        The seconds by step and visit, of the visits alone and of those at once.
+    """
     await visit(address)  # opens the database
     single = [await visit(address) for _ in range(alone)]
     loaded = await asyncio.gather(*(visit(address) for _ in range(sessions)))
@@ -137,7 +142,7 @@ async def visits(address: str, alone: int, sessions: int) -> tuple[list[list[flo
 
 
 def main() -> int:
-    """Generate, build, serve, visit."""
+    """Generate submissions, build the database, serve it and visit it. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--submissions", type=int, default=200)
@@ -150,7 +155,7 @@ def main() -> int:
         before = hashlib.sha256(db.read_bytes()).digest()
         with served(db, folder) as address:
             single, loaded = asyncio.run(visits(address, options.alone, options.sessions))
-        print(f"the server's peak memory: {getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
+        print(f"peak memory of the server: {getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
         if hashlib.sha256(db.read_bytes()).digest() != before:
             raise SystemExit("the database was written to")
     ratios = []

@@ -1,11 +1,12 @@
-"""Seconds with an adapter, as `xlt-bench evaluate` runs a single one, against the bare base.
+"""Times generation with a single adapter, as `xlt-bench evaluate` runs it, against the bare base.
 
     python performance/lora.py --model SmolLM2-135M-Instruct [--adapter FOLDER]
 
-All generate equally many tokens from the same MASSIVE prompts, by turns: the base without peft, the
-adapter beside the weights, and the adapter in them (only where that is safe: float32). Merged and
-unmerged answers must be equal. Prints last `lora ratio=X goal=1.03 met|missed`: how many times as
-long the adapter takes as the base; exit code 1 where it missed or an answer differs.
+All generate the same number of tokens from the same MASSIVE prompts, in turns: the base model
+without peft, the adapter unmerged, and the adapter merged (only in float32, where that is safe).
+Merged and unmerged answers must be equal. The last line is `lora ratio=X goal=1.03 met|missed`: the
+time with the adapter divided by that of the base. The exit code is 1 if the goal is missed or an
+answer differs.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ GOAL = 1.03
 
 
 def main() -> int:
-    """Measure, compare, print; returns the exit code."""
+    """Measure in turns, compare, print. Returns the exit code."""
     made = parser(__doc__, turns=5)
-    made.add_argument("--adapter", help="PEFT adapter; else a random one of rank 8")
+    made.add_argument("--adapter", help="PEFT adapter (default: a random one of rank 8)")
     made.add_argument("--prompts", type=int, default=16)
     made.add_argument("--new-tokens", type=int, default=16)
     options = made.parse_args()
@@ -55,9 +56,9 @@ def main() -> int:
 
     ways = {"base": lambda: answered(base), "adapter": lambda: answered(adapted)}
     seconds, unmerged = by_turns(ways, 2)
-    print(f"beside the weights: {median_ratio(seconds, 'adapter', 'base'):.2f} times the base")
+    print(f"unmerged: {median_ratio(seconds, 'adapter', 'base'):.2f} times the base")
     with merged(adapted, rows[:4]) as in_weights:
-        print(f"{options.dtype}: {'merged' if in_weights else 'kept beside the weights'}")
+        print(f"{options.dtype}: {'merged' if in_weights else 'not merged'}")
         seconds, results = by_turns(ways, options.turns)
     pairs = zip(results["adapter"], unmerged["adapter"], strict=True)
     differing = sum(a != b for a, b in pairs)

@@ -1,15 +1,15 @@
-"""Retrieval between all ordered pairs of languages, against LASER's xSIM and bare products.
+"""Times retrieval between all ordered pairs of languages against LASER's xSIM and bare products.
 
     python performance/retrieval.py
 
-Ours: `metrics.retrieval.all_pairs`, unit length included. The peer does what LASER's xSIM does
-(Heffernan et al., 2022; source/xsim.py of facebookresearch/LASER): for each ordered pair a FAISS
-flat index of inner products on either side, the k nearest both ways, the ratio margin of each
-candidate in a loop, the best candidate. It needs `pip install faiss-cpu`; without, torch's product
-and topk stand in for FAISS, and the script says so. The bare products are one for each unordered
-pair. Made-up states of 997 sentences at 4,096 dimensions. Prints last `retrieval ratio=X goal=3.0
-met|missed`; exit code 1 where it missed, an answer differs, or we take more than 1.3 times as long
-as the bare products.
+Ours is `metrics.retrieval.all_pairs`, normalisation included. The peer does what LASER's xSIM does
+(Heffernan et al., 2022; source/xsim.py of facebookresearch/LASER): for each ordered pair, it builds
+a FAISS flat inner-product index of either side, searches the k nearest neighbours both ways,
+computes the ratio margin of each candidate in a loop, and takes the best one. It needs `pip install
+faiss-cpu`; otherwise torch's product and topk replace FAISS, and the script says so. The bare
+products are one matrix product for each unordered pair. States are made up: 997 sentences of 4,096
+dimensions. The last line is `retrieval ratio=X goal=3.0 met|missed`. The exit code is 1 if the goal
+is missed, an answer differs, or ours takes more than 1.3 times as long as the bare products.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Answers = dict[tuple[str, str], Tensor]
 
 
 def main() -> int:
-    """Measure by turns, compare, print; returns the exit code."""
+    """Measure in turns, compare, print. Returns the exit code."""
     options = _options()
     states = _states(options.languages, options.sentences, options.dimensions, options.device)
     if faiss is None:
-        print("no FAISS here (pip install faiss-cpu): torch's product and topk take its place")
+        print("FAISS is not installed (pip install faiss-cpu): torch's product and topk replace it")
     else:
         faiss.omp_set_num_threads(torch.get_num_threads())
     arrays = {code: matrix.cpu().numpy().copy() for code, matrix in states.items()}
@@ -63,7 +63,7 @@ def main() -> int:
     print(f"against the bare products: {bare:.2f} times as long (goal at most {BARE_GOAL})")
     layer = 35 * 997 * options.dimensions * 4
     print(
-        f"memory bound: one layer of 35 languages, raw and at unit length: {2 * layer >> 20} MB; "
+        f"memory bound: one layer of 35 languages, raw and normalised: {2 * layer >> 20} MB; "
         f"a pair's cosines: {options.sentences**2 * 4 >> 20} MB"
     )
     ratio = median_ratio(seconds, "xsim", "ours")
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def _states(languages: int, n: int, d: int, device: str) -> dict[str, Tensor]:
-    """What sentences share, what a language adds to all of its own, and noise."""
+    """States by language: a part that translations share, an offset per language, and noise."""
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(n, d, generator=generator)
     return {
@@ -92,7 +92,7 @@ def _xsim(arrays: Mapping[str, np.ndarray]) -> Answers:
 
 
 def _one_pair(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The answer in y to each row of x: (n,). Both get unit length in place, as there."""
+    """The answer in y to each row of x: (n,). Normalises both in place, as xSIM does."""
     for side in (x, y):
         if faiss is None:
             side /= np.linalg.norm(side, axis=1, keepdims=True)
@@ -102,14 +102,14 @@ def _one_pair(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     backward, _ = _nearest(y, x)
     mean_x, mean_y = forward.mean(axis=1), backward.mean(axis=1)
     found = np.empty(len(x), dtype=np.int64)
-    for i, candidates in enumerate(index):  # one by one, as there
+    for i, candidates in enumerate(index):  # one by one, as in xSIM
         scores = [forward[i, j] / ((mean_x[i] + mean_y[c]) / 2) for j, c in enumerate(candidates)]
         found[i] = candidates[int(np.argmax(scores))]
     return found
 
 
 def _nearest(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The cosines and indices of the K nearest candidates: both (n, K)."""
+    """The cosines and the indices of the K nearest candidates, each (n, K)."""
     if faiss is None:
         near = (torch.from_numpy(queries) @ torch.from_numpy(candidates).T).topk(K)
         return near.values.numpy(), near.indices.numpy()

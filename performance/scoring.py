@@ -1,13 +1,13 @@
-"""Scores with bootstrap intervals, against scoring each resample with seqeval and sacreBLEU.
+"""Times scores with bootstrap intervals against scoring each resample with seqeval and sacreBLEU.
 
     python performance/scoring.py
 
-Slot F1: predictions for the 20 test sets of MASSIVE (gold answers, a third of them made wrong),
-from text to F1 with 1,000 resamples a language. The peer runs seqeval on the BIO labels of a few
-of the same resamples; its time for all of them is extrapolated. Translation: BLEU and chrF++ of
-one WMT23 direction, against sacreBLEU's `corpus_score` on a few of the same resamples. Every score
-of a resample must agree. Prints last `scoring ratio=X goal=10.0 met|missed`, of slot F1; exit code
-1 where it missed or a score differs.
+Slot F1 goes from text to score for the 20 ranked test sets of MASSIVE, with 1,000 resamples per
+language; a third of the answers are wrong, the others gold. The peer runs seqeval on the BIO labels
+of a few of the same resamples, and its time is extrapolated to all of them. For translation, BLEU
+and chrF++ of one WMT23 direction are compared with sacreBLEU's `corpus_score` on a few of the same
+resamples. Every score of a resample must agree. The last line, for slot F1, is
+`scoring ratio=X goal=10.0 met|missed`. The exit code is 1 if the goal is missed or a score differs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GOAL = 10.0
 
 
 def main() -> int:
-    """Measure, compare, print; returns the exit code."""
+    """Measure, compare, print. Returns the exit code."""
     options = _options()
     root = data_root(options.data_dir)
     ratio, equal = _slots(root, options.resamples)
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _slots(root: Path, few: int) -> tuple[float, bool]:
-    """How many times as long seqeval's loop takes, and whether all its scores are ours."""
+    """The time of seqeval divided by ours, and whether all scores agree."""
     languages = {code: massive.TASK.load(root, code) for code in massive.TASK.test_set().units}
     answers = {code: _answers(items) for code, items in languages.items()}
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def _slots(root: Path, few: int) -> tuple[float, bool]:
     labelled = {code: _labels(items, answers[code]) for code, items in languages.items()}
     prepared = time.perf_counter() - start
     spent, off = 0.0, 0.0
-    first = next(iter(languages))  # a language stands for all: they are of one size
+    first = next(iter(languages))  # one stands for all: their test sets have the same size
     scores = massive.slot_f1.score(resample_sums(counts[first], few))
     for drawn, score in zip(_draws(len(counts[first]), few), scores, strict=True):
         start = time.perf_counter()
@@ -70,14 +70,14 @@ def _slots(root: Path, few: int) -> tuple[float, bool]:
     n = sum(map(len, languages.values()))
     print(
         f"slot F1: {n} predictions in {len(languages)} languages, {N_RESAMPLES} resamples each: "
-        f"ours {ours:.2f} s, of it counts of two scorers and failures; seqeval {peer:.0f} s, "
+        f"ours {ours:.2f} s, for two scorers and all failures; seqeval {peer:.0f} s, "
         f"extrapolated from {few} resamples of one language; largest difference {off:.1e} points"
     )
     return peer / ours, off < 1e-9
 
 
 def _translation(root: Path, direction: str, few: int) -> bool:
-    """Print the same for BLEU and chrF++; returns whether all of sacreBLEU's scores are ours."""
+    """Compare BLEU and chrF++ with sacreBLEU and print. Returns whether all scores agree."""
     items = wmt23.TASK.load(root, direction)
     target = direction.split("-")[1]
     references = [item.gold for item in items]
@@ -112,13 +112,13 @@ def _on(
 
 
 def _draws(n: int, few: int) -> list[np.ndarray]:
-    """The first resamples of `resample_sums`: item numbers."""
+    """The item numbers of the first resamples that `resample_sums` draws."""
     generator = np.random.default_rng([SEED, n])
     return list(generator.integers(0, n, size=(few, n)))
 
 
 def _answers(items: Sequence[Item]) -> list[str]:
-    """Gold answers, a third of them replaced by the one before."""
+    """Gold answers, a third of them replaced by that of the item before."""
     rng = random.Random(0)
     return [items[i - (rng.random() < 1 / 3)].target for i in range(len(items))]
 
@@ -135,7 +135,7 @@ def _labels(items: Sequence[Item], answers: Sequence[str]) -> tuple[list[list[st
 
 
 def _shuffled(text: str, seed: int) -> str:
-    """The text with two neighbouring words exchanged."""
+    """The text with two adjacent words swapped."""
     words = text.split()
     at = random.Random(seed).randrange(max(1, len(words) - 1))
     words[at : at + 2] = words[at : at + 2][::-1]
@@ -144,8 +144,8 @@ def _shuffled(text: str, seed: int) -> str:
 
 def _options() -> argparse.Namespace:
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    made.add_argument("--data-dir", help="folder of the data sets, as of xlt-bench")
-    made.add_argument("--resamples", type=int, default=10, help="that the peer is timed on")
+    made.add_argument("--data-dir", help="data folder, as in xlt-bench")
+    made.add_argument("--resamples", type=int, default=10, help="resamples of the peer")
     return made.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""What the scripts of this folder share: a model, runs by turns, the last line.
+"""Shared by the scripts here: loads a model, times functions in turns, prints the last line.
 
     from side_by_side import by_turns, median_ratio, model_and_tokenizer, verdict
 
-Times are wall-clock seconds: other work on the machine makes them longer and ratios unsteady.
+Times are wall-clock seconds: other work on the machine makes them longer and the ratios unsteady.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from xlt_bench.models.embedded import shipped
 from xlt_bench.models.load import DTYPES, choose_device, load_base
 
 Seconds = dict[str, list[float]]
-"""Of each way, its seconds by turn."""
+"""The seconds of each turn, by name."""
 
 
 def parser(doc: str | None, turns: int) -> argparse.ArgumentParser:
-    """A parser with the options that every script on a model has."""
+    """A parser with the options common to all scripts that run a model."""
     made = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
-    made.add_argument("--model", help="model folder or hub name; else a random model")
-    made.add_argument("--data-dir", help="folder of the data sets, as of xlt-bench")
+    made.add_argument("--model", help="model folder or hub name (default: a random model)")
+    made.add_argument("--data-dir", help="data folder, as in xlt-bench")
     made.add_argument("--turns", type=int, default=turns)
     made.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
     made.add_argument("--device")
@@ -38,7 +38,7 @@ def parser(doc: str | None, turns: int) -> argparse.ArgumentParser:
 
 
 def model_and_tokenizer(options: argparse.Namespace, vocabulary: int = 49152) -> tuple[Any, Any]:
-    """The model asked for; else a random one of SmolLM2-135M's shape with our small tokenizer."""
+    """The model of --model, or a random one of SmolLM2-135M's shape with our small tokenizer."""
     device = choose_device(options.device)
     if options.model:
         base = load_base(options.model, options.dtype, device)
@@ -49,7 +49,7 @@ def model_and_tokenizer(options: argparse.Namespace, vocabulary: int = 49152) ->
 
 
 def random_model(tokenizer: Any, vocabulary: int = 49152, *, tied: bool) -> Any:
-    """An untrained model of SmolLM2-135M's shape, float32; `tied`: one matrix embeds and scores."""
+    """An untrained float32 model of SmolLM2-135M's shape, with tied embeddings or not."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -68,7 +68,7 @@ def random_model(tokenizer: Any, vocabulary: int = 49152, *, tied: bool) -> Any:
 
 
 def with_lora(base: Any) -> Any:
-    """The model with a LoRA of rank 8 on all linear layers, whose factors are random."""
+    """The model with a random LoRA of rank 8 on all linear layers."""
     torch.manual_seed(1)
     config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, config)
@@ -82,7 +82,7 @@ def with_lora(base: Any) -> Any:
 def loss_and_gradients(
     model: Any, loss: Callable[[], torch.Tensor]
 ) -> tuple[float, dict[str, torch.Tensor]]:
-    """One step without an optimizer: the loss, and the gradients that its backward leaves."""
+    """A step without an optimizer: the loss, and the gradient of each parameter by name."""
     model.zero_grad()
     value = loss()
     value.backward()  # type: ignore[no-untyped-call]
@@ -91,7 +91,11 @@ def loss_and_gradients(
 
 
 def by_turns(ways: Mapping[str, Callable[[], Any]], turns: int) -> tuple[Seconds, dict[str, Any]]:
-    """Each way's seconds a turn, and its last result; the order is reversed at each turn."""
+    """Time functions in turns, in reverse order every other turn.
+
+    Returns:
+        The seconds of each turn and the last result, both by name.
+    """
     seconds: Seconds = {name: [] for name in ways}
     results: dict[str, Any] = {}
     for turn in range(turns):
@@ -107,18 +111,18 @@ def by_turns(ways: Mapping[str, Callable[[], Any]], turns: int) -> tuple[Seconds
 
 
 def synchronize() -> None:
-    """Wait for the GPU, where there is one."""
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def median_ratio(seconds: Seconds, over: str, under: str) -> float:
-    """The median over turns of how many times as long `over` took as `under`."""
+    """The median over turns of the time of `over` divided by that of `under`."""
     return statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Exit with what `main` returns; what the user got wrong is one line."""
+    """Exit with what `main` returns; an InputError is printed as one line."""
     try:
         sys.exit(main())
     except InputError as error:
@@ -126,6 +130,6 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def verdict(name: str, ratio: float, goal: float, met: bool) -> int:
-    """Print the last line; returns the exit code."""
+    """Print the last line. Returns the exit code."""
     print(f"{name} ratio={ratio:.2f} goal={goal} {'met' if met else 'missed'}")
     return 0 if met else 1

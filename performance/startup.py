@@ -1,11 +1,11 @@
-"""CPU seconds (user and system) of `xlt-bench --help` and of wrong arguments.
+"""Measures the CPU seconds (user and system) of `xlt-bench --help` and of wrong arguments.
 
     python performance/startup.py
 
-Each command is a process of its own, run several times; its median counts. `lm_eval --help` stands
-beside them. Every wrong argument must exit with 2 and one line or typer's box. Prints last
-`startup ratio=X goal=1.0 met|missed`: the slowest command in units of half a second; exit code 1
-where it missed or a command does not refuse.
+Each command runs several times, in a process of its own; the median counts. `lm_eval --help` is
+timed for comparison. Every wrong argument must end with exit code 2. The last line is
+`startup ratio=X goal=1.0 met|missed`: the slowest command divided by half a second. The exit code
+is 1 if the goal is missed or a command has another exit code.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ WRONG = [
 
 
 def main() -> int:
-    """Measure, print; returns the exit code."""
+    """Measure and print. Returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--turns", type=int, default=3)
     turns = parser.parse_args().turns
@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def _cpu_seconds(program: str, words: str, folder: Path, turns: int) -> tuple[float, int]:
-    """The median of user and system time, and the exit code."""
+    """The median of the CPU seconds (user and system), and the exit code."""
     times = []
     command = [str(Path(sys.executable).with_name(program)), *shlex.split(words)]
     for _ in range(turns):

@@ -1,13 +1,14 @@
-"""Sentence states a second and their memory, against a full forward with all hidden states.
+"""Compares the time and memory of sentence states with a full forward with all hidden states.
 
     python performance/states.py [--model MODEL]
 
-Ours: `XltLM.sentence_states`, the pooled outputs of the even blocks. The peer: the causal LM's
-forward with `output_hidden_states=True` on batches of as many sentences in the order of the files,
-pooled over the tokens. FLORES sentences of four scripts by turns. Without --model a random model of
-SmolLM2-135M's shape with Llama 3's vocabulary of 128,256. Memory is what a process of its own needs
-beyond the loaded model, at its peak. Prints last `states ratio=X goal=2.0 met|missed`; exit code 1
-where it missed, the memory is more than half, or, in float32, states differ.
+Ours is `XltLM.sentence_states`, the pooled outputs of the even blocks. The peer is the causal LM's
+forward with `output_hidden_states=True`, in batches of the same size in file order, pooled over the
+tokens. The sentences are FLORES's, alternating between languages of four scripts. Without --model,
+a random model of SmolLM2-135M's shape with Llama 3's vocabulary of 128,256 is used. Memory is the
+peak of a separate process beyond the loaded model. The last line is
+`states ratio=X goal=2.0 met|missed`. The exit code is 1 if the goal is missed, memory is more than
+half of the peer's, or, in float32, a state differs.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ VOCABULARY = 128_256
 
 
 def main() -> int:
-    """Measure by turns, compare, print; returns the exit code."""
+    """Measure in turns, compare, print. Returns the exit code."""
     options = _options()
     model, tokenizer = model_and_tokenizer(options, VOCABULARY)
     lm = XltLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size)
@@ -53,7 +54,7 @@ def main() -> int:
         return 0
     seconds, states = by_turns(ways, options.turns)
     peaks = {name: _peak_apart(name) for name in ways}
-    below_norm = states["peer"][:, :-1]  # transformers norms the highest block's output
+    below_norm = states["peer"][:, :-1]  # transformers normalises the output of the highest block
     off = ((states["ours"][:, :-1] - below_norm).abs().max() / below_norm.abs().max()).item()
     share = peaks["ours"] / peaks["peer"]
     print(
@@ -71,7 +72,7 @@ def main() -> int:
 
 @torch.inference_mode()
 def _full_forward(lm: Any, sentences: Sequence[str], layers: Sequence[int], size: int) -> Tensor:
-    """Pooled states (sentences, layers, d) by way of everything that the model can give."""
+    """Pooled states (sentences, layers, d) from all outputs of the model."""
     pooled = []
     for start in range(0, len(sentences), size):
         rows = [encode_sentence(lm.tokenizer, text) for text in sentences[start : start + size]]
@@ -85,13 +86,13 @@ def _full_forward(lm: Any, sentences: Sequence[str], layers: Sequence[int], size
 
 
 def _peak(kind: str, way: Any) -> int:
-    """MB that `way` needs at its peak beyond what is there before."""
+    """The peak memory of `way` in MB, beyond what was in use before."""
     if kind == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         way()
         return int(torch.cuda.max_memory_allocated() - before) >> 20
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now (Linux)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak (Linux)
     before = _status("VmRSS")
     way()
     return (_status("VmHWM") - before) >> 10

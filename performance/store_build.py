@@ -1,15 +1,16 @@
-"""How the leaderboard's build grows: 100 and 1,000 generated submissions, the same machine and run.
+"""Measures how the build of the leaderboard grows from 100 to 1,000 generated submissions.
 
     python performance/store_build.py [--sizes 100 1000] [--keep FOLDER]
 
-A generated submission has every unit of all four tasks with counts of as many items as the test
-sets have, every score and mean, and retrieval at 16 layers and 1,190 pairs. Its answer files
-are stubs, since a build never opens them (a check does): what is measured is what a build reads.
-Counts and layers come from a pool of a few, so that generating does not take longer than building.
+A generated submission has every ranked unit of all four tasks with the counts of as many items as
+the test sets have, every score and mean, and retrieval at 16 layers and 1,190 pairs. Its answer
+files are empty, because a build never opens them (only a check does). Counts and layers come from a
+small pool, so that generating does not take longer than building.
 
-Each build runs in a process of its own, for its peak memory. Last line: processor seconds for the
-larger number over those for the smaller, and the goal, the ratio of the numbers (linear growth).
-Processor seconds, since on a machine that others use too plain seconds are theirs as well.
+Each build runs in a process of its own, so that its peak memory can be measured. The last line has
+the CPU seconds for the larger number divided by those for the smaller, and the goal, the ratio of
+the two numbers (linear growth). CPU seconds, because wall-clock seconds include the work of others
+on the machine.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
 
 
 def counts_of(generator: np.random.Generator) -> Tasks:
-    """Counts of every task, metric, unit and item."""
+    """Random counts of every task, metric, unit and item."""
     tasks: Tasks = {}
     for place, (task, names) in enumerate(PLANNED.items()):
         for unit in names:
@@ -64,7 +65,7 @@ def counts_of(generator: np.random.Generator) -> Tasks:
 
 
 def scores_with_intervals(tasks: Tasks, layers: dict[int, float], aligned: set[str]) -> Scores:
-    """Scores of the counts; their intervals are made up, as a build takes them from the record."""
+    """The scores of the counts, with made-up intervals: a build takes those from the record."""
     plan = plan_of(0, bare=True)
     found = scores_of(plan, Counted(tasks, {}), sorted(aligned), intervals=False)
     rows = [LayerAccuracy(layer=layer, **around(value)) for layer, value in layers.items()]
@@ -76,12 +77,16 @@ def scores_with_intervals(tasks: Tasks, layers: dict[int, float], aligned: set[s
 
 
 def around(value: float) -> dict[str, float]:
-    """A value with an interval."""
+    """A value with a made-up interval."""
     return {"value": value, "low": value - 1, "high": value + 1}
 
 
 def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
-    """Counts and layers of a few submissions, on disk; scores of a bare model and an adapter."""
+    """Write the counts and layers of `size` submissions.
+
+    Returns:
+        The folder of each, its scores as a bare model, and its scores as an adapter.
+    """
     pool = []
     for place in range(size):
         generator = np.random.default_rng(place)
@@ -97,7 +102,7 @@ def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
                 for pair, hits in zip(permutations(PLANNED["retrieval"], 2), right, strict=True)
             }
             write_layer(one / f"layer-{layer:03d}.parquet", table)
-            # Sentence 0 is right even where no other is.
+            # Sentence 0 is right even if no other is.
             layers[layer] = float(np.mean(100 * np.maximum(right, 1) / 20))
         pool.append(
             (
@@ -129,7 +134,7 @@ def plan_of(number: int, bare: bool) -> Plan:
 
 
 def record_of(number: int, results: Scores) -> Record:
-    """The record of a generated submission: the first ones are bare models."""
+    """The record of a generated submission; the first `BASES` of them are bare models."""
     base, bare = number % BASES, number < BASES
     sha, adapter_sha = f"{base:064x}", f"{number:064x}"
     adapter = f"adapter-{number}"
@@ -181,7 +186,7 @@ def record_of(number: int, results: Scores) -> Record:
 
 
 def generate(folder: Path, pool: list[tuple[Path, Scores, Scores]], numbers: range) -> None:
-    """Write generated submissions into a folder."""
+    """Write the submissions of these numbers into a folder."""
     stub = folder.parent / "stub"
     stub.write_bytes(b"")
     for number in numbers:
@@ -216,7 +221,7 @@ print(built.loaded, *seconds, peak)
 
 
 def measure(submissions: Path, db: Path) -> tuple[int, float, float, float]:
-    """Submissions, seconds, seconds of all cores, and MB of a build in a process of its own."""
+    """Build in a separate process. Returns submissions, wall-clock and CPU seconds, and peak MB."""
     command = [sys.executable, "-c", BUILD, str(submissions), str(db)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     return int(out[0]), float(out[1]), float(out[2]), float(out[3])
@@ -244,7 +249,7 @@ QUERIES = {
 
 
 def ask(db: Path) -> None:
-    """Print how long each view takes to answer."""
+    """Print how long each view takes to query."""
     from xlt_bench.store.build import connect
 
     with connect(db) as store:
@@ -260,10 +265,10 @@ def ask(db: Path) -> None:
 
 
 def main() -> None:
-    """Generate, build, ask, and print the ratio."""
+    """Generate submissions, build, query the views, and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs=2, default=(100, 1000))
-    parser.add_argument("--keep", type=Path, help="leave the database here")
+    parser.add_argument("--keep", type=Path, help="folder to keep the database in")
     options = parser.parse_args()
     small, large = options.sizes
     with tempfile.TemporaryDirectory() as temporary:
@@ -276,7 +281,7 @@ def main() -> None:
             loaded, spent, cores, peak = measure(folder, db)
             size = db.stat().st_size / 1e6
             print(
-                f"{loaded} submissions: {spent:.1f} s ({cores:.1f} s of all cores), "
+                f"{loaded} submissions: {spent:.1f} s ({cores:.1f} CPU seconds), "
                 f"peak {peak:.0f} MB, file {size:.0f} MB",
                 flush=True,
             )

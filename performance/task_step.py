@@ -1,12 +1,12 @@
-"""Seconds of a task step, forward and backward, against `model(**batch).loss`.
+"""Times a task step, forward and backward, against `model(**batch).loss`.
 
     python performance/task_step.py [--model MODEL]
 
-A micro-batch of MASSIVE training examples with a LoRA of rank 8 on all linear layers. Ours
-computes the prompt that all rows begin with once and runs the LM head on the answers alone; the
-peer is transformers' own loss. Without dropout, so that loss and gradients must be equal. Prints
-last `task_step ratio=X goal=1.5 met|missed`; exit code 1 where it missed or, in float32, the loss
-or a gradient differs.
+Both run on a micro-batch of MASSIVE training examples, with a LoRA of rank 8 on all linear layers.
+Ours computes the shared beginning of the prompts once and the LM head only for the answers; the
+peer is transformers' own loss. There is no dropout, so loss and gradients must be equal. The last
+line is `task_step ratio=X goal=1.5 met|missed`. The exit code is 1 if the goal is missed or, in
+float32, the loss or a gradient differs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_TOKENS = 1024
 
 
 def main() -> int:
-    """Measure by turns, compare, print; returns the exit code."""
+    """Measure in turns, compare, print. Returns the exit code."""
     made = parser(__doc__, turns=5)
     made.add_argument("--examples", type=int, default=16)
     options = made.parse_args()

@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into one line and exit code 2."""
+"""`InputError`, which the command line prints as one line with exit code 2, and its wording."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def one_line(text: object, most: int) -> str:
-    r"""A text that may hold anything, as one line: what a terminal would obey is spelled out.
+    r"""Put any text on one line: white space collapsed, control characters escaped.
+
+    Args:
+        text: Any object; its `str` is used.
+        most: The length limit in characters; a longer line ends in an ellipsis.
 
     >>> one_line("a\n\x1b[2Jb", 80), one_line("abcdef", 4)
     ('a \\x1b[2Jb', 'abc…')
@@ -24,7 +28,7 @@ def one_line(text: object, most: int) -> str:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Where the first thing is that pydantic found wrong, and what: `lora.r: Input should ...`."""
+    """The place and message of the first error that pydantic found: `lora.r: Input should ...`."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))[:120]
     said = one_line(first["msg"].removeprefix("Value error, "), 200)
@@ -32,14 +36,19 @@ def first_fault(error: ValidationError) -> str:
 
 
 class InputError(ValueError):
-    """Bad input: the message says in one line what is wrong, where, and what to do."""
+    """Bad input. The message says in one line what is wrong, where, and what to do."""
 
 
 _SHOWN = 30
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
-    """An InputError that names the unknown value, the nearest choice and the choices, if few.
+    """Build the InputError for an unknown name, with the nearest choice and, if few, all choices.
+
+    Args:
+        kind: What the name stands for ("language").
+        value: The unknown name.
+        choices: The known names.
 
     >>> str(unknown("language", "sv-SE", ["sv", "sw"]))
     "unknown language 'sv-SE': did you mean 'sv'? (choices: sv, sw)"

@@ -67,7 +67,7 @@ def test_digest_of_one_split(data_dir):
 
 
 def test_committed_file_is_as_written(data_dir, monkeypatch):
-    """One small data set is enough: `check` compares the contents of all of them."""
+    """One small data set is enough, since `check` compares the contents of all of them."""
     monkeypatch.setattr(pin, "catalog", lambda: {"wmt23": catalog()["wmt23"]})
     lines = digests.PATH.read_text(encoding="utf-8").splitlines()
     for line in pin.rendered(data_dir).splitlines():

@@ -20,7 +20,7 @@ SHA = hashlib.sha256(BODY).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `bodies`; `break_after` bytes of a body, once each, or always with `stubborn`."""
+    """Serves `bodies`; each number in `break_after` cuts one answer off after that many bytes."""
 
     daemon_threads = True
 
@@ -126,7 +126,7 @@ def test_progress(tmp_path, server):
         assert bar.task_ids == []
 
 
-def test_broken_off_and_gone_on_with_in_one_run(tmp_path, server):
+def test_a_broken_download_resumes_in_the_same_run(tmp_path, server):
     server.break_after = [12 * CHUNK, 20 * CHUNK]
     get(tmp_path, one(server))
     assert server.seen == [
@@ -138,9 +138,9 @@ def test_broken_off_and_gone_on_with_in_one_run(tmp_path, server):
     assert left(tmp_path) == ["set/a.bin"]
 
 
-def test_broken_off_and_gone_on_with_in_the_next_run(tmp_path, server):
+def test_a_broken_download_resumes_in_the_next_run(tmp_path, server):
     server.break_after = [12 * CHUNK, 0, 0, 0, 0, 0]
-    refused(tmp_path, one(server), "broke off.*the same command goes on from here")
+    refused(tmp_path, one(server), "connection was lost.*run the same command again to resume")
     assert left(tmp_path) == ["set/a.bin.part"]
     server.break_after = []
     server.seen.clear()
@@ -180,22 +180,22 @@ def test_interrupted_run(tmp_path, server, monkeypatch):
 
 
 def test_wrong_sum(tmp_path, server):
-    refused(tmp_path, one(server, "0" * 64), "a.bin is not the file that was expected")
+    refused(tmp_path, one(server, "0" * 64), "a.bin is not the expected file .* and was deleted")
     assert left(tmp_path) == []
 
 
 def test_not_found(tmp_path, server):
-    refused(tmp_path, one(server, url="/b.bin"), "/b.bin: the server answers 404 Not Found")
+    refused(tmp_path, one(server, url="/b.bin"), "/b.bin: the server answered 404 Not Found")
     assert left(tmp_path) == []
     assert len(server.seen) == 1
 
 
-def test_a_passing_failure_is_tried_again(tmp_path, server):
+def test_a_temporary_failure_is_tried_again(tmp_path, server):
     server.failures = [503, 429]
     get(tmp_path, one(server))
     assert (tmp_path / "set" / "a.bin").read_bytes() == BODY
     server.failures = [503] * 4
-    refused(tmp_path / "x", one(server), "the server answers 503")
+    refused(tmp_path / "x", one(server), "the server answered 503")
 
 
 def test_no_network(tmp_path, server):
@@ -233,7 +233,7 @@ def test_files_that_are_there(tmp_path, server):
     packed = path.with_name("a.bin.gz")
     packed.write_bytes(gzip.compress(BODY, 1))
     assert get(tmp_path, one(server)) == [Fetched("set", 0, 1)]
-    packed.write_bytes(packed.read_bytes()[:-9])  # cut: the plain file is fetched beside it
+    packed.write_bytes(packed.read_bytes()[:-9])  # cut off: the plain file is fetched too
     assert get(tmp_path, one(server, None)) == [Fetched("set", 1, 0)]
     path.write_bytes(BODY[:-1])
     assert get(tmp_path, one(server)) == [Fetched("set", 1, 0)]
@@ -291,7 +291,7 @@ def test_a_link_in_place_of_a_file_is_refused(tmp_path, server):
 @pytest.mark.parametrize(
     ("body", "sha256", "message"),
     [
-        (archive(("b", b"b")), None, r"set\.tar\.gz has no a"),
+        (archive(("b", b"b")), None, r"set\.tar\.gz lacks a;"),
         (archive(("a", BODY))[:-200], None, r"set\.tar\.gz is corrupt"),
         (b"<html>", None, r"set\.tar\.gz is corrupt"),
         (archive(("a", b"a")), SHA, "a is not the expected file"),
@@ -306,7 +306,7 @@ def test_bad_archives_leave_nothing(tmp_path, server, body, sha256, message):
     assert left(tmp_path) == ["set/a"]
 
 
-def test_an_archive_is_gone_on_with(tmp_path, server):
+def test_a_broken_archive_resumes(tmp_path, server):
     body = archive(("a", BODY))
     server.break_after = [30 * CHUNK]
     get(tmp_path, packed(server, body, "a"))

@@ -26,7 +26,7 @@ def test_counts(data_dir):
 
 
 def test_repeated_sentences(data_dir):
-    """Each is a tie in retrieval. Line numbers from 1."""
+    """Each repetition is a tie in retrieval. Line numbers start at 1."""
     for row in LANGUAGES.values():
         lines = flores.load(data_dir, row.flores)
         first = {line: number for number, line in reversed(list(enumerate(lines, start=1)))}
@@ -41,15 +41,15 @@ def test_a_corpus_is_a_file_a_language(tmp_path):
     assert corpus.sentences("de") == ["ein Hund", "zwei Katzen"]
     assert [code for code in LANGUAGES if corpus.holds(code)] == ["de", "en"]
     corpus.check(["de", "en"])
-    with pytest.raises(InputError, match=r"has 0 files of sw; it needs one, named swh_Latn\.txt"):
+    with pytest.raises(InputError, match=r"has 0 files for sw; it needs one, named swh_Latn\.txt"):
         corpus.sentences("sw")
     (tmp_path / "eng_Latn.txt").write_text("a dog\n")
-    with pytest.raises(InputError, match="has 2 files of en"):
+    with pytest.raises(InputError, match="has 2 files for en"):
         corpus.sentences("en")
     (tmp_path / "eng_Latn.test").unlink()
     with pytest.raises(InputError, match="not parallel: de has 2 sentences, en has 1; line N"):
         corpus.check(["de", "en"])
     for name in ("deu_Latn.txt", "eng_Latn.txt"):
         (tmp_path / name).write_text("word\n" * 2**15)
-    with pytest.raises(InputError, match="32,768 sentences; 32,767 are taken"):
+    with pytest.raises(InputError, match="32,768 sentences; use at most 32,767"):
         corpus.check(["de", "en"])

@@ -46,7 +46,7 @@ def test_packed_and_rebuilt_files_have_the_upstream_digest(tmp_path):
 )
 def test_a_row_of_another_form_is_named(tmp_path, bad):
     write(tmp_path, [row(0, "test"), bad])
-    with pytest.raises(InputError, match=r"xx-XX\.jsonl line 2 is no MASSIVE 1\.1 row"):
+    with pytest.raises(InputError, match=r"xx-XX\.jsonl line 2 is not a MASSIVE 1\.1 row"):
         massive.load(tmp_path, "xx-XX", "test")
 
 
@@ -91,7 +91,7 @@ def test_french_equals_the_audit(locales):
 def test_rebuilt_rows_equal_upstream_ones(data_dir, locales, locale, partition):
     path = data_dir / "massive" / "upstream_rows" / f"{locale}_{partition}.jsonl"
     if not path.with_name(path.name + ".gz").exists():
-        pytest.skip(f"no {path.name}.gz: no part of the published layout")
+        pytest.skip(f"no {path.name}.gz, which the publisher does not distribute")
     upstream = [json.loads(line) for line in read_lines(path, "massive")]
     split = {"dev": "validation"}.get(partition, partition)
     rows = [row for row in locales[locale] if row.split == split]

@@ -96,7 +96,7 @@ def test_broken_json_names_file_and_line(tmp_path):
 def test_parallel_files_of_two_lengths(tmp_path):
     (tmp_path / "a").write_text("1\n2\n")
     (tmp_path / "b").write_text("1\n")
-    with pytest.raises(InputError, match="b has 1 lines for 2 of a; delete both"):
+    with pytest.raises(InputError, match="b has 1 lines and a 2; delete both"):
         read_pairs(tmp_path / "a", tmp_path / "b", "x")
 
 

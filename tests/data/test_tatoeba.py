@@ -56,7 +56,7 @@ def test_labels_of_another_length(tmp_path):
     [
         (lambda root: tatoeba.load_laser(root, "kn"), "LASER's v1 'kn'"),
         (lambda root: tatoeba.load_challenge(root, "ko"), "Tatoeba Challenge 'ko'"),
-        (lambda root: tatoeba.load_challenge(root, "de", {"deu"}), "labels no varieties of 'de'"),
+        (lambda root: tatoeba.load_challenge(root, "de", {"deu"}), "has no labels for 'de'"),
         (lambda root: tatoeba.load_laser(root, "xx"), "unknown language 'xx'"),
     ],
 )

@@ -100,7 +100,7 @@ def test_repeated_wmt23_sources(data_dir):
     assert [repeated(name) for name in ("he-en", "zh-en", "ja-en")] == [20, 17, 10]
 
 
-def test_english_sources_are_shared_but_for_german(data_dir):
+def test_english_sources_are_shared_except_for_german(data_dir):
     codes = ("cs", "he", "ja", "ru", "uk", "zh", "de")
     sources = [[row.source for row in wmt23.load(data_dir, f"en-{code}")] for code in codes]
     assert all(one == sources[0] for one in sources[:-1])

@@ -60,7 +60,7 @@ def test_offsets_go_left_to_right_through_the_text(tmp_path):
         (["B-PER", "I-PER"], [("PER", "ab cd")]),
     ],
 )
-def test_tags_that_are_no_plain_iob2(tmp_path, tags, expected):
+def test_tags_that_are_not_plain_iob2(tmp_path, tags, expected):
     write(tmp_path, [block("ab cd", *zip(["ab", "cd"], tags, strict=True))])
     assert [(e.type, e.text) for e in only(tmp_path).entities] == expected
 
@@ -129,7 +129,7 @@ def test_counts_equal_the_publishers_stats(data_dir, treebanks):
         assert len(sentences) == stats["num_sentences"]
         seen += 1
     if not seen:
-        pytest.skip("no .stats files: `xlt-bench data fetch` leaves them out")
+        pytest.skip("no .stats files, which `xlt-bench data fetch` does not download")
 
 
 def test_prerelease_counts(data_dir, treebanks):
@@ -144,7 +144,7 @@ def test_prerelease_counts(data_dir, treebanks):
 
 
 def test_entities_are_seqevals(data_dir, treebanks):
-    """Its default mode on the tags, types other than ours mapped to O."""
+    """seqeval in its default mode, with types other than ours mapped to O."""
     for (name, split), sentences in treebanks.items():
         path = uner.file(data_dir, name, split)
         rows = [line.split("\t") for line in read_lines(path, "uner") if not line.startswith("#")]
@@ -164,7 +164,7 @@ def test_share_of_sentences_without_entity(treebanks):
         for case, sentences in treebanks.items()
     }
     low, high = min(shares, key=shares.get), max(shares, key=shares.get)
-    # 0.23 in the data's own notes, where OTH counts as an entity.
+    # 0.23 in the publisher's notes, where OTH counts as an entity.
     assert (low, round(shares[low], 2)) == (("Serbian-SET", "test"), 0.25)
     assert (high, round(shares[high], 2)) == (("Swedish-Talbanken", "validation"), 0.96)
 

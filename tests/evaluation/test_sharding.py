@@ -92,7 +92,7 @@ NO_PARTS = {
     "both answer": ["1", "2", "3", "whole"],
     "another adapter: None and": ["1", "2", "3", "bare"],
     "is not finished": ["1", "unfinished", "3"],
-    "is no run": ["1", "none"],
+    "is not a run folder": ["1", "none"],
 }
 
 

@@ -1,4 +1,4 @@
-"""`xlt-bench reproduce` from training to the page, on the mini suite with the embedded model."""
+"""`xlt-bench reproduce` from training to the page, with the mini suite and the embedded model."""
 
 import json
 import shlex
@@ -59,7 +59,7 @@ def test_a_table_from_training_to_the_page_and_again(tmp_path: Path) -> None:
     before = _times(out)
     assert "0 steps to do" in _run(out)
     assert _times(out) == before
-    # One answer is gone: that evaluation alone goes on, and answers that language alone.
+    # The answers of one language are gone: only that evaluation resumes, with that language alone.
     folder = out / "evaluations" / "massive-align-middle.seed1" / "massive"
     (folder / "predictions" / "massive" / "cy.jsonl.zst").unlink()
     (folder / "record.json").unlink()
@@ -68,7 +68,7 @@ def test_a_table_from_training_to_the_page_and_again(tmp_path: Path) -> None:
     assert "resumes" in text
     changed = {path for path, time in _times(out).items() if before[path] != time}
     assert {path.name for path in changed} == {"cy.jsonl.zst", "record.json"}
-    # Another table of this folder has its evaluations done already.
+    # The plan of the same table in this folder.
     plan = CliRunner().invoke(app, [*WORDS, "--output", str(out), "--plan"], catch_exceptions=False)
     assert "evaluate massive" in plan.output
 
@@ -85,10 +85,10 @@ def test_other_settings_and_other_trainings_are_refused(tmp_path: Path) -> None:
     (folder / "training.json").write_text(json.dumps({"recipe": recipe}))
     assert project.is_begun(step)
     assert not project.is_done(step)
-    with pytest.raises(InputError, match="another training than massive-baseline"):
+    with pytest.raises(InputError, match="was not trained by massive-baseline"):
         Project(Settings(model="embedded", output=out, steps=3)).is_done(step)
     (out / "reproduction.json").write_text(json.dumps(settings.identity))
-    with pytest.raises(InputError, match="begun with another steps: 2 there, 3 now"):
+    with pytest.raises(InputError, match=r"started with other settings \(steps: 2, now 3\)"):
         Project(Settings(model="embedded", output=out, steps=3, data_dir="mini"))
     Project(Settings(model="embedded", output=out, steps=2, data_dir="mini", seeds=5))
 
@@ -129,7 +129,7 @@ def test_a_step_as_a_command_of_its_own(tmp_path: Path) -> None:
     record = json.loads((steps[-1].folder(out) / "record.json").read_text())
     assert record["plan"]["layers"] == [2, 4, 6, 8]
     assert len(record["plan"]["units"]["retrieval"]) == 20
-    # It was aligned on the sentences of retrieval, and the merge knows.
+    # It was aligned on the sentences of retrieval, and the merge says so.
     assert record["adapter"]["trained_on_flores"] is True
     assert "retrieval is inflated" in record["notes"][-1]
     cards = [(step.folder(out) / "README.md").read_text() for step in steps[:3]]

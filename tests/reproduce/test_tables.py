@@ -1,4 +1,4 @@
-"""What the paper's tables consist of: every recipe and every published figure has its place."""
+"""The paper's tables: every published number and every step they need, and measured values."""
 
 import csv
 from itertools import permutations
@@ -24,7 +24,7 @@ def _panels(name: str) -> list[Panel]:
 
 
 @pytest.mark.parametrize("name", [name for name in REPRODUCTIONS if name.startswith("table")])
-def test_every_published_figure_of_a_table_is_in_it_once_or_more(name: str) -> None:
+def test_every_published_number_of_a_table_is_in_it(name: str) -> None:
     with CSV.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if f"table{row['paper_table']}" == name]
     wanted = {tuple(row[key] for key in _KEY) for row in rows if row["usable"] == "yes"}
@@ -37,12 +37,12 @@ def test_every_published_figure_of_a_table_is_in_it_once_or_more(name: str) -> N
     }
     assert wanted
     assert wanted <= cells
-    # And no row of ours names one that is not there.
+    # And no row of ours names a published row that does not exist.
     assert {cell[:3] for cell in cells} == {cell[:3] for cell in wanted}
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)
-def test_every_step_has_what_it_is_made_of_before_it(name: str) -> None:
+def test_every_step_comes_after_those_it_needs(name: str) -> None:
     todo = steps(REPRODUCTIONS[name], 2)
     assert len(todo) == len(set(todo))
     for i, step in enumerate(todo):
@@ -62,7 +62,7 @@ def test_tables_share_their_trainings() -> None:
     assert Step(System("massive-align-middle"), 1, "massive") in set.intersection(*by_table)
 
 
-def test_panels_of_a_task_alone_and_names_that_are_none() -> None:
+def test_panels_of_one_task_and_unknown_names() -> None:
     assert [part.task for part in reproduction("table3", ["massive"]).parts] == ["massive"]  # type: ignore[union-attr]
     with pytest.raises(InputError, match="did you mean 'table3'"):
         reproduction("tabel3")
@@ -76,7 +76,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def _published_as_measured(results: report.Results) -> None:
-    """Table 11's languages of Llama 3, in place of runs of ours; SFT, middle and no other."""
+    """Replace measured scores by Table 11's for Llama 3: SFT and alignment at the middle layer."""
     rows = {
         "massive-baseline": "SFT",
         "massive-align-middle": "alignment at layer 16 (middle)",
@@ -116,7 +116,7 @@ def test_the_means_and_the_spread_of_table_3_come_from_table_11(project: Project
     assert "61.7" in render([table], "md")
 
 
-def test_the_gain_on_a_rows_own_alignment_languages(project: Project) -> None:
+def test_the_gain_on_the_alignment_languages_of_a_row(project: Project) -> None:
     wanted = reproduction("table5")
     results = report.Results(project)
     _published_as_measured(results)
@@ -128,7 +128,7 @@ def test_the_gain_on_a_rows_own_alignment_languages(project: Project) -> None:
     assert _cells(table, "SFT", "measured")[2] == ""
 
 
-def test_a_wide_table_is_turned(project: Project) -> None:
+def test_a_wide_table_is_transposed(project: Project) -> None:
     wanted = reproduction("table11")
     results = report.Results(project)
     _published_as_measured(results)

@@ -1,4 +1,4 @@
-"""A run folder whose process was killed, a full disk, and files in which a byte has changed."""
+"""Run folders of killed processes, a full disk, and files in which a byte has changed."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-def test_a_run_killed_before_or_between_its_first_files_goes_on(tmp_path: Path) -> None:
+def test_a_run_killed_before_or_between_its_first_files_resumes(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     handle, _ = part_file(run / "plan.json")
@@ -48,7 +48,7 @@ def test_a_run_killed_before_or_between_its_first_files_goes_on(tmp_path: Path) 
     assert read_digests(run) == {"massive/de": "ab"}
     with pytest.raises(InputError, match="other items of massive/de"):
         open_run(run, PLAN, {"massive/de": "cd"})
-    # What had answers before digests were kept stays without.
+    # A run that had answers before digests were stored stays without them.
     (run / "items.json").unlink()
     (run / "predictions").mkdir()
     open_run(run, PLAN, {"massive/de": "cd"})
@@ -92,41 +92,41 @@ def test_a_full_disk_names_the_file(
 
 
 def changed(data: bytes) -> list[bytes]:
-    """The data with one byte changed, or cut off, at every place."""
+    """The data with one byte changed, or cut off, at every position."""
     flips = [data[:i] + bytes([data[i] ^ 0x55]) + data[i + 1 :] for i in range(len(data))]
     return flips + [data[:i] for i in range(len(data))]
 
 
-def damage_is_said(path: Path, read: Callable[[Path], Any], whole: Any) -> None:
-    """Reading any damaged form gives what was written or an InputError, mostly the latter."""
+def assert_damage_is_reported(path: Path, read: Callable[[Path], Any], whole: Any) -> None:
+    """Check that reading damaged data gives what was written or, mostly, an InputError."""
     data = path.read_bytes()
-    said = []
+    reported = []
     for bad in changed(data):
         path.write_bytes(bad)
         try:
             assert read(path) == whole
         except InputError as error:
-            said.append(str(error))
-    assert len(said) > len(data)
-    assert all(line.startswith(f"{path} is damaged") for line in said)
+            reported.append(str(error))
+    assert len(reported) > len(data)
+    assert all(line.startswith(f"{path} is damaged") for line in reported)
 
 
 def test_damaged_answers_are_never_taken_for_answers(tmp_path: Path) -> None:
     path = tmp_path / "de.jsonl.zst"
     answers = [Prediction(str(i), f"song : {i * 7919 % 1000}", False) for i in range(20)]
     write_predictions(path, answers)
-    damage_is_said(path, read_predictions, answers)
+    assert_damage_is_reported(path, read_predictions, answers)
 
 
 def test_damaged_neighbours_are_never_taken_for_neighbours(tmp_path: Path) -> None:
     path = tmp_path / "layer-002.parquet"
     table = {("de", "en"): [i * 7919 % 50 for i in range(50)], ("en", "de"): [*range(50)]}
     write_layer(path, table)
-    damage_is_said(path, read_layer, table)
+    assert_damage_is_reported(path, read_layer, table)
 
 
 @pytest.mark.parametrize("read", [read_predictions, read_layer])
-def test_missing_answers_are_said_to_be_missing(
+def test_missing_answers_are_reported_as_missing(
     tmp_path: Path, read: Callable[[Path], Any]
 ) -> None:
     path = tmp_path / "de"
@@ -138,12 +138,12 @@ def test_damaged_states_are_never_taken_for_states(tmp_path: Path) -> None:
     path = tmp_path / "de.safetensors"
     layers = {"2": torch.arange(12.0).reshape(3, 4)}
     write_bytes(path, save(layers, _checksums(layers)))
-    damage_is_said(
+    assert_damage_is_reported(
         path, lambda path: _layer_states(path.parent, "de", 2).tolist(), layers["2"].tolist()
     )
 
 
-def test_a_damaged_note_of_progress_is_named(tmp_path: Path) -> None:
+def test_a_damaged_progress_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "progress" / "massive_de.json"
     write_bytes(path, b'{"seconds": 1.0, "ba')
     with pytest.raises(InputError, match=r"massive_de\.json is damaged"):

@@ -1,1 +1,1 @@
-"""Publishers' files read in their own layout under one root; one module a data set."""
+"""Reads the publishers' files, in their own layout under one data folder; a module per data set."""

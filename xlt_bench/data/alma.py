@@ -1,7 +1,8 @@
-"""ALMA's human-written parallel data (Xu et al., 2024): tests, validation and training text.
+"""Reads ALMA's human-written parallel data (Xu et al., 2024): test, validation and training text.
 
 alma_human_written/<x>en/: test.<direction>.json, valid.<x>-en.json, train.<x>-en.{<x>,en}.
-Tests: WMT22, Icelandic WMT21. Training: WMT17-20 tests and FLORES-200; Icelandic FLORES alone.
+Tests are WMT22's (WMT21's for Icelandic). Training text is the WMT17-20 tests and FLORES-200; for
+Icelandic it is FLORES-200 alone.
 """
 
 from __future__ import annotations
@@ -19,14 +20,28 @@ FLORES_LINES = 997 + 1012
 
 
 def load_test(root: Path, direction: str) -> list[Segment]:
-    """The test segments of a direction (`cs-en` or `en-cs`), in file order. Raises InputError."""
+    """The test segments of a direction, in file order.
+
+    Args:
+        root: The data folder.
+        direction: Source and target, such as `cs-en` or `en-cs`.
+
+    Raises:
+        InputError: ALMA lacks the direction, or its file is missing or broken.
+    """
     return _load_json(root, direction, f"test.{direction}.json")
 
 
 def load_validation(root: Path, pair: str) -> list[Segment]:
-    """The 1,002 validation segments of a pair, in the order of its two codes (`cs-en`, `en-cs`).
+    """The 1,002 validation segments of a pair, in file order.
 
-    Icelandic has none. Raises InputError.
+    Args:
+        root: The data folder.
+        pair: Source and target, such as `cs-en` or `en-cs`.
+
+    Raises:
+        InputError: ALMA lacks the pair or (Icelandic) its validation text, or the file is missing
+            or broken.
     """
     other = _other(pair)
     if other not in VALIDATED:
@@ -35,10 +50,17 @@ def load_validation(root: Path, pair: str) -> list[Segment]:
 
 
 def load_train(root: Path, pair: str, flores: bool = True) -> list[Segment]:
-    """The training segments of a pair, in the order of its two codes. Raises InputError.
+    """The training segments of a pair, in file order.
 
-    All of FLORES-200's dev and devtest is in them: leave it out with `flores=False` where an
-    adapter is to be tested on FLORES retrieval (of Icelandic nothing is left then).
+    Args:
+        root: The data folder.
+        pair: Source and target, such as `cs-en` or `en-cs`.
+        flores: Whether to keep FLORES-200's dev and devtest, which every file contains. Set it to
+            False for an adapter that will be tested on FLORES retrieval; for Icelandic, no
+            segments are left then.
+
+    Raises:
+        InputError: ALMA lacks the pair, or a file is missing or broken.
     """
     other = _other(pair)
     folder, stem = root / "alma_human_written" / f"{other}en", f"train.{other}-en"
@@ -49,7 +71,7 @@ def load_train(root: Path, pair: str, flores: bool = True) -> list[Segment]:
 
 
 def _other(pair: str) -> str:
-    """The language other than English of a pair. Raises InputError for a pair ALMA lacks."""
+    """The non-English language of a pair. Raises InputError for a pair that ALMA lacks."""
     pairs = {f"{code}-en": code for code in LANGUAGES} | {f"en-{code}": code for code in LANGUAGES}
     if pair not in pairs:
         raise unknown("ALMA pair", pair, pairs)
@@ -57,7 +79,7 @@ def _other(pair: str) -> str:
 
 
 def _load_json(root: Path, pair: str, name: str) -> list[Segment]:
-    """Of one JSON array of {"translation": {code: text, code: text}}."""
+    """Read a JSON array of {"translation": {code: text, code: text}}."""
     path = root / "alma_human_written" / f"{_other(pair)}en" / name
     source, target = pair.split("-")
     rows = read_json("\n".join(read_lines(path, "alma")), path, 1, "alma")
@@ -65,6 +87,6 @@ def _load_json(root: Path, pair: str, name: str) -> list[Segment]:
         pairs = [(row["translation"][source], row["translation"][target]) for row in rows]
     except (KeyError, TypeError):
         raise InputError(
-            f"{path} is no ALMA file of {pair}; delete it, then: xlt-bench data fetch alma"
+            f"{path} is not an ALMA file for {pair}; delete it, then: xlt-bench data fetch alma"
         ) from None
     return segments(pairs)

@@ -1,8 +1,8 @@
-"""What the data sets are: publisher, licence, every file with its address and, if known, sha256.
+"""Lists the data sets: licence, citation and, for each file, its address and sha256.
 
-Repositories are named with the commit that the files were read at. Sums are in digests.json,
-written by `python -m xlt_bench.data.pin ROOT`. MASSIVE's other locales than en-US, FLORES and
-UNER's English train have no sum that the publisher's own file was seen to have.
+Addresses in a repository name a commit. The checksums are in digests.json, which `data.pin` writes.
+MASSIVE's locales other than en-US, FLORES-200 and UNER's released English train file have none:
+the publisher's own file was not available when the checksums were computed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ _UNER_COMMITS = {
 class File:
     """One file of a data set.
 
-    `path` is below the data folder. `url` is the file's own address or, where `member` is given,
-    that of the tar.gz which holds it under that name. `sha256` is of the plain file, None where
-    none is known.
+    Attributes:
+        path: Where the file belongs, relative to the data folder.
+        url: Address of the file or, if `member` is set, of the tar.gz that contains it.
+        sha256: Checksum of the uncompressed file; None if unknown.
+        member: Name of the file in the tar.gz.
     """
 
     path: str
@@ -56,7 +58,7 @@ class File:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: its licence, what to cite, and its files."""
+    """A data set: its title, its licence, what to cite, and its files."""
 
     name: str
     title: str
@@ -136,7 +138,7 @@ def _alma() -> Dataset:
     return Dataset(
         "alma",
         "ALMA's human-written parallel data",
-        "MIT; its text as WMT and FLORES",
+        "MIT; texts as WMT and FLORES",
         "Xu et al. 2024 (arXiv 2309.11674)",
         tuple(_file(f"alma_human_written/{name}", f"{_ALMA}/{name}") for name in names),
     )
@@ -145,7 +147,7 @@ def _alma() -> Dataset:
 def _tatoeba() -> Dataset:
     paths = [path for code in tatoeba.LASER_LANGUAGES for path in tatoeba.laser_files(code)]
     files = [_file(path, f"{_LASER}/{path.rsplit('/', 1)[1]}") for path in paths]
-    # Serbian and Croatian share one folder, hence the dict.
+    # A dict, because Serbian and Croatian share one folder.
     challenge = dict.fromkeys(
         path
         for code in tatoeba.CHALLENGE_LANGUAGES
@@ -165,6 +167,6 @@ def _tatoeba() -> Dataset:
 
 @cache
 def catalog() -> MappingProxyType[str, Dataset]:
-    """Every data set by its name, in the order that they are fetched and checked."""
+    """Every data set by name, in the order in which they are fetched and checked."""
     rows = (_massive(), _flores(), _uner(), _wmt23(), _alma(), _tatoeba())
     return MappingProxyType({row.name: row for row in rows})

@@ -1,4 +1,4 @@
-"""Compare a data folder with the pinned contents: what is there, what is missing, what differs."""
+"""Compares a data folder with the pinned contents: `xlt-bench data check`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from xlt_bench.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class CheckRow:
-    """The state of one data set.
+    """The state of one data set. Only pinned units count; most locales and languages are not.
 
-    Units that are not pinned (most locales and languages) are left out. `state` is "ok", "missing",
-    "incomplete 3 of 20" (units) or "differs". `units` and `rows` are counts of what is there and
-    right; `digest` is of what is there, `pinned` what it should be. `detail` names the first thing
-    wrong and what to do, or is a remark.
+    Attributes:
+        name: The data set.
+        state: "ok", "missing", "incomplete 3 of 20" (units) or "differs".
+        units: Number of units that are present and as pinned.
+        units_expected: Number of pinned units.
+        rows: Number of rows in the units that are present and as pinned.
+        digest: Digest of what was found; empty if nothing was.
+        pinned: The digest that it should have.
+        licence: The licence of the data set.
+        detail: The first problem and what to do about it, or a remark.
     """
 
     name: str
@@ -35,17 +41,28 @@ class CheckRow:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is there and as pinned."""
+        """Whether every pinned unit is present and as pinned."""
         return self.state == "ok"
 
 
 def check(root: Path, names: Sequence[str] | None = None) -> list[CheckRow]:
-    """A row for each named data set (none: all).
+    """Compare data sets with their pinned contents.
 
-    Raises InputError for an unknown name and for the mini suite, which has nothing pinned.
+    Args:
+        root: The data folder.
+        names: The data sets to check; all of them by default.
+
+    Returns:
+        One row per data set.
+
+    Raises:
+        InputError: A name is unknown, or `root` is the mini suite, which is not pinned.
     """
     if root == MINI:
-        raise InputError("the mini suite ships with the package: nothing is pinned or downloaded")
+        raise InputError(
+            "the mini suite ships with the package, so there is nothing to check; choose another "
+            "--data-dir"
+        )
     for name in names or []:
         if name not in catalog():
             raise unknown("data set", name, catalog())
@@ -54,7 +71,7 @@ def check(root: Path, names: Sequence[str] | None = None) -> list[CheckRow]:
 
 @dataclass(frozen=True)
 class _Found:
-    """A unit's splits, and what is wrong with it: nothing, absent or different."""
+    """The splits of a unit, and what is absent or different in it, if anything."""
 
     splits: Mapping[str, Content]
     absent: str = ""
@@ -99,8 +116,8 @@ def _unit(root: Path, name: str, unit: str, pinned: Mapping[str, Content]) -> _F
                 wanted = pinned[split]
                 return _Found(
                     splits,
-                    different=f"{unit} {split}: {content.rows} rows {content.digest}, not "
-                    f"{wanted.rows} rows {wanted.digest}; delete its files below {root}, then: "
+                    different=f"{unit} {split} has {content.rows} rows ({content.digest}) instead "
+                    f"of {wanted.rows} ({wanted.digest}); delete its files in {root}, then: "
                     f"xlt-bench data fetch {name}",
                 )
     except MissingFileError as error:
@@ -121,9 +138,9 @@ def _combined(found: Mapping[str, Mapping[str, Content]]) -> str:
 
 
 def _unpinned(root: Path, unit: str, split: str, content: Content) -> bool:
-    """Whether this is UNER's released English train file, of which only the counts are known.
+    """Whether this is UNER's released English train file, which is recognised by its counts.
 
-    From its publisher's en_ewt-ud-train.stats: 12,543 sentences, 2,874 PER, 2,712 LOC, 1,436 ORG.
+    The publisher's en_ewt-ud-train.stats states 12,543 sentences, 2,874 PER, 2,712 LOC, 1,436 ORG.
     """
     if (unit, split) != ("English-EWT", "train") or uner.is_prerelease(root):
         return False
@@ -134,5 +151,7 @@ def _unpinned(root: Path, unit: str, split: str, content: Content) -> bool:
 
 def _remark(root: Path) -> str:
     if uner.is_prerelease(root):
-        return "English-EWT train is the pre-release; the release: xlt-bench data fetch uner"
-    return "English-EWT train is known by its counts only (no digest of the release is pinned)"
+        return (
+            "English-EWT train is the pre-release; get the release with: xlt-bench data fetch uner"
+        )
+    return "English-EWT train is checked by its counts alone (no digest of the release is pinned)"

@@ -1,11 +1,10 @@
-"""Digests of what the data sets say, and the pinned ones that `check` compares with.
+"""Computes content digests of the data sets, and reads the pinned ones from digests.json.
 
-A digest is taken over parsed rows, so that plain and .gz files, and MASSIVE's upstream and rebuilt
-files, have the same one. A unit is a locale (massive), a FLORES code, a treebank (uner), a
-direction (wmt23, alma) or a language code (tatoeba).
+A digest is computed over parsed rows, so plain and .gz files have the same one, as have MASSIVE's
+original and rebuilt files. A unit is a locale (massive), a FLORES code (flores), a treebank (uner),
+a direction (wmt23, alma) or a language code (tatoeba).
 
-digests.json is written by `python -m xlt_bench.data.pin ROOT` from a data folder whose files
-are known to be right; nothing else may change it.
+Only `data.pin` writes digests.json, from a data folder whose files are known to be right.
 """
 
 from __future__ import annotations
@@ -27,16 +26,17 @@ PATH = Path(__file__).with_name("digests.json")
 
 @dataclass(frozen=True)
 class Content:
-    """How many rows a split has, and their digest (first 16 hex digits of a sha256)."""
+    """The number of rows of a split, and their digest (first 16 hex digits of a sha256)."""
 
     rows: int
     digest: str
 
 
 def units(dataset: str) -> dict[str, tuple[str, ...]]:
-    """Every unit that a data set has and the splits of each, pinned or not.
+    """Every unit of a data set with its splits, pinned or not.
 
-    Raises InputError for an unknown set.
+    Raises:
+        InputError: The data set is unknown.
     """
     if dataset not in _UNITS:
         raise unknown("data set", dataset, _UNITS)
@@ -44,7 +44,11 @@ def units(dataset: str) -> dict[str, tuple[str, ...]]:
 
 
 def rows(dataset: str, unit: str, split: str, root: Path) -> list[Any]:
-    """The typed rows of a split. Raises InputError for an unknown name or a bad file."""
+    """The typed rows of a split.
+
+    Raises:
+        InputError: The data set, unit or split is unknown, or a file is missing or broken.
+    """
     if unit not in units(dataset):
         raise unknown(f"unit of {dataset}", unit, units(dataset))
     if split not in units(dataset)[unit]:
@@ -53,12 +57,20 @@ def rows(dataset: str, unit: str, split: str, root: Path) -> list[Any]:
 
 
 def digest(dataset: str, unit: str, split: str, root: Path) -> str:
-    """The content digest of a split, as a run states it. Raises InputError as `rows` does."""
+    """The content digest of a split, as a run states it.
+
+    Raises:
+        InputError: As for `rows`.
+    """
     return content_digest(rows(dataset, unit, split, root))
 
 
 def contents(dataset: str, unit: str, root: Path) -> Iterator[tuple[str, Content]]:
-    """Each split of a unit with its content. Raises InputError at the first bad file."""
+    """Yield each split of a unit with its content.
+
+    Raises:
+        InputError: A file is missing or broken.
+    """
     if dataset == "massive":  # one file holds all splits: parse it once
         everything = massive.load_all(root, unit)
         for split in units(dataset)[unit]:
@@ -71,14 +83,18 @@ def contents(dataset: str, unit: str, root: Path) -> Iterator[tuple[str, Content
 
 
 def pinned(dataset: str) -> Mapping[str, Mapping[str, Content]]:
-    """The pinned content of a data set, by unit and split. Raises InputError for an unknown set."""
+    """The pinned content of a data set, by unit and split.
+
+    Raises:
+        InputError: The data set is unknown.
+    """
     units(dataset)
     table = _stored()["content"].get(dataset, {})  # a new data set has none
     return {u: {s: Content(*value) for s, value in splits.items()} for u, splits in table.items()}
 
 
 def file_sums() -> Mapping[str, str]:
-    """sha256 of the publishers' plain files, by their path below the data folder."""
+    """sha256 of the publishers' uncompressed files, by path relative to the data folder."""
     sums: dict[str, str] = _stored()["files"]
     return sums
 
@@ -99,7 +115,7 @@ def _read_tatoeba(root: Path, unit: str, split: str) -> list[Any]:
 
 
 def _whole_challenge(root: Path, unit: str) -> list[Any]:
-    """All pairs of a folder with their labels, whatever the default filter of a language is."""
+    """All pairs of a folder with their labels, including those that the default labels drop."""
     _, _, labelled = tatoeba.challenge_files(unit)
     if not labelled:
         return tatoeba.load_challenge(root, unit)
@@ -121,7 +137,7 @@ _UNITS: dict[str, dict[str, tuple[str, ...]]] = {
     "massive": dict.fromkeys(massive.LOCALES, _TRAIN_ON),
     "flores": {row.flores: ("dev", "devtest") for row in LANGUAGES.values()},
     "uner": dict.fromkeys(uner.TREEBANKS, _TRAIN_ON),
-    # The split of WMT23 is which reference.
+    # WMT23 has one split per reference.
     "wmt23": {direction: wmt23.references(direction) for direction in wmt23.DIRECTIONS},
     "alma": {
         f"{x}-en": _TRAIN_ON if x in alma.VALIDATED else ("train", "test") for x in alma.LANGUAGES

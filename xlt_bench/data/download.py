@@ -1,4 +1,4 @@
-"""One file over HTTP, for pooch: kept as `.part` while it is not whole, and gone on with."""
+"""Downloads a file for pooch; an interrupted download is kept as `.part` and resumed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ import requests
 
 from xlt_bench.errors import InputError
 
-_CHUNK = 1 << 13  # bytes: what a broken connection loses at most
+_CHUNK = 1 << 13  # bytes: the most that a lost connection costs
 _TIMEOUT = 30.0  # seconds without a byte
-# Answers that may be otherwise in a moment.
+# Status codes of temporary failures.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-# Bytes had so far and bytes in all, None where the server does not say.
+# Called with the bytes so far and the total, which is None if the server does not state it.
 Report = Callable[[int, int | None], None]
 
 
 class _Again(Exception):  # noqa: N818  # a signal between two functions, never seen outside
-    """One try came to nothing; the next may not."""
+    """An attempt failed; the next one may succeed."""
 
 
 class Resumable:
-    """A pooch downloader: writes `part`, goes on with it by a Range request, then hands it over.
+    """A pooch downloader that resumes `part` with a Range request and renames it when complete.
 
-    `tries` without a new byte in a row are made, `pause` seconds apart and doubling.
+    Args:
+        part: The file that holds an unfinished download.
+        session: The HTTP session to use.
+        report: Called with the bytes so far and the total.
+        tries: Number of attempts in a row that may bring no new byte.
+        pause: Seconds to wait after the first failed attempt; doubles with each one.
     """
 
     def __init__(
@@ -43,7 +48,11 @@ class Resumable:
         self.tries, self.pause = tries, pause
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
-        """Download `url` and rename it to `output_file`. Raises InputError when all tries fail."""
+        """Download `url` to `output_file`.
+
+        Raises:
+            InputError: The server refuses, or all attempts fail.
+        """
         failed = 0
         while True:
             before = self._size()
@@ -68,7 +77,7 @@ class Resumable:
         with self.session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             if answer.status_code in (206, 416) and not _continues(answer, start):
                 self.part.unlink(missing_ok=True)
-                raise _Again("the server's file is another one")
+                raise _Again("the file on the server has changed")
             _refuse(answer, url)
             resumed = answer.status_code == 206
             done = start if resumed else 0
@@ -81,7 +90,7 @@ class Resumable:
                     done += len(chunk)
                     self.report(done, total)
         if total is not None and done < total:
-            raise _Again(f"the connection broke off after {done} of {total} bytes")
+            raise _Again(f"the connection was lost after {done} of {total} bytes")
 
 
 def _continues(answer: requests.Response, start: int) -> bool:
@@ -91,20 +100,23 @@ def _continues(answer: requests.Response, start: int) -> bool:
 def _refuse(answer: requests.Response, url: str) -> None:
     code = answer.status_code
     if code in _PASSING:
-        raise _Again(f"the server answers {code} {answer.reason}")
+        raise _Again(f"the server answered {code} {answer.reason}")
     if code not in (200, 206):
-        raise InputError(f"{url}: the server answers {code} {answer.reason}")
+        raise InputError(
+            f"{url}: the server answered {code} {answer.reason}; the publisher may have moved the "
+            "file"
+        )
 
 
 def _explain(url: str, error: Exception, part: Path) -> str:
     if isinstance(error, _Again):
         why = str(error)
     elif isinstance(error, requests.exceptions.SSLError):
-        why = "its certificate is not trusted here"
+        why = "the server's certificate is not trusted on this machine"
     elif isinstance(error, requests.ConnectionError) and not part.exists():
         why = f"{urlsplit(url).hostname} cannot be reached (is there a network?)"
     elif isinstance(error, requests.Timeout):
         why = f"no answer within {_TIMEOUT:g} s"
     else:
-        why = f"the connection broke off ({type(error).__name__})"
-    return f"{url}: {why}; the same command goes on from here"
+        why = f"the connection was lost ({type(error).__name__})"
+    return f"{url}: {why}; run the same command again to resume"

@@ -1,7 +1,7 @@
-"""Download data sets from their publishers into the layout that the loaders read.
+"""Downloads data sets from their publishers into the layout that the readers expect.
 
-A file lies under its final name only when it is whole and, where its sha256 is known, right: until
-then it is `<name>.part`, which the next run goes on with.
+A file gets its final name only when it is complete and, if its sha256 is known, correct. Until then
+it is `<name>.part`, which the next run resumes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from xlt_bench.results.run_folder import file_digest
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was done for one data set, in files."""
+    """How many files of a data set were downloaded, and how many were present already."""
 
     name: str
     downloaded: int
@@ -46,7 +46,7 @@ class Fetched:
 
 
 def progress_bar() -> Progress:
-    """A bar for `fetch(progress=...)`: the file, bytes, speed and time left."""
+    """A progress bar for `fetch`: the file, bytes, speed and time left."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -64,15 +64,30 @@ def fetch(
     table: Mapping[str, Dataset] | None = None,
     pause: float = 1.0,
 ) -> list[Fetched]:
-    """Download what is missing of the named data sets (none: all) and return a row each.
+    """Download the missing files of data sets.
 
-    A file that is there, plain or as .gz, is kept; one that is broken or has another sha256 than
-    the publisher's is replaced. `pause` is the wait in seconds before the second try, doubling.
-    Raises InputError, in one line, for an unknown name, a network or server that fails, a wrong
-    sum, a full disk or a folder that may not be written; what is finished stays.
+    A file that is present, plain or as .gz, is kept. One that is broken or does not have the
+    publisher's sha256 is replaced.
+
+    Args:
+        names: The data sets; all of them if empty.
+        root: The data folder.
+        progress: A bar from `progress_bar`.
+        table: Data sets by name; the catalog by default.
+        pause: Seconds to wait after the first failed attempt; doubles with each one.
+
+    Returns:
+        One row per data set.
+
+    Raises:
+        InputError: A name is unknown, the network or a server fails, a checksum is wrong, the disk
+            is full or the folder cannot be written. Files that are finished stay.
     """
     if root == MINI:
-        raise InputError("the mini suite ships with the package: there is nothing to download")
+        raise InputError(
+            "the mini suite ships with the package, so there is nothing to download; choose "
+            "another --data-dir"
+        )
     table = catalog() if table is None else table
     for name in names:
         if name not in table:
@@ -86,13 +101,15 @@ def fetch(
 
 
 def _guarded(worker: _Worker, dataset: Dataset) -> Fetched:
-    """Turn the system's errors into one line."""
+    """Download a data set; an error of the system becomes one line."""
     try:
         return worker.dataset(dataset)
     except OSError as error:
         where = error.filename or worker.root
         if error.errno == errno.ENOSPC:
-            message = f"no space left on the disk at {where}; free some and run it again"
+            message = (
+                f"no space left on the disk at {where}; free some and run the same command again"
+            )
         else:
             message = f"{where} cannot be read or written: {error.strerror or error}"
         raise InputError(message) from None
@@ -138,7 +155,7 @@ class _Worker:
         return Fetched(dataset.name, len(wanted), len(dataset.files) - len(wanted))
 
     def download(self, url: str, path: Path, sha256: str | None, label: str) -> None:
-        """One address to one path, by way of `<path>.part` and pooch's check of the sum."""
+        """Download one file by way of `<path>.part`; pooch checks its sha256."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         report, close = self._report(label)
@@ -148,8 +165,8 @@ class _Worker:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{url} is not the file that was expected (its sha256 is not {sha256}); nothing "
-                "was kept: try again, and if it stays so, the publisher has changed it"
+                f"{url} is not the expected file (its sha256 is not {sha256}) and was deleted; run "
+                "the same command again: if that fails too, the publisher has changed the file"
             ) from None
         finally:
             close()
@@ -165,7 +182,7 @@ class _Worker:
 
 
 def _quietly(url: str, path: Path, sha256: str | None, downloader: Resumable) -> None:
-    """pooch.retrieve without its advice to note down an unknown sum."""
+    """Call pooch.retrieve without its advice to write down an unknown checksum."""
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -176,7 +193,7 @@ def _quietly(url: str, path: Path, sha256: str | None, downloader: Resumable) ->
 
 
 def _finished(root: Path, file: File) -> bool:
-    """Whether a file is there, plain or .gz, and readable, with the publisher's sha256 if known."""
+    """Whether a file is present, plain or .gz, and intact, as far as its sha256 is known."""
     path = root / file.path
     packed = path.with_name(path.name + ".gz")
     try:
@@ -189,11 +206,19 @@ def _finished(root: Path, file: File) -> bool:
 
 
 def extract(archive: Path, files: Sequence[File], root: Path) -> None:
-    """Take the given members out of a tar.gz, each written beside its final name, then renamed.
+    """Extract files from a tar.gz, each to `<path>.part`, which is then renamed.
 
-    Only members asked for by name are touched and only our own paths are written, so a `..` or an
-    absolute name in the archive has no effect; a link in place of a member is refused. Raises
-    InputError for that, a missing member, a wrong sum, and a broken archive.
+    Only members asked for by name are read and only our own paths are written, so a `..` or an
+    absolute name in the archive has no effect.
+
+    Args:
+        archive: The tar.gz.
+        files: What to extract: the `member` of each.
+        root: The data folder.
+
+    Raises:
+        InputError: The archive is broken, or a member is missing, a link, a folder, or without the
+            expected sha256.
     """
     wanted = {file.member: file for file in files}
     try:
@@ -204,11 +229,11 @@ def extract(archive: Path, files: Sequence[File], root: Path) -> None:
                     _unpack(tar, member, archive, root / file.path, file.sha256)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"{archive.name} is corrupt ({error}) and was deleted; run it again"
+            f"{archive.name} is corrupt ({error}) and was deleted; run the same command again"
         ) from None
     if wanted:
         names = ", ".join(sorted(str(name) for name in wanted))
-        raise InputError(f"{archive} has no {names}")
+        raise InputError(f"{archive} lacks {names}; the publisher has changed the archive")
 
 
 def _unpack(

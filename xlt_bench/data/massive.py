@@ -1,4 +1,4 @@
-"""MASSIVE 1.1 (FitzGerald et al., 2023): massive/1.1/data/<locale>.jsonl."""
+"""Reads MASSIVE 1.1 (FitzGerald et al., 2023): massive/1.1/data/<locale>.jsonl."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from xlt_bench.languages import LANGUAGES
 
 LOCALES = tuple(row.massive for row in LANGUAGES.values() if row.massive)
 SPLIT_BY_CHARACTER = frozenset({"ja-JP", "zh-CN", "zh-TW"})
-"""Scored by character, ASCII words kept whole: `char_split_locales` in MASSIVE's own code."""
+"""Locales scored by character, with ASCII words whole (`char_split_locales` in MASSIVE's code)."""
 Split = Literal["train", "validation", "test"]
-# The publisher's word is partition, and its "dev" is our validation.
+# MASSIVE calls a split a partition, and its "dev" is our validation.
 _SPLITS: dict[str, Split] = {"train": "train", "dev": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One command; `annotated` is the text with its slots as `[type : value]`."""
+    """A user's command; `annotated` is the text with its slots as `[type : value]`."""
 
     id: str
     locale: str
@@ -30,12 +30,20 @@ class Utterance:
 
 
 def load(root: Path, locale: str, split: Split) -> list[Utterance]:
-    """The utterances of a locale and split, in file order. Raises InputError for a bad file."""
+    """The utterances of a locale and split, in file order.
+
+    Raises:
+        InputError: The locale's file is missing or broken.
+    """
     return [row for row in load_all(root, locale) if row.split == split]
 
 
 def load_all(root: Path, locale: str) -> list[Utterance]:
-    """The utterances of a locale, all splits (16,521), in file order. Raises InputError."""
+    """The 16,521 utterances of a locale, all splits, in file order.
+
+    Raises:
+        InputError: The locale's file is missing or broken.
+    """
     path = root / "massive" / "1.1" / "data" / f"{locale}.jsonl"
     rows = []
     for number, line in enumerate(read_lines(path, "massive"), start=1):
@@ -44,11 +52,11 @@ def load_all(root: Path, locale: str) -> list[Utterance]:
             split = _SPLITS[row["partition"]]
             texts = row["id"], row["utt"], row["annot_utt"]
             if not all(isinstance(text, str) for text in texts):
-                raise TypeError("id, utt and annot_utt must be texts")
+                raise TypeError("id, utt and annot_utt must be strings")
             rows.append(Utterance(texts[0], locale, split, *texts[1:]))
         except (KeyError, TypeError):
             raise InputError(
-                f"{path} line {number} is no MASSIVE 1.1 row; delete it, then: "
+                f"{path} line {number} is not a MASSIVE 1.1 row; delete the file, then: "
                 "xlt-bench data fetch massive"
             ) from None
     return rows

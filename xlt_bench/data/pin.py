@@ -1,7 +1,7 @@
-"""Writes digests.json, from a data folder whose files are known to be right.
+"""Writes digests.json from a data folder whose files are known to be right.
 
-`python -m xlt_bench.data.pin ROOT` writes it anew; `xlt-bench data pin` adds what a new unit of a
-task needs (`with_units`).
+`python -m xlt_bench.data.pin ROOT` writes all of it again; `xlt-bench data pin` adds the units that
+a new version of a task needs (`with_units`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from xlt_bench.data import digests
 from xlt_bench.data.catalog import catalog
 from xlt_bench.results.run_folder import file_digest, write_bytes
 
-# In these folders the files that were pinned are the publishers' own, byte for byte. The rest of
-# MASSIVE is rebuilt, and of FLORES there is only a mirror: content digests alone cover those.
+# The files that were pinned in these folders are the publishers' own, byte for byte. The rest of
+# MASSIVE was rebuilt and FLORES-200 came from a mirror: those have content digests alone.
 _OWN = ("uner/", "wmt23/", "alma_human_written/", "tatoeba/", "massive/1.1/data/en-US.jsonl")
-# As an audit by others gives it for the file in the publisher's archive.
+# From an independent audit of the file in the publisher's archive.
 _EN_US = "c70f75c6a543a26e249ec383df67733ad9b1066f6c0406c2e04a3f03356e407e"
 Content = Mapping[str, Mapping[str, tuple[int, str]]]
 """Number of rows and digest, by unit and split."""
 
 
 def rendered(root: Path) -> str:
-    """The text of digests.json for the pinned units of a data folder.
+    """The text of digests.json, computed again for its units.
+
+    Args:
+        root: The data folder.
 
     Raises:
         InputError: A file is missing or broken.
@@ -44,7 +47,11 @@ def rendered(root: Path) -> str:
 
 
 def with_units(root: Path, added: Iterable[tuple[str, str]]) -> str:
-    """The text of digests.json with more units, given as (data set, unit); pinned ones stay.
+    """The text of digests.json with more units; those that are pinned already stay.
+
+    Args:
+        root: The data folder.
+        added: The new units, each as (data set, unit).
 
     Raises:
         InputError: A file of an added unit is missing or broken.

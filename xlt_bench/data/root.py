@@ -1,4 +1,4 @@
-"""Where the data sets lie, and reading a file of theirs, plain or .gz."""
+"""Finds the data folder, and reads and digests its files, plain or .gz."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from xlt_bench.errors import InputError
 
 
 class MissingFileError(InputError):
-    """A file of a data set is not there, neither plain nor with `.gz` appended."""
+    """A file of a data set is missing, both plain and with `.gz` appended."""
 
 
-# A few hand-written rows of everything, in the publishers' layouts.
+# The mini suite: a few hand-written rows of every data set, in the publishers' layouts.
 MINI = Path(__file__).resolve().with_name("mini")
 
 
 def data_root(data_dir: str | Path | None = None) -> Path:
-    """The data folder: the argument, else $XLT_BENCH_DATA, else the user's cache.
+    """The data folder.
 
-    `mini` is the suite that ships with the package.
+    Args:
+        data_dir: A folder, or `mini` for the suite that ships with the package. By default
+            $XLT_BENCH_DATA or, if that is not set, a folder in the user's cache.
     """
     chosen = data_dir or os.environ.get("XLT_BENCH_DATA")
     if str(chosen) == "mini":
         return MINI
     if chosen:
         return Path(chosen).expanduser()
-    import pooch  # with its HTTP client: a fifth of a second
+    import pooch  # imported here, since its HTTP client takes a fifth of a second
 
     return Path(pooch.os_cache("xlt-bench")) / "data"
 
@@ -41,8 +43,15 @@ def data_root(data_dir: str | Path | None = None) -> Path:
 def read_lines(path: Path, dataset: str) -> list[str]:
     r"""The lines of a UTF-8 file, plain or with `.gz` appended, without their line ends.
 
-    Lines end at `\n` alone: U+2028 and its like occur within sentences. Raises InputError for a
-    missing, unreadable, truncated or wrongly encoded file.
+    Only `\n` ends a line: U+2028 and the like occur within sentences.
+
+    Args:
+        path: The plain file. It takes precedence over the packed one.
+        dataset: The data set that the error message says to fetch.
+
+    Raises:
+        MissingFileError: Neither file exists.
+        InputError: The file is unreadable, truncated or not UTF-8.
     """
     packed = path.with_name(path.name + ".gz")
     fetch = f"xlt-bench data fetch {dataset}"
@@ -57,7 +66,7 @@ def read_lines(path: Path, dataset: str) -> list[str]:
         raise MissingFileError(f"{path} is missing; get it with: {fetch}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"{path} is truncated or corrupt ({error}); get it with: {fetch}"
+            f"{path} is truncated or corrupt ({error}); download it again with: {fetch}"
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
@@ -69,7 +78,17 @@ def read_lines(path: Path, dataset: str) -> list[str]:
 
 
 def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
-    """One JSON value of a data file; InputError with file and line where it is broken."""
+    """Parse a JSON value of a data file.
+
+    Args:
+        text: The JSON.
+        path: The file, for the error message.
+        line: The line, from 1, for the error message.
+        dataset: The data set that the error message says to fetch.
+
+    Raises:
+        InputError: It is not JSON.
+    """
     try:
         return json.loads(text)
     except ValueError as error:
@@ -80,10 +99,16 @@ def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
 
 
 def content_digest(rows: Iterable[Any]) -> str:
-    """sha256 (first 16 hex digits) of parsed rows, dataclasses or strings, in order.
+    """Digest of parsed rows, in order.
 
-    Taken from what was parsed and not from bytes, so that plain and .gz files, and MASSIVE's
-    upstream and rebuilt files, have one digest.
+    It depends on what was parsed and not on the bytes of a file, so plain and .gz files have the
+    same digest, as have MASSIVE's original and rebuilt files.
+
+    Args:
+        rows: Dataclasses, strings or other JSON values.
+
+    Returns:
+        The first 16 hex digits of a sha256.
     """
     digest = hashlib.sha256()
     for row in rows:

@@ -1,4 +1,4 @@
-"""A source and its translation, and reading two files that are parallel line by line."""
+"""Segments of a translation test, and a reader of two files that are parallel line by line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xlt_bench.errors import InputError
 
 @dataclass(frozen=True)
 class Segment:
-    """A source and its reference; `id` is the line, from 0."""
+    """A source and its reference; `id` is the line number, from 0."""
 
     id: str
     source: str
@@ -20,16 +20,20 @@ class Segment:
 
 
 def segments(pairs: Iterable[tuple[str, str]]) -> list[Segment]:
-    """Pairs of (source, reference), numbered from 0."""
+    """Number pairs of (source, reference) from 0."""
     return [Segment(str(i), source, reference) for i, (source, reference) in enumerate(pairs)]
 
 
 def read_pairs(first: Path, second: Path, dataset: str) -> list[tuple[str, str]]:
-    """The lines of two parallel files. Raises InputError where they are not of one length."""
+    """The lines of two parallel files, as pairs.
+
+    Raises:
+        InputError: A file is missing or broken, or the two differ in length.
+    """
     left, right = read_lines(first, dataset), read_lines(second, dataset)
     if len(left) != len(right):
         raise InputError(
-            f"{second} has {len(right)} lines for {len(left)} of {first.name}; delete both, then: "
+            f"{second} has {len(right)} lines and {first.name} {len(left)}; delete both, then: "
             f"xlt-bench data fetch {dataset}"
         )
     return list(zip(left, right, strict=True))

@@ -1,11 +1,11 @@
-"""Tatoeba sentence pairs with English: LASER's v1 and the Tatoeba Challenge's v2021-08-07.
+"""Reads Tatoeba pairs with English: LASER's v1 and the Tatoeba Challenge's v2021-08-07.
 
 tatoeba/laser_v1/tatoeba.<x>-eng.{<x>,eng} (Artetxe and Schwenk, 2019; up to 1,000 pairs);
 tatoeba/challenge_v2021-08-07/<pair>/tatoeba-test-v2021-08-07.{<x>,eng} (Tiedemann, 2020).
 
-Neither is multiway, and the two overlap: do not train on one and test on the other. Challenge
-sets repeat sides, so another row of a batch may be a true translation. Rows may hold several
-sentences.
+Neither is multiway, and the two overlap: do not train on one and test on the other. Challenge sets
+repeat sentences, so another row of a batch may also be a correct translation. A row may hold
+several sentences.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from xlt_bench.languages import language
 CHALLENGE = "challenge_v2021-08-07"
 _VERSION = "tatoeba-test-v2021-08-07"
 
-# The publishers' codes are FLORES's three letters, but for these.
+# The publishers use the three letters of FLORES codes, except for these.
 _LASER = {"ar": "ara", "az": "aze", "mn": "mon", "zh": "cmn"}
 _CHALLENGE = {"ar": "ara", "az": "aze", "hr": "hbs", "sr": "hbs", "sw": "swa", "zh": "zho"}
 CHALLENGE_LANGUAGES = tuple("af ar az cy da de el es fr hi hr is ja jv ru sr sv sw th tl tr ur zh".split())  # fmt: skip # noqa: E501
-# Of LASER's v1 its Serbian is some 70 % in Latin script, its Chinese mixes both scripts.
+# In LASER's v1, Serbian is about 70 % in Latin script, and Chinese mixes both scripts.
 LASER_LANGUAGES = tuple("af am ar az bn cs cy da de el es fr he hi hr hu hy id is it ja jv ka km ko lv mn pt ru sk sr sv sw th tl tr uk ur zh".split())  # fmt: skip # noqa: E501
 
-# What is kept of a folder with .labels. Serbian keeps both scripts: UNER's is in Latin, FLORES's in
-# Cyrillic. Japanese keeps all: its labels are a guess of the script from a line's characters.
+# The labels that are kept by default. Serbian keeps both scripts: UNER's is in Latin, FLORES's in
+# Cyrillic. Japanese keeps every row: its labels guess the script from a line's characters.
 _LABELS: dict[str, frozenset[str]] = {
     "ar": frozenset({"ara"}),
     "hr": frozenset({"hrv"}),
@@ -41,7 +41,14 @@ _LABELS: dict[str, frozenset[str]] = {
 
 
 def laser_files(code: str) -> tuple[str, str]:
-    """The foreign and the English file of a language, below the data folder. Raises InputError."""
+    """The two files of a language in LASER's v1, relative to the data folder.
+
+    Returns:
+        The foreign file and the English one.
+
+    Raises:
+        InputError: LASER's v1 lacks the language.
+    """
     row = language(code)
     if row.code not in LASER_LANGUAGES:
         raise unknown("language of Tatoeba in LASER's v1", row.code, LASER_LANGUAGES)
@@ -51,7 +58,14 @@ def laser_files(code: str) -> tuple[str, str]:
 
 
 def challenge_files(code: str) -> tuple[str, str, str | None]:
-    """The foreign, the English and, if any, the labels file, below the data folder."""
+    """The files of a language in the Tatoeba Challenge, relative to the data folder.
+
+    Returns:
+        The foreign file, the English one, and the file of labels or None.
+
+    Raises:
+        InputError: The Tatoeba Challenge lacks the language.
+    """
     row = language(code)
     if row.code not in CHALLENGE_LANGUAGES:
         raise unknown("language of the Tatoeba Challenge", row.code, CHALLENGE_LANGUAGES)
@@ -65,7 +79,10 @@ def challenge_files(code: str) -> tuple[str, str, str | None]:
 def load_laser(root: Path, code: str) -> list[tuple[str, str]]:
     """The (foreign, English) pairs of a language in LASER's v1, in file order.
 
-    Scripts are mixed for Serbian and Chinese, and there are no labels. Raises InputError.
+    Serbian and Chinese mix scripts, without labels to tell them apart.
+
+    Raises:
+        InputError: LASER's v1 lacks the language, or a file is missing or broken.
     """
     foreign, english = laser_files(code)
     return read_pairs(root / foreign, root / english, "tatoeba")
@@ -74,9 +91,16 @@ def load_laser(root: Path, code: str) -> list[tuple[str, str]]:
 def load_challenge(root: Path, code: str, labels: Set[str] | None = None) -> list[tuple[str, str]]:
     """The (foreign, English) pairs of a language in the Tatoeba Challenge, in file order.
 
-    `labels` are the varieties to keep; None keeps the table's own: Modern Standard Arabic,
-    simplified Mandarin, Serbian in both scripts, Croatian, Javanese in Latin script. All of a
-    folder: `set(challenge_labels(root, code))`. Raises InputError for a label that no row has, too.
+    Args:
+        root: The data folder.
+        code: The language.
+        labels: The varieties to keep. By default Modern Standard Arabic, simplified Mandarin,
+            Serbian in both scripts, Croatian, and Javanese in Latin script. To keep all of a
+            folder, pass `set(challenge_labels(root, code))`.
+
+    Raises:
+        InputError: The Tatoeba Challenge lacks the language or its labels, no row has one of
+            `labels`, or a file is missing or broken.
     """
     foreign, english, _ = challenge_files(code)
     pairs = read_pairs(root / foreign, root / english, "tatoeba")
@@ -95,8 +119,12 @@ def load_challenge(root: Path, code: str, labels: Set[str] | None = None) -> lis
 
 
 def challenge_labels(root: Path, code: str) -> list[str]:
-    """The variety of each pair of a folder (`srp_Latn`). Raises InputError where there are none."""
+    """The label of each pair of a language's folder, such as `srp_Latn`.
+
+    Raises:
+        InputError: The folder has no labels, or a file is missing or broken.
+    """
     path = challenge_files(code)[2]
     if path is None:
-        raise InputError(f"the Tatoeba Challenge labels no varieties of {code!r}")
+        raise InputError(f"the Tatoeba Challenge has no labels for {code!r}; leave them out")
     return read_lines(root / path, "tatoeba")

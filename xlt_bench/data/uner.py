@@ -1,4 +1,4 @@
-"""Universal NER v1 (Mayhew et al., 2024): uner/UNER_<treebank>/<prefix>-ud-<split>.iob2."""
+"""Reads Universal NER v1 (Mayhew et al., 2024): uner/UNER_<treebank>/<prefix>-ud-<split>.iob2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xlt_bench.errors import InputError, unknown
 
 Split = Literal["train", "validation", "test"]
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}
-# The start of a treebank's file names.
+# The prefix of each treebank's file names.
 TREEBANKS = {
     "Chinese-GSD": "zh_gsd",
     "Chinese-GSDSIMP": "zh_gsdsimp",
@@ -24,15 +24,15 @@ TREEBANKS = {
     "Slovak-SNK": "sk_snk",
     "Swedish-Talbanken": "sv_talbanken",
 }
-# English train as the repository's first commit has it, where the release is not at hand.
+# English train from the repository's first commit, read if the released file is missing.
 PRERELEASE = "en_ewt-ud-train.PRERELEASE-20221202.iob2"
-# OTH (hr, sr) and annotators' stray B-O are outside, as in the official loader.
+# OTH (hr, sr) and stray B-O tags are not entities, as in the official loader.
 _TYPES = frozenset({"PER", "ORG", "LOC"})
 
 
 @dataclass(frozen=True)
 class Entity:
-    """A named entity: its type, its text and the half-open range of characters it takes."""
+    """A named entity: its type, its text and its characters in the sentence, [start, end)."""
 
     type: str
     text: str
@@ -42,7 +42,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence as its `# text` comment has it, with its entities in order."""
+    """A sentence, as in its `# text` comment, with its entities in order."""
 
     id: str
     text: str
@@ -50,24 +50,37 @@ class Sentence:
 
 
 def load(root: Path, treebank: str, split: Split) -> list[Sentence]:
-    """The sentences of a treebank (`Danish-DDT`), in file order. Raises InputError."""
+    """The sentences of a treebank's split, in file order.
+
+    Args:
+        root: The data folder.
+        treebank: A name such as `Danish-DDT`.
+        split: `train`, `validation` or `test`.
+
+    Raises:
+        InputError: The treebank is unknown, or its file is missing or broken.
+    """
     path = file(root, treebank, split)
     return [_sentence(block, path) for block in _blocks(read_lines(path, "uner"))]
 
 
 def is_prerelease(root: Path) -> bool:
-    """Whether English train is read from the pre-release, the release not being there."""
+    """Whether English train is read from the pre-release, because the release is missing."""
     folder = root / "uner" / "UNER_English-EWT"
     return _exists(folder / PRERELEASE) and not _exists(folder / "en_ewt-ud-train.iob2")
 
 
 def file(root: Path, treebank: str, split: Split) -> Path:
-    """The file that a split is read from. Raises InputError for an unknown treebank."""
+    """The file that a split is read from.
+
+    Raises:
+        InputError: The treebank is unknown.
+    """
     if treebank not in TREEBANKS:
         raise unknown("treebank", treebank, TREEBANKS)
     folder = root / "uner" / f"UNER_{treebank}"
-    # The released English train file is the one to use. The pre-release has 17 entities fewer in
-    # all; in dev and test, where both are at hand, their entities agree to an F1 of 0.99 and 0.96.
+    # The released English train file is the one to use. The pre-release has 17 entities fewer; for
+    # dev and test, where both are available, their entities agree with an F1 of 0.99 and 0.96.
     if treebank == "English-EWT" and split == "train" and is_prerelease(root):
         return folder / PRERELEASE
     return folder / f"{TREEBANKS[treebank]}-ud-{SPLITS[split]}.iob2"
@@ -98,14 +111,14 @@ def _sentence(block: list[str], path: Path) -> Sentence:
         tags = [row[2] for row in rows]
     except (KeyError, IndexError, ValueError):
         raise InputError(
-            f"{path}: the sentence at {block[0]!r} is not in UNER's IOB2 form; delete it, "
-            "then: xlt-bench data fetch uner"
+            f"{path}: the sentence at {block[0]!r} is not in UNER's IOB2 format; delete the "
+            "file, then: xlt-bench data fetch uner"
         ) from None
     return Sentence(sentence_id, text, tuple(_entities(tags, places, text)))
 
 
 def _places(forms: list[str], text: str) -> list[tuple[int, int]]:
-    """Where each form stands in the text: left to right, since there is no SpaceAfter."""
+    """The (start, end) of each form in the text, searched left to right: there is no SpaceAfter."""
     places, end = [], 0
     for form in forms:
         start = text.index(form, end)
@@ -115,7 +128,7 @@ def _places(forms: list[str], text: str) -> list[tuple[int, int]]:
 
 
 def _entities(tags: list[str], places: list[tuple[int, int]], text: str) -> Iterator[Entity]:
-    """Entities of IOB2 tags; an I- that continues nothing starts an entity, as in seqeval."""
+    """The entities of IOB2 tags; an I- that continues no entity starts one, as in seqeval."""
     kind, start, end = "", 0, 0
     for tag, place in [*zip(tags, places, strict=True), ("O", (0, 0))]:
         prefix, _, new = tag.partition("-")

@@ -1,4 +1,4 @@
-"""The 16 translation tests: WMT23's general task (txt without test suites), and ALMA's for three.
+"""Reads the 16 translation tests: 13 of WMT23's general task (no test suites) and three of ALMA's.
 
 wmt23/{sources,references}/generaltest2023.<direction>.*; alma_human_written/<x>en/test.*.json.
 """
@@ -12,31 +12,44 @@ from xlt_bench.data.segments import Segment as Segment
 from xlt_bench.data.segments import read_pairs, segments
 from xlt_bench.errors import unknown
 
-# Not in WMT23: ALMA's tests (WMT22 for cs-en, WMT21 for the other two).
+# Not in WMT23; read from ALMA's tests (WMT22 for cs-en, WMT21 for the other two).
 FROM_ALMA = frozenset({"cs-en", "is-en", "en-is"})
 _CODES = ("cs", "de", "he", "is", "ja", "ru", "uk", "zh")
 ALL_DIRECTIONS = (*(f"{code}-en" for code in _CODES), *(f"en-{code}" for code in _CODES))
 # WMT23's own 13 of the 16.
 DIRECTIONS = tuple(name for name in ALL_DIRECTIONS if name not in FROM_ALMA)
-# refB as sacreBLEU has it: refA may be post-edited output of a system in the task.
+# refB, as in sacreBLEU: refA may be the post-edited output of a system in the task.
 _REFERENCES = {"he-en": "refB", "en-he": "refB"}
 
 
 def test_segments(root: Path, direction: str) -> list[Segment]:
-    """The test segments of one of the 16 directions (`en-de`), in file order."""
+    """The test segments of one of the 16 directions, in file order.
+
+    Args:
+        root: The data folder.
+        direction: Source and target, such as `en-de`.
+
+    Raises:
+        InputError: The direction is unknown, or its file is missing or broken.
+    """
     return alma.load_test(root, direction) if direction in FROM_ALMA else load(root, direction)
 
 
 def references(direction: str) -> tuple[str, ...]:
-    """The references that WMT23 has for a direction, the default first."""
+    """The names of WMT23's references for a direction, the default first."""
     return ("refB", "refA") if direction in _REFERENCES else ("refA",)
 
 
 def load(root: Path, direction: str, reference: str | None = None) -> list[Segment]:
-    """WMT23's own segments of a direction; `reference` is `refA` or, for Hebrew, `refB`.
+    """The segments of one of WMT23's own directions; those of de-en and en-de are paragraphs.
 
-    Segments of de-en and en-de are whole paragraphs. Raises InputError for an unknown direction or
-    reference, and for a missing or broken file.
+    Args:
+        root: The data folder.
+        direction: Source and target, such as `en-de`.
+        reference: `refA` or, for Hebrew, `refB`. The default is `refB` for Hebrew, else `refA`.
+
+    Raises:
+        InputError: The direction or reference is unknown, or a file is missing or broken.
     """
     if direction not in DIRECTIONS:
         raise unknown("WMT23 direction", direction, DIRECTIONS)

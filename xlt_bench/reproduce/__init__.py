@@ -1,1 +1,1 @@
-"""The paper's own tables and figures: what they consist of, run and laid beside its numbers."""
+"""Reproduces the paper's tables and figures and prints the results beside its numbers."""

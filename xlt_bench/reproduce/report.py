@@ -1,4 +1,4 @@
-"""The paper's tables with our numbers below its own, and its figures as points and charts."""
+"""Renders the paper's tables with measured rows beside its own, and its figures as charts."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Point = dict[str, Any]
 
 _PUBLISHED = Path(__file__).parents[1] / "store" / "published.csv"
 _BESIDE = {"slot_f1": "slot_f1_midalign"}
-"""What is laid beside a published metric: the scorer that does what the authors' script does."""
-_WIDE = 12  # columns; a table of more is turned
+"""The metric to compare with a published one: the scorer that repeats the authors' script."""
+_WIDE = 12  # columns; a table with more is transposed
 _Key = tuple[str, str, str, str, str, str, str]
 
 
 @cache
 def published() -> dict[_Key, float]:
-    """The paper's figures, by table, task, model, row, split, unit and metric."""
+    """The paper's numbers, by table, task, model, row, split, unit and metric."""
     names = ("paper_table", "task", "model", "row", "split", "unit", "metric")
     with _PUBLISHED.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -58,7 +58,7 @@ def published() -> dict[_Key, float]:
 
 
 class Results:
-    """What the finished steps of a project have measured; None where one is missing."""
+    """The results of a project's finished steps; None for a step that is not finished."""
 
     def __init__(self, project: Project) -> None:
         self._project, self._settings = project, project.settings
@@ -67,18 +67,18 @@ class Results:
         self.answers = cache(self._answers)
 
     def run(self, system: System, seed: int, task: str) -> Path | None:
-        """The run folder of a finished evaluation."""
+        """The run folder of an evaluation; None if it is not finished."""
         folder = Step(system, seed, task).folder(self._settings.output)
         return folder if (folder / "record.json").exists() else None
 
     def _scores(self, system: System, seed: int, task: str) -> dict[tuple[str, str], float] | None:
-        """By metric and unit."""
+        """Scores by metric and unit."""
         run = self.run(system, seed, task)
         rows = read_record(run).results.scores if run else []
         return {(row.metric, row.unit): row.value for row in rows} if run else None
 
     def _layers(self, system: System, seed: int) -> dict[int, Pairs] | None:
-        """Retrieval by layer and pair."""
+        """Retrieval accuracies by layer and pair."""
         if (run := self.run(system, seed, "retrieval")) is None:
             return None
         from xlt_bench.submissions.safe_read import read_accuracies
@@ -92,13 +92,13 @@ class Results:
         return found
 
     def _answers(self, system: System, seed: int, task: str) -> Answers | None:
-        """For paired tests."""
+        """The counts of a run, for paired tests."""
         run = self.run(system, seed, task)
         root = data_root(self._settings.data_dir)
         return load_system(str(run), Path(), root) if run else None
 
     def value(self, panel: Panel, row: Row, column: Column, seed: int) -> float | None:
-        """A cell of a panel."""
+        """The value of a cell for one seed; None if it is missing or not shown in this row."""
         if row.metrics and column.metric not in row.metrics:
             return None
         if column.metric == ACCURACY:
@@ -124,30 +124,30 @@ class Results:
 
 
 def mean_retrieval(layers: Mapping[int, Pairs], languages: Sequence[str]) -> float:
-    """The paper's aggregate: over the even layers and all ordered pairs of the languages."""
+    """The paper's aggregate: the mean over even layers and all ordered pairs of some languages."""
     return fmean(among(pairs, languages) for layer, pairs in layers.items() if layer % 2 == 0)
 
 
 def among(pairs: Pairs, languages: Sequence[str]) -> float:
-    """The mean over the ordered pairs of some languages."""
+    """The mean accuracy over all ordered pairs of some languages."""
     chosen = set(languages)
     return fmean(value for pair, value in pairs.items() if set(pair) <= chosen)
 
 
 def of_language(pairs: Pairs, code: str, languages: Sequence[str]) -> float:
-    """The mean over a language's pairs with the others, both ways."""
+    """The mean accuracy of a language over its pairs with the others, in both directions."""
     chosen = set(languages)
     return fmean(v for pair, v in pairs.items() if code in pair and set(pair) <= chosen)
 
 
 def alignment_languages(system: System) -> list[str]:
-    """What a system was aligned on."""
+    """The languages that a system was aligned on."""
     recipes = [load_recipe(name) for name in (system.recipe, system.merged_with) if name]
     return [code for one in recipes if one.alignment for code in one.alignment.languages]
 
 
 def split_units(task: str, column: Column, aligned: Sequence[str]) -> list[str]:
-    """The units that a column is the mean of."""
+    """The units that a column is the mean over."""
     if column.unit:
         return [column.unit]
     if column.split == "aligned":
@@ -160,7 +160,16 @@ def split_units(task: str, column: Column, aligned: Sequence[str]) -> list[str]:
 
 
 def report(name: str, wanted: Reproduction, project: Project) -> tuple[list[Table], list[Any]]:
-    """A table or figure: its tables for reading, and its charts (of altair), if any."""
+    """Render a table or figure of the paper.
+
+    Args:
+        name: Its name, such as `table2`.
+        wanted: What it consists of.
+        project: Where its evaluations are.
+
+    Returns:
+        Tables to print, and the altair charts of a figure.
+    """
     results, seeds = Results(project), range(1, project.settings.seeds + 1)
     tables: list[Table] = []
     charts: list[Any] = []
@@ -182,7 +191,7 @@ def report(name: str, wanted: Reproduction, project: Project) -> tuple[list[Tabl
 def panel_table(
     name: str, wanted: Reproduction, panel: Panel, results: Results, project: Project
 ) -> Table:
-    """Each row of the paper's table as published, by model, and as measured."""
+    """A panel as a table: each row as published, for each model, and as measured."""
     seeds = range(1, project.settings.seeds + 1)
     number, figures = name.removeprefix("table"), published()
     model = Path(project.settings.model).name
@@ -212,9 +221,7 @@ def _notes(panel: Panel, project: Project) -> list[str]:
     settings = project.settings
     notes = []
     if panel.task == "massive" and any(column.metric == "slot_f1" for column in panel.columns):
-        notes.append(
-            "F1 by the authors' scorer (slot_f1_midalign); gains below by the ranked slot_f1."
-        )
+        notes.append("F1 is slot_f1_midalign, the authors' scorer; the gains below are in slot_f1.")
     if settings.limit:
         notes.append(f"Measured on the first {settings.limit} items of each unit.")
     if settings.steps:
@@ -225,7 +232,7 @@ def _notes(panel: Panel, project: Project) -> list[str]:
 
 
 def _cell(values: Sequence[float | None]) -> str:
-    """A mean, and its spread over several; empty where a value is missing."""
+    """The mean over seeds, with the standard deviation of several; empty if a value is missing."""
     there = [value for value in values if value is not None]
     if not there or len(there) < len(values):
         return ""
@@ -234,7 +241,7 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 def gain_tables(panel: Panel, results: Results, seeds: Sequence[int]) -> Iterator[Table]:
-    """Gains over the panel's baseline with paired bootstrap, a table for each evaluation."""
+    """Yield tables of paired gains over the panel's baseline, one per evaluation."""
     if panel.baseline is None:
         return
     label = next(row.label for row in panel.rows if row.system == panel.baseline)
@@ -249,7 +256,7 @@ def gain_tables(panel: Panel, results: Results, seeds: Sequence[int]) -> Iterato
         if rows:
             columns = ["", "seed", "metric", *_SPLITS]
             note = f"95 % interval of a paired bootstrap; * p < {ALPHA:g}. Significant by language "
-            note += "(Holm): gains + losses."
+            note += "after Holm's correction: gains + losses."
             yield Table(f"Gains over {label}: {task}", columns, rows, [note])
 
 
@@ -273,7 +280,7 @@ def _gain_cells(one: Comparison) -> list[str]:
 
 
 def curve_points(part: Curves, results: Results, seeds: Sequence[int]) -> Iterator[Point]:
-    """`line`, `layer`, `accuracy` (a mean over seeds): what is missing has no points."""
+    """Yield `line`, `layer` and `accuracy` (mean over seeds) of each line that is finished."""
     for label, system in part.systems.items():
         runs = [results.layers(system, seed) for seed in (seeds if system != BASE else [1])]
         there = [run for run in runs if run is not None]
@@ -293,7 +300,7 @@ def _group_accuracy(pairs: Pairs, group: str) -> float:
 
 
 def scatter_points(part: Scatter, results: Results, seeds: Sequence[int]) -> Iterator[Point]:
-    """`language`, `setting`, `retrieval` of the bare model in its middle layer, `score`."""
+    """Yield points of `language`, `setting`, `retrieval` (bare model, middle layer) and `score`."""
     layers = results.layers(BASE, 1)
     runs = [results.scores(part.system, seed, part.task) for seed in seeds]
     there = [run for run in runs if run is not None]
@@ -334,14 +341,14 @@ def _curve_table(wanted: Reproduction, points: Sequence[Point], project: Project
     layers = sorted({point["layer"] for point in points})
     values = {(point["layer"], point["line"]): f"{point['accuracy']:.1f}" for point in points}
     rows = [[str(layer), *(values[layer, line] for line in lines)] for layer in layers]
-    notes = [*wanted.notes, "Measured; the paper prints no numbers of its figures."]
+    notes = [*wanted.notes, "Measured; the paper prints no numbers for its figures."]
     if project.settings.limit:
-        notes.append(f"The first {project.settings.limit} sentences alone.")
+        notes.append(f"Measured on the first {project.settings.limit} sentences.")
     return Table(f"{wanted.title}: retrieval accuracy by layer", ["layer", *lines], rows, notes)
 
 
 def _scatter_table(wanted: Reproduction, part: Scatter, points: Sequence[Point]) -> Table:
-    notes = ["Measured; the paper prints no numbers of its figures."]
+    notes = ["Measured; the paper prints no numbers for its figures."]
     for split in ("transfer", "all"):
         chosen = [p for p in points if split in ("all", p["setting"])]
         if len(chosen) > 3:

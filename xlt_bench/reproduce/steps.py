@@ -1,6 +1,6 @@
-"""What a reproduction has to train, merge and evaluate; what of it is done; doing the rest.
+"""Plans a reproduction, finds out which of its steps are done, and runs the others.
 
-OUTPUT/reproduction.json              the settings; other ones are refused
+OUTPUT/reproduction.json              the settings; a command with other settings is refused
 OUTPUT/adapters/<system>.seed<n>/     trainings and merges, shared by all tables
 OUTPUT/evaluations/<system>.seed<n>/<task>/    run folders; `base` has no seed
 OUTPUT/<table>.md                     the table, published and measured
@@ -38,12 +38,12 @@ from xlt_bench.tasks.retrieval import ACCURACY
 from xlt_bench.training.recipe import Recipe, load_recipe
 
 EVALUATIONS = 5
-"""Of a training of `--steps`: as often as the paper's patience has room for."""
+"""How often a training with `--steps` is evaluated: as often as the paper's patience allows."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `xlt-bench reproduce` was asked for; `steps` are updates of each objective."""
+    """The options of `xlt-bench reproduce`; `steps` counts the updates of each objective."""
 
     model: str
     output: Path
@@ -57,20 +57,20 @@ class Settings:
     chat_template: str | None = None
     data_dir: str | None = None
     comet: str | None = None
-    """The checkpoint that translations are scored with, None for no COMET."""
+    """The COMET checkpoint to score translations with; None for no COMET."""
     trust_remote_code: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What all tables of one OUTPUT share."""
+        """The settings that all tables in one OUTPUT must share."""
         names = ("model", "limit", "steps", "changes", "dtype", "chat_template", "data_dir")
         chosen = {name: value for name, value in asdict(self).items() if name in names}
-        return dict(json.loads(json.dumps(chosen)))  # as it is read again
+        return dict(json.loads(json.dumps(chosen)))  # as reading it back gives it
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training or a merge (`task` is None), or an evaluation of a system."""
+    """A training or a merge (`task` is None), or the evaluation of a system on a task."""
 
     system: System
     seed: int
@@ -78,27 +78,32 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The system with its seed; the bare model has none."""
+        """The system with its seed; the bare model has no seed."""
         return "base" if self.system == BASE else f"{self.system.name}.seed{self.seed}"
 
     @property
     def what(self) -> str:
-        """What is done, for the plan."""
+        """The action as the plan shows it: `train`, `merge` or `evaluate TASK`."""
         if self.task:
             return f"evaluate {self.task}"
         return "merge" if self.system.merged_with else "train"
 
     def folder(self, output: Path) -> Path:
-        """Where its result lies."""
+        """The folder of its result."""
         if self.task is None:
             return output / "adapters" / self.name
         return output / "evaluations" / self.name / self.task
 
 
 def reproduction(name: str, tasks: Sequence[str] = ()) -> Reproduction:
-    """A table or figure by its name (`table2`), or its panels of some tasks alone.
+    """A table or figure of the paper.
 
-    Raises InputError that names the choices.
+    Args:
+        name: Its name, such as `table2`.
+        tasks: Keep only the panels of these tasks; all panels if empty.
+
+    Raises:
+        InputError: The name is unknown, or the table has no panel of a task.
     """
     if name not in REPRODUCTIONS:
         raise unknown("table", name, REPRODUCTIONS)
@@ -112,7 +117,7 @@ def reproduction(name: str, tasks: Sequence[str] = ()) -> Reproduction:
 
 
 def steps(wanted: Reproduction, seeds: int) -> list[Step]:
-    """All steps in order: what is trained, what is merged of it, what is evaluated; each once."""
+    """All steps, each once: first the trainings, then the merges, then the evaluations."""
     found: dict[Step, None] = {}
     for seed in range(1, seeds + 1):
         for system, task in needs(wanted):
@@ -130,7 +135,7 @@ def _making(system: System, seed: int) -> Iterator[Step]:
 
 
 def needs(wanted: Reproduction) -> Iterator[tuple[System, str]]:
-    """The evaluations, as system and task (`retrieval` beside the text tasks); some come twice."""
+    """Yield the evaluations as (system, task); some occur more than once."""
     for part in wanted.parts:
         if isinstance(part, Panel):
             for row in part.rows:
@@ -145,21 +150,25 @@ def needs(wanted: Reproduction) -> Iterator[tuple[System, str]]:
 
 
 def task_of(panel: Panel, metric: str) -> str:
-    """The evaluation that a panel's metric comes from."""
+    """The task whose evaluation gives a metric of a panel."""
     return RETRIEVAL if metric == ACCURACY else panel.task
 
 
 def languages_of(task: str) -> list[str]:
-    """The languages that a task's retrieval is over: 20 of slot filling, 9 of translation."""
+    """The languages that retrieval covers for a task: 20 for slot filling, 9 for translation."""
     found = [get_task(task).languages_of(unit) for unit in settings(task)]
     return list(dict.fromkeys(code for codes in found for code in codes[::-1]))
 
 
 class Project:
-    """An OUTPUT with its settings: what is done in it, what a step costs, and doing it."""
+    """An OUTPUT folder and its settings: tells which steps are done, their cost, and runs them."""
 
     def __init__(self, settings: Settings) -> None:
-        """Check the settings. Raises InputError for an OUTPUT of other ones, before any work."""
+        """Check the settings before any work.
+
+        Raises:
+            InputError: A setting is wrong, or OUTPUT was started with other settings.
+        """
         from xlt_bench.models.chat import check_template
         from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 
@@ -185,16 +194,16 @@ class Project:
         for key, value in self.settings.identity.items():
             if old.get(key) != value:
                 raise InputError(
-                    f"{self.settings.output} was begun with another {key.replace('_', ' ')}: "
-                    f"{old.get(key)} there, {value} now; choose another --output"
+                    f"{self.settings.output} was started with other settings ({key}: "
+                    f"{old.get(key)}, now {value}); choose another --output"
                 )
 
     def recipe(self, step: Step) -> Recipe:
-        """The recipe that a training step follows, with the settings' changes."""
+        """The recipe of a training step, with the changes of the settings."""
         return load_recipe(str(step.system.recipe), self._changes(step))
 
     def _changes(self, step: Step) -> list[str]:
-        """Those of a training; of `task` or `alignment` only where its recipe has one."""
+        """The changes to a recipe; those of `task` or `alignment` only if it has that section."""
         plain = load_recipe(str(step.system.recipe))
         changes = [f"training.seed={step.seed}"]
         if self.settings.steps:
@@ -209,7 +218,7 @@ class Project:
         return changes
 
     def command(self, step: Step) -> str:
-        """A step as a command of its own, for a scheduler or torchrun; its result is the same."""
+        """A step as a shell command with the same result, for a scheduler or torchrun."""
         settings, folder = self.settings, str(step.folder(self.settings.output))
         named: dict[str, Any] = {"--model": settings.model, "--output": folder}
         common = {"--data-dir": settings.data_dir, "--chat-template": settings.chat_template}
@@ -239,7 +248,11 @@ class Project:
         return shlex.join(["xlt-bench", *words, *given])
 
     def is_done(self, step: Step) -> bool:
-        """Whether a step's result is complete. Raises InputError for one of another recipe."""
+        """Whether a step's result is complete.
+
+        Raises:
+            InputError: The folder holds a training with another recipe, or a damaged one.
+        """
         folder = step.folder(self.settings.output)
         if step.task:
             return (folder / "record.json").exists() and self._has_comet(step)
@@ -248,17 +261,17 @@ class Project:
                 old = json.loads((folder / "training.json").read_text(encoding="utf-8"))["recipe"]
             except (ValueError, KeyError, TypeError):
                 raise InputError(
-                    f"{folder / 'training.json'} is damaged; remove {folder}"
+                    f"{folder / 'training.json'} is damaged; delete {folder}"
                 ) from None
             if old != self.recipe(step).identity:
                 raise InputError(
-                    f"{folder} holds another training than {step.system.recipe} with these "
-                    "settings; choose another --output"
+                    f"{folder} was not trained by {step.system.recipe} with these settings; "
+                    "choose another --output"
                 )
         return (folder / WEIGHTS).exists()
 
     def _has_comet(self, step: Step) -> bool:
-        """Whether all translations have been scored with COMET, where that was asked for."""
+        """Whether all translations have COMET scores, or none were asked for."""
         if step.task != "wmt23" or self.settings.comet is None:
             return True
         from xlt_bench.evaluation.comet.stored import read_comet
@@ -269,12 +282,12 @@ class Project:
         return set(read_comet(plan, run)) == set(plan.units["wmt23"])
 
     def is_begun(self, step: Step) -> bool:
-        """Whether a step that is not done goes on from where it was."""
+        """Whether a step that is not done was started and will resume."""
         folder = step.folder(self.settings.output)
         return step.what != "merge" and folder.is_dir() and any(folder.iterdir())
 
     def options(self, step: Step) -> Options:
-        """What `evaluate` is asked for in an evaluation step."""
+        """The options of `evaluate` for an evaluation step."""
         settings, languages = self.settings, list[str]()
         if step.task == "retrieval" and step.system.recipe:
             task = load_recipe(step.system.recipe).task
@@ -297,7 +310,7 @@ class Project:
 
     @cached_property
     def layers(self) -> list[int]:
-        """Of retrieval: the even ones, and the middle where it is odd."""
+        """The layers of retrieval: the even ones and the middle one."""
         from xlt_bench.metrics.retrieval import even_layers
         from xlt_bench.models.hidden_states import count_layers
 
@@ -311,11 +324,11 @@ class Project:
         return meta_model(self.settings.model, self.settings.trust_remote_code)
 
     def run(self, step: Step, track: Any) -> None:
-        """Do a step, or go on with it; `track` is as for `evaluate`."""
+        """Run or resume a step; `track` is as for `evaluate`."""
         write_json(self.settings.output / "reproduction.json", self.settings.identity)
         do: dict[str, Callable[[Step, Any], None]] = {"train": self._train, "merge": self._merge}
         do.get(step.what, self._evaluate)(step, track)
-        gc.collect()  # a trainer holds itself in a circle, and with it the model
+        gc.collect()  # a trainer is in a reference cycle and keeps its model alive
 
     def _train(self, step: Step, _track: Any) -> None:
         from xlt_bench.training.run import TrainOptions, train
@@ -336,7 +349,7 @@ class Project:
         from xlt_bench.training.merge import MergeOptions, merge
 
         folder = step.folder(self.settings.output)
-        shutil.rmtree(folder, ignore_errors=True)  # not done: a card without weights, at most
+        shutil.rmtree(folder, ignore_errors=True)  # not done: at most a card without weights
         task, alignment = self._parts(step)
         merge(
             MergeOptions(
@@ -349,7 +362,7 @@ class Project:
         )
 
     def _parts(self, step: Step) -> list[str]:
-        """The two adapters of a merge."""
+        """The folders of the two adapters of a merge."""
         parts = (step.system.recipe, step.system.merged_with)
         return [str(Step(System(name), step.seed).folder(self.settings.output)) for name in parts]
 
@@ -366,7 +379,7 @@ class Project:
                 with_comet(run, record, score_run(run, root, record.alignment_languages))
 
     def cost(self, step: Step) -> tuple[str, int]:
-        """A step's size in words, and the bytes that it will leave on disk (an estimate)."""
+        """The size of a step in words, and an estimate of the bytes that it leaves on disk."""
         if step.task is None:
             return self._training_cost(step)
         options = self.options(step)
@@ -380,7 +393,7 @@ class Project:
         items = self._items(str(step.task))
         return f"{items:,} items", 60 * items
 
-    @cache  # noqa: B019  # one project a process
+    @cache  # noqa: B019  # one project per process
     def _items(self, task: str) -> int:
         root, limit = data_root(self.settings.data_dir), self.settings.limit
         chosen = {task: list(get_task(task).test_set().units)}
@@ -393,7 +406,7 @@ class Project:
         return f"at most {self._updates(recipe):,} updates", self._adapter_bytes(recipe)
 
     def _updates(self, recipe: Recipe) -> int:
-        """Those of a training that nothing stops early; data are read where no limit is set."""
+        """The updates of a training without early stopping; reads the data if no limit is set."""
         if recipe.training.max_steps:
             return recipe.training.max_steps
         from xlt_bench.training.dataset import load_items as load_task
@@ -406,7 +419,7 @@ class Project:
         return recipe.updates(sum(map(len, load_pairs(root, recipe.alignment).values())))
 
     def _adapter_bytes(self, recipe: Recipe) -> int:
-        """Of a LoRA on all linear layers but the head, in float32."""
+        """The bytes of a float32 LoRA on all linear layers except the head."""
         from torch import nn
 
         sizes = [

@@ -1,7 +1,8 @@
-"""What the paper's tables and figures consist of: systems (rows), scores (columns), published rows.
+"""Describes the paper's tables and figures as data: systems (rows) and scores (columns).
 
-Data alone: nothing here imports torch. `published` names rows of store/published.csv by model.
-Tables 1 and 10 list data sets and languages (`xlt-bench languages`), Figure 2 is a drawing.
+Importing this module imports no torch. `published` names a row of store/published.csv for each
+model. Left out are Tables 1 and 10, which list data sets and languages (`xlt-bench languages`), and
+Figure 2, which is a drawing.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ LLAMA, QWEN = "Llama 3", "Qwen 2.5"
 
 @dataclass(frozen=True)
 class System:
-    """What answers: the bare model, a recipe's adapter, or that merged with another recipe's."""
+    """The bare model, the adapter of a recipe, or the merge of two recipes' adapters."""
 
     recipe: str | None = None
     merged_with: str | None = None
 
     @property
     def name(self) -> str:
-        """Its folder, without the seed."""
+        """The name of its folder, without the seed."""
         if self.recipe is None:
             return "base"
         return f"{self.recipe}-merged" if self.merged_with else self.recipe
@@ -34,9 +35,9 @@ class System:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric's mean over the units of a split, or in one unit; or gains over the SFT row.
+    """The mean of a metric, or of its gains over the baseline row, over a split or in one unit.
 
-    `aligned` are the panel's alignment languages, for gains those of the row's own recipe.
+    The split `aligned` is the panel's alignment languages; for gains, those of the row's recipe.
     """
 
     title: str
@@ -58,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A system, and what published.csv calls it, by model. `metrics`: all that it has, if few."""
+    """A system and its row in published.csv, by model. `metrics` limits the columns it fills."""
 
     label: str
     system: System
@@ -68,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """The rows and columns of one task. `baseline`: the row that gains are counted from."""
+    """The rows and columns of one task; gains are over the row of `baseline`."""
 
     task: str
     rows: Sequence[Row]
@@ -79,7 +80,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Retrieval by layer, a line for each system and group of languages."""
+    """Retrieval by layer, with a line for each system and group of languages."""
 
     systems: Mapping[str, System]
     groups: Sequence[Literal["35 languages", "low-resource languages", "20 languages"]]
@@ -87,7 +88,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A language's retrieval in the bare model's middle layer against a system's score."""
+    """Retrieval of each language in the bare model's middle layer against a system's score."""
 
     task: str
     system: System
@@ -126,12 +127,12 @@ _RETRIEVAL = Column("retrieval", ACCURACY, "all")
 
 
 def settings(task: str) -> dict[str, Setting | None]:
-    """The paper's units of a task, which are those of its first version, with their settings."""
+    """The paper's units of a task, with their settings: those of its first version."""
     return {unit: pinned.setting for unit, pinned in get_task(task).test_set(1).units.items()}
 
 
 def _each(task: str, metrics: Sequence[str]) -> list[Column]:
-    """A column for each unit and metric, as in the appendix."""
+    """A column for each unit and metric, as in the paper's appendix."""
     splits: dict[str, str] = {}
     for unit, setting in settings(task).items():
         side = "into English" if unit.endswith("-en") else "from English"
@@ -144,7 +145,7 @@ def _each(task: str, metrics: Sequence[str]) -> list[Column]:
 
 
 def _by_layer(baseline: System, single: Sequence[System], both: System | None = None) -> list[Row]:
-    """SFT and the middle, top and bottom layer (Table 3); Table 13 adds two layers at once."""
+    """Rows for SFT, for alignment at each layer (Table 3), and at two layers at once (Table 13)."""
     places = {"middle": "layer 16 (middle)", "top": "layer 32 (top)", "bottom": "layer 8 (bottom)"}
     rows = [Row("SFT baseline", baseline, {LLAMA: "SFT"})]
     for (label, place), system in zip(places.items(), single, strict=True):
@@ -199,8 +200,8 @@ REPRODUCTIONS: dict[str, Reproduction] = {
             ),
         ],
         [
-            "Qwen 2.5's runs have alignment.temperature 1.5.",
-            "Retrieval after training on translation is inflated: ALMA's text holds FLORES dev.",
+            "Runs with Qwen 2.5 use alignment.temperature 1.5.",
+            "Retrieval is inflated after training on translation: ALMA's text contains FLORES dev.",
         ],
     ),
     "table3": Reproduction(
@@ -232,7 +233,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
                 baseline=_MIDDLE,
             )
         ],
-        ["all-all: 295 pairs here, of which Tatoeba has at least 20 sentences."],
+        ["all-all: 295 pairs here, those with at least 20 sentences in Tatoeba."],
     ),
     "table5": Reproduction(
         "Table 5: resource level of the alignment languages",
@@ -286,7 +287,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
                 [_RETRIEVAL],
             )
         ],
-        ["The row base is not in the paper's table. Very distant: MASSIVE's commands for IWSLT."],
+        ["The paper has no base row. Very distant domain: MASSIVE's commands in place of IWSLT."],
     ),
     "table7": Reproduction(
         "Table 7: merging alignment and task modules",
@@ -321,7 +322,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
                 baseline=_MT,
             ),
         ],
-        ["Merged at the paper's weight, 0.9 for the task, as the exact sum of the two changes."],
+        ["Merged with the paper's weight, 0.9 for the task, as the exact sum of the two changes."],
     ),
     "table8": Reproduction(
         "Table 8: JSON generation (UNER)",
@@ -375,7 +376,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
                 _SLOTS,
             )
         ],
-        ["The paper's row align (top) is left out: it is a copy of the middle's."],
+        ["The paper's align (top) row is left out: it is a copy of the middle row."],
     ),
     "table12": Reproduction(
         "Table 12: translation by direction",

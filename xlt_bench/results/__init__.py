@@ -1,1 +1,1 @@
-"""Results on disk: the record's types, the run folder, tables, and writing files atomically."""
+"""Results on disk: the types of a record, the run folder, tables, and writing files atomically."""

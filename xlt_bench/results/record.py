@@ -1,6 +1,6 @@
-"""The types of an evaluation's result: RUN/plan.json when it starts, RUN/record.json when it ends.
+"""The types of RUN/plan.json (written when a run starts) and RUN/record.json (when it has ended).
 
-Schemas of older releases are read through `results.migrations`.
+Plans and records of older schemas are upgraded by `results.migrations` before they are validated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class _Strict(BaseModel):
 
 
 class Plan(_Strict):
-    """What a run evaluates: two commands with equal plans continue each other."""
+    """What a run evaluates. A command resumes a run if its plan is equal."""
 
     schema_version: int = SCHEMA_VERSION
     model: str
@@ -35,19 +35,19 @@ class Plan(_Strict):
     units: dict[str, list[str]]
     task_versions: dict[str, int]
     shard: str | None = None
-    """`2/4`: the units are one share of four of what was asked for."""
+    """`2/4`: the units are the second of four shares of those asked for."""
     backend: Literal["hf", "vllm", "openai"] = "hf"
-    """What answered with text."""
+    """The engine that generated the answers of text tasks."""
     corpus: str | None = None
-    """The folder that retrieval is over instead of FLORES dev."""
+    """The name of the corpus that retrieval uses instead of FLORES dev."""
     trust_remote_code: bool = False
-    """Whether code that comes with the model was allowed to run."""
+    """Whether the model's own code was allowed to run."""
 
 
 class Score(_Strict):
-    """A metric of one unit (language or direction), with its 95 % bootstrap interval.
+    """One metric of one unit (language or direction), with its 95 % bootstrap interval.
 
-    `setting` is None in tasks without settings and in units beyond the version's ranked set.
+    `setting` is None for tasks without settings and for units beyond the version's ranked set.
     """
 
     task: str
@@ -62,9 +62,10 @@ class Score(_Strict):
 
 
 class Mean(_Strict):
-    """The unweighted mean of a metric over exactly `units`; `missing` were not evaluated.
+    """The unweighted mean of a metric over exactly `units`.
 
-    No unit beyond the version's ranked set is in a mean.
+    `missing` are the units of the split that were not evaluated. Units beyond the version's ranked
+    set are in no mean.
     """
 
     task: str
@@ -78,7 +79,7 @@ class Mean(_Strict):
 
 
 class LayerAccuracy(_Strict):
-    """Retrieval at one layer: the mean over all ordered pairs."""
+    """Retrieval accuracy at one layer: the mean over all ordered pairs of the ranked languages."""
 
     layer: int
     value: float
@@ -87,7 +88,7 @@ class LayerAccuracy(_Strict):
 
 
 class Scores(_Strict):
-    """Everything that predictions and references determine."""
+    """Everything that follows from predictions and references alone."""
 
     scores: list[Score]
     means: list[Mean]
@@ -95,23 +96,23 @@ class Scores(_Strict):
 
 
 class AdapterRecord(_Strict):
-    """Which adapter ran, and the proof that it took effect (no probe prompts: none was tried)."""
+    """The adapter, and the proof that it took effect; `probe_prompts` is 0 if it was not probed."""
 
     name: str
     sha256: str
     peft_type: str
     base_model: str | None
     alignment_languages: list[str]
-    recipe: str | None = None  # what its card names; older records do not say
-    trained_on_flores: bool | None = None  # retrieval's sentences, as its card says; null: unknown
+    recipe: str | None = None  # as its card says; None in older records
+    trained_on_flores: bool | None = None  # on FLORES dev, as its card says; None: unknown
     change_norms: dict[str, float]
     probe_prompts: int
     probe_differing: int
-    merged: bool | None = None  # answered with it in the weights; null: in part, or not known
+    merged: bool | None = None  # into the weights, for every answer; None: for some, or unknown
 
 
 class ModelRecord(_Strict):
-    """The base model as it ran; plain lm-eval tells less of it."""
+    """The base model as it ran; what plain lm-eval does not report is None."""
 
     name: str
     revision: str | None
@@ -123,14 +124,14 @@ class ModelRecord(_Strict):
 
 
 class Fertility(_Strict):
-    """Tokens the tokenizer spends on a language's FLORES dev sentences."""
+    """How many tokens the tokenizer needs for the FLORES dev sentences of a language."""
 
     tokens_per_character: float
     tokens_per_word: float | None
 
 
 class Record(_Strict):
-    """A whole run. `harness` is what answered: ours, or plain lm-eval, which says less."""
+    """A finished run. `harness` is the program that ran it; plain lm-eval reports less."""
 
     schema_version: int = SCHEMA_VERSION
     harness: Literal["xlt-bench", "lm-eval"] = "xlt-bench"
@@ -155,5 +156,5 @@ class Record(_Strict):
 
     @property
     def alignment_languages(self) -> list[str]:
-        """What the adapter was aligned on; none without an adapter."""
+        """The languages that the adapter was aligned on; empty without an adapter."""
         return self.adapter.alignment_languages if self.adapter else []

@@ -1,11 +1,11 @@
-"""The run folder: what lies where, whole files or none, one line an answer.
+"""The run folder: the path of each file, and how it is written (whole or not at all) and read.
 
 RUN/plan.json                        what is evaluated
 RUN/items.json                       a digest of each unit's items
-RUN/predictions/<task>/<unit>.jsonl.zst   {"id": ..., "hypothesis": ..., "cut_off": ...} a line
-RUN/retrieval/layer-16.parquet       source, target, accuracy, neighbours (one index a sentence)
-RUN/comet/<direction>.json           COMET's score of each segment, and what it was made with
-RUN/progress/<task>_<unit>.json      seconds and batch size of what is finished
+RUN/predictions/<task>/<unit>.jsonl.zst   {"id": ..., "hypothesis": ..., "cut_off": ...} per line
+RUN/retrieval/layer-16.parquet       source, target, accuracy, neighbours (an index per sentence)
+RUN/comet/<direction>.json           COMET's score of each segment, and the checkpoint it came from
+RUN/progress/<task>_<unit>.json      seconds and batch size of each finished part
 RUN/record.json                      the result
 """
 
@@ -32,22 +32,23 @@ from xlt_bench.results.record import Plan, Record
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer as stored."""
+    """A stored answer."""
 
     id: str
     hypothesis: str
     cut_off: bool | None
-    """None where it is not known: plain lm-eval does not say."""
+    """Whether the length limit cut it off; None if unknown, as with plain lm-eval."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: beside, flushed to disk, then renamed.
+    """Write a file whole or not at all: a temporary file is synced to disk, then renamed.
 
-    Raises OSError, always with the file's name.
+    Raises:
+        OSError: The file cannot be written; the error always has its name.
     """
     try:
         _write(path, data)
-    except OSError as error:  # of a full disk the system does not say which file it was
+    except OSError as error:  # on a full disk the system does not name the file
         error.filename = str(path)
         raise
 
@@ -68,33 +69,33 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A JSON file, indented, non-ASCII as it is."""
+    """Write an indented JSON file, with non-ASCII characters as they are."""
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def predictions_path(run: Path, task: str, unit: str) -> Path:
-    """Where the answers of a unit lie."""
+    """The file of a unit's answers."""
     return run / "predictions" / task / f"{unit}.jsonl.zst"
 
 
 def layer_path(run: Path, layer: int) -> Path:
-    """Where a layer's retrieval answers lie."""
+    """The file of a layer's retrieval answers."""
     return run / "retrieval" / f"layer-{layer:03d}.parquet"
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Store answers, one JSON line each."""
+    """Write answers, one JSON line each."""
     lines = [
         json.dumps({"id": p.id, "hypothesis": p.hypothesis, "cut_off": p.cut_off}) + "\n"
         for p in predictions
     ]
-    # A damaged answer is not to be taken for one.
+    # The checksum keeps a damaged answer from being taken for an answer.
     pack = zstandard.ZstdCompressor(level=9, write_checksum=True)
     write_bytes(path, pack.compress("".join(lines).encode()))
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    """A file of a run that should hold answers."""
+    """The error for a file of answers that is missing or damaged."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} is missing; run the same evaluate command again")
     return InputError(
@@ -103,12 +104,16 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The answers of a unit. Raises InputError for a missing or damaged file, naming it."""
+    """The answers of a unit.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
     try:
         frame = zstandard.ZstdDecompressor().decompressobj()
         text = frame.decompress(path.read_bytes()).decode("utf-8")
         if not frame.eof or frame.unused_data:  # a file cut short would unpack to fewer answers
-            raise ValueError("it does not end where its frame does")
+            raise ValueError("it does not end with its first zstd frame")
         rows = [json.loads(line) for line in text.split("\n") if line]
         return [Prediction(row["id"], row["hypothesis"], row["cut_off"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
@@ -127,7 +132,13 @@ Table = Mapping[tuple[str, str], Sequence[int]]
 
 
 def write_layer(path: Path, table: Table) -> None:
-    """Store a layer's answers: for each ordered pair the index that each sentence retrieved."""
+    """Write a layer's answers, with the accuracy of each pair.
+
+    Args:
+        path: The file.
+        table: By (source, target): for each source sentence the index of the target sentence that
+            it retrieved.
+    """
     rows = [
         {
             "source": source,
@@ -144,11 +155,15 @@ def write_layer(path: Path, table: Table) -> None:
 
 
 def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
-    """A layer's answers. Raises InputError for a missing or damaged file, naming it."""
+    """A layer's answers, as `write_layer` takes them.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
     try:
         found = pq.read_table(path, page_checksum_verification=True)
         if not found.schema.equals(LAYER_SCHEMA):
-            raise ValueError("it has other columns")
+            raise ValueError("its columns are not those of a layer")
         rows = found.to_pylist()
         return {(row["source"], row["target"]): row["neighbours"] for row in rows}
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -156,14 +171,22 @@ def read_layer(path: Path) -> dict[tuple[str, str], list[int]]:
 
 
 def read_plan(run: Path) -> Plan:
-    """The plan of a run. Raises InputError where the folder is none."""
+    """The plan of a run.
+
+    Raises:
+        InputError: The folder is not a run folder, or its plan is damaged.
+    """
     missing = f"{run} is not a run folder (plan.json is missing)"
     return _read(run / "plan.json", Plan, upgrade_plan, missing)
 
 
 def read_record(run: Path) -> Record:
-    """The record of a finished run. Raises InputError where there is none."""
-    again = f"{run} is not finished: it has no record.json; run its evaluate command again"
+    """The record of a finished run.
+
+    Raises:
+        InputError: The run is not finished, or its record is damaged.
+    """
+    again = f"{run} is not finished (record.json is missing); run its evaluate command again"
     return _read(run / "record.json", Record, upgrade_record, again)
 
 
@@ -182,20 +205,20 @@ def _read(path: Path, model: type[_Model], upgrade: Callable[[Any], Any], missin
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, which is not read into memory as a whole."""
+    """sha256 of a file of any size, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_place(output: Path) -> None:
-    """Raise InputError where there is a file in place of a folder that is to be written."""
+    """Raise InputError if the output folder, or one above it, is a file."""
     there = next((path for path in (output, *output.parents) if path.exists()), None)
     if there and not there.is_dir():
-        raise InputError(f"{there} is no folder; choose another --output")
+        raise InputError(f"{there} is not a folder; choose another --output")
 
 
 def check_free(run: Path) -> None:
-    """Raise InputError for a folder with something in it that is no run."""
+    """Raise InputError if a folder is neither empty nor a run folder."""
     check_place(run)
     if not run.exists() or all(is_part(path) for path in run.iterdir()):
         return
@@ -212,7 +235,14 @@ def _remove_abandoned_below(run: Path) -> None:
 def open_run(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
     """Start a run folder, or check that an existing one has the same plan and items.
 
-    `digests` are those of the items, by `task/unit`. Raises InputError that names a difference.
+    Args:
+        run: The run folder.
+        plan: What is to be evaluated.
+        digests: The digest of each unit's items, by `task/unit`.
+
+    Raises:
+        InputError: The folder is not empty and not a run folder, or has another plan or items; the
+            message names the difference.
     """
     check_place(run)
     with locked(run):  # of two evaluations that start at once, one sees the other's plan
@@ -238,14 +268,15 @@ def _open_locked(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
     if odd := [name for name, was in read_digests(run).items() if digests.get(name) != was]:
         raise InputError(
             f"{run} was started with other items of {odd[0]} than the data folder has now; "
-            "give its own --data-dir, or choose another --output"
+            "give the --data-dir that it was started with, or choose another --output"
         )
 
 
 def read_digests(run: Path) -> dict[str, str]:
-    """The digest of each unit's items (`task/unit`) that a run answers; empty where none is kept.
+    """The digest of each unit's items, by `task/unit`; empty for a run that has none on file.
 
-    Raises InputError for a damaged file.
+    Raises:
+        InputError: The file is damaged.
     """
     path = run / "items.json"
     try:
