@@ -77,6 +77,12 @@ def pin(
             help="Unit to rank, such as ko=transfer (supervised or transfer); repeatable.",
         ),
     ] = None,
+    scores_changed: Annotated[
+        bool,
+        typer.Option(
+            "--scores-changed", help="Write a version for a changed score; units and items stay."
+        ),
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Write the next version of a task's test set, with more units or changed items.
@@ -87,7 +93,7 @@ def pin(
     from xlt_bench.data.root import data_root
     from xlt_bench.tasks.pin import write_next_version
 
-    path = write_next_version(task, add or [], data_root(data_dir))
+    path = write_next_version(task, add or [], data_root(data_dir), scores_changed=scores_changed)
     console.print(f"written: {path}")
 
 

@@ -176,7 +176,10 @@ def recipes(form: PrintFormat = "table") -> None:
 
     rows: list[list[Cell]] = []
     for name in names():
-        for row in load_recipe(name).paper:
+        recipe = load_recipe(name)
+        if not recipe.paper:
+            rows.append([name, None, recipe.title, "", *([""] if form in DATA_FORMATS else [])])
+        for row in recipe.paper:
             figures = ", ".join(f"{key} {value:g}" for key, value in row.published.items())
             if form in DATA_FORMATS:
                 rows.append([name, row.table, row.row, figures, row.note])

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from xlt_bench.data.flores import Corpus
-from xlt_bench.data.root import data_root
+from xlt_bench.data.root import MINI, MissingFileError, data_root
 from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit_costs
@@ -211,13 +211,27 @@ def plan_units(options: Options) -> Chosen:
 
 def _units(task: Task, options: Options, corpus: Corpus) -> list[str]:
     """The units of a task that a command asks for; none where it cannot be evaluated."""
-    asked = task.choose(options.languages)
-    units = asked if options.languages else list(task.test_set().units)
+    if options.languages:
+        units = task.choose(options.languages)
+    else:
+        units = [unit for unit in task.test_set().units if _is_there(task, unit, corpus)]
     if task.answers == "text":
         return units
     # Retrieval is between languages, and a server shows no hidden states.
-    units = asked if options.languages else [code for code in units if corpus.holds(code)]
     return [] if len(units) < 2 or options.backend == "openai" else units
+
+
+def _is_there(task: Task, unit: str, corpus: Corpus) -> bool:
+    """Whether a ranked unit is expected to have data: the mini suite and own corpora lack some."""
+    if task.answers == "neighbours" and not corpus.holds(unit):
+        return False
+    if corpus.root != MINI:
+        return True
+    try:
+        task.load_from(corpus, unit)
+    except MissingFileError:
+        return False
+    return True
 
 
 def run_folder(options: Options, adapter: str | None) -> Path:

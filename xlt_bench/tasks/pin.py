@@ -19,13 +19,16 @@ from xlt_bench.tasks.registry import get_task
 from xlt_bench.tasks.test_set import PinnedUnit, TestSet, path_of, rendered
 
 
-def write_next_version(name: str, added: Sequence[str], root: Path) -> Path:
+def write_next_version(
+    name: str, added: Sequence[str], root: Path, *, scores_changed: bool = False
+) -> Path:
     """Write the next version of a task's test set, and what `data check` needs of added units.
 
     Args:
         name: The task.
         added: Units to rank, as `ko=transfer`; without a setting for tasks that have none.
         root: The data folder.
+        scores_changed: Whether to write a version though its units and items are the same.
 
     Returns:
         The written file.
@@ -35,7 +38,7 @@ def write_next_version(name: str, added: Sequence[str], root: Path) -> Path:
     """
     task = get_task(name)
     units = dict(_parsed(task, text) for text in added)
-    test_set = next_version(task, root, units)
+    test_set = next_version(task, root, units, scores_changed=scores_changed)
     sources = [source for unit in units if (source := task.source(unit))]
     contents = with_units(root, sources) if sources else None
     path = path_of(task.pins, task.name, test_set.version)
@@ -56,7 +59,13 @@ def _parsed(task: Task, text: str) -> tuple[str, Setting | None]:
     return unit, cast("Setting", setting) if setting else None
 
 
-def next_version(task: Task, root: Path, added: Mapping[str, Setting | None]) -> TestSet:
+def next_version(
+    task: Task,
+    root: Path,
+    added: Mapping[str, Setting | None],
+    *,
+    scores_changed: bool = False,
+) -> TestSet:
     """The version after the current one: its units, and `added` ones with their settings.
 
     Every digest and ceiling is computed from the data below `root` and today's code.
@@ -80,7 +89,7 @@ def next_version(task: Task, root: Path, added: Mapping[str, Setting | None]) ->
     units = {
         unit: _pinned(task, root, unit, settings[unit], draft) for unit in task.order(settings)
     }
-    if units == current.units:
+    if units == current.units and not scores_changed:
         raise InputError(
             f"nothing to pin: the data and the code give version {current.version} of {task.name}"
         )

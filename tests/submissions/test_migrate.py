@@ -1,0 +1,106 @@
+"""Submissions and runs of every schema that was released: read, checked, built and migrated.
+
+`fixtures/schema-<N>` holds a submission as the release with schema N wrote it, of version 1 of all
+tasks, on the mini suite. A new schema or version of a task adds one; none is ever changed.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xlt_bench.data.root import MINI
+from xlt_bench.results.migrations import upgrade_plan, upgrade_record
+from xlt_bench.results.record import SCHEMA_VERSION
+from xlt_bench.results.run_folder import read_digests, read_plan
+from xlt_bench.store.build import build, connect
+from xlt_bench.submissions.migrate import migrate
+from xlt_bench.submissions.rescore import check
+from xlt_bench.submissions.validate import open_package
+
+FIXTURES = Path(__file__).with_name("fixtures")
+SCHEMAS = sorted(FIXTURES.glob("schema-*"))
+
+
+def view(db, name):
+    with connect(db) as store:
+        return store.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
+
+
+@pytest.fixture(params=SCHEMAS, ids=lambda path: path.name)
+def old(request, tmp_path):
+    """A copy of a folder of submissions of an old schema."""
+    return shutil.copytree(request.param, tmp_path / "submissions")
+
+
+def test_there_is_a_fixture_of_every_schema_before_this_one():
+    assert [path.name for path in SCHEMAS] == [f"schema-{n}" for n in range(1, SCHEMA_VERSION)]
+    for path in SCHEMAS:
+        (record,) = path.glob("*/record.json")
+        assert json.loads(record.read_text())["schema_version"] == int(path.name[-1])
+
+
+def test_an_old_submission_is_checked_and_built(old, tmp_path):
+    (folder,) = old.iterdir()
+    assert check(folder, MINI).state == "checked"
+    record = open_package(folder).record
+    assert set(record.plan.units) == {"massive", "wmt23", "uner", "retrieval"}
+    assert build(old, tmp_path / "db").loaded == 1
+
+
+def test_migration_changes_no_id_score_or_answer(old, tmp_path):
+    (folder,) = old.iterdir()
+    before = open_package(folder)
+    build(old, tmp_path / "before")
+    answers = {path: path.read_bytes() for path in folder.glob("*/**/*") if path.is_file()}
+    assert answers
+    assert migrate(folder)
+    assert not migrate(folder)
+    assert json.loads((folder / "record.json").read_text())["schema_version"] == SCHEMA_VERSION
+    assert open_package(folder) == before
+    assert check(folder, MINI).state == "checked"
+    assert {path: path.read_bytes() for path in answers} == answers
+    build(old, tmp_path / "after")
+    for name in ("scores", "split_means", "layer_curves", "pair_accuracies", "runs"):
+        assert view(tmp_path / "after", name) == view(tmp_path / "before", name)
+
+
+def test_the_command_migrates_a_folder_and_says_how_many(old, run_cli):
+    code, out, _ = run_cli("submissions", "migrate", old)
+    assert (code, "1 migrated, 0 already current" in out) == (0, True)
+    code, out, _ = run_cli("submissions", "migrate", old)
+    assert (code, "0 migrated, 1 already current" in out) == (0, True)
+
+
+def test_a_broken_submission_is_not_migrated(old, run_cli):
+    (folder,) = old.iterdir()
+    (folder / "more.txt").write_text("")
+    before = (folder / "record.json").read_bytes()
+    code, _, err = run_cli("submissions", "migrate", old)
+    assert (code, "does not belong here" in err, err.count("\n")) == (2, True, 1)
+    assert (folder / "record.json").read_bytes() == before
+
+
+def test_a_run_of_schema_1_can_be_resumed(tmp_path):
+    run = shutil.copytree(FIXTURES / "run-schema-1", tmp_path / "run")
+    plan = read_plan(run)
+    assert plan.schema_version == SCHEMA_VERSION
+    assert plan.units["retrieval"] == ["de", "en", "sw"]
+    assert set(plan.task_versions) == {"massive", "wmt23", "uner", "retrieval"}
+    assert {name.split("/")[0] for name in read_digests(run)} == set(plan.units)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], 1, {}, {"schema_version": True}, {"schema_version": 1, "plan": [], "results": 3},
+     {"schema_version": 1, "units": 7, "data_digests": "x", "results": {"scores": [None, {}]}}],
+)  # fmt: skip
+def test_anything_else_is_left_for_the_reader_to_refuse(value):
+    upgrade_plan(value)
+    upgrade_record(value)
+
+
+def test_two_tasks_that_would_get_one_name_are_not_merged():
+    plan = {"schema_version": 1, "units": {"flores": ["de"], "retrieval": ["en"]}}
+    assert upgrade_plan(plan)["units"] == plan["units"]
