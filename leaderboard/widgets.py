@@ -188,7 +188,11 @@ def _download(label: str, file: str, kind: str, data: Callable[[], bytes]) -> No
 
 
 def csv(frame: pd.DataFrame) -> bytes:
+<<<<<<< HEAD
     """A frame as CSV, in which no text is a formula."""
+=======
+    """A frame as CSV; what a spreadsheet would run as a formula gets an apostrophe in front."""
+>>>>>>> h-cli
     cells = frame.copy()
     for column in cells.select_dtypes(exclude=["number", "bool"]):
         cells[column] = cells[column].map(_cell)
@@ -197,8 +201,8 @@ def csv(frame: pd.DataFrame) -> bytes:
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        return csv_cell(value)  # the parquet file has it as it is
-    return " ".join(map(str, value)) if hasattr(value, "__iter__") else value
+        return csv_cell(value)
+    return csv_cell(" ".join(map(str, value))) if hasattr(value, "__iter__") else value
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

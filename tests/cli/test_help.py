@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from xlt_bench.cli import train
 from xlt_bench.cli.main import app
 from xlt_bench.cli.reference import commands, page, shown
+from xlt_bench.reproduce.tables import REPRODUCTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {words: command for _, words, command in commands()}
@@ -58,6 +60,10 @@ def test_some_help_texts_have_brackets():
     for words in ("evaluate", "train", "merge", "reproduce"):
         texts = " ".join(_texts(COMMANDS[f"xlt-bench {words}"]))
         assert "name[@revision]" in texts
+
+
+def test_the_help_of_reproduce_lists_every_table():
+    assert ", ".join(REPRODUCTIONS) == train.REPRODUCIBLE
 
 
 def test_the_groups_are_panels_with_evaluate_first():

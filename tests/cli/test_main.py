@@ -25,7 +25,7 @@ def test_help_and_wrong_arguments_import_nothing_heavy() -> None:
         "from xlt_bench.cli.main import app\n"
         "for words in (['--help'], ['evaluate', '--nonsense'], ['train'], ['compare', '--help']):\n"
         "    CliRunner().invoke(app, words)\n"
-        "heavy = {'torch', 'transformers', 'pandas', 'duckdb', 'lm_eval', 'pyarrow'}\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'duckdb', 'lm_eval', 'pyarrow', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -170,6 +170,8 @@ def test_all_three_writers_of_csv_defuse_the_same_cells(monkeypatch, tmp_path):
 
     frame = pd.DataFrame({"text": cells, "number": range(len(cells))})
     assert read(widgets.csv(frame)) == wanted
+    lists = pd.DataFrame({"words": [[cell, "x"] for cell in cells]})
+    assert read(widgets.csv(lists)) == [csv_cell(f"{cell} x") for cell in cells]
     monkeypatch.setattr(export, "VIEWS", {"view": "SELECT * FROM made"})
     with duckdb.connect() as store:
         store.execute("CREATE TABLE made (number INTEGER, text VARCHAR, words VARCHAR[])")

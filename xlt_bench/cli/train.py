@@ -26,10 +26,15 @@ from xlt_bench.cli.options import (
 from xlt_bench.cli.output import console, quiet, show, track
 from xlt_bench.distributed import rank
 from xlt_bench.errors import InputError
-from xlt_bench.reproduce.tables import REPRODUCTIONS
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table, render
 
 app = typer.Typer()
+
+# In words of its own, since importing the list takes half as long as all of `--help`.
+REPRODUCIBLE = (
+    "table2, table3, table4, table5, table6, table7, table8, table9, table11, table12, table13, "
+    "figure1, figure3, figure4"
+)
 
 
 @app.command()
@@ -196,9 +201,7 @@ def recipes(form: PrintFormat = "table") -> None:
 
 @app.command()
 def reproduce(
-    table: Annotated[
-        str, typer.Argument(metavar="TABLE", help=f"One of {', '.join(REPRODUCTIONS)}.")
-    ],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help=f"One of {REPRODUCIBLE}.")],
     model: Model,
     output: Annotated[
         Path,

@@ -91,14 +91,12 @@ def render(tables: Sequence[Table], form: str, width: int | None = None) -> str:
     """
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
-    if form == "csv":
-        return _csv(tables)
-    if form == "json":
-        return _json(tables)
+    if form in DATA_FORMATS:
+        return _csv(tables) if form == "csv" else _json(tables)
     if form == "table":
         return "\n".join(_text(table, width) for table in tables)
-    one = {"md": _markdown, "latex": _latex}[form]
-    return "\n".join(one(table) for table in tables)
+    one = _markdown if form == "md" else _latex
+    return "\n".join(map(one, tables))
 
 
 def csv_cell(text: str) -> str:
@@ -161,15 +159,12 @@ def _csv(tables: Sequence[Table]) -> str:
 
 
 def _json(tables: Sequence[Table]) -> str:
-    titled = _titled(tables)
-    lines = [
-        json.dumps(
-            ({"table": table.title} if titled else {}) | dict(zip(table.names, row, strict=True)),
-            ensure_ascii=False,
-        )
-        for table in tables
-        for row in table.records
-    ]
+    lines = []
+    for table in tables:
+        title = {"table": table.title} if _titled(tables) else {}
+        for row in table.records:
+            cells = dict(zip(table.names, row, strict=True))
+            lines.append(json.dumps(title | cells, ensure_ascii=False))
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 
