@@ -188,11 +188,7 @@ def _download(label: str, file: str, kind: str, data: Callable[[], bytes]) -> No
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-<<<<<<< HEAD
     """A frame as CSV, in which no text is a formula."""
-=======
-    """A frame as CSV; what a spreadsheet would run as a formula gets an apostrophe in front."""
->>>>>>> h-cli
     cells = frame.copy()
     for column in cells.select_dtypes(exclude=["number", "bool"]):
         cells[column] = cells[column].map(_cell)
