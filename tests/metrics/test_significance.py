@@ -117,13 +117,13 @@ def test_percent():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="no items"):
+    with pytest.raises(ValueError, match="at least one item"):
         interval(np.empty((0, 2)), percent)
-    with pytest.raises(ValueError, match="no items"):
+    with pytest.raises(ValueError, match="at least one item"):
         resample_sums(np.empty((0, 2)))
-    with pytest.raises(ValueError, match=r"shape \(items, k\), not \(3,\)"):
+    with pytest.raises(ValueError, match=r"shape \(items, k\), got \(3,\)"):
         resample_sums(np.ones(3))
-    with pytest.raises(ValueError, match="no languages"):
+    with pytest.raises(ValueError, match="at least one language"):
         mean_interval({}, percent)
     with pytest.raises(ValueError, match="level"):
         interval(np.ones((2, 2)), percent, level=95)
