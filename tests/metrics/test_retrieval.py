@@ -71,7 +71,7 @@ def test_random_states_follow_the_rule(k):
 
 
 def test_the_margin_changes_answers():
-    # Were the rule plain nearest neighbours, this data would not show it.
+    # With these data, plain nearest neighbours would give other answers.
     x, y = parallel(60, 8, seed=1)
     forward, _ = neighbours(x, y)
     assert (forward.long() != (x @ y.T).argmax(dim=1)).any()
@@ -121,7 +121,7 @@ def test_all_sentences_equal_answer_with_the_first():
 
 @pytest.mark.parametrize(("n", "d"), [(3, 17), (10, 64), (10, 4096), (30, 100)])
 def test_of_two_copies_the_first_wins(n, d):
-    # Small products round by place: without care the later copy is now and then "nearer".
+    # Small products are rounded by their position, which can make the later copy "nearer".
     for seed in range(20):
         x, y = parallel(n, d, seed, noise=3.0)
         y[n - 1] = y[0]

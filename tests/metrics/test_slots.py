@@ -13,7 +13,7 @@ from xlt_bench.metrics import slots
 from xlt_bench.metrics.entities import f1
 from xlt_bench.tasks import massive
 
-# DESIGN's ceilings of gold answers, under `slot_f1` and `slot_f1_midalign`, where below the rule.
+# Scores of gold answers by `slot_f1` and `slot_f1_midalign`, in locales where they are lower.
 CEILINGS = {"ja": (99.96, 97.23), "zh": (99.89, 99.59)}
 
 

@@ -1,4 +1,4 @@
-"""An adapter in the weights answers as beside them, and is kept out where it would not."""
+"""A merged adapter gives the same answers, and is not merged if it would not."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_what_is_not_safe_stays_unmerged(tiny_model, dtype, settings):
 
 
 def test_weights_that_come_out_different_are_taken_back(tiny_model):
-    """A merge that gives other logits: one module in two places, so that it is merged twice."""
+    """A merge that changes logits: a module that occurs twice is merged twice."""
     model = with_lora(tiny_model, target_modules=["up_proj"])
     blocks = model.get_base_model().model.layers
     shared = blocks[0].mlp.up_proj.get_base_layer()

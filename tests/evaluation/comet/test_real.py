@@ -1,4 +1,4 @@
-"""COMET itself, on a small checkpoint with random weights: through us the scores are its own."""
+"""The real COMET on a small checkpoint with random weights: our scores are COMET's own."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ def test_scores_are_those_of_comet(script, checkpoint, make_run, tmp_path):
     run = make_run(tmp_path / "run", units={"wmt23": units}, root=MINI)
     for unit in units:
         items = TEXT["wmt23"].load(MINI, unit)
-        # Empty, padded, copied, right, in part right.
+        # Empty, padded, copied, correct, partly correct.
         texts = ["", f"  {items[1].user}\n", items[2].user, items[3].target, items[4].target[:9]]
         texts += [item.target[::-1] for item in items[5:]]
         answers = [Prediction(i.id, text, False) for i, text in zip(items, texts, strict=True)]

@@ -60,7 +60,7 @@ def test_nothing_of_flores_is_trained_on(data_dir: Path) -> None:
     }
     for code in ("en", "cs", "de", "is", "ru", "zh"):
         assert not sides & set(flores.sentences(data_dir, code))
-    # The same check sees FLORES in ALMA's files where it is not left out.
+    # The same check does find FLORES in ALMA's complete files.
     whole = {row.reference for row in alma.load_train(data_dir, "cs-en")}
     assert whole & set(flores.sentences(data_dir, "en"))
 
@@ -281,7 +281,7 @@ def test_a_prompt_of_every_task_fits(shipped: tuple[Any, Any], data_dir: Path) -
 def test_the_shipped_model_copies_as_its_card_says(
     shipped: tuple[Any, Any], data_dir: Path
 ) -> None:
-    """On utterances that it has not seen; measured again, from the shipped weights."""
+    """Measures the shipped weights again, on utterances that are not in the training data."""
     model, tokenizer = shipped
     unseen = Texts(corpus.load_commands(data_dir, "validation"), {})
     results = pretrain.held_out(model, tokenizer, unseen)
@@ -289,6 +289,6 @@ def test_the_shipped_model_copies_as_its_card_says(
     for kind in ("parallel", "repeat", "chat"):
         row = re.search(rf"\| {kind} \| ([\d.]+) \| ([\d.]+) % \|", card)
         assert row is not None
-        # Another machine's bfloat16 may round otherwise.
+        # bfloat16 may be rounded differently on another machine.
         assert results[f"loss {kind}"] == pytest.approx(float(row[1]), abs=0.02)
         assert results[f"copied {kind}"] == pytest.approx(float(row[2]), abs=1.0)
