@@ -126,7 +126,7 @@ def test_counts_under_both_keys():
 def test_a_repeated_prediction_matches_once():
     assert entity_counts([ADA], [ADA, ADA], "span") == (1, 2, 1)
     assert entity_counts([ADA], [ADA, ADA], "text") == (1, 2, 1)
-    # Two mentions, twice predicted with the place of the first: the text is found twice.
+    # Two mentions, predicted twice at the position of the first: by text both are found.
     mentions = [ADA, ("PER", "Ada", 20, 23)]
     assert entity_counts(mentions, [ADA, ADA], "span") == (1, 2, 2)
     assert entity_counts(mentions, [ADA, ADA], "text") == (2, 2, 2)

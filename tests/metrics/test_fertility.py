@@ -39,7 +39,7 @@ def test_surrounding_space_is_no_text():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="no characters"):
+    with pytest.raises(ValueError, match="at least one character"):
         fertility(by_words, ["", " "], "en")
     with pytest.raises(ValueError, match="1 token counts for 2"):
         fertility(lambda sentences: [1], ["a", "b"], "en")

@@ -41,7 +41,7 @@ def test_scipy_gives_the_same_interval_and_p():
     assert found.value == pytest.approx(100 * (right[0].mean() - right[1].mean()))
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.2)
     assert found.p == pytest.approx(stats.ttest_rel(*right).pvalue, abs=0.01)
-    # An unpaired test on the same answers is far less sure.
+    # An unpaired test on the same answers has a much larger p.
     assert stats.ttest_ind(*right).pvalue > 3 * found.p
 
 
@@ -49,7 +49,7 @@ def test_p_is_uniform_where_there_is_no_gain():
     from scipy import stats
 
     p = [gain(*replicates(two_systems(200, lift=0, seed=s), percent, 400)).p for s in range(150)]
-    # Hits are discrete, so p is not exactly uniform: no strong departure is asked for.
+    # Hits are discrete, so p is not exactly uniform; only a strong departure fails.
     assert stats.kstest(p, "uniform").pvalue > 0.001
     assert 0 < np.mean(np.array(p) < 0.1) < 0.2
 
@@ -90,12 +90,12 @@ def test_sacrebleu_gives_the_same_paired_bootstrap():
     assert ours[1].value == pytest.approx(base.score)
     found = gain(*ours)
     assert ours[0].drawn.mean() == pytest.approx(theirs.mean, abs=0.3)
-    # Their p value, by their own function, of our replicates.
+    # sacreBLEU's own function for the p value, on our replicates.
     differences = np.abs(ours[0].drawn - ours[1].drawn)
     one_sided = _compute_p_value(differences - differences.mean(), abs(found.value))
     assert 0.005 < theirs.p_value < 0.3
     assert one_sided == pytest.approx(theirs.p_value, abs=0.02)
-    # They count one side, we count both.
+    # sacreBLEU's test is one-sided, ours two-sided.
     assert found.p == pytest.approx(2 * theirs.p_value, abs=0.04)
 
 

@@ -71,7 +71,7 @@ def test_random_states_follow_the_rule(k):
 
 
 def test_the_margin_changes_answers():
-    # Were the rule plain nearest neighbours, this data would not show it.
+    # With these data, plain nearest neighbours would give other answers.
     x, y = parallel(60, 8, seed=1)
     forward, _ = neighbours(x, y)
     assert (forward.long() != (x @ y.T).argmax(dim=1)).any()
@@ -121,7 +121,7 @@ def test_all_sentences_equal_answer_with_the_first():
 
 @pytest.mark.parametrize(("n", "d"), [(3, 17), (10, 64), (10, 4096), (30, 100)])
 def test_of_two_copies_the_first_wins(n, d):
-    # Small products round by place: without care the later copy is now and then "nearer".
+    # Small products are rounded by their position, which can make the later copy "nearer".
     for seed in range(20):
         x, y = parallel(n, d, seed, noise=3.0)
         y[n - 1] = y[0]
@@ -172,7 +172,7 @@ def test_index_type_fits_the_candidates():
 def test_a_query_needs_candidates():
     with pytest.raises(ValueError, match="needs sentences on both sides"):
         neighbours(torch.ones(0, 3), torch.ones(2, 3))
-    with pytest.raises(ValueError, match="k = 0"):
+    with pytest.raises(ValueError, match="got 2 and 2 sentences, k 0"):
         neighbours(torch.ones(2, 3), torch.ones(2, 3), k=0)
 
 
@@ -191,7 +191,7 @@ def test_accuracy_and_its_counts():
     counts = correct_counts(answers)
     assert counts.tolist() == [[1, 1], [0, 1], [1, 1], [1, 1]]
     assert percent(counts.sum(axis=0)) == 75.0
-    with pytest.raises(ValueError, match="no answers"):
+    with pytest.raises(ValueError, match="at least one answer"):
         accuracy(torch.tensor([], dtype=torch.int16))
 
 

@@ -88,10 +88,10 @@ def test_the_mean_is_not_weighted_by_size():
 def test_parallel_sets_are_resampled_jointly():
     counts = hits(400, 0.5)
     mirrored = np.stack([1 - counts[:, 0], counts[:, 1]], axis=1)
-    # What one language loses in a replicate the other wins: only joint draws give no width.
+    # One language gains what the other loses in a replicate: zero width needs joint draws.
     opposed = mean_interval({"a": counts, "b": mirrored}, percent)
     assert opposed == Interval(50.0, 50.0, 50.0)
-    # And copies of one language are no more certain than it.
+    # And copies of a language are not more certain than the language alone.
     one = interval(counts, percent)
     copies = mean_interval({"a": counts, "b": counts, "c": counts}, percent)
     assert (copies.low, copies.high) == pytest.approx((one.low, one.high))
@@ -117,13 +117,13 @@ def test_percent():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="no items"):
+    with pytest.raises(ValueError, match="at least one item"):
         interval(np.empty((0, 2)), percent)
-    with pytest.raises(ValueError, match="no items"):
+    with pytest.raises(ValueError, match="at least one item"):
         resample_sums(np.empty((0, 2)))
-    with pytest.raises(ValueError, match=r"shape \(items, k\), not \(3,\)"):
+    with pytest.raises(ValueError, match=r"shape \(items, k\), got \(3,\)"):
         resample_sums(np.ones(3))
-    with pytest.raises(ValueError, match="no languages"):
+    with pytest.raises(ValueError, match="at least one language"):
         mean_interval({}, percent)
     with pytest.raises(ValueError, match="level"):
         interval(np.ones((2, 2)), percent, level=95)

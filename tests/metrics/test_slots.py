@@ -14,7 +14,7 @@ from xlt_bench.metrics.entities import f1
 from xlt_bench.tasks import massive
 from xlt_bench.tasks.registry import get_task
 
-# DESIGN's ceilings of gold answers, under `slot_f1` and `slot_f1_midalign`, where below the rule.
+# Scores of gold answers by `slot_f1` and `slot_f1_midalign`, in locales where they are lower.
 CEILINGS = {"ja": (99.96, 97.23), "zh": (99.89, 99.59)}
 
 

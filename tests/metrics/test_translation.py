@@ -45,7 +45,7 @@ def by_sacrebleu(metric, target, hypotheses, references):
 
 
 def corrupted(references, seed=0):
-    """Something like output: words and characters dropped, moved or repeated, some left empty."""
+    """Imperfect translations: words and characters dropped, moved or repeated, some empty."""
     chance = random.Random(seed)
     hypotheses = []
     for reference in references:

@@ -163,7 +163,7 @@ def test_a_regular_expression_without_end(adapter, tiny_model, change, limit, mo
 
 
 def test_a_regular_expression_on_a_busy_machine(adapter, tiny_model, monkeypatch):
-    """Its interpreter starts late; that is not the pattern's time."""
+    """The time until the interpreter starts does not count."""
     monkeypatch.setattr(adapter_config, "_SECONDS", 0.5)
     late = "import time; time.sleep(1)" + adapter_config._MATCHER
     monkeypatch.setattr(adapter_config, "_MATCHER", late)
@@ -234,7 +234,7 @@ def test_what_peft_saves_is_taken(kind, tiny_model, tmp_path):
     config = PEFT_TYPE_TO_CONFIG_MAPPING[kind.split()[0]](task_type="CAUSAL_LM", **values)
     saved = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
     saved.save_pretrained(tmp_path / "saved")
-    if "tokenizer_name_or_path" in values:  # nor may it be needed where the adapter is evaluated
+    if "tokenizer_name_or_path" in values:  # evaluation must not need the tokenizer
         change_config(tmp_path / "saved", {"tokenizer_name_or_path": "/not/there"})
     found = find_adapter(str(tmp_path / "saved"))
     check_adapter(found, meta_model(str(tiny_model)), "tiny")

@@ -1,8 +1,8 @@
-"""Other engines for text: a real loopback server, and a stand-in for the vllm package.
+"""The other backends: a real loopback server, and a fake vllm package.
 
 Both answer with the embedded model by transformers' own `generate`, one prompt at a time, so the
-answers must be those of the hf backend. vLLM itself needs a GPU: here are its arguments, its
-prompts and its records, not its run.
+answers must be those of the hf backend. vLLM itself needs a GPU: its arguments, prompts and records
+are tested here, not its decoding.
 """
 
 import importlib.machinery
@@ -92,7 +92,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
 
 @dataclass
 class Server:
-    """What the loopback server was asked, and how it is to behave."""
+    """The requests of the loopback server, and how it should behave."""
 
     address: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -215,7 +215,7 @@ def test_what_is_no_completion_is_one_line(server: Server, tmp_path: Path) -> No
 
 
 def test_an_answer_without_content_is_empty(server: Server, tmp_path: Path) -> None:
-    """lm-eval would put a placeholder of its own in its place."""
+    """lm-eval would return a placeholder."""
     choice = {"message": {"content": None}, "finish_reason": "content_filter"}
     server.body = {"choices": [choice]}
     ((folder, _),) = run(served(tmp_path / "run", server, tasks=["massive"], languages=["de"]))
@@ -258,7 +258,7 @@ class LoRARequest:
 
 
 class FakeVllm:
-    """Stands in for `vllm.LLM`; keeps how it was made and what it was asked."""
+    """Replaces `vllm.LLM`; records its arguments and requests."""
 
     made: ClassVar[list[dict[str, Any]]] = []
     prompts: ClassVar[list[list[int]]] = []

@@ -1,4 +1,4 @@
-"""Chat templates that cannot be used are refused where they are chosen, in one line."""
+"""Unusable chat templates are refused at once, in one line."""
 
 import pytest
 
@@ -30,7 +30,7 @@ SAID = b"{% for m in messages %}{{ m.content }}{% endfor %}"
 BROKEN |= {
     "no user": (b"{{ messages[0].content }}", "drops the user message"),
     "no system": (b"{{ messages[1].content }}", "drops the system message"),
-    "ten million characters": (SAID + b"{{ 'x' * 10000000 }}", "writes 10,000,0"),
+    "ten million characters": (SAID + b"{{ 'x' * 10000000 }}", "as 10,000,0"),
     "Python's classes": (SAID + b"{{ ''.__class__.__mro__ }}", "unsafe"),
     "the system's commands": (
         SAID + b"{{ lipsum.__globals__['os'].popen('touch ran').read() }}",

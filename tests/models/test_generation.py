@@ -1,4 +1,4 @@
-"""Our greedy loop against transformers' `generate`, each prompt alone and without padding."""
+"""Greedy decoding against transformers' `generate` on each prompt alone, without padding."""
 
 import random
 
@@ -73,7 +73,7 @@ def random_model(config):
 
 
 def made_up_rows(shared, count=9, seed=0):
-    """Rows of unequal lengths behind a common prefix; what follows differs from the first token."""
+    """Rows of unequal lengths with a common prefix; they differ right after it."""
     draw = random.Random(seed)
     prefix = [draw.randrange(10, VOCABULARY) for _ in range(shared)]
     return [
@@ -83,7 +83,7 @@ def made_up_rows(shared, count=9, seed=0):
 
 
 def alone(model, rows, limit=LIMIT):
-    """What transformers' own loop answers to each row by itself."""
+    """The answer of transformers' `generate` to each row alone."""
     return [
         model.generate(
             input_ids=torch.tensor([row]),
@@ -103,7 +103,7 @@ def ours(model, rows, batch_size=9, limit=LIMIT):
 
 
 def ended(answers):
-    """Without what stands behind the first stop token."""
+    """Cut after the first stop token."""
     ends = [next((i for i, t in enumerate(row) if t in STOPS), LIMIT) for row in answers]
     return [row[: end + 1] for row, end in zip(answers, ends, strict=True)]
 
@@ -144,8 +144,8 @@ def test_waiting_prompts_take_the_places_of_ended_answers():
     assert sum(lengths) / 4 < len(forwards) - 1 < 0.7 * in_fours  # one was the prefix
 
 
-def test_a_window_bears_a_newcomer_beside_a_long_row():
-    """The last newcomer comes late: the batch would outgrow the window if it kept its padding."""
+def test_a_window_is_not_outgrown_when_a_row_joins_a_long_one():
+    """The last row joins late: with its padding the batch would outgrow the window."""
     model = random_model(FULL_WIDTH["mistral, wide window"])
     short = made_up_rows(30, count=50)
     lengths = [len(answer) for answer in alone(model, short)]

@@ -76,7 +76,7 @@ def _tied(tiny_model):
 @pytest.mark.filterwarnings("ignore:.*tie")
 @torch.no_grad()
 def test_an_adapter_of_tied_weights_answers_as_peft_has_it(tiny_model, tmp_path, beside_q):
-    """lm-eval ties again what the adapter has changed: a KeyError, or another model's answers."""
+    """lm-eval would tie weights that the adapter has changed: a KeyError, or wrong answers."""
     config = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": ["q_proj"]} | beside_q)
     trained = get_peft_model(_tied(tiny_model), config)
     for weight in trained.parameters():

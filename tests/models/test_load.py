@@ -1,4 +1,4 @@
-"""Models that bring what must not be run or read."""
+"""Models with code or files that must not be loaded."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from xlt_bench.models.load import load_base, meta_model
 
 @pytest.fixture
 def with_code(tiny_model: Path, tmp_path: Path) -> Path:
-    """A model whose code leaves a file `ran` beside its folder."""
+    """A model whose code writes a file `ran` next to its folder."""
     # transformers keeps modules by their folder's name, and runs one once.
     folder = tmp_path / f"model-{uuid.uuid4().hex}"
     folder.mkdir()
@@ -41,7 +41,7 @@ def with_code(tiny_model: Path, tmp_path: Path) -> Path:
 def test_code_of_a_model_is_not_run_unless_asked(with_code: Path) -> None:
     ran = with_code.with_name("ran")
     for load in (meta_model, lambda name: load_base(name, "float32", "cpu")):
-        with pytest.raises(InputError, match="--trust-remote-code runs it") as refused:
+        with pytest.raises(InputError, match="add --trust-remote-code to run it") as refused:
             load(str(with_code))
         assert "\n" not in str(refused.value)
     assert not ran.exists()
@@ -77,7 +77,7 @@ def _changed(tiny_model: Path, folder: Path, **config: object) -> str:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"num_hidden_layers": 5}, "lack 9 weights .* model.layers.4"),
+        ({"num_hidden_layers": 5}, "lack 9 of the weights .* model.layers.4"),
         ({"num_hidden_layers": "many"}, "num_hidden_layers.*many"),
         ({"hidden_size": 64}, "size mismatch|mismatched"),
         ({"model_type": "no-such"}, "no-such"),

@@ -1,4 +1,4 @@
-"""An adapter in the weights answers as beside them, and is kept out where it would not."""
+"""A merged adapter gives the same answers, and is not merged if it would not."""
 
 import pytest
 import torch

@@ -58,7 +58,7 @@ def test_the_merged_change_is_the_weighted_sum(
             model=str(tiny_model),
         )  # fmt: skip
         assert merge(options) == {}
-        # "svd" keeps rank 2 or 3 of a sum of rank 5: close, not equal.
+        # "svd" reduces the sum, of rank 5, to rank 3: close, not equal.
         worst = _off_the_sum(tiny_model, task, alignment, out, 0.7)
         assert (worst < 1e-5) == (combination == "cat")
         assert alignment_languages(find_adapter(str(out))) == ["sw", "cy", "ja"]

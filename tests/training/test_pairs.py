@@ -17,7 +17,7 @@ from xlt_bench.training.recipe import Alignment
         ("I am here.", True),
         ("I am here. You are there.", False),
         ("Mr. Smith is here.", True),
-        ('"Stop!" he said.', False),  # an end and more behind it: the rule is a simple one
+        ('"Stop!" he said.', False),  # the simple rule takes this for two sentences
         ("这是书。那是笔。", False),
         ("这是书。", True),
         ("Wyt ti yma? Ydw.", False),

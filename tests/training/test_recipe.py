@@ -1,4 +1,4 @@
-"""Recipes: those that ship, and what is said of wrong ones."""
+"""The recipes that ship are valid, and wrong ones are refused in one line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Trainings from end to end on a tiny model: killed, shared between processes, refused."""
+"""Trainings of a tiny model: killed and resumed, on several processes, refused."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def _command(recipe: Path, model: Path, output: Path, *more: str) -> list[str]:
 
 def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     quiet = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    # A process that waits for another for ever is to fail.
+    # Fails if a process waits for another forever.
     return subprocess.run(
         words,
         env=os.environ | quiet | environment,
@@ -66,7 +66,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert _run(PROGRAM, *_command(recipe_file, tiny_model, whole)).returncode == 0
-    # The checkpoint that the kill cuts short is no place to go on from.
+    # The incomplete checkpoint must not be resumed from.
     cut_short = killed_before("checkpoint-12/files.json")
     done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed), **cut_short)
     assert done.returncode == -signal.SIGKILL
@@ -80,10 +80,10 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert _losses(whole) == _losses(killed)
     assert (whole / "README.md").read_text() == (killed / "README.md").read_text()
     assert not (killed / "checkpoints").exists()
-    # Killed after the weights were there, before the checkpoints went.
+    # As if killed after writing the weights, before removing the checkpoints.
     (killed / "checkpoints" / "checkpoint-8").mkdir(parents=True)
 
-    # What is finished is left alone; another training is refused, the difference named.
+    # A finished training is left as it is; another one is refused, naming the difference.
     again = _run(PROGRAM, *_command(recipe_file, tiny_model, killed))
     assert again.returncode == 0
     assert not (killed / "checkpoints").exists()
@@ -137,12 +137,12 @@ def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
     assert head["xlt_bench"]["seed"] == 1
     assert head["xlt_bench"]["data_digests"].keys() == {"task", "task_dev", "alignment"}
     losses = _losses(tmp_path / "out")
-    # Both objectives are in the log, apart, and both are learned.
+    # Each objective has its own losses in the log, and they fall.
     for name in ("eval_task_loss", "task_loss", "alignment_loss"):
         values = [row[name] for row in losses if name in row]
         assert values[-1] < values[0]
     assert any("eval_alignment_loss" in row for row in losses)
-    # Given again it is done, unless its weights are not what they were.
+    # Run again it is finished, unless its weights have changed.
     assert train(options) == tmp_path / "out"
     weights = tmp_path / "out" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
@@ -155,7 +155,7 @@ def _launch(processes: int, *words: str) -> list[str]:
     return [*torchrun, "--nproc-per-node", str(processes), "--no-python", *words]
 
 
-# Dropout's random numbers each process draws for itself.
+# Each process draws its own random numbers for dropout.
 NO_DROPOUT = ("--set", "lora.dropout=0")
 SHARES = ("--set", "training.fsdp=true")
 
@@ -170,7 +170,7 @@ def _same_losses(one: Path, two: Path) -> None:
     [
         ((), ()),
         ((), ("--set", "training.alternation=microbatch")),
-        # Of three dev batches two processes run four: the mean is to be of three.
+        # For three dev batches two processes run four forwards; the mean must be of three.
         (SHARES, ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
     ],
     ids=["step", "microbatch", "fsdp"],
@@ -191,7 +191,7 @@ def test_two_processes_train_as_one(
 
 
 def test_each_process_keeps_its_share_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
-    # A file a process: lines that two processes print to one pipe can run into each other.
+    # A file for each process: lines that two print to one pipe can get mixed.
     code = (
         "import os\n"
         "from pathlib import Path\n"
@@ -224,7 +224,7 @@ def test_a_killed_training_in_shares_goes_on_in_one_process(
 
 
 def test_a_device_map_trains_as_one_device(tiny_model: Path, tmp_path: Path) -> None:
-    """On the devices at hand."""
+    """On whatever devices this machine has."""
     for name, more in (("plain", {}), ("spread", {"device_map": "auto"})):
         recipe = parse_recipe(RECIPE | {"training": RECIPE["training"] | more}, "tiny")
         train(TrainOptions("tiny", recipe, str(tiny_model), tmp_path / name, str(MINI)))

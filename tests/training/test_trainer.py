@@ -61,7 +61,7 @@ def test_every_epoch_holds_every_example_once() -> None:
 
 @pytest.mark.parametrize("warmup", [0, 5])
 def test_the_rate_is_transformers_inverse_square_root(warmup: int) -> None:
-    """At every task update, whether or not alignment updates lie between."""
+    """At every task update, with or without alignment updates in between."""
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     theirs = get_inverse_sqrt_schedule(optimizer, warmup).lr_lambdas[0]
     for step in range(30):

@@ -18,7 +18,7 @@ from xlt_bench.errors import InputError, one_line, unknown
 
 # Kinds that need another model, other adapters or a task number besides the base.
 _REFUSED_KINDS = {
-    "SHADOW": "loads a second model beside the base",
+    "SHADOW": "loads a second model",
     "XLORA": "loads other adapters",
     "MULTITASK_PROMPT_TUNING": "loads another adapter's weights and needs a task's number",
 }

@@ -1,4 +1,4 @@
-"""A stand-in for COMET's environment: the worker is ours, what it imports is fake and quick."""
+"""Replaces COMET's environment: our worker runs, on a fake `comet` that is quick."""
 
 import json
 import os
@@ -40,7 +40,7 @@ _TORCH = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
 
 
 class FakeComet:
-    """Scores a hypothesis by its length over 64, and notes each call of `predict`."""
+    """Scores a hypothesis by its length over 64, and logs each call of `predict`."""
 
     def __init__(self, folder: Path) -> None:
         self.modules = folder / "modules"
@@ -59,7 +59,7 @@ class FakeComet:
         self.dies_after(None)
 
     def dies_after(self, calls: int | None) -> None:
-        """Let the worker be killed after so many calls; None: never."""
+        """Have the worker killed after this many calls; None: never."""
         (self.modules / "left.json").write_text(json.dumps(calls))
 
     def gives_nan(self) -> None:

@@ -15,7 +15,7 @@ from xlt_bench.evaluation.comet.environment import find_python, setup
 
 @pytest.fixture
 def pip(tmp_path, monkeypatch, fake_comet):
-    """A pip that installs the stand-in, or fails while `fails` is set."""
+    """A pip that installs the fake `comet`, or fails while `fails` is set."""
 
     class Pip:
         fails = ""
@@ -53,7 +53,7 @@ def test_a_broken_off_setup_is_recognised_and_mended(pip, tmp_path):
     assert setup(steps.append)["unbabel-comet"] == "0.1"
     assert len(steps) == 3
     assert find_python() == there / "bin" / "python"
-    # What works is left alone; what does not any more is made again.
+    # A working environment is left as it is, a broken one is created again.
     assert setup(steps.append)["unbabel-comet"] == "0.1"
     assert len(steps) == 3
 

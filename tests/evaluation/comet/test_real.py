@@ -1,4 +1,4 @@
-"""COMET itself, on a small checkpoint with random weights: through us the scores are its own."""
+"""The real COMET on a small checkpoint with random weights: our scores are COMET's own."""
 
 import json
 import subprocess

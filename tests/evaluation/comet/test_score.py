@@ -1,4 +1,4 @@
-"""COMET on our side, with a stand-in for its model: what is kept, what is stale, every refusal."""
+"""Scoring with a fake COMET: which scores are kept, which are stale, and every error."""
 
 import json
 import shutil
@@ -89,7 +89,7 @@ def test_only_what_is_stale_is_scored_again(
     units = json.loads(out)["units"]["wmt23"]
     assert [unit for unit, by_metric in units.items() if "comet" in by_metric] == ["de-en"]
     told = (run / "record.json").read_bytes()
-    # Its BLEU is not what the answers give: that is not mended on the way.
+    # Its BLEU is wrong, and scoring with COMET does not correct it.
     assert score(*argv, tmp_path / "other")[0] == 1
     assert (run / "record.json").read_bytes() == told
     assert [sample["mt"] for sample in fake_comet.calls[-1]].count("another") == 1
@@ -227,7 +227,7 @@ def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, ma
     bare = make_run(scored_runs / "lora without", 1, adapter="lora")
     again = submit(bare, About(), folder, made_up_root)
     assert (again.repeat, again.comet) == (True, False)
-    # Put back by hand, it is refused.
+    # Restored by hand, it is refused.
     (there / "record.json").write_bytes((scored_runs / "lora" / "record.json").read_bytes())
     report = check(there, made_up_root)
     assert (report.state, "no score of these predictions" in report.detail) == ("refused", True)
@@ -262,7 +262,7 @@ def test_evaluate_scores_when_the_answers_are_there(
     assert set(read_record(run).signatures) >= {"de-en/comet", "en-de/comet"}
     code, _, _ = run_cli("score", run, "--data-dir", "mini")
     assert code == 0
-    # A record that is made again states what made the scores that are there.
+    # A rebuilt record names the checkpoint of the stored scores.
     (run / "record.json").unlink()
     code, _, _ = run_cli(*argv[:-3])
     assert code == 0

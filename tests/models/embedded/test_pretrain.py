@@ -280,7 +280,7 @@ def test_a_prompt_of_every_task_fits(shipped: tuple[Any, Any], data_dir: Path) -
 def test_the_shipped_model_copies_as_its_card_says(
     shipped: tuple[Any, Any], data_dir: Path
 ) -> None:
-    """On utterances that it has not seen; measured again, from the shipped weights."""
+    """Measures the shipped weights again, on utterances that are not in the training data."""
     model, tokenizer = shipped
     unseen = Texts(corpus.load_commands(data_dir, "validation"), {})
     results = pretrain.held_out(model, tokenizer, unseen)
@@ -288,6 +288,6 @@ def test_the_shipped_model_copies_as_its_card_says(
     for kind in ("parallel", "repeat", "chat"):
         row = re.search(rf"\| {kind} \| ([\d.]+) \| ([\d.]+) % \|", card)
         assert row is not None
-        # Another machine's bfloat16 may round otherwise.
+        # bfloat16 may be rounded differently on another machine.
         assert results[f"loss {kind}"] == pytest.approx(float(row[1]), abs=0.02)
         assert results[f"copied {kind}"] == pytest.approx(float(row[2]), abs=1.0)

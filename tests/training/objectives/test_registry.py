@@ -1,4 +1,4 @@
-"""The registry against the recipe's sections, and an objective that only a test knows."""
+"""The registry matches the recipe's sections, and takes an objective that is defined here."""
 
 import json
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def test_every_section_of_a_recipe_has_its_objective() -> None:
 
 
 class Repeating(Section):
-    """A word to be learned."""
+    """The section of the objective below: a word to learn."""
 
     word: str
 
@@ -50,7 +50,7 @@ class Repeating(Section):
 
 
 class RepeatingRecipe(Recipe):
-    """A recipe with a section more."""
+    """A recipe with one more section."""
 
     repeating: Repeating | None = None
 
@@ -80,10 +80,10 @@ class RepeatingObjective(Objective[str, str]):
         return loss
 
 
-def test_an_objective_more_is_trained_logged_and_selected_on(
+def test_a_third_objective_is_trained_logged_and_selected_on(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its class, its section and its entry in the registry are all that it takes."""
+    """It needs a class, a section and an entry in the registry, and nothing else."""
     monkeypatch.setitem(OBJECTIVES, "repeating", RepeatingObjective)
     recipe = RepeatingRecipe.model_validate(RECIPE)
     turns = ["task", "task", "alignment", "alignment", "repeating", "repeating"]
@@ -94,7 +94,7 @@ def test_an_objective_more_is_trained_logged_and_selected_on(
     names = ("task", "alignment", "repeating")
     logged = next(row for row in log if "loss" in row)
     assert all(logged[f"{name}_loss"] > 0 for name in names)
-    # An update has one objective: the mean over nine is that of the three means.
+    # Each update has one objective, so the mean over nine updates is that of three means.
     assert logged["loss"] == pytest.approx(sum(logged[f"{name}_loss"] for name in names) / 3)
     measured = next(row for row in log if "eval_loss" in row)
     dev = [measured[f"eval_{name}_loss"] for name in names]

@@ -63,8 +63,8 @@ def download(name: str) -> str:
         while cause.__context__ is not None:  # comet raises a KeyError in its place
             cause = cause.__context__
         sys.exit(
-            f"{name} cannot be downloaded ({told(cause)}); check its name and the network, or use "
-            "a local checkpoint with --comet-model PATH"
+            f"{name} cannot be downloaded ({describe(cause)}); check its name and the network, or "
+            "use a local checkpoint with --comet-model PATH"
         )
 
 
@@ -99,12 +99,12 @@ def load(checkpoint: Path) -> Any:
         )
     except Exception as error:
         sys.exit(
-            f"{checkpoint} cannot be loaded ({told(error)}); is it a COMET checkpoint, and is its "
-            "encoder (see hparams.yaml) in the hub's cache?"
+            f"{checkpoint} cannot be loaded ({describe(error)}); is it a COMET checkpoint, and is "
+            "its encoder (see hparams.yaml) in the hub's cache?"
         )
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Describe an exception in one line of at most 150 characters.
 
     Args:

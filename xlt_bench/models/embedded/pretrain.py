@@ -305,14 +305,14 @@ def export(model: Any, tokenizer: Any, card: str, output: Path) -> None:
         card: The model card.
         output: The folder.
     """
-    with tempfile.TemporaryDirectory(dir=output) as beside:
-        tokenizer.save_pretrained(beside)
-        path = Path(beside) / "tokenizer.json"
+    with tempfile.TemporaryDirectory(dir=output) as staging:
+        tokenizer.save_pretrained(staging)
+        path = Path(staging) / "tokenizer.json"
         table = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(table, ensure_ascii=False, separators=(",", ":")) + "\n")
-        model.save_pretrained(beside)
-        (Path(beside) / "README.md").write_text(card, encoding="utf-8")
-        for file in sorted(Path(beside).iterdir()):
+        model.save_pretrained(staging)
+        (Path(staging) / "README.md").write_text(card, encoding="utf-8")
+        for file in sorted(Path(staging).iterdir()):
             write_bytes(output / file.name, file.read_bytes())
 
 
