@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from xlt_bench.data import massive
+from xlt_bench.data import digests, massive
 from xlt_bench.data.root import content_digest, read_lines
 from xlt_bench.errors import InputError
 
@@ -52,7 +52,18 @@ def test_a_row_of_another_form_is_named(tmp_path, bad):
 
 @pytest.fixture(scope="module")
 def locales(data_dir):
-    return {locale: massive.load_all(data_dir, locale) for locale in massive.LOCALES}
+    return {locale: massive.load_all(data_dir, locale) for locale in digests.pinned("massive")}
+
+
+def test_the_locales_are_all_of_the_publishers():
+    assert len(set(massive.LOCALES)) == 52
+    assert set(digests.pinned("massive")) <= set(massive.LOCALES)
+
+
+@pytest.mark.parametrize("locale", ["ko-KR", "zh-TW", "fi-FI"])
+def test_locales_beyond_the_ranked_set_are_read_too(locale, data_dir):
+    found = [row.split for row in massive.load_all(data_dir, locale)]
+    assert {split: found.count(split) for split in SPLITS} == SPLITS
 
 
 def test_counts(locales):

@@ -68,7 +68,8 @@ def test_errors(tmp_path, call, message):
 
 
 def test_laser_counts(data_dir):
-    assert set(LANGUAGES) - set(tatoeba.LASER_LANGUAGES) == {"en", "kn"}
+    assert len(set(tatoeba.LASER_LANGUAGES)) == 39
+    assert set(tatoeba.LASER_LANGUAGES) < set(LANGUAGES) - {"en", "kn"}
     for code in tatoeba.LASER_LANGUAGES:
         pairs = tatoeba.load_laser(data_dir, code)
         assert len(pairs) == LASER.get(code, 1000)
