@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from xlt_bench.store.build import build, connect
-from xlt_bench.submissions.rescore import check, folders
+from xlt_bench.submissions.report import folders
+from xlt_bench.submissions.rescore import check
 
 # One process imports everything and forks the others, so that the test does not wait for imports.
 SCRIPT = """

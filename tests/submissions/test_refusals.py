@@ -22,7 +22,8 @@ from xlt_bench.results.run_folder import (
 )
 from xlt_bench.submissions import rescore as checking
 from xlt_bench.submissions.create import About, submit
-from xlt_bench.submissions.rescore import answers_digest, check, folders
+from xlt_bench.submissions.report import folders
+from xlt_bench.submissions.rescore import answers_digest, check
 from xlt_bench.submissions.schema import identity
 from xlt_bench.tasks.registry import get_task
 

@@ -95,8 +95,8 @@ def check(
     Exit code 0: all are correct; 1: one was refused; 3: one needs a test set that is missing.
     """
     from xlt_bench.data.root import data_root
+    from xlt_bench.submissions.report import folders
     from xlt_bench.submissions.rescore import check as check_one
-    from xlt_bench.submissions.rescore import folders
 
     root = data_root(data_dir)
     states = []
@@ -130,7 +130,7 @@ def migrate(
     Ids, answers, scores and places stay. Submissions of older schemas are read as they are too.
     """
     from xlt_bench.submissions.migrate import migrate as rewrite
-    from xlt_bench.submissions.rescore import folders
+    from xlt_bench.submissions.report import folders
 
     found = folders(paths or [FOLDER])
     changed = [folder for folder in found if rewrite(folder)]

@@ -22,7 +22,7 @@ from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
-from xlt_bench.submissions.rescore import Report, folders, refused
+from xlt_bench.submissions.report import Report, folders, refused
 from xlt_bench.submissions.schema import IDENTITY
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks

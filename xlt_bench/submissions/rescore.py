@@ -10,14 +10,13 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from xlt_bench.data.root import MissingFileError, content_digest
-from xlt_bench.errors import InputError, one_line
+from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import (
     Counted,
     count_items,
@@ -30,6 +29,7 @@ from xlt_bench.metrics.significance import Counts
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import Prediction
 from xlt_bench.submissions.counts import Tasks, read_counts
+from xlt_bench.submissions.report import Report, refused
 from xlt_bench.submissions.safe_read import (
     MAX_TEXT,
     Answers,
@@ -42,7 +42,6 @@ from xlt_bench.submissions.schema import (
     COUNTS,
     ID,
     IDENTITY,
-    MAX_ID,
     RECORD,
     SUBMISSION,
     Submission,
@@ -52,39 +51,6 @@ from xlt_bench.submissions.schema import (
 from xlt_bench.submissions.validate import TOLERANCE, Package, difference, open_package, superseded
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
 from xlt_bench.tasks.retrieval import TASK
-
-MAX_LINE = 400  # characters of a refusal
-State = Literal["checked", "not fully checked", "refused"]
-
-
-@dataclass(frozen=True)
-class Report:
-    """The state of one folder.
-
-    `detail` says why it is refused, what could not be checked, or what a checked one supersedes.
-    """
-
-    name: str
-    state: State
-    detail: str
-
-
-def folders(paths: Sequence[Path]) -> list[Path]:
-    """The submissions at the paths: each a submission itself or a folder of them.
-
-    Half-written folders (their names begin with a dot) are no submissions. Raises InputError for a
-    path that is neither.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            raise InputError(f"{path} is not a folder; unpack archives first")
-        if (path / SUBMISSION).exists():
-            found.append(path)
-            continue
-        names = sorted(entry.name for entry in os.scandir(path) if entry.name[0] != ".")
-        found += [path / name for name in names if name != "README.md"]
-    return found
 
 
 def check(folder: Path, root: Path | None) -> Report:
@@ -99,11 +65,6 @@ def check(folder: Path, root: Path | None) -> Report:
         return Report(folder.name, "not fully checked", detail)
     older = superseded(folder, package.record)
     return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
-
-
-def refused(folder: Path, error: Exception) -> Report:
-    """Why a folder is refused: one short line, whatever its name and its files hold."""
-    return Report(one_line(folder.name, MAX_ID), "refused", one_line(error, MAX_LINE))
 
 
 def _change(package: Package, older: str) -> str:
