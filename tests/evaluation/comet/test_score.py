@@ -107,7 +107,7 @@ def test_a_killed_worker_is_one_line_and_finished_directions_stay(
     assert code == 2
     assert err.splitlines()[-1] == (
         "error: COMET stopped: killed by signal 9 (out of memory?); the run keeps its other "
-        "scores, and what COMET has finished"
+        "scores and the directions that COMET has finished"
     )
     assert [path.stem for path in (run / "comet").iterdir()] == ["de-en"]
     fake_comet.dies_after(None)
