@@ -24,11 +24,11 @@ GROUPS = {
     BEYOND: "#CC79A7",
 }
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
-COLUMNS = alt.ExprRef("containerSize()[0] < 600 ? 2 : 4")
 # One row per language, all labels shown, headings bold; short labels leave room on a phone.
 STEP = alt.Step(20)
 _AXIS = alt.Axis(
     title=None,
+    labelExpr="replace(datum.label, containerSize()[0] < 600 ? ' THE RANKED SET' : '', '')",
     labelLimit=alt.ExprRef("containerSize()[0] < 600 ? 120 : 220"),
     labelFontWeight={
         "condition": {"test": r"test(/^[A-Z ]+ \(/, datum.label)", "value": "bold"},
@@ -63,6 +63,12 @@ def colour_scale(values: pd.Series) -> alt.Scale:
 def _legend(**options: Any) -> alt.Legend:
     """A legend above the chart, where it takes no width."""
     return alt.Legend(orient="top", **options)
+
+
+def _columns(values: pd.Series) -> alt.ExprRef:
+    """The columns of a legend: two long names do not fit side by side on a phone."""
+    narrow = 1 if values.str.len().max() > 16 else 2
+    return alt.ExprRef(f"containerSize()[0] < 600 ? {narrow} : 4")
 
 
 def _grouped(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -112,7 +118,7 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
             "shown:N",
             title=colour,
             scale=colour_scale(frame["shown"]),
-            legend=_legend(columns=COLUMNS),
+            legend=_legend(columns=_columns(frame["shown"])),
         ),
         tooltip=tooltip,
     )
@@ -142,7 +148,7 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=_legend(columns=COLUMNS),
+            legend=_legend(columns=_columns(frame["group"])),
         ),
         tooltip=tooltip,
     )
@@ -268,7 +274,7 @@ def correlation(
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=_legend(columns=COLUMNS),
+            legend=_legend(columns=_columns(frame["group"])),
         ),
         tooltip=[
             alt.Tooltip("label:N", title="language"),
