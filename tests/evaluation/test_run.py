@@ -1,6 +1,7 @@
 """The main job on a tiny random model: results, damage, a full disk, and every refusal."""
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
