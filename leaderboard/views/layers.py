@@ -89,7 +89,9 @@ if not names:
 rows = curves(names, source, target, languages["unit"][languages["ranked"]].tolist())
 if rows.empty:
     nothing("The chosen systems have no pair of these languages. Remove a language.")
-pairs = "the chosen pairs" if source or target else "all ordered pairs, with 95 % intervals"
+pairs = "the chosen pairs"
+if not (source or target):
+    pairs = "all ordered pairs of ranked languages, with 95 % intervals"
 caption = (
     f"{task}: accuracy of translation retrieval by layer, the mean over {pairs}. Layers are "
     "decoder blocks, counted from 1."

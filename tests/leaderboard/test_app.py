@@ -249,6 +249,25 @@ def test_layers_of_chosen_pairs(app, board):
     assert "low" not in text, "only the mean over all pairs has an interval"
 
 
+@pytest.mark.parametrize(("chosen", "wanted"), [({}, "en"), ({"to": "sw"}, "sw")])
+def test_a_side_without_a_choice_is_the_ranked_languages(
+    board, tmp_path, monkeypatch, chosen, wanted
+):
+    folder, ids = board
+    db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        store.execute("UPDATE units SET ranked = false WHERE task = 'retrieval' AND unit = 'sw'")
+        query = (
+            "SELECT layer, accuracy FROM pair_accuracies "
+            "WHERE submission = ? AND source = 'de' AND target = ?"
+        )
+        stored = dict(store.execute(query, [ids["good"], wanted]).fetchall())
+    serve(folder, monkeypatch, db)
+    seen = visit("layers", systems=ids["good"], **{"from": "de"}, **chosen)
+    (frame,) = [f for f in data(seen, 0) if {"layer", "value"} <= set(f)]
+    assert frame.set_index("layer")["value"].to_dict() == pytest.approx(stored)
+
+
 def data(app, place):
     """The tables of the chart at a place of the page."""
     import pyarrow as pa
