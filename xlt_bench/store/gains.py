@@ -96,7 +96,7 @@ def _pair_rows(
                 "p_holm": one.p_holm,
                 "n": one.n,
             }
-            for one in compare_units(get_task(task), ours, theirs, aligned)
+            for one in compare_units(get_task(task), version, ours, theirs, aligned)
         ]
         means = [
             {**head, "split": one.split, **_interval(one.gain), "units": list(one.units)}

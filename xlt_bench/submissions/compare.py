@@ -52,15 +52,22 @@ class MeanGain:
 
 def compare_units(
     task: Task,
+    version: int,
     system: Mapping[str, Replicates],
     baseline: Mapping[str, Replicates],
     alignment_languages: Sequence[str],
 ) -> list[UnitGain]:
-    """The gains in the units that both have and that have equally many items, in table order."""
+    """The gains in the units that both have and that have equally many items, in table order.
+
+    Holm's correction is over the ranked units of the version, and apart from them over the units
+    beyond it: evaluating more languages changes no p of the ranked ones.
+    """
     aligned = {language(code).code for code in alignment_languages}
     both = _shared(task, system, baseline)
     gains = {unit: gain(system[unit], baseline[unit]) for unit in both}
-    corrected = holm([found.p for found in gains.values()])
+    ranked = task.test_set(version).units
+    corrected = _corrected({u: one.p for u, one in gains.items() if u in ranked})
+    corrected |= _corrected({u: one.p for u, one in gains.items() if u not in ranked})
     return [
         UnitGain(
             unit=unit,
@@ -68,11 +75,15 @@ def compare_units(
             value=system[unit].value,
             baseline=baseline[unit].value,
             gain=found,
-            p_holm=p,
+            p_holm=corrected[unit],
             n=system[unit].n,
         )
-        for (unit, found), p in zip(gains.items(), corrected, strict=True)
+        for unit, found in gains.items()
     ]
+
+
+def _corrected(p_values: Mapping[str, float]) -> dict[str, float]:
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
 def compare_means(
@@ -211,7 +222,7 @@ def _compared(task: str, metric: str, system: System, baseline: System) -> Compa
     """The gains in a metric; None where no unit has it on both sides."""
     ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
     version = system.plan.task_versions[task]
-    gains = compare_units(get_task(task), ours, theirs, system.alignment_languages)
+    gains = compare_units(get_task(task), version, ours, theirs, system.alignment_languages)
     means = compare_means(get_task(task), version, ours, theirs, system.alignment_languages)
     return Comparison(task, version, metric, gains, means) if gains else None
 
