@@ -1,4 +1,4 @@
-"""The help texts: complete, whole in a narrow terminal, and the same as docs/cli.md."""
+"""Tests that help texts are complete, fit narrow terminals and agree with docs/cli.md."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_every_command_and_every_option_has_a_help_text(words):
     assert [param.name for param in command.params if not param.help] == []
 
 
-def test_every_command_is_in_the_readme_or_a_page_that_a_person_wrote():
+def test_every_command_is_in_the_readme_or_a_page_other_than_the_reference():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "".join(path.read_text() for path in pages if path.name != "cli.md")
     assert [words for words in COMMANDS if words not in text] == []
@@ -42,7 +42,7 @@ def test_the_reference_is_up_to_date():
     assert (ROOT / "docs" / "cli.md").read_text() == page(), (
         "run: python -m xlt_bench.cli.reference > docs/cli.md"
     )
-    # Outside of code, `<id>` would be a tag.
+    # Outside of code, Markdown would read `<id>` as a tag.
     assert "<" not in re.sub(r"`[^`]*`", "", page())
     assert "\\[" not in page()
 
@@ -56,7 +56,7 @@ def test_brackets_are_not_taken_for_markup(words):
 
 
 def test_some_help_texts_have_brackets():
-    """Else the test above looks at nothing."""
+    """Otherwise the test above checks nothing."""
     for words in ("evaluate", "train", "merge", "reproduce"):
         texts = " ".join(_texts(COMMANDS[f"xlt-bench {words}"]))
         assert "name[@revision]" in texts

@@ -1,4 +1,4 @@
-"""`languages`, `recipes` and `data check`: names whole in any width, and data for programs."""
+"""Tests `languages`, `recipes` and `data check`: uncut names at any width, and CSV and JSON."""
 
 import csv
 import fcntl
@@ -21,7 +21,7 @@ WIDTHS = [None, 200, 80, 64]
 
 @pytest.fixture
 def print_at(monkeypatch, run_cli):
-    """Runs a command with $COLUMNS set, or piped without it; returns the lines."""
+    """Run a command with $COLUMNS set, or piped without it; returns the lines."""
 
     def run(width, *words):
         monkeypatch.delenv("COLUMNS", raising=False)
@@ -52,11 +52,11 @@ def test_the_name_of_a_recipe_is_whole(print_at, width):
     words = set(" ".join(lines).split())
     for name in recipe.names():
         for row in recipe.load_recipe(name).paper:
-            if width != 64:  # where words longer than their column are broken
+            if width != 64:  # 64 columns break words longer than their column
                 assert {*row.row.split(), *row.note.split()} <= words
 
 
-def test_a_pipe_has_a_row_a_line(print_at):
+def test_piped_tables_have_one_line_per_row(print_at):
     assert len(print_at(None, "languages")) == len(LANGUAGES) + 2
     rows = sum(len(recipe.load_recipe(name).paper) for name in recipe.names())
     assert len(print_at(None, "recipes")) == rows + 3

@@ -1,4 +1,4 @@
-"""The command line as a whole: quick to answer, and one line for what is wrong."""
+"""Tests the command line as a whole: few imports, and errors in one line."""
 
 import errno
 import importlib.metadata
@@ -78,7 +78,7 @@ WRONG = [
 ]
 
 
-def test_an_error_comes_after_what_was_said_before():
+def test_an_error_is_printed_after_earlier_output():
     code = (
         "import sys; from xlt_bench.cli import main as cli; print('step 1'); "
         "sys.argv = ['xlt-bench', 'join', 'nowhere', '--output', 'run']; cli.main()"
@@ -92,7 +92,7 @@ def test_an_error_comes_after_what_was_said_before():
     assert last.startswith("error: nowhere")
 
 
-def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+def test_errors_are_printed_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
         "import shlex, sys\n"
         "from xlt_bench.cli import main as cli\n"
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
         text=True,
         check=True,
         cwd=tmp_path,
-        timeout=300,  # the server of the leaderboard would go on for ever
+        timeout=300,  # `leaderboard serve` would not end by itself
     )
     assert done.stdout.splitlines() == [f"2 [] {line}" for line in WRONG]
     assert done.stderr.count("error: ") == len(WRONG)

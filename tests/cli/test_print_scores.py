@@ -1,4 +1,4 @@
-"""`xlt-bench score` in every format, against the run's record."""
+"""Tests `xlt-bench score` in every format against the record of the run."""
 
 import csv
 import io

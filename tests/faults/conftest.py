@@ -1,4 +1,4 @@
-"""The commands that are disturbed: what each needs, what it leaves, and a place to run it in."""
+"""The commands to disturb, with their inputs and results, and a folder to run each in."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from xlt_bench.store.build import connect
 from xlt_bench.store.export import VIEWS
 
 MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
-OUTPUT = "disk"  # the folder below a trial's own that is written to; a small disk may be mounted
+OUTPUT = "disk"  # the output folder in a trial's folder; a small disk may be mounted there
 RECIPE = {
     "title": "A small training",
     "task": {"name": "massive", "units": ["en"]},
@@ -28,14 +28,14 @@ EVALUATE = (
     "evaluate --model embedded --adapter embedded:aligned --languages de,en,sw --limit 2 "
     "--layers 2,4 --data-dir data --output"
 ).split()
-# What tells the time, and nothing else.
+# Keys of times, which differ between runs.
 TIMES = {"created", "seconds", "train_runtime", "train_samples_per_second", "eval_runtime"}
 TIMES |= {"train_steps_per_second", "eval_samples_per_second", "eval_steps_per_second"}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code or minus the signal, its words, what it took."""
+    """How a command ended: exit code or negative signal, output, time, reads and writes."""
 
     code: int
     said: str
@@ -45,7 +45,7 @@ class Ended:
 
 
 class Forks:
-    """One process with everything imported, and a fork of it for each command."""
+    """A process with everything imported, which forks for each command."""
 
     def __init__(self) -> None:
         quiet = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -66,7 +66,7 @@ class Forks:
         move_at: int | None = None,
         after: float | None = None,
     ) -> Ended:
-        """Run a command in a folder; see forks.py for how it is disturbed."""
+        """Run a command in a folder; forks.py explains the arguments."""
         order = {
             "words": words, "folder": str(folder), "output": OUTPUT, "input": given,
             "kill_at": kill_at, "kill_before": kill_before, "move_at": move_at, "after": after,
@@ -81,7 +81,7 @@ class Forks:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line with outputs below OUTPUT; `reads` is its input, which lies in the folder."""
+    """A command line with outputs below OUTPUT; `reads` is its input in the trial's folder."""
 
     words: list[str]
     prepare: Callable[[Path], None]
@@ -91,7 +91,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a command leaves, and what it takes, when nothing happens to it."""
+    """The result of an undisturbed command, and how it ended."""
 
     result: Any
     ended: Ended
@@ -148,13 +148,13 @@ class Bench:
         }
 
     def trial(self, name: str, folder: Path) -> Path:
-        """A folder for a run of the command, with its inputs."""
+        """Create a folder to run the command in, with its inputs."""
         (folder / OUTPUT).mkdir(parents=True)
         self.commands[name].prepare(folder)
         return folder
 
     def undisturbed(self, name: str) -> Undisturbed:
-        """What the command does when nothing happens to it; run once a session."""
+        """Run the command undisturbed, once per session."""
         if name not in self._undisturbed:
             command = self.commands[name]
             folder = self.trial(name, self.folder / name)
@@ -169,7 +169,7 @@ def _data(folder: Path) -> None:
 
 
 def _tree(folder: Path) -> dict[str, Any]:
-    """Every file of a folder by its path: bytes, or what JSON says of anything but the time."""
+    """Every file of a folder by its path: bytes, or JSON without times."""
     return {
         str(path.relative_to(folder)): _content(path)
         for path in sorted(folder.rglob("*"))
@@ -186,7 +186,7 @@ def _content(path: Path) -> Any:
 
 
 def _database(folder: Path) -> dict[str, Any]:
-    """Every view's rows, and the names of all files."""
+    """The rows of every view, and the names of all files."""
     found: dict[str, Any] = {"files": sorted(path.name for path in folder.iterdir())}
     with connect(folder / "board.duckdb") as store:
         for name, query in VIEWS.items():

@@ -1,16 +1,15 @@
 """Runs commands in forks of a process that has imported everything; conftest.py starts it.
 
-A line of standard input is an order, a line of standard output its end:
+It reads an order per line of standard input, and answers each with a line of standard output:
 
     {"words": [...], "folder": "...", "output": "disk", "input": "data", "kill_at": 7,
      "kill_before": null, "move_at": null, "after": null}
     -> {"code": -9, "seconds": 0.2, "writes": 7, "reads": 9}
 
-Writes are what the command asked of Python's files below `output`: opened for writing, renamed,
-removed, made; reads are opened files below `input`. Before write `kill_at`, or before a file whose
-path ends in `kill_before` is there, the command is killed, before read `move_at` the input gets
-another name, `after` seconds the command is killed in any
-case. What it says goes to FOLDER/said.txt. A negative code is the number of the signal.
+Writes are Python's operations below `output`: open for writing, rename, remove, create. Reads are
+files opened below `input`. The command is killed before write number `kill_at`, before a file whose
+path ends in `kill_before` appears, or after `after` seconds. The input is renamed before read number
+`move_at`. Output goes to FOLDER/said.txt. A negative code is the number of a signal.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ MODULES = (
     "transformers.models.llama.modeling_llama peft xlt_bench.evaluation.run xlt_bench.training.run "
     "xlt_bench.submissions.create xlt_bench.store.build xlt_bench.evaluation.join"
 ).split()
-LONGEST = 600  # seconds; then something hangs
+LONGEST = 600  # seconds; a command that takes longer hangs
 
 
 def watch(order: dict[str, Any], counter: mmap.mmap) -> None:
-    """Count events from here on, and do what the order says before one of them."""
+    """Count reads and writes from now on, and disturb the command as ordered."""
     given, made = (Path(order["folder"], order[kind]) for kind in ("input", "output"))
     writes = reads = 0
 
@@ -48,7 +47,7 @@ def watch(order: dict[str, Any], counter: mmap.mmap) -> None:
             return
         if not isinstance(args[0], str | Path):
             return
-        path = os.path.abspath(args[0])  # noqa: PTH100 (Path's own is no cheap one)
+        path = os.path.abspath(args[0])  # noqa: PTH100 (Path.absolute is slower)
         if changes and path.startswith(str(made)):
             writes += 1
             there = event == "os.rename" and order["kill_before"]
@@ -64,7 +63,7 @@ def watch(order: dict[str, Any], counter: mmap.mmap) -> None:
 
 
 def child(order: dict[str, Any], counter: mmap.mmap) -> None:
-    """The command itself; does not return."""
+    """Run the command; does not return."""
     code = 1
     try:
         os.chdir(order["folder"])
@@ -88,9 +87,9 @@ def child(order: dict[str, Any], counter: mmap.mmap) -> None:
 
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
-    """A command from fork to end."""
+    """Fork, run a command, and wait for its end."""
     Path(order["folder"], "said.txt").write_bytes(b"")
-    counter = mmap.mmap(-1, 16)  # shared with the child, and there after it was killed
+    counter = mmap.mmap(-1, 16)  # shared with the child; survives it
     started = time.monotonic()
     pid = os.fork()
     if not pid:

@@ -1,6 +1,6 @@
-"""Commands that are killed, whose disk fills, whose data vanish, whose last file is spoiled.
+"""Tests commands that are killed, or whose disk is full, data removed or last file damaged.
 
-Each then ends as an undisturbed run does, or stops with one line that says what is wrong.
+Each must end like an undisturbed run, or stop with an error in one line.
 """
 
 import random
@@ -17,15 +17,15 @@ import pytest
 from xlt_bench.results.atomic_write import is_part
 
 NAMES = ["evaluate", "train", "submit", "leaderboard build", "join"]
-# How often the long form kills each: the longer a command runs, the more there is to lose.
+# How often the slow test kills each command; more often if it runs longer.
 KILLS = dict(zip(NAMES, (30, 30, 15, 10, 15), strict=True))
 ROOM = {"evaluate": 160, "train": 3_000, "submit": 160, "leaderboard build": 4_000, "join": 160}
 
 
 def killed(bench: Any, name: str, draw: random.Random, folder: Path, timed: bool) -> int:
-    """Kill the command once or twice, run it to its end; how many kills hit.
+    """Kill the command once or twice, then run it to its end; returns how many kills hit.
 
-    Before writes of files; where `timed`, also after seconds, which may be after its end.
+    Kills come before writes of files; with `timed`, also after seconds, perhaps after its end.
     """
     command, whole = bench.commands[name], bench.undisturbed(name)
     bench.trial(name, folder)
@@ -43,7 +43,7 @@ def killed(bench: Any, name: str, draw: random.Random, folder: Path, timed: bool
 def ends_as_undisturbed(bench: Any, name: str, folder: Path) -> None:
     command = bench.commands[name]
     done = bench.forks.run(command.words, folder)
-    if name == "join" and done.code:  # it makes a folder, and takes none that is there
+    if name == "join" and done.code:  # it does not write into an existing folder
         assert done.said == "error: disk/run exists; choose another --output\n"
     else:
         assert done.code == 0, done.said
@@ -51,7 +51,7 @@ def ends_as_undisturbed(bench: Any, name: str, folder: Path) -> None:
 
 
 def is_one_line(said: str) -> bool:
-    """Whether a command's last words are an error, and it has no others on what went wrong."""
+    """Whether the last line of the output is an error, and there is no traceback."""
     return said.splitlines()[-1].startswith("error: ") and "Traceback" not in said
 
 
@@ -98,10 +98,10 @@ def test_a_hundred_kills(bench, tmp_path, capsys):
 
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
-    """A file system of so many kilobytes at a folder."""
+    """Mount a file system of this size at a folder."""
     words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("no disk of its own can be mounted here; it takes root")
+        pytest.skip("mounting a small disk requires root")
     try:
         yield
     finally:
@@ -109,7 +109,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
 
 
 def filled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
-    """Run the command on a disk that may be too small, give it room, run it again; 1 if it was."""
+    """Run the command on a small disk, enlarge it, run it again; returns 1 if it was too small."""
     command = bench.commands[name]
     bench.trial(name, folder)
     with small_disk(folder / "disk", draw.randint(1, ROOM[name] // 4) * 4):
@@ -129,7 +129,7 @@ def filled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
 
 
 def bereft(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
-    """Take the command's data away while it reads them, give them back; 1 if it minded."""
+    """Rename the input during the command, restore it, run it again; returns 1 if it failed."""
     command, whole = bench.commands[name], bench.undisturbed(name)
     bench.trial(name, folder)
     at = draw.randint(1, whole.ended.reads)
@@ -152,7 +152,7 @@ def cut(data: bytes, draw: random.Random) -> bytes:
 
 
 def zeros(data: bytes, draw: random.Random) -> bytes:
-    """The last block as it is where a machine went down before it was written."""
+    """Zero the last block, as when a machine crashes before it is written."""
     n = min(512, len(data))
     return data[:-n] + bytes(n)
 
@@ -163,18 +163,18 @@ def noise(data: bytes, draw: random.Random) -> bytes:
 
 
 def finished(path: Path) -> bool:
-    """Whether a file is one that a command reads again, and not a part that was left behind."""
+    """Whether a file is complete: not a temporary file that was left behind."""
     parts = any(is_part(place) for place in (path, *path.parents))
     return path.is_file() and path.stat().st_size > 0 and not parts
 
 
 def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
-    """Spoil the file that the command finished last before it was killed; 1 if it minded."""
+    """Damage the last file that a killed command completed, run it again; 1 if it failed."""
     command, whole = bench.commands[name], bench.undisturbed(name)
     writes = whole.ended.writes
     files: list[Path] = []
     tries = (draw.randint(writes // 4, writes), draw.randint(writes // 2, writes))
-    for at in (*tries, writes + 1):  # not killed at all where nothing was finished before its end
+    for at in (*tries, writes + 1):  # one more than all means not killing
         shutil.rmtree(folder, ignore_errors=True)
         bench.trial(name, folder)
         bench.forks.run(command.words, folder, kill_at=at)

@@ -1,4 +1,4 @@
-"""The database against the submissions that it is built from, and its statistics against scipy."""
+"""Tests the database against the submissions it is built from, and its statistics against scipy."""
 
 import json
 import shutil
@@ -324,7 +324,7 @@ def test_wrong_submissions_are_left_out_with_one_line_each(board, tmp_path, edit
     assert "mean slot_f1: value is 99.5" in lines[ids["old"]]
     assert "retrieval layer 2: value is 99.5" in lines[ids["new"]]
     assert "name: String should have at most 200" in lines[ids["limited"]]
-    assert "are there already" in lines[twin.name]
+    assert "are already submitted as" in lines[twin.name]
     assert "'stray'" in lines["stray"]
     assert not any("\n" in line for line in lines.values())
 
@@ -344,7 +344,7 @@ def test_a_connection_reads_the_database_and_nothing_else(store):
 
 
 def test_a_missing_or_broken_file_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="make it with: xlt-bench leaderboard build"):
+    with pytest.raises(InputError, match="build it with: xlt-bench leaderboard build"):
         connect(tmp_path / "none")
     (tmp_path / "broken").write_bytes(b"not a database" * 1000)
     with pytest.raises(InputError, match="is not a leaderboard"):

@@ -1,4 +1,4 @@
-"""Many processes submit, build and read at once; nothing is lost and no reader fails."""
+"""Tests many processes that submit, build and read at once."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from xlt_bench.store.build import build, connect
 from xlt_bench.submissions.report import folders
 from xlt_bench.submissions.rescore import check
 
-# One process imports everything and forks the others, so that the test does not wait for imports.
+# One process imports everything and forks the others, which saves the imports.
 SCRIPT = """
 import json, multiprocessing, queue, sys, time
 from pathlib import Path
@@ -60,10 +60,10 @@ def reading(place):
 submissions.mkdir()
 jobs = [(submitting, i) for i in range(submitters)]
 others = [(building, i) for i in range(builders)] + [(reading, i) for i in range(readers)]
-# If one fails, the others end with this process.
+# Daemons: if one fails, the others end with this process.
 start = [context.Process(target=job, args=(i,), daemon=True) for job, i in jobs]
-beside = [context.Process(target=job, args=(i,), daemon=True) for job, i in others]
-for process in [*start, *beside]:
+helpers = [context.Process(target=job, args=(i,), daemon=True) for job, i in others]
+for process in [*start, *helpers]:
     process.start()
 lines = []
 def collect(n):
@@ -76,7 +76,7 @@ n_submits = sum(len(list(runs.glob(f"{i}-*"))) + 1 for i in range(submitters))
 collect(n_submits)
 done.set()
 collect(n_submits + len(others))
-for process in [*start, *beside]:
+for process in [*start, *helpers]:
     process.join()
     assert process.exitcode == 0, process.exitcode
 print(json.dumps(lines))

@@ -1,4 +1,4 @@
-"""The paper's figures in published.csv: complete, consistent, and marked where they are not."""
+"""Tests that published.csv is complete and consistent, and marks the paper's contradictions."""
 
 import csv
 from collections import defaultdict
@@ -39,7 +39,7 @@ def test_the_file_has_every_table_of_results(rows):
 
 
 def test_means_of_the_languages_are_the_means_that_the_paper_prints(rows):
-    """Tables 11 and 12 against Table 2, to find typos and contradictions."""
+    """Compare Tables 11 and 12 with Table 2, to find typos and contradictions."""
     languages = defaultdict(list)
     for row in rows:
         if row["paper_table"] in ("11", "12") and row["usable"] == "yes":

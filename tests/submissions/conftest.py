@@ -11,7 +11,7 @@ ASKED = [("massive", "sw"), ("uner", "da")]
 
 @pytest.fixture(scope="module")
 def logged(made_up_root, tiny_model, tiny_adapter, tmp_path_factory):
-    """What `lm_eval --model hf --model_args ...,peft=... --log_samples --output_path` leaves."""
+    """The output of `lm_eval --model hf --model_args ...,peft=... --log_samples --output_path`."""
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager

@@ -1,4 +1,4 @@
-"""`xlt-bench compare`: gains of runs and submissions, and what is not compared."""
+"""Tests `xlt-bench compare`: gains of runs and submissions, and what is not compared."""
 
 import csv
 import io
@@ -71,14 +71,14 @@ def test_a_submission_is_compared_as_its_run_is_and_without_the_test_sets(
     assert found == compare(runs, made_up_root)
 
 
-def test_what_cannot_be_compared_is_said(runs, made_up_root, tmp_path):
+def test_what_cannot_be_compared_is_noted(runs, made_up_root, tmp_path):
     _, notes = compare(runs, made_up_root, "lora", "other")
-    assert notes == ["the two have different base models: a gain is not that of an adapter"]
-    with pytest.raises(InputError, match="massive is left out: limits None and 3"):
+    assert notes == ["the base models differ, so a gain is not the effect of an adapter"]
+    with pytest.raises(InputError, match=r"massive is left out: the limits differ \(None and 3\)"):
         compare(runs, made_up_root, "lora", "limited")
     found, notes = compare(runs, made_up_root, "lora", "part")
     assert [one.task for one in found] == ["massive", "uner"]
-    assert notes == ["massive: only one of the two has sw; they are in no mean"]
+    assert notes == ["massive: only one of the two has sw; left out of the means"]
     assert [mean.units for mean in found[0].means] == [("de",), ("de",)]
     with pytest.raises(InputError, match="neither a finished run nor a submission"):
         load_system("nothing", runs, made_up_root)
@@ -88,8 +88,8 @@ def test_what_cannot_be_compared_is_said(runs, made_up_root, tmp_path):
 def test_retrieval_over_other_languages_or_layers_is_not_compared(
     runs, made_up_root, tmp_path, other
 ):
-    """A language's accuracy is a mean over pairs and layers: over others it is another question."""
-    with pytest.raises(InputError, match="its languages or even layers differ"):
+    """The accuracy of a language is a mean over pairs and layers, which must be the same."""
+    with pytest.raises(InputError, match=r"languages or even layers of retrieval/.* differ"):
         compare(runs, made_up_root, "lora", other)
     folder = tmp_path / "submissions"
     for name in ("lora", other):
@@ -101,13 +101,13 @@ def test_retrieval_over_other_languages_or_layers_is_not_compared(
             assert rows == (0,)
 
 
-def test_other_conditions_than_the_adapter_are_said(runs, made_up_root):
+def test_differences_other_than_the_adapter_are_noted(runs, made_up_root):
     ours, theirs = (load_system(str(runs / n), runs, made_up_root) for n in ("lora", "bare"))
     halved = theirs.plan.model_copy(update={"dtype": "bfloat16", "backend": "vllm"})
     _, notes = compare_systems(ours, replace(theirs, plan=halved))
     assert notes == [
-        f"the two differ in dtype too: {ours.plan.dtype} and bfloat16",
-        "the two differ in backend too: hf and vllm",
+        f"the two also differ in dtype: {ours.plan.dtype} and bfloat16",
+        "the two also differ in backend: hf and vllm",
     ]
 
 

@@ -1,4 +1,4 @@
-"""counts.parquet: what is written is read, and every metric of every benchmark has its width."""
+"""Tests counts.parquet: the round trip, and the width of every metric."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Submitting: ids, repeats, newer runs, partial ones, and what must not be published."""
+"""Tests `submit`: ids, repeats, newer and partial runs, and what must not be published."""
 
 import json
 
@@ -91,7 +91,7 @@ def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
     new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
     done = submit(new, About(), folder, root)
     assert done.supersedes == [old.folder.name]
-    told = f"it supersedes {old.folder.name} with other answers to 7 of 7 files"
+    told = f"supersedes {old.folder.name}, with other answers in 7 of 7 files"
     assert check(done.folder, root).detail == told
     early = make_run(tmp_path / "early", 2, adapter="lora", created="2025-03-03T00:00:00+00:00")
     assert submit(early, About(), folder, root).supersedes == []
@@ -117,7 +117,7 @@ def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):
     record = record.model_copy(update={"data_digests": digests})
     assert missing(record.model_copy(update={"plan": plan}), "massive") == []
     assert missing(record.model_copy(update={"plan": plan}), "retrieval") == []
-    # As many items, but others: the mini suite is not the benchmark.
+    # The same number of items, but other items, as in the mini suite.
     mini = record.model_copy(update={"plan": plan, "data_digests": digests | {"massive/de": "0"}})
     assert missing(mini, "massive") == ["de on its items"]
     odd = plan.model_copy(update={"layers": [2, 3]})
@@ -148,12 +148,12 @@ def test_local_folders_are_not_published(make_run, root, folder, tmp_path):
     ("about", "message"),
     [
         (About(name="a" * 201), "--name: .*200 characters"),
-        (About(name="=1+1"), "--name: .*starts with '='"),
+        (About(name="=1+1"), "--name: .*must not start with '='"),
         (About(name="a\u202eb"), r"--name: .*U\+202E"),
         (About(url="javascript:alert(1)"), "--url"),
         (About(contact="a\nb"), r"--contact: .*U\+000A"),
         (About(baseline="../../etc"), "--baseline"),
-        (About(baseline="base-0123456789-0123456789"), "baseline .* is no other submission here"),
+        (About(baseline="base-0123456789-0123456789"), "baseline .* is not another submission"),
     ],
 )
 def test_bad_descriptions_are_refused_and_nothing_is_left(
@@ -164,7 +164,7 @@ def test_bad_descriptions_are_refused_and_nothing_is_left(
     assert list(folder.iterdir()) == []
 
 
-def test_a_run_that_is_not_what_it_says_is_refused(make_run, root, folder, tmp_path):
+def test_a_run_with_forged_scores_is_refused(make_run, root, folder, tmp_path):
     run = make_run(tmp_path / "run")
     record = json.loads((run / "record.json").read_text())
     record["results"]["scores"][0]["value"] += 1
@@ -184,7 +184,7 @@ def test_an_unfinished_run_is_refused(make_run, root, folder, tmp_path):
         submit(run, About(), folder, root)
 
 
-def test_a_repeat_of_what_was_damaged_since_says_so(make_run, root, folder, tmp_path):
+def test_a_repeat_of_a_damaged_submission_is_refused(make_run, root, folder, tmp_path):
     run = make_run(tmp_path / "run")
     done = submit(run, About(), folder, root)
     path = done.folder / "predictions" / "massive" / "de.jsonl.zst"

@@ -1,4 +1,4 @@
-"""lm-eval's own output files, as its command line writes them, become a checked submission."""
+"""Tests that the output files of lm-eval become a checked submission."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_the_same_answers_and_scores(logged, output, made_up_root, tmp_path):
 def test_our_own_run_of_the_same_is_the_same_system(
     output, made_up_root, tiny_adapter, tmp_path, monkeypatch
 ):
-    """Hashes of weights, adapter and template agree between the two doors."""
+    """`evaluate` and lm-eval give the same hashes of weights, adapter and template."""
     from xlt_bench.evaluation import config as asked
     from xlt_bench.evaluation.run import evaluate
 
@@ -62,7 +62,7 @@ def test_our_own_run_of_the_same_is_the_same_system(
     ours = submit(tmp_path / "run", About(), tmp_path / "ours", made_up_root).folder.name
     theirs = submit(output, About(), tmp_path / "theirs", made_up_root).folder.name
     assert ours.split("-")[-2] == theirs.split("-")[-2]
-    # They differ in what lm-eval does not log: what was cut off.
+    # lm-eval does not log which answers were cut off, so the answers have different digests.
     assert ours.split("-")[-1] != theirs.split("-")[-1]
 
 
@@ -81,34 +81,36 @@ def rewrite_results(output, change):
 
 
 SAMPLES = {
-    "4 items expected, 3 found": lambda rows: rows.pop(),
-    "item 0 expected, another": lambda rows: rows[0]["doc"].update(user="play nothing"),
+    "expected 4 samples, found 3": lambda rows: rows.pop(),
+    "expected item 0, found another": lambda rows: rows[0]["doc"].update(user="play nothing"),
     "the prompt of item 1": lambda rows: rows[1]["arguments"]["gen_args_0"].update(arg_0="Hello"),
     "must be greedy": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(
         do_sample=True
     ),
-    "of up to 6 tokens": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(
+    "at most 6 new tokens": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(
         max_gen_toks=7
     ),
     "'num_beams': 8": lambda rows: rows[0]["arguments"]["gen_args_0"]["arg_1"].update(num_beams=8),
     "differ in more than": lambda rows: rows[0]["arguments"]["gen_args_0"].update(
         arg_0="Hint: " + rows[0]["arguments"]["gen_args_0"]["arg_0"]
     ),
-    "is no text": lambda rows: rows[2].update(filtered_resps=[None]),
-    "is not what lm-eval logs": lambda rows: rows[0].pop("arguments"),
+    "must be a string": lambda rows: rows[2].update(filtered_resps=[None]),
+    "is not a samples file of lm-eval": lambda rows: rows[0].pop("arguments"),
 }
 RESULTS = {
     "in version 3": lambda r: r["versions"].update(xlt_massive_sw=3),
-    "5 examples in the prompt": lambda r: r["n-shot"].update(xlt_massive_sw=5),
+    "5 few-shot examples": lambda r: r["n-shot"].update(xlt_massive_sw=5),
     "no chat template": lambda r: r.update(chat_template_sha=None),
     "own system prompt": lambda r: r.update(system_instruction="Be brief."),
-    "--limit 0.5": lambda r: r["config"].update(limit=0.5),
-    "name no model": lambda r: r["config"].update(model_args={}),
-    "is not here": lambda r: r["config"].update(model_args="pretrained=/nowhere/model"),
+    "got 0.5": lambda r: r["config"].update(limit=0.5),
+    "do not name a model": lambda r: r["config"].update(model_args={}),
+    "cannot hash the local model /nowhere/model": lambda r: r["config"].update(
+        model_args="pretrained=/nowhere/model"
+    ),
     "(versions: ": lambda r: r.pop("versions"),
     "(n-shot: ": lambda r: r.pop("n-shot"),
     "(date: ": lambda r: r.pop("date"),
-    "none of our tasks": lambda r: r.update(configs={"hellaswag": {}}),
+    "no text task of xlt-bench": lambda r: r.update(configs={"hellaswag": {}}),
 }
 
 

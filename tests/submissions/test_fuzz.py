@@ -1,6 +1,6 @@
-"""Broken and hostile submissions, by the thousand: accepted with true scores, or one line.
+"""Fuzzes submissions: each must be accepted with true scores, or refused in one line.
 
-Every change is drawn from a seed, so that a failure is shown again by its number:
+Every mutation has a number, its seed. To repeat one:
 `XLT_BENCH_FUZZ=12345 pytest tests/submissions/test_fuzz.py -k one`.
 """
 
@@ -28,7 +28,7 @@ from pathlib import Path
 from xlt_bench.store.build import build
 from xlt_bench.submissions.rescore import check
 folder, root, db = map(Path, sys.argv[1:])
-# Not getrusage: its peak is that of the process that started this one, if that was larger.
+# Not getrusage, whose peak includes that of the parent process.
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 start = time.perf_counter()
 report = check(folder, root)
@@ -41,12 +41,12 @@ print(json.dumps([report.state, report.detail, checked - start, time.perf_counte
 
 @pytest.fixture(scope="session", autouse=True)
 def watched():
-    sys.addaudithook(watch)  # cannot be taken back; outside `only_within` it does nothing
+    sys.addaudithook(watch)  # cannot be removed, but does nothing outside `only_within`
 
 
 @pytest.fixture(scope="module")
 def material(make_run, made_up_root, tmp_path_factory):
-    """Three submissions: the bare model's, an older and a newer one of an adapter; the data."""
+    """Submissions of a bare model and of an adapter (older and newer), and the data folder."""
     top = tmp_path_factory.mktemp("material")
     made = {}
     for name, seed, adapter, day in [
@@ -72,7 +72,7 @@ def test_a_mutation_that_changes_nothing_is_accepted(fuzz, material):
     fuzz.check_scores(fuzz.inside / fuzz.made["own"].name)
 
 
-def test_a_breach_is_seen(fuzz, tmp_path):
+def test_a_write_elsewhere_is_noticed(fuzz, tmp_path):
     with pytest.raises(AssertionError, match="elsewhere"), only_within(fuzz.out):
         (tmp_path / "elsewhere").write_text("")
 

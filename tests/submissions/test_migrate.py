@@ -1,7 +1,7 @@
-"""Submissions and runs of every schema that was released: read, checked, built and migrated.
+"""Tests that submissions and runs of every released schema are read, checked, built and migrated.
 
-`fixtures/schema-<N>` holds a submission as the release with schema N wrote it, of version 1 of all
-tasks, on the mini suite. A new schema or version of a task adds one; none is ever changed.
+`fixtures/schema-<N>` has a submission as the release with schema N wrote it, of version 1 of all
+tasks, on the mini suite. A new schema or task version adds a fixture; fixtures never change.
 """
 
 import json
@@ -78,7 +78,7 @@ def test_a_broken_submission_is_not_migrated(old, run_cli):
     (folder / "more.txt").write_text("")
     before = (folder / "record.json").read_bytes()
     code, _, err = run_cli("submissions", "migrate", old)
-    assert (code, "does not belong here" in err, err.count("\n")) == (2, True, 1)
+    assert (code, "is not part of this submission" in err, err.count("\n")) == (2, True, 1)
     assert (folder / "record.json").read_bytes() == before
 
 

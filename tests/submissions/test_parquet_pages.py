@@ -1,4 +1,4 @@
-"""What pages say of themselves, against what Arrow wrote."""
+"""Tests the sizes in page headers against what Arrow wrote."""
 
 import io
 
@@ -49,7 +49,7 @@ def test_pages_are_those_that_were_written(version, compression, row_group_size)
             metadata.row_group(i).column(column).total_uncompressed_size
             for i in range(metadata.num_row_groups)
         )
-        # The footer counts the headers too.
+        # The total in the footer includes the headers.
         assert 0 < unpacked - sum(page.unpacked for page in its) <= 100 * len(its)
 
 
@@ -59,7 +59,7 @@ def test_a_dictionary_is_a_page():
     assert sum(page.values for page in data) == ROWS
 
 
-def test_equal_values_are_counted_though_they_take_no_room():
+def test_equal_values_are_counted_though_they_take_no_space():
     table = pa.table({"v": pa.array([np.zeros(3_000_000, dtype=np.int16)])})
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
@@ -70,16 +70,16 @@ def test_equal_values_are_counted_though_they_take_no_room():
 @pytest.mark.parametrize(
     ("message", "header"),
     {
-        "states no size": b"\x00",  # an empty struct
+        "no valid size": b"\x00",  # an empty struct
         "a field twice": b"\x15\x00\x05\x02",
-        "cut off": b"\x18" + b"\xff\xff\xff\x7f",
+        "truncated": b"\x18" + b"\xff\xff\xff\x7f",
         "too long": b"\x15" + b"\xff" * 12,
-        "none has": b"\x19",
+        "unexpected type": b"\x19",
         "too deep": b"\x1c" * 9,
         "outside the file": None,
     }.items(),
 )
-def test_what_no_writer_does_is_refused(message, header):
+def test_headers_that_no_writer_produces_are_refused(message, header):
     data = written()
     metadata = pq.ParquetFile(pa.BufferReader(data)).metadata
     at = metadata.row_group(0).column(0).dictionary_page_offset

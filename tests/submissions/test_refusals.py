@@ -1,4 +1,4 @@
-"""What a stranger may send instead of a submission: one line each, naming file, field or item."""
+"""Invalid and hostile submissions are refused in one line that names the file, field or item."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def refusal(folder, root):
         (lambda r: r["layers"].pop(), "retrieval layer 4 is missing"),
         (lambda r: r["scores"].pop(0), "massive de slot_f1 is missing"),
         (lambda r: r["scores"].append(r["scores"][0]), "occurs twice"),
-        (lambda r: r["scores"][0].update(metric="accuracy"), "is not a score of these"),
+        (lambda r: r["scores"][0].update(metric="accuracy"), "is not a score of this run"),
     ],
 )
 @pytest.mark.parametrize("data", [True, False])
@@ -71,7 +71,7 @@ def test_forged_results_are_seen_with_and_without_the_test_sets(
 
 
 def test_scores_and_counts_forged_together(submission, made_up_root, edit):
-    """Only the test sets show it; without them it is not said to be checked."""
+    """Only the test sets reveal this; without them the submission is not reported as checked."""
     path = submission / "counts.parquet"
     rows = pq.read_table(path).to_pylist()
     row = next(row for row in rows if (row["unit"], row["metric"]) == ("da", "entity_f1"))
@@ -86,14 +86,14 @@ def test_scores_and_counts_forged_together(submission, made_up_root, edit):
 
     edit(submission / "record.json", forge)
     found = refusal(submission, made_up_root)
-    assert found == "counts.parquet: uner da entity_f1 is not what its answers give"
+    assert found == "counts.parquet: uner da entity_f1 does not match the answers"
     report = check(submission, None)
     assert report.state == "not fully checked"
     assert "uner da" in report.detail
 
 
 def forged_answers(folder, answers):
-    """A copy with other answers, whose digests and id a careful forger has made right again."""
+    """A copy with other answers, and with digests and id that match them."""
     copy = shutil.copytree(folder, folder.parent / "copy")
     write_predictions(predictions_path(copy, "massive", "de"), answers)
     about = json.loads((copy / "submission.json").read_text())
@@ -125,17 +125,17 @@ def test_items_dropped_swapped_or_added(change, message, submission, made_up_roo
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows.pop(), "a pair is missing or twice"),
-        (lambda rows: rows.__setitem__(1, rows[0]), "a pair is missing or twice"),
+        (lambda rows: rows.pop(), "a pair is missing or repeated"),
+        (lambda rows: rows.__setitem__(1, rows[0]), "a pair is missing or repeated"),
         (lambda rows: rows[0].update(source="fr"), "pair fr-"),
-        (lambda rows: rows[0].update(accuracy=float("nan")), "not between 0 and 100"),
-        (lambda rows: rows[0].update(accuracy=None), "not between 0 and 100"),
-        (lambda rows: rows[0]["neighbours"].pop(), "not one list of equal length"),
-        (lambda rows: rows[0]["neighbours"].__setitem__(0, -1), "no sentence number below 8"),
-        (lambda rows: rows[0]["neighbours"].__setitem__(0, 8), "no sentence number below 8"),
-        (lambda rows: rows[0]["neighbours"].__setitem__(0, None), "not one list"),
-        (lambda rows: rows[0].update(neighbours=None), "not one list"),
-        (lambda rows: rows.clear(), "does not hold 1 to"),
+        (lambda rows: rows[0].update(accuracy=float("nan")), "must be between 0 and 100"),
+        (lambda rows: rows[0].update(accuracy=None), "must be between 0 and 100"),
+        (lambda rows: rows[0]["neighbours"].pop(), "must be one list per pair"),
+        (lambda rows: rows[0]["neighbours"].__setitem__(0, -1), "must be from 0 to 7"),
+        (lambda rows: rows[0]["neighbours"].__setitem__(0, 8), "must be from 0 to 7"),
+        (lambda rows: rows[0]["neighbours"].__setitem__(0, None), "one list per pair"),
+        (lambda rows: rows[0].update(neighbours=None), "one list per pair"),
+        (lambda rows: rows.clear(), "must have 1 to"),
     ],
 )
 def test_layers(change, message, submission, made_up_root):
@@ -161,10 +161,10 @@ def test_layers(change, message, submission, made_up_root):
 def test_columns_of_other_types(change, submission, made_up_root):
     path = submission / "retrieval" / "layer-002.parquet"
     pq.write_table(change(pq.read_table(path)), path)
-    assert "its columns are not" in refusal(submission, made_up_root)
+    assert "wrong columns or column types" in refusal(submission, made_up_root)
 
 
-def test_a_table_that_is_none(submission, made_up_root):
+def test_a_file_that_is_not_parquet(submission, made_up_root):
     (submission / "retrieval" / "layer-002.parquet").write_bytes(b"PAR1" + bytes(50) + b"PAR1")
     assert "is damaged" in refusal(submission, made_up_root)
 
@@ -176,22 +176,22 @@ def test_a_small_file_of_many_values_is_refused_before_it_is_read(submission, ma
     pq.write_table(table.slice(0, 1).set_column(3, "neighbours", many), path, compression="zstd")
     assert path.stat().st_size < 10_000
     before = pa.total_allocated_bytes()
-    assert "holds more than" in refusal(submission, made_up_root)
+    assert "has more than" in refusal(submission, made_up_root)
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[0].update(metric="accuracy"), "there is no such score"),
-        (lambda rows: rows[0].update(unit="fr"), "massive fr slot_f1: was not planned"),
-        (lambda rows: rows[0].update(width=4), "4 counts per item, 3 expected"),
+        (lambda rows: rows[0].update(metric="accuracy"), "unknown task or metric"),
+        (lambda rows: rows[0].update(unit="fr"), "massive fr slot_f1 is not in the plan"),
+        (lambda rows: rows[0].update(width=4), "expected 3 counts per item, got 4"),
         (lambda rows: rows.append(rows[0]), "massive de slot_f1 occurs twice"),
-        (lambda rows: rows[0]["counts"].pop(), "no matrix of 3 columns"),
-        (lambda rows: rows[0].update(counts=None), "no matrix of 3 columns"),
+        (lambda rows: rows[0]["counts"].pop(), "not a matrix of 3 columns"),
+        (lambda rows: rows[0].update(counts=None), "not a matrix of 3 columns"),
         (lambda rows: rows[0]["counts"].__setitem__(0, -1), "is negative"),
         (lambda rows: rows.pop(0), "massive de slot_f1 is missing"),
-        (lambda rows: rows[0].update(counts=[1] * 9), "3 items for 5 answers"),
+        (lambda rows: rows[0].update(counts=[1] * 9), "3 items, but 5 answers"),
     ],
 )
 def test_counts(change, message, submission):
@@ -208,29 +208,32 @@ def test_counts(change, message, submission):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["data_digests"].update({"retrieval/sw": "0" * 16}), "retrieval/sw is not"),
+        (
+            lambda r: r["data_digests"].update({"retrieval/sw": "0" * 16}),
+            "retrieval/sw does not match",
+        ),
         (lambda r: r["data_digests"].pop("uner/da"), "data_digests: uner/da"),
         (
             lambda r: r["plan"]["task_versions"].update(massive=7),
-            "massive: version 7 is not known",
+            "massive: unknown version 7",
         ),
-        (lambda r: r["plan"]["task_versions"].update(massive=0), "massive: version 0 is not known"),
+        (lambda r: r["plan"]["task_versions"].update(massive=0), "massive: unknown version 0"),
         (lambda r: r["plan"]["task_versions"].pop("uner"), "task_versions"),
         (lambda r: r["plan"]["units"].update(uner=["da", "xx"]), "unknown unit 'xx'"),
         (lambda r: r["plan"]["units"].update(uner=["da", "da"]), "da occurs twice"),
         (lambda r: r["plan"].update(layers=[2, 4, 9]), "plan.layers"),
         (lambda r: r["plan"].update(limit=0), "plan.limit"),
-        (lambda r: r["plan"].update(adapter="other"), "adapter.name is not what the plan says"),
-        (lambda r: r["model"].update(sha256=None), "model.sha256 is not what"),
-        (lambda r: r.update(schema_version=9), "schema_version is not known"),
-        (lambda r: r.update(created="2999-01-01T00:00:00+00:00"), "lies in the future"),
-        (lambda r: r.update(created="yesterday"), "created is no date"),
+        (lambda r: r["plan"].update(adapter="other"), "adapter.name differs from the plan"),
+        (lambda r: r["model"].update(sha256=None), "model.sha256 differs"),
+        (lambda r: r.update(schema_version=9), "unknown schema_version"),
+        (lambda r: r.update(created="2999-01-01T00:00:00+00:00"), "is in the future"),
+        (lambda r: r.update(created="yesterday"), "created is not a date"),
         (lambda r: r.update(surprise=1), "surprise"),
         (lambda r: r.update(truncated_prompts="0"), "truncated_prompts"),
         (lambda r: r.update(notes=["x" * 5000]), "notes has 5,000 characters"),
-        (lambda r: r.update(command="a\u202eb"), "command holds the character U+202E"),
-        (lambda r: r["seconds"].update(all=float("inf")), "Infinity is no number"),
-        (lambda r: r["seconds"].update(all=float("nan")), "NaN is no number"),
+        (lambda r: r.update(command="a\u202eb"), "command contains the character U+202E"),
+        (lambda r: r["seconds"].update(all=float("inf")), "Infinity is not allowed"),
+        (lambda r: r["seconds"].update(all=float("nan")), "NaN is not allowed"),
     ],
 )
 def test_records(change, message, submission, made_up_root, edit):
@@ -241,12 +244,12 @@ def test_records(change, message, submission, made_up_root, edit):
 
 
 def test_a_real_digest_with_another_number_of_items(submission, edit):
-    """What claims to be the real test set must have as many items, whether or not it is at hand."""
+    """The digest of a pinned test set implies its number of items, even if the file is missing."""
     pinned = get_task("massive").test_set(1).units["de"]
     n, digest = pinned.items, pinned.digest
     edit(submission / "record.json", lambda r: r["data_digests"].update({"massive/de": digest}))
     found = refusal(submission, None)
-    assert found == f"record.json: massive de slot_f1: n is 5, its test set has {n}"
+    assert found == f"record.json: massive de slot_f1: n is 5, but the test set has {n} items"
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -256,11 +259,11 @@ DEEP = "[" * 100_000 + "]" * 100_000
     ("change", "message"),
     [
         (lambda t: t.replace(b"{", b'{"created": "x",', 1), "key 'created' occurs twice"),
-        (lambda t: t[:-100], "is not accepted"),
+        (lambda t: t[:-100], "cannot be read as JSON"),
         (lambda t: t.replace(b'"notes": []', f'"notes": {DEEP}'.encode()), "maximum recursion"),
         (lambda t: t.replace(b'"q_proj": 1.0', b'"q_proj": 1e999'), "finite number"),
         (lambda t: b"\xff\xfe", "utf-8"),
-        (lambda t: b" " * (5 << 20), "at most 4,194,304 are taken"),
+        (lambda t: b" " * (5 << 20), "the limit is 4,194,304"),
     ],
     ids=["twice", "cut", "deep", "infinite", "encoding", "large"],
 )
@@ -275,20 +278,20 @@ def test_broken_json(change, message, submission, made_up_root):
 ANSWER_FILES = {
     "is damaged": lambda packed: packed[:-5] + bytes(5),
     "de.jsonl.zst": lambda packed: packed[: len(packed) // 2],
-    "does not end with its first zstd frame": lambda packed: packed + b"smuggled",
-    "zst does not end with its first": lambda packed: packed + zstandard.compress(b"another"),
+    "is not exactly one zstd frame": lambda packed: packed + b"smuggled",
+    "zst is not exactly one": lambda packed: packed + zstandard.compress(b"another"),
     "unpacks to more than": lambda _: zstandard.compress(bytes(200 << 20)),
-    "at most 10,000 are taken": lambda _: zstandard.compress(b"{}\n" * 20_000),
+    "the limit is 10,000": lambda _: zstandard.compress(b"{}\n" * 20_000),
     "is not UTF-8": lambda _: zstandard.compress(b"\xff"),
 }
 FIRST_LINES = {
     "key 'id' occurs twice": '{"id": "0", "id": "0", "hypothesis": ""}',
-    "line 1 is not {": '{"id": "0", "hypothesis": "", "cut_off": false, "x": 1}',
-    "id is no text": '{"id": 0, "hypothesis": "", "cut_off": false}',
+    "line 1 must be {": '{"id": "0", "hypothesis": "", "cut_off": false, "x": 1}',
+    "id must be a string": '{"id": 0, "hypothesis": "", "cut_off": false}',
     "hypothesis of item '0'": '{"id": "0", "hypothesis": null, "cut_off": false}',
     "cut_off of item '0'": '{"id": "0", "hypothesis": "", "cut_off": 0}',
-    "half of a surrogate": '{"id": "0", "hypothesis": "\\ud800", "cut_off": false}',
-    "NaN is no number": '{"id": NaN, "hypothesis": "", "cut_off": false}',
+    "contains a lone surrogate": '{"id": "0", "hypothesis": "\\ud800", "cut_off": false}',
+    "NaN is not allowed": '{"id": NaN, "hypothesis": "", "cut_off": false}',
     "maximum recursion": "[" * 50_000,
 }
 
@@ -320,20 +323,22 @@ def test_the_text_of_all_answers_is_bounded(submission, made_up_root, monkeypatc
     monkeypatch.setattr(checking, "MAX_TEXT", text)
     assert check(submission, made_up_root).state == "checked"
     monkeypatch.setattr(checking, "MAX_TEXT", text - 1)
-    assert f"the answers have over {text - 1:,} characters" in refusal(submission, made_up_root)
+    assert f"all answers so far have over {text - 1:,} characters" in refusal(
+        submission, made_up_root
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("notes.txt", Path.touch, "'notes.txt' does not belong here"),
+        ("notes.txt", Path.touch, "'notes.txt' is not part of this submission"),
         ("predictions/massive/fr.jsonl.zst", Path.touch, "fr.jsonl.zst"),
-        ("retrieval/states", Path.mkdir, "'retrieval/states' does not belong"),
-        ("away", lambda path: path.symlink_to("/etc"), "'away' is a link"),
-        ("predictions/massive/.x", Path.touch, "does not belong here"),
+        ("retrieval/states", Path.mkdir, "'retrieval/states' is not part of"),
+        ("away", lambda path: path.symlink_to("/etc"), "'away' is a symbolic link"),
+        ("predictions/massive/.x", Path.touch, "is not part of this submission"),
     ],
 )
-def test_links_and_strangers(name, make, message, submission, made_up_root):
+def test_links_and_extra_files(name, make, message, submission, made_up_root):
     make(submission / name)
     assert message in refusal(submission, made_up_root)
 
@@ -343,30 +348,30 @@ def test_a_record_that_is_missing_or_a_pipe(submission, made_up_root):
     record.unlink()
     assert "record.json is missing" in refusal(submission, made_up_root)
     os.mkfifo(record)
-    assert "is no plain file" in refusal(submission, made_up_root)
+    assert "is not a regular file" in refusal(submission, made_up_root)
 
 
 def test_a_link_to_a_submission(submission, made_up_root):
     linked = submission.with_name("base-lora-0123456789-0123456789")
     linked.symlink_to(submission)
-    assert "is no folder" in refusal(linked, made_up_root)
+    assert "is not a folder" in refusal(linked, made_up_root)
 
 
 CYRILLIC = "b\u0430se-0123456789-0123456789"
 
 
 @pytest.mark.parametrize("odd", ["Base-0123456789-0123456789", CYRILLIC, "x" * 200, "..a"])
-def test_names_that_are_no_ids(odd, submission, made_up_root):
+def test_names_that_are_not_ids(odd, submission, made_up_root):
     (submission.parent / odd).mkdir()
-    assert "is no id" in refusal(submission.parent / odd, made_up_root)
+    assert "is not a submission id" in refusal(submission.parent / odd, made_up_root)
 
 
 def test_another_name_for_the_same(submission, made_up_root, edit):
     other = submission.with_name("other-" + submission.name)
     shutil.copytree(submission, other)
-    assert "id is not the folder's name" in refusal(other, made_up_root)
+    assert "id differs from the folder name" in refusal(other, made_up_root)
     edit(other / "submission.json", lambda about: about.update(id=other.name))
-    assert f"are there already: {submission.name}" in refusal(other, made_up_root)
+    assert f"are already submitted as {submission.name}" in refusal(other, made_up_root)
 
 
 def test_missing_test_sets_are_named(submission, made_up_root, tmp_path):
@@ -421,14 +426,14 @@ def test_other_answers_than_those_that_were_counted(submission, made_up_root):
 
 def test_an_id_that_is_not_that_of_the_contents(submission, made_up_root, edit):
     edit(submission / "submission.json", lambda s: s["contents"].update({"uner/da": "0" * 16}))
-    assert "id does not belong to" in refusal(submission, made_up_root)
+    assert "id does not match" in refusal(submission, made_up_root)
 
 
-def test_answers_that_were_changed_after_the_packing(submission, made_up_root):
+def test_answers_that_were_changed_after_submitting(submission, made_up_root):
     path = predictions_path(submission, "uner", "da")
     rows = read_predictions(path)
     write_predictions(path, [rows[0], *[Prediction(r.id, "None", r.cut_off) for r in rows[1:]]])
-    assert "uner/da has the digest" in refusal(submission, made_up_root)
+    assert "uner/da has digest" in refusal(submission, made_up_root)
 
 
 def test_a_wrong_data_digest_and_an_unknown_version(submission, made_up_root, edit):
@@ -454,7 +459,7 @@ def test_what_cannot_be_checked_is_not_claimed(submission, tmp_path):
     assert "massive de" in report.detail
 
 
-def test_links_and_strange_files_are_refused(submission, made_up_root, tmp_path):
+def test_links_to_extra_files_are_refused(submission, made_up_root, tmp_path):
     (tmp_path / "secret").write_text("mine")
     (submission / "predictions" / "massive" / "extra.jsonl.zst").symlink_to(tmp_path / "secret")
     assert refusal(submission, made_up_root)
@@ -463,9 +468,9 @@ def test_links_and_strange_files_are_refused(submission, made_up_root, tmp_path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["model"].update(layers=2**31), "model.layers is above 1,000"),
+        (lambda r: r["model"].update(layers=2**31), "model.layers must be at most 1,000"),
         (lambda r: r["plan"].update(limit=10**30), "plan.limit"),
-        (lambda r: r.update(notes=[""] * 20_000), "has 20,000 parts"),
+        (lambda r: r.update(notes=[""] * 20_000), "has 20,000 elements"),
         (lambda r: r.update(created="0001-01-01T00:00:00+23:59"), "before the year 2000"),
         (lambda r: r["adapter"].update(alignment_languages=["x" * 10_000]), "unknown language"),
     ],
@@ -491,7 +496,7 @@ def test_records_that_would_break_the_store(
     ],
     ids=["empty", "missing", "date"],
 )
-def test_a_broken_neighbour_says_nothing_against_a_submission(
+def test_a_broken_submission_does_not_affect_others(
     broken, accepted, make_run, made_up_root, tmp_path
 ):
     submission = shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
@@ -513,7 +518,7 @@ def test_a_table_whose_text_is_not_utf8(submission, made_up_root):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", b"\xff".decode(errors="surrogateescape")])
-def test_names_that_a_terminal_would_obey(name, submission, made_up_root):
+def test_names_with_terminal_escapes(name, submission, made_up_root):
     report = check(submission.rename(submission.with_name(name)), made_up_root)
     assert report.state == "refused"
     assert report.name.isprintable()
@@ -521,8 +526,8 @@ def test_names_that_a_terminal_would_obey(name, submission, made_up_root):
     report.name.encode()
 
 
-def test_a_page_that_is_not_that_of_its_checksum(submission, made_up_root):
-    """As the reader of runs has it; without it only the changed number would be seen."""
+def test_a_page_that_does_not_match_its_checksum(submission, made_up_root):
+    """Without the checksum, only the changed accuracy would be noticed."""
     path = submission / "retrieval" / "layer-002.parquet"
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     table = pq.read_table(path)

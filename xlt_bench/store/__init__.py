@@ -1,1 +1,1 @@
-"""The leaderboard's database: built from submissions/, read by anybody; imports no torch."""
+"""Builds, reads and exports the leaderboard's DuckDB file. Imports no torch."""

@@ -1,9 +1,8 @@
-"""`xlt-bench leaderboard build`: all submissions into one DuckDB file.
+"""Builds the leaderboard's DuckDB file from a folder of submissions, and opens it.
 
-The file is written beside and renamed: who reads the old one goes on reading it. What is refused is
-left out and reported. Without the test sets nothing can be scored from answers here (that is what
-`submissions check` did before a submission was accepted); but every score must be that of the
-submission's own counts, every layer the mean of its pairs, and every claim of form must hold.
+A temporary file is written and renamed, so readers of the old file are not disturbed. Invalid
+submissions are left out and reported. A build needs no test sets: it compares scores with counts
+and layers with their pairs. `submissions check` has compared the counts with the answers before.
 """
 
 from __future__ import annotations
@@ -28,50 +27,60 @@ from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
 SCHEMA_VERSION = 2
-"""Of the database's tables and views; a file of another one is built again."""
+"""The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
-# What DuckDB raises where a file cannot be written, by the moment at which it finds out.
+# DuckDB raises one of these if a file cannot be written, depending on when it notices.
 _DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
-_BATCH = 500  # layers of pairs that are held before they are loaded
+_BATCH = 500  # layers of pairs that are inserted at a time
 
 
 @dataclass(frozen=True)
 class Built:
-    """How many submissions the file holds, and what was left out."""
+    """The result of a build: the number of submissions in the file, and those left out."""
 
     loaded: int
     refused: list[Report]
 
 
 def build(submissions: Path, db: Path) -> Built:
-    """Build the database from a folder of submissions. Raises InputError if there is no folder."""
-    with part_folder(db) as beside:
-        file = beside / "new.duckdb"
+    """Build the database.
+
+    Args:
+        submissions: The folder of submissions.
+        db: The file to write; it is replaced if it exists.
+
+    Raises:
+        InputError: The folder is missing, or the file cannot be written.
+    """
+    with part_folder(db) as staging:
+        file = staging / "new.duckdb"
         try:
-            with duckdb.connect(file, config={"temp_directory": str(beside)}) as store:
+            with duckdb.connect(file, config={"temp_directory": str(staging)}) as store:
                 store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
                 _insert(store, {"build": [{"schema_version": SCHEMA_VERSION}]})
                 _load_tables(store)
                 built = _load_submissions(store, submissions)
                 store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
-                # Closing would do so too, and say nothing where it fails.
+                # Closing does this too, but ignores errors.
                 store.execute("CHECKPOINT")
         except _DISK_ERRORS as error:
             line = str(error).split("\n")[0]
             raise InputError(
-                f"{db} cannot be written ({line}); nothing was changed: with room on the disk, "
-                "build it again"
+                f"cannot write {db} ({line}): nothing was changed; free disk space, then build it "
+                "again"
             ) from None
         file.replace(db)
     return built
 
 
 def connect(db: Path) -> duckdb.DuckDBPyConnection:
-    """Read a built file: views by their names, nothing else within reach.
+    """Open a built file read-only, without access to other files.
 
-    A connection stays with the file that it opened; after the next build a new one sees the new
-    rows (`duckdb.connect(path)` would share the old file as long as a connection to it is open).
-    Raises InputError if there is no such file.
+    A connection keeps reading the file that it opened; open a new one after a build. (With
+    `duckdb.connect(path)`, a new connection would share the old file while another is open.)
+
+    Raises:
+        InputError: The file is missing, not a leaderboard database, or of another schema.
     """
     store = _attached(db)
     if schema_version(store) != SCHEMA_VERSION:
@@ -80,14 +89,14 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
             f"{db} was built by another version of xlt-bench; build it again: "
             f"xlt-bench leaderboard build --db {db}"
         )
-    # A page's questions take megabytes; the default is four fifths of the machine's memory.
+    # Queries of the app take megabytes; DuckDB's default limit is 80 % of the machine's memory.
     store.execute("SET memory_limit = '1GB'; SET enable_external_access = false")
     store.execute("SET lock_configuration = true")
     return store
 
 
 def is_current(db: Path) -> bool:
-    """Whether a file is a database of this version, which `connect` takes."""
+    """Whether a file is a leaderboard database of the current schema."""
     try:
         connect(db).close()
     except InputError:
@@ -96,7 +105,7 @@ def is_current(db: Path) -> bool:
 
 
 def is_leaderboard(db: Path) -> bool:
-    """Whether a file is a leaderboard database of any version, which may be built again."""
+    """Whether a file is a leaderboard database of any schema."""
     try:
         _attached(db).close()
     except InputError:
@@ -105,14 +114,14 @@ def is_leaderboard(db: Path) -> bool:
 
 
 def _attached(db: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to a leaderboard database of any version.
+    """Open a leaderboard database of any schema read-only.
 
     Raises:
         InputError: The file is missing, or it is not a leaderboard database.
     """
     if not db.is_file():
-        raise InputError(f"{db} is missing; make it with: xlt-bench leaderboard build --db {db}")
-    # Without this setting, DuckDB takes a Python variable (`build`) for a table that is missing.
+        raise InputError(f"{db} is missing; build it with: xlt-bench leaderboard build --db {db}")
+    # Without this setting, DuckDB reads a Python variable (`build`) in place of a missing table.
     store = duckdb.connect(":memory:", config={"python_enable_replacements": False})
     try:
         path = str(db.resolve()).replace("'", "''")
@@ -129,7 +138,7 @@ def _attached(db: Path) -> duckdb.DuckDBPyConnection:
 
 
 def schema_version(store: duckdb.DuckDBPyConnection) -> int:
-    """The schema of an open database; 1 before it was written down."""
+    """The schema of an open database; schema 1 had no table `build`."""
     try:
         ((version,),) = store.execute("SELECT schema_version FROM build").fetchall()
     except duckdb.CatalogException:
@@ -138,7 +147,7 @@ def schema_version(store: duckdb.DuckDBPyConnection) -> int:
 
 
 def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
-    """What does not come from submissions."""
+    """Load languages, tasks, units, metrics and published figures."""
     _insert(
         store,
         {
@@ -203,7 +212,7 @@ def _unit_row(task: Task, version: int, unit: str) -> dict[str, Any]:
 
 
 def _units_beyond(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Rows of the units that submissions have beyond the ranked sets of their versions."""
+    """Rows of the evaluated units beyond the ranked sets of their task versions."""
     found = {
         (task, entry.plan.task_versions[task], unit): None
         for entry in entries
@@ -215,7 +224,7 @@ def _units_beyond(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _insert(store: duckdb.DuckDBPyConnection, rows: dict[str, Any]) -> None:
-    """Load rows by table, in bulk, columns by their names."""
+    """Insert rows by table, matching columns by name."""
     for table, given in rows.items():
         incoming = given if isinstance(given, pa.Table) else pa.Table.from_pylist(given)
         if incoming.num_rows:
@@ -232,13 +241,13 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
     for path in folders([folder]):
         try:
             if other := seen.get(path.name[-IDENTITY:]):
-                raise InputError(f"the same answers of the same system are there already: {other}")
+                raise InputError(f"the same system and answers are already submitted as {other}")
             entries.append(read_entry(path, len(entries), batch))
             seen[path.name[-IDENTITY:]] = path.name
         except (InputError, OSError) as error:
             if not path.parent.is_dir():
                 raise InputError(
-                    f"{path.parent} vanished while it was read; nothing was changed, build again"
+                    f"{path.parent} disappeared during the build; nothing was changed, build again"
                 ) from None
             left_out.append(refused(path, error))
         if len(batch.pairs) >= _BATCH:

@@ -1,4 +1,4 @@
-"""Writes every view of the database as parquet or CSV, or the leaderboard as a page of tables."""
+"""Exports the views as parquet or CSV, or the leaderboard as a Markdown or LaTeX page."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ VIEWS = {
         "pair_accuracies transfer_points transfer_correlation published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
-_ROWS = 100_000  # rows that are read and written at a time
+_ROWS = 100_000  # rows per batch
 
 
 def export(store: duckdb.DuckDBPyConnection, form: str, folder: Path) -> list[Path]:
-    """Write one file for each view (parquet, CSV), or one page (LaTeX, Markdown).
+    """Write one file per view (parquet, CSV), or one page (LaTeX, Markdown).
 
     Args:
         store: A connection of `store.build.connect`.
         form: One of `FORMATS`.
-        folder: The folder to write into; it is made if it is missing.
+        folder: The output folder; created if it is missing.
 
     Returns:
         The files that were written.
@@ -61,8 +61,8 @@ def _write(
     rows = store.sql(f"SELECT {wanted} FROM ({query}) ORDER BY ALL")
     reader: Any = rows.to_arrow_reader(_ROWS)
     path = folder / f"{name}.{form}"
-    with part_folder(path) as beside:
-        part = beside / path.name
+    with part_folder(path) as staging:
+        part = staging / path.name
         writer: Any = pq.ParquetWriter if form == "parquet" else csv.CSVWriter
         with writer(part, reader.schema) as out:
             for batch in reader:
@@ -72,12 +72,12 @@ def _write(
 
 
 def _words(column: str) -> str:
-    """A list column of a query as CSV holds it: words with spaces between them."""
+    """SQL that joins a list column with spaces, for CSV."""
     return f"array_to_string({column}, ' ') AS {column}"
 
 
 def _csv_cells(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its texts as cells of CSV: any of them may come from a submitter."""
+    """Guard the texts of a batch against CSV formulas: submitters may have written them."""
 
     def cells(column: pa.Array) -> pa.Array:
         if not pa.types.is_string(column.type):
@@ -90,7 +90,7 @@ def _csv_cells(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def page(store: duckdb.DuckDBPyConnection) -> list[Table]:
-    """The leaderboard as tables: ranked and partial systems by task version, published figures."""
+    """Lay the leaderboard out as tables: ranked and partial systems, and published figures."""
     tables: list[Table] = []
     shown = store.execute(
         "SELECT DISTINCT t.place, t.task, r.version, t.ranked_by "
@@ -115,7 +115,7 @@ _NOTE = "Unweighted means with 95 % intervals; gap is supervised minus transfer.
 def _task_tables(
     store: duckdb.DuckDBPyConnection, task: str, version: int, ranked_by: str
 ) -> Iterator[Table]:
-    """The ranked and the partial systems of a version of a task."""
+    """Tables of the ranked and the partial systems of one version of a task."""
     columns = ["", "system", "base model", *_SPLITS, "gap", "lacks"]
     for title, complete in (("", True), (", partial: not ranked", False)):
         if rows := _systems(store, (task, version, complete), ranked_by):
@@ -125,9 +125,9 @@ def _task_tables(
 def _systems(
     store: duckdb.DuckDBPyConnection, chosen: tuple[str, int, bool], ranked_by: str
 ) -> list[Sequence[str]]:
-    """A row for each current system, ordered by the mean of the split `ranked_by`.
+    """One row per current system, ordered by the mean of the split `ranked_by`.
 
-    `chosen` is the task, its version, and whether the systems are complete.
+    `chosen` is the task, its version, and whether to show complete or partial systems.
     """
     found = store.execute(
         "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, m.place, r.lacks "

@@ -1,4 +1,4 @@
-"""Paired bootstrap of every submission against its default baseline, from the stored counts."""
+"""Computes the gain of each submission over its default baseline, by paired bootstrap."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.tasks.registry import get_task, tasks
 
-_TOGETHER = 64  # submissions whose resamples share their draws
+_TOGETHER = 64  # pairs of submissions that are resampled together, with the same draws
 Drawn = dict[tuple[str, str], dict[str, Replicates]]
 """Replicates by task and metric, by unit."""
 
 
 def gain_rows(entries: Sequence[Entry]) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Rows of `unit_gains` and `mean_gains`, some submissions at a time."""
+    """Compute the rows of the tables `unit_gains` and `mean_gains`.
+
+    Args:
+        entries: All submissions, with `baseline` filled in.
+
+    Yields:
+        Rows by table, for up to _TOGETHER submissions at a time.
+    """
     pairs = [(entries[e.row["baseline"]], e) for e in entries if e.row["baseline"] is not None]
     pairs = [
         (baseline, entry)
@@ -40,7 +47,7 @@ def gain_rows(entries: Sequence[Entry]) -> Iterator[dict[str, list[dict[str, Any
 
 
 def _resampled(entries: dict[int, Entry]) -> dict[int, Drawn]:
-    """The replicates of each submission."""
+    """Resample the primary metric of every task for each submission."""
     counts = {number: _tested(entry) for number, entry in entries.items()}
     drawn: dict[int, Drawn] = {number: {} for number in entries}
     for task, metric in _tested_metrics():
@@ -57,12 +64,12 @@ def _resampled(entries: dict[int, Entry]) -> dict[int, Drawn]:
 
 
 def _tested_metrics() -> list[tuple[str, str]]:
-    """The ranked metric of each task."""
+    """The primary metric of each task."""
     return [(name, task.primary) for name, task in tasks().items()]
 
 
 def _tested(entry: Entry) -> dict[str, ByUnit]:
-    """The counts of the tested metric of each task, copied: not all that the file holds."""
+    """Read the counts of the primary metrics, copied so that the rest of the file is freed."""
     counted = read_counts(entry.folder / COUNTS, entry.plan)
     chosen = ((task, counted.get(task, {}).get(metric, {})) for task, metric in _tested_metrics())
     return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}

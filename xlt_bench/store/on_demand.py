@@ -1,6 +1,7 @@
-"""Compares any two submissions from their own files, while a page of the app waits.
+"""Compares any two submissions on request, for the app.
 
-The database has no answers, and gains over the default baseline only.
+The database has neither answers nor significance against other baselines than the default one, so
+this reads the files of the two submissions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Answers:
 
     Attributes:
         id: The item's id.
-        source: What was asked; None without the test set.
+        source: The input; None without the test set.
         reference: The gold answer; None without the test set.
         hypothesis: The answer of the system.
         baseline: The answer of the baseline.
@@ -45,12 +46,12 @@ class Answers:
 def paired_gains(
     folder: Path, system: str, baseline: str, task: str
 ) -> tuple[Comparison, list[str]]:
-    """The gains of a submission over any other in one task.
+    """Compute the gains of a submission over any other in one task.
 
     Args:
         folder: The folder of submissions.
         system: The id of the submission.
-        baseline: The id of the other.
+        baseline: The id of the other submission.
         task: The name of the task.
 
     Returns:
@@ -71,7 +72,7 @@ def paired_gains(
 def answers(
     folder: Path, system: str, baseline: str, task: str, unit: str, data_dir: str | None = None
 ) -> list[Answers]:
-    """The items that two submissions both answered, in the order of the test set.
+    """Read the answers of two submissions to the items that both answered, in test set order.
 
     Args:
         folder: The folder of submissions.
@@ -79,10 +80,10 @@ def answers(
         baseline: The id of the second.
         task: The name of a text task.
         unit: A unit of the task.
-        data_dir: The data folder, as the option `--data-dir`.
+        data_dir: The data folder, as in `--data-dir`.
 
     Returns:
-        One row for each item.
+        One row per item.
 
     Raises:
         InputError: One of the two lacks the unit, or a file is missing or broken.
@@ -109,9 +110,9 @@ def answers(
 
 
 def _known(folder: Path, name: str) -> Path:
-    # A visitor can put any name into the URL.
+    # The name may come from a URL.
     if not ID.fullmatch(name) or not (folder / name).is_dir():
-        raise InputError(f"{folder} does not have the files of {name[:80]!r}; give their folder")
+        raise InputError(f"{folder} does not contain {name[:80]!r}; give the folder that does")
     return folder / name
 
 
@@ -126,7 +127,7 @@ def _answered(
     counts = read_counts(package.folder / COUNTS, package.record.plan)
     matrix = counts[task].get(get_text_task(task).item_metric, {}).get(unit)
     if matrix is None or len(matrix) != len(given):
-        raise InputError(f"{name}: {COUNTS} does not count each answer of {task} {unit}")
+        raise InputError(f"{name}: {COUNTS} does not have one row per answer of {task} {unit}")
     values = get_text_task(task).item_scores(matrix)
     return (
         {one.id: one.hypothesis for one in given},

@@ -1,4 +1,4 @@
-"""Turns a submission into rows of the store; finds what supersedes it, and its baseline."""
+"""Turns submissions into rows of the database, and finds their baselines and newer runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAIR_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """A submission in the store; `row` is its row of the table `submissions`."""
+    """A submission to load; `row` is its row in the table `submissions`."""
 
     number: int
     folder: Path
@@ -47,25 +47,31 @@ class Entry:
 
 @dataclass
 class Rows:
-    """Rows by table, collected until they are loaded in bulk."""
+    """Rows by table, collected for a bulk insert."""
 
     by_table: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     pairs: list[pa.Table] = field(default_factory=list)
 
     def add(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
-        """More rows of a table."""
+        """Add rows to a table."""
         self.by_table.setdefault(table, []).extend(rows)
 
     def tables(self) -> dict[str, Any]:
-        """Everything collected, by table."""
+        """The collected rows by table."""
         pairs = {"pair_scores": pa.concat_tables(self.pairs)} if self.pairs else {}
         return {**self.by_table, **pairs}
 
 
 def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
-    """A submission's rows, added to `rows` all or none.
+    """Validate a submission and add its rows, all or none.
 
-    Raises InputError where its form is not right or a score is not that of its counts.
+    Args:
+        folder: The submission.
+        number: Its number in the database.
+        rows: Where to add the rows of all tables except `submissions`.
+
+    Raises:
+        InputError: The submission is not valid, or its scores do not follow from its counts.
     """
     package = open_package(folder)
     record = package.record
@@ -89,9 +95,9 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer's pairs, the mean of each language over its pairs, and the mean of all pairs.
+    """The accuracies of a layer: by pair, by language, and their mean.
 
-    Means are over the pairs that `Retrieval.partners` says.
+    Means are over the pairs with the languages of `evaluation.score.partners`.
     """
 
     pairs: pa.Table
@@ -126,7 +132,7 @@ def _layer(package: Package, number: int, layer: int) -> _Layer:
 def _language_means(
     codes: Sequence[str], inside: set[str], sides: Sequence[Sequence[str]], accuracy: Floats
 ) -> Floats:
-    """The mean accuracy of each language over its pairs with the languages `inside`: (codes,)."""
+    """The mean accuracy of each language over its pairs with `inside`, (codes,)."""
     place = {code: i for i, code in enumerate(codes)}
     sums, pairs = np.zeros(len(codes)), np.zeros(len(codes))
     for own, other in (sides, sides[::-1]):
@@ -176,11 +182,11 @@ def _row(number: int, package: Package) -> dict[str, Any]:
 
 
 def relate(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries with `superseded_by`, `bare` and `baseline` filled in.
+    """Fill in `superseded_by`, `bare` and `baseline` in the rows of all submissions.
 
     A run supersedes an older one of the same system that it covers. The bare model is the newest
-    current submission of the base model without an adapter, on the same items with the same
-    template and number format.
+    current submission of the base model without an adapter, with the same limit, template and
+    number format. The baseline is the declared one, else the bare model.
     """
     by_system: dict[str, list[Entry]] = {}
     by_base: dict[str, list[Entry]] = {}
@@ -205,7 +211,7 @@ def relate(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _newer(entry: Entry, runs: Sequence[Entry]) -> int | None:
-    """The newest run of the system that covers an entry and is newer than it."""
+    """The newest later run of the same system that covers an entry."""
     later = [e for e in runs if e.age > entry.age and covers(e.plan, entry.plan)]
     return max(later, key=lambda e: e.age).number if later else None
 
@@ -219,11 +225,11 @@ def _bare(entry: Entry, current: Sequence[Entry]) -> int | None:
     ]
     if not same or entry.plan.adapter is None:
         return None
-    # A bare model that answered a newer version of a task leaves the older baselines as they are.
+    # Prefer a bare model of the same task versions, so that a newer version changes no baseline.
     return max(same, key=lambda other: (_equal_versions(entry.plan, other.plan), other.age)).number
 
 
 def _equal_versions(ours: Plan, theirs: Plan) -> bool:
-    """Whether two plans have the tasks that they share in equal versions."""
+    """Whether two plans have equal versions of the tasks that they share."""
     shared = ours.task_versions.keys() & theirs.task_versions.keys()
     return all(ours.task_versions[task] == theirs.task_versions[task] for task in shared)

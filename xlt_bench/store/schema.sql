@@ -1,17 +1,17 @@
--- The leaderboard's tables. They are derived: deleting the file and building it again loses nothing.
--- Your own SQL should read the views of views.sql, which are made from these tables. The tables refer to
--- a submission by a number that may differ from one build to the next.
+-- The leaderboard's tables. They are derived: deleting the file and rebuilding it loses nothing. Your own
+-- SQL should read the views in views.sql instead. The tables refer to a submission by a number, which may
+-- change with each build.
 
--- The schema of this file. A version of xlt-bench with another schema builds the file again.
+-- The schema of this file. A version of xlt-bench with another schema rebuilds it.
 CREATE TABLE build (
     schema_version INTEGER NOT NULL
 );
 
--- One submission.
+-- The submissions.
 CREATE TABLE submissions (
     number INTEGER PRIMARY KEY,
     id VARCHAR NOT NULL UNIQUE,
-    name VARCHAR NOT NULL,              -- free text of the submitter, as the next three
+    name VARCHAR NOT NULL,              -- free text by the submitter, like the next three
     contact VARCHAR,
     url VARCHAR,
     notes VARCHAR,
@@ -23,7 +23,7 @@ CREATE TABLE submissions (
     adapter VARCHAR,                    -- NULL: the bare model
     adapter_sha256 VARCHAR,
     alignment_languages VARCHAR[] NOT NULL,
-    recipe VARCHAR,                     -- the recipe that the adapter's card names; NULL: none
+    recipe VARCHAR,                     -- the recipe named on the adapter's card; NULL: not named
     trained_on_flores BOOLEAN,          -- true: its retrieval is inflated; NULL: the card does not say
     dtype VARCHAR NOT NULL,
     template VARCHAR NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE runs (
     task VARCHAR NOT NULL,              -- a row of `tasks`
     version INTEGER NOT NULL,           -- of the task: scores of different versions are never mixed
     complete BOOLEAN NOT NULL,
-    lacks VARCHAR[] NOT NULL            -- units and layers that were not evaluated, a limit
+    lacks VARCHAR[] NOT NULL            -- units and layers that were not evaluated; a limit
 );
 
 -- The score of one unit (a language, or a direction of translation) with its 95 % interval.
@@ -103,7 +103,7 @@ CREATE TABLE language_layers (
     accuracy DOUBLE NOT NULL
 );
 
--- Paired bootstrap against the default baseline, by unit. Holm's correction is over the units of a
+-- Paired bootstrap against the default baseline, by unit. Holm's correction is over the units of one
 -- task and metric.
 CREATE TABLE unit_gains (
     number INTEGER NOT NULL,
@@ -120,7 +120,7 @@ CREATE TABLE unit_gains (
     n INTEGER NOT NULL
 );
 
--- The same for the means over the units that both submissions have.
+-- The same for means over the units that both submissions have.
 CREATE TABLE mean_gains (
     number INTEGER NOT NULL,
     baseline INTEGER NOT NULL,

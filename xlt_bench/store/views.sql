@@ -1,4 +1,4 @@
--- The views that the app reads, and that your own SQL should read. They name a submission by its id.
+-- The views for the app and your own SQL. They name a submission by its id.
 
 -- Every score of every submission. `current`: no newer run supersedes it. `ranked` is false for a
 -- unit beyond the ranked set of the version, which is in no mean.
@@ -67,7 +67,7 @@ JOIN submissions b ON b.number = g.baseline
 JOIN runs r ON r.number = g.number AND r.task = g.task
 JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit;
 
--- The same for the means over the units that both submissions have.
+-- The same for means over the units that both submissions have.
 CREATE VIEW gain_means AS
 SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low,
     g.high, g.p, g.p < 0.05 AS significant, g.units

@@ -1,1 +1,1 @@
-"""Submissions: packing a run, and checking what others packed."""
+"""Creates, checks, compares and migrates submissions."""

@@ -1,4 +1,4 @@
-"""Compares two systems on the same items: gains by unit and in split means, with p values."""
+"""Compares two systems on the same items: gains by unit and split, by paired bootstrap."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xlt_bench.tasks.wmt23 import COMET
 
 @dataclass(frozen=True)
 class UnitGain:
-    """The gain in one unit; `p_holm` is corrected over the units of the comparison."""
+    """The gain in one unit; `p_holm` is Holm-corrected over the compared units."""
 
     unit: str
     aligned: bool
@@ -41,7 +41,7 @@ class UnitGain:
 
 @dataclass(frozen=True)
 class MeanGain:
-    """The gain in the mean over exactly `units`."""
+    """The gain in the mean over `units`, which both systems have."""
 
     split: str
     value: float
@@ -57,10 +57,17 @@ def compare_units(
     baseline: Mapping[str, Replicates],
     alignment_languages: Sequence[str],
 ) -> list[UnitGain]:
-    """The gains in the units that both have and that have equally many items, in table order.
+    """Compute the gain in each unit that both systems have with the same number of items.
 
-    Holm's correction is over the ranked units of the version, and apart from them over the units
-    beyond it: evaluating more languages changes no p of the ranked ones.
+    Holm's correction is over the ranked units of the version, and separately over the units beyond
+    them: evaluating more languages changes no p of the ranked ones.
+
+    Args:
+        task: The task.
+        version: The version that both systems were evaluated on.
+        system: The replicates of the system by unit.
+        baseline: Those of the baseline, from the same draws.
+        alignment_languages: The languages that the system was aligned on.
     """
     aligned = {language(code).code for code in alignment_languages}
     both = _shared(task, system, baseline)
@@ -93,9 +100,17 @@ def compare_means(
     baseline: Mapping[str, Replicates],
     alignment_languages: Sequence[str],
 ) -> list[MeanGain]:
-    """The gains in the means over the units of a split that both have; no empty splits.
+    """Compute the gain in the mean of each split over the units that both systems have.
 
-    The splits are those of a version of the task.
+    Args:
+        task: The task.
+        version: The version of the task, which defines the splits.
+        system: The replicates of the system by unit.
+        baseline: Those of the baseline, from the same draws.
+        alignment_languages: The languages that the system was aligned on.
+
+    Returns:
+        One gain per split; splits without a shared unit are left out.
     """
     aligned = {language(code).code for code in alignment_languages}
     both = _shared(task, system, baseline)
@@ -125,7 +140,7 @@ def _shared(
 
 @dataclass(frozen=True)
 class System:
-    """A run or submission as counts; `comet` is the checksum of COMET's checkpoint."""
+    """A run or submission to compare; `comet` is the sha256 of its COMET checkpoint."""
 
     name: str
     plan: Plan
@@ -137,7 +152,7 @@ class System:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One task: gains in its ranked metric, or in COMET."""
+    """The gains in one metric of a task: its primary metric, or COMET."""
 
     task: str
     version: int
@@ -147,10 +162,15 @@ class Comparison:
 
 
 def load_system(name: str, submissions: Path, root: Path) -> System:
-    """A system by its run folder, submission folder or submission id.
+    """Load a run or submission.
 
-    A run is counted from its answers and the test sets below `root`; a submission carries counts.
-    Raises InputError where there is no such thing, or it is broken.
+    Args:
+        name: A run folder, a submission folder or a submission id.
+        submissions: The folder of submissions.
+        root: The data folder, to score the answers of a run. Submissions have counts.
+
+    Raises:
+        InputError: It does not exist, or it is not valid.
     """
     folder = Path(name) if Path(name).is_dir() else submissions / name
     comet = None
@@ -170,13 +190,17 @@ def load_system(name: str, submissions: Path, root: Path) -> System:
 
 
 def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:
-    """Both on every task that they share, and notes on what could not be compared or misleads.
+    """Compare two systems on every task that both have.
 
-    Raises InputError where nothing can be compared.
+    Returns:
+        The comparisons, and notes on what was left out or may mislead.
+
+    Raises:
+        InputError: Nothing can be compared.
     """
     notes = []
     if base_model(system.plan) != base_model(baseline.plan):
-        notes.append("the two have different base models: a gain is not that of an adapter")
+        notes.append("the base models differ, so a gain is not the effect of an adapter")
     else:
         notes += _conditions(system.plan, baseline.plan)
     found = []
@@ -195,19 +219,19 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
         for metric in chosen:
             if alone := _alone(task, metric, system, baseline):
                 label, names = f"{task} {metric}" if metric == COMET else task, " ".join(alone)
-                notes.append(f"{label}: only one of the two has {names}; they are in no mean")
+                notes.append(f"{label}: only one of the two has {names}; left out of the means")
             if one := _compared(task, metric, system, baseline):
                 found.append(one)
     if not found:
-        raise InputError("; ".join(["the two share no task and unit", *notes]))
+        raise InputError("; ".join(["the two have no comparable unit", *notes]))
     return found, notes
 
 
 def _conditions(ours: Plan, theirs: Plan) -> list[str]:
-    """What differs beside the adapter and moves answers and states a little."""
+    """Describe differences other than the adapter that may change answers slightly."""
     kinds = {"dtype": "dtype", "chat template": "template_sha256", "backend": "backend"}
     return [
-        f"the two differ in {kind} too: {getattr(ours, key)[:12]} and {getattr(theirs, key)[:12]}"
+        f"the two also differ in {kind}: {getattr(ours, key)[:12]} and {getattr(theirs, key)[:12]}"
         for kind, key in kinds.items()
         if getattr(ours, key) != getattr(theirs, key)
     ]
@@ -219,7 +243,7 @@ def _alone(task: str, metric: str, system: System, baseline: System) -> list[str
 
 
 def _compared(task: str, metric: str, system: System, baseline: System) -> Comparison | None:
-    """The gains in a metric; None where no unit has it on both sides."""
+    """The gains in a metric; None if no unit has it on both sides."""
     ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
     version = system.plan.task_versions[task]
     gains = compare_units(get_task(task), version, ours, theirs, system.alignment_languages)
@@ -228,25 +252,25 @@ def _compared(task: str, metric: str, system: System, baseline: System) -> Compa
 
 
 def _no_comet(system: System, baseline: System) -> str:
-    """Why COMET is not compared where at least one has it; empty where it is, or none has it."""
+    """Why COMET cannot be compared; empty if it can, or if neither system has it."""
     if system.comet == baseline.comet:
         return ""
     if system.comet and baseline.comet:
-        return f"checkpoints {system.comet[:12]} and {baseline.comet[:12]}"
+        return f"the checkpoints differ ({system.comet[:12]} and {baseline.comet[:12]})"
     return f"only {(system if system.comet else baseline).name} has it"
 
 
 def _not_comparable(task: str, system: System, baseline: System) -> str:
     versions = [one.plan.task_versions[task] for one in (system, baseline)]
     if versions[0] != versions[1]:
-        return f"versions {versions[0]} and {versions[1]}"
+        return f"the versions differ ({versions[0]} and {versions[1]})"
     if system.plan.limit != baseline.plan.limit:
-        return f"limits {system.plan.limit} and {baseline.plan.limit}"
+        return f"the limits differ ({system.plan.limit} and {baseline.plan.limit})"
     for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
         a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))
         if a != b:
-            more = ", its languages or even layers" if task == RETRIEVAL else ""
-            return f"the items of {task}/{unit}{more} differ"
+            more = ", languages or even layers" if task == RETRIEVAL else ""
+            return f"the items{more} of {task}/{unit} differ"
     return ""
 
 
@@ -256,7 +280,13 @@ def _drawn(by_unit: ByUnit, task: str, metric: str) -> dict[str, Replicates]:
 
 
 def tables(found: Sequence[Comparison], notes: Sequence[str], form: str) -> list[Table]:
-    """The comparison as tables: numbers for CSV and JSON, cells with intervals for reading."""
+    """Lay comparisons out as tables.
+
+    Args:
+        found: The comparisons.
+        notes: Shown below the last table.
+        form: The output format. CSV and JSON get full numbers; the others rounded cells.
+    """
     result = []
     for one in found:
         test_set = get_task(one.task).test_set(one.version)
@@ -288,7 +318,7 @@ _READABLE: Sequence[str | Column] = [
     *("system", "baseline", "gain", "95 %", "p", "p (Holm)", ""),
 ]
 _LEGEND = (
-    "* p < 0.05 by paired bootstrap, for units after Holm's correction over the units of the table"
+    "* p < 0.05 by paired bootstrap; for units after Holm's correction over the units of the table"
 )
 
 

@@ -1,8 +1,8 @@
-"""counts.parquet: what each item adds to each score of a submission.
+"""Reads and writes counts.parquet: the counts that each item adds to each score.
 
-A row is a task, a unit and a metric; `counts` lists its items' counts, `width` numbers an item. The
-file is derived: a check computes it again from answers and references. With it, significance can be
-tested between any two submissions without the data sets.
+A row is one task, unit and metric. `counts` is the flattened (items, width) matrix of its counts.
+The file is derived: a check recomputes it from answers and references. With it, any two submissions
+can be tested for significance without the data sets.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from xlt_bench.submissions.safe_read import MAX_ITEMS, read_parquet
 from xlt_bench.tasks.registry import get_task, tasks
 
 MAX_ROWS = 1_000
-MAX_COUNTS = 10_000_000  # the whole benchmark has a quarter of that
+MAX_COUNTS = 10_000_000  # the whole benchmark has a quarter of it
 Tasks = dict[str, dict[str, ByUnit]]
+"""Counts by task, metric and unit."""
 SCHEMA = pa.schema(
     [
         ("task", pa.string()),
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
 
 
 def write_counts(path: Path, counted: Tasks) -> None:
-    """Store the counts, integers, item by item."""
+    """Write the counts of a submission."""
     rows = [
         {
             "task": task,
@@ -56,7 +57,15 @@ def write_counts(path: Path, counted: Tasks) -> None:
 
 
 def read_counts(path: Path, plan: Plan) -> Tasks:
-    """The counts of exactly the planned units. Raises InputError for anything else."""
+    """Read the counts of a submission.
+
+    Args:
+        path: The file.
+        plan: The plan of the submission.
+
+    Raises:
+        InputError: The file is damaged, a planned unit is missing, or a row is not in the plan.
+    """
     table = read_parquet(path, SCHEMA, MAX_ROWS, MAX_COUNTS)
     found: Tasks = {}
     columns = [table.column(name).to_pylist() for name in SCHEMA.names[:4]]
@@ -65,12 +74,12 @@ def read_counts(path: Path, plan: Plan) -> Tasks:
         task = RENAMED.get(task, task)
         where = f"{path.name}: {task} {unit} {metric}"
         if task not in tasks() or metric not in get_task(task).metrics:
-            raise InputError(f"{where}: there is no such score")
+            raise InputError(f"{where}: unknown task or metric")
         if unit not in plan.units.get(task, []):
-            raise InputError(f"{where}: was not planned")
+            raise InputError(f"{where} is not in the plan")
         width = get_task(task).metric(metric).width
         if wide != width:
-            raise InputError(f"{where}: {wide} counts per item, {width} expected")
+            raise InputError(f"{where}: expected {width} counts per item, got {wide}")
         by_unit = found.setdefault(task, {}).setdefault(metric, {})
         if unit in by_unit:
             raise InputError(f"{where} occurs twice")
@@ -88,8 +97,10 @@ def read_counts(path: Path, plan: Plan) -> Tasks:
 def _matrix(cell: pa.ListScalar, wide: int, where: str) -> Counts:
     values = cell.values
     if values is None or values.null_count or not len(values) or len(values) % wide:
-        raise InputError(f"{where}: the counts are no matrix of {wide} columns")
+        raise InputError(f"{where}: counts are not a matrix of {wide} columns")
     matrix: Counts = values.to_numpy().reshape(-1, wide)
     if matrix.min() < 0 or len(matrix) > MAX_ITEMS:
-        raise InputError(f"{where}: a count is negative, or there are more than {MAX_ITEMS} items")
+        raise InputError(
+            f"{where}: a count is negative, or there are more than {MAX_ITEMS:,} items"
+        )
     return matrix

@@ -1,4 +1,4 @@
-"""`xlt-bench submit`: check a run, score it again, and put it into submissions/<id>/."""
+"""Implements `xlt-bench submit`: recomputes a run and writes it to submissions/<id>/."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from xlt_bench.submissions.schema import (
 from xlt_bench.submissions.validate import check_record, difference, open_package, superseded
 from xlt_bench.tasks.registry import RETRIEVAL
 
-# As the shell's words are joined in a record.
+# The record's command is quoted by shlex.join.
 _COMET_MODEL = re.compile(r"--comet-model[ =]('[^']+'|\S+)")
 
 
 @dataclass(frozen=True)
 class About:
-    """What the submitter says beside the run."""
+    """What the submitter states about a run, by the options of `submit`."""
 
     name: str | None = None
     contact: str | None = None
@@ -63,10 +63,14 @@ class About:
 
 @dataclass(frozen=True)
 class Submitted:
-    """Where a submission lies, whether it was there already, and what it means for others.
+    """The result of `submit`.
 
-    `partial` names what each task lacks; `supersedes` are older runs that it covers; `comet` says
-    that the run's COMET scores were left out.
+    Attributes:
+        folder: The submission.
+        repeat: Whether it was submitted before, so that nothing was written.
+        partial: What each incomplete task lacks.
+        supersedes: Ids of the older submissions that it covers.
+        comet: Whether the run's COMET scores were left out.
     """
 
     folder: Path
@@ -77,17 +81,26 @@ class Submitted:
 
 
 def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
-    """Pack a run of `evaluate`, or a folder of plain lm-eval's output, as a submission.
+    """Write a run as a submission.
 
-    `root` holds the test sets. Everything is written beside and renamed as a whole, so that any
-    number of processes may submit at once. Raises InputError, and writes nothing, where the run is
-    not what it says.
+    The submission is written to a temporary folder and renamed, so several processes may submit at
+    once.
+
+    Args:
+        run: A run folder, or the --output_path of lm_eval.
+        about: What the submitter states.
+        submissions: The folder of submissions; created if it is missing.
+        root: The data folder.
+
+    Raises:
+        InputError: The run is incomplete, or its scores do not follow from its answers. Nothing is
+            written.
     """
-    with part_folder(submissions / "new") as beside:
+    with part_folder(submissions / "new") as staging:
         if from_lm_eval.is_output(run):
-            run = from_lm_eval.convert(run, beside / "run", root)
+            run = from_lm_eval.convert(run, staging / "run", root)
         whole = public(read_model(run / RECORD, Record))
-        # A check has the answers and no checkpoint: what it cannot compute again is not claimed.
+        # `submissions check` has no checkpoint to recompute COMET with.
         record = without_comet(whole)
         check_record(record)
         counted, contents = _count(run, record, root)
@@ -95,7 +108,7 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
             record.results, scores_of(record.plan, counted, record.alignment_languages)
         ):
             raise InputError(f"{run}: {differs}")
-        folder = beside / submission_id(record.plan, contents)
+        folder = staging / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
         there = submissions / (repeated(submissions, folder.name) or folder.name)
         if there.exists():
@@ -109,18 +122,18 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
 
 
 def _check_whole(there: Path) -> None:
-    """Raise InputError where what was submitted before has been damaged since."""
+    """Raise InputError if an existing submission is damaged."""
     try:
         check_package(open_package(there), None, there.parent)
     except InputError as error:
         raise InputError(
-            f"{there} is there already, and damaged ({error}); restore or delete it, then submit "
+            f"{there} already exists and is damaged ({error}); restore or delete it, then submit "
             "again"
         ) from None
 
 
 def public(record: Record) -> Record:
-    """The record without the submitter's folders: of what lay in one, the path's end."""
+    """Shorten local paths in a record to their last part, so that no folder is published."""
     given = [record.model.name]
     if record.adapter:
         adapter = record.adapter
@@ -140,13 +153,13 @@ def _renamed(value: Any, ends: dict[str, str]) -> Any:
         return [_renamed(part, ends) for part in value]
     if not isinstance(value, str) or value in ends:
         return ends.get(value, value)
-    for name, end in ends.items():  # within a command or a note
+    for name, end in ends.items():  # within commands and notes
         value = value.replace(name, end) if len(name) > 3 else value
     return value
 
 
 def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, str]]:
-    """Counts from the run's answers and the test sets, and the digest of each file of answers."""
+    """Count the answers of a run against the test sets, and digest each file of answers."""
     plan = record.plan
     files = {name: run / path for name, path in answer_files(plan).items()}
     contents: dict[str, str] = {}
@@ -191,7 +204,7 @@ def _write(folder: Path, run: Path, submission: Submission, record: Record, task
 
 
 def _moved(folder: Path, there: Path) -> bool:
-    """Whether the folder is at its place now; False where another process was faster."""
+    """Rename a folder; False if another process created `there` first."""
     try:
         folder.rename(there)
     except OSError:

@@ -1,7 +1,7 @@
-"""Converts plain lm-eval's output (`lm_eval --log_samples --output_path DIR`) to a run folder.
+"""Converts the output of plain lm-eval (`lm_eval --log_samples --output_path DIR`) to a run folder.
 
-Prompts, items and length limits must be those of our tasks. What lm-eval does not log stays
-unknown: whether the length limit cut an answer off, and retrieval, whose neighbours it never sees.
+Prompts, items and length limits must be those of the tasks. lm-eval logs neither retrieved
+neighbours nor which answers the length limit cut off, so the run has no retrieval and no `cut_off`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _MAX_SAMPLES = 512 * MB
 
 
 class _Loose(BaseModel):
-    """Of what lm-eval writes the parts that are read here; it writes more."""
+    """The parts of lm-eval's output that are read; others are ignored."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 class _Config(_Loose):
-    """How lm-eval was called."""
+    """The key `config`: how lm-eval was called."""
 
     model: str | None = None
     model_args: str | dict[str, Any] | None = None
@@ -59,7 +59,7 @@ class _Config(_Loose):
 
     @property
     def arguments(self) -> dict[str, str]:
-        """`--model_args`."""
+        """`--model_args` by name."""
         given = self.model_args or {}
         if isinstance(given, str):
             given = dict(part.partition("=")[::2] for part in given.split(","))
@@ -82,7 +82,7 @@ class _Results(_Loose):
 
 
 def is_output(folder: Path) -> bool:
-    """Whether a folder holds lm-eval's results and no run of ours."""
+    """Whether a folder has results of lm-eval and is not a run folder."""
     return not (folder / "record.json").exists() and bool(_results(folder))
 
 
@@ -92,9 +92,18 @@ def _results(folder: Path) -> list[Path]:
 
 
 def convert(folder: Path, run: Path, root: Path) -> Path:
-    """Write the newest results of `folder` as a run below `run`, scored; returns `run`.
+    """Convert the newest results in a folder to a run folder, and score them.
 
-    Raises InputError where a setting, a prompt or an item is not that of our tasks.
+    Args:
+        folder: The --output_path of lm_eval.
+        run: The run folder to write.
+        root: The data folder.
+
+    Returns:
+        `run`.
+
+    Raises:
+        InputError: A setting, prompt or item differs from the task's.
     """
     path = _results(folder)[-1]
     results = _read_results(path)
@@ -124,12 +133,13 @@ def _read_results(path: Path) -> _Results:
         return _Results.model_validate(value)
     except ValidationError as error:
         raise InputError(
-            f"{path.name} is not as lm-eval writes it; run lm_eval again ({first_fault(error)})"
+            f"{path.name} is not a results file of lm-eval ({first_fault(error)}); run lm_eval "
+            "again"
         ) from None
 
 
 def _units(results: _Results, path: Path) -> dict[str, list[str]]:
-    """The units by task that were run, in table order."""
+    """List the evaluated units by task, in table order."""
     chosen: dict[str, list[str]] = {}
     for task in text_tasks():
         prefix = get_task(task).lm_eval_name
@@ -140,7 +150,7 @@ def _units(results: _Results, path: Path) -> dict[str, list[str]]:
                 _version(results, task, unit)
     if not chosen:
         raise InputError(
-            f"{path} holds none of our tasks (xlt_massive_sw, ...) with an answer each"
+            f"{path} has no text task of xlt-bench; run lm_eval with one, such as xlt_massive"
         )
     return chosen
 
@@ -150,22 +160,24 @@ def _version(results: _Results, task: str, unit: str) -> None:
     version, shots = results.versions.get(name), results.shots.get(name)
     if version != get_task(task).version:
         said = one_line(version, 60)
-        raise InputError(f"{name} was run in version {said}, this is {get_task(task).version}")
+        raise InputError(
+            f"{name} was run in version {said}, but the current one is {get_task(task).version}"
+        )
     if shots:
         said = one_line(shots, 60)
-        raise InputError(f"{name} was run with {said} examples in the prompt; the task has none")
+        raise InputError(f"{name} was run with {said} few-shot examples; use --num_fewshot 0")
 
 
 def _limit(limit: float | None) -> int | None:
     if limit is None:
         return None
     if not 1 <= limit <= MAX_ITEMS or limit != int(limit):
-        raise InputError(f"--limit {limit:g}: only a number of items can be submitted")
+        raise InputError(f"--limit must be a whole number up to {MAX_ITEMS:,}, got {limit:g}")
     return int(limit)
 
 
 def _answers(path: Path, items: Sequence[Item], max_tokens: int) -> list[Prediction]:
-    """The answers in the order of the items; each sample must show the item it answers."""
+    """Read the answers in the order of the items, checking the item of each sample."""
     lines = read_bytes(path, _MAX_SAMPLES).decode("utf-8", "replace").removesuffix("\n").split("\n")
     if len(lines) > MAX_ITEMS:
         raise InputError(f"{path.name} has more than {MAX_ITEMS:,} samples")
@@ -173,7 +185,7 @@ def _answers(path: Path, items: Sequence[Item], max_tokens: int) -> list[Predict
     try:
         rows.sort(key=lambda row: int(row["doc_id"]))
         if len(rows) != len(items):
-            raise InputError(f"{path.name}: {len(items)} items expected, {len(rows)} found")
+            raise InputError(f"{path.name}: expected {len(items)} samples, found {len(rows)}")
         both = list(zip(rows, items, strict=True))
         found = [_answer(row, item, max_tokens, path.name) for row, item in both]
         frames = {_frame(_prompt(row), item) for row, item in both}
@@ -181,10 +193,10 @@ def _answers(path: Path, items: Sequence[Item], max_tokens: int) -> list[Predict
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path.name} is not what lm-eval logs ({one_line(repr(error), 200)})"
+            f"{path.name} is not a samples file of lm-eval ({one_line(repr(error), 200)})"
         ) from None
     if len(frames) > 1:
-        raise InputError(f"{path.name}: prompts differ in more than their item's own text")
+        raise InputError(f"{path.name}: prompts differ in more than the text of their items")
     return found
 
 
@@ -193,7 +205,7 @@ def _prompt(row: dict[str, Any]) -> str:
 
 
 def _frame(prompt: str, item: Item) -> tuple[str, str, str]:
-    """What stands before, between and behind an item's own texts: the chat template's, for all."""
+    """The text of the chat template before, between and after the texts of an item."""
     before, _, rest = prompt.partition(item.system) if item.system else ("", "", prompt)
     head, _, tail = rest.rpartition(item.user)
     return before, head, tail
@@ -201,18 +213,21 @@ def _frame(prompt: str, item: Item) -> tuple[str, str, str]:
 
 def _answer(row: dict[str, Any], item: Item, max_tokens: int, where: str) -> Prediction:
     if row["doc"] != dataclasses.asdict(item):
-        raise InputError(f"{where}: item {item.id} expected, another (or another text) found")
+        raise InputError(f"{where}: expected item {item.id}, found another item or text")
     prompt, options = _prompt(row), row["arguments"]["gen_args_0"]["arg_1"]
     if item.user not in prompt or item.system not in prompt:
-        raise InputError(f"{where}: the prompt of item {item.id} is not that of the task")
+        raise InputError(f"{where}: the prompt of item {item.id} differs from the task's")
     if options != {"until": [], "do_sample": False, "max_gen_toks": max_tokens}:
         raise InputError(
-            f"{where}: answers must be greedy and of up to {max_tokens} tokens, not "
+            f"{where}: answers must be greedy with at most {max_tokens} new tokens, not "
             f"{one_line(options, 200)}"
         )
     answer = row["filtered_resps"][0]
     if not isinstance(answer, str) or len(answer) > MAX_ANSWER:
-        raise InputError(f"{where}: the answer to item {item.id} is no text")
+        raise InputError(
+            f"{where}: the answer to item {item.id} must be a string of at most {MAX_ANSWER:,} "
+            "characters"
+        )
     return Prediction(item.id, answer, cut_off=None)
 
 
@@ -220,7 +235,7 @@ def _model(config: _Config) -> ModelRecord:
     arguments = config.arguments
     name = arguments.get("pretrained")
     if not name:
-        raise InputError("lm-eval's results name no model (model_args: pretrained=...)")
+        raise InputError("the results do not name a model; use --model_args pretrained=...")
     sha256 = None
     if Path(name).expanduser().is_dir():
         from xlt_bench.models.load import weights_digest
@@ -236,7 +251,7 @@ def _model(config: _Config) -> ModelRecord:
         revision=commit or None,
         sha256=sha256,
         architecture=None,
-        # lm-eval counts an adapter's parameters too.
+        # With an adapter, lm-eval's number includes its parameters.
         parameters=None if "peft" in arguments else config.model_num_parameters,
         layers=None,
         dtype=config.model_dtype.removeprefix("torch."),
@@ -272,7 +287,7 @@ def _plan(
     if not sha:
         raise InputError("the prompts had no chat template; run lm_eval with --apply_chat_template")
     if results.system_instruction:
-        raise InputError("the tasks have their own system prompt; leave --system_instruction out")
+        raise InputError("the tasks have their own system prompt; leave out --system_instruction")
     return Plan(
         model=model.name,
         model_revision=model.revision,
@@ -305,9 +320,9 @@ def _record(
     words += ["--tasks", names, "--apply_chat_template", "--log_samples"]
     words += ["--limit", str(plan.limit)] if plan.limit else []
     versions = {"lm_eval": results.lm_eval_version, "transformers": results.transformers_version}
-    notes = ["answered by plain lm-eval; whether an answer was cut off is not known"]
+    notes = ["answered by plain lm-eval, which does not log whether an answer was cut off"]
     if RETRIEVAL_TASK.lm_eval_name in results.configs:
-        notes.append("retrieval was left out: lm-eval logs no neighbours to compute it again from")
+        notes.append("retrieval was left out: lm-eval does not log the neighbours")
     return Record(
         harness="lm-eval",
         created=datetime.fromtimestamp(results.date, UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
-"""Rewrites submissions of older schemas in the current one: `xlt-bench submissions migrate`.
+"""Implements `xlt-bench submissions migrate`, which rewrites submissions in the current schema.
 
-Ids, answers, scores and task versions stay. Nothing has to be migrated to be read: records and
-counts of every released schema are upgraded when they are read.
+Ids, answers, scores and task versions stay. Migration is optional: records and counts of every
+released schema are upgraded when they are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from xlt_bench.submissions.validate import open_package
 
 
 def migrate(folder: Path) -> bool:
-    """Rewrite a submission in the current schema; False if it is in it already.
+    """Rewrite a submission in the current schema.
+
+    Returns:
+        False if it has the current schema already.
 
     Raises:
         InputError: The submission is not valid; nothing is written.
@@ -26,7 +29,7 @@ def migrate(folder: Path) -> bool:
         return False
     record = open_package(folder).record
     counts = read_counts(folder / COUNTS, record.plan)
-    # Either file is read in either schema, so a stop between the two leaves a valid submission.
+    # Each file can be read in either schema, so an interruption here leaves a valid submission.
     write_counts(folder / COUNTS, counts)
     write_bytes(folder / RECORD, record.model_dump_json(indent=1).encode() + b"\n")
     return True

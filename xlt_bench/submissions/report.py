@@ -1,4 +1,4 @@
-"""The submissions in a folder, and the state that a check or a build finds each in."""
+"""Lists the submissions in folders, and reports the result of checking one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Literal
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.submissions.schema import MAX_ID, SUBMISSION
 
-MAX_LINE = 400  # characters of a refusal
+MAX_LINE = 400  # characters of an error
 State = Literal["checked", "not fully checked", "refused"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The state of one folder.
+    """The result of checking one submission.
 
-    `detail` says why it is refused, what could not be checked, or what a checked one supersedes.
+    Attributes:
+        name: The name of the folder.
+        state: The result.
+        detail: Why it was refused, what could not be checked, or what it supersedes; may be empty.
     """
 
     name: str
@@ -28,10 +31,13 @@ class Report:
 
 
 def folders(paths: Sequence[Path]) -> list[Path]:
-    """The submissions at the paths: each a submission itself or a folder of them.
+    """List submissions. Temporary folders, whose names start with a dot, are skipped.
 
-    Half-written folders (their names begin with a dot) are no submissions. Raises InputError for a
-    path that is neither.
+    Args:
+        paths: Submissions, or folders of submissions.
+
+    Raises:
+        InputError: A path is not a folder.
     """
     found: list[Path] = []
     for path in paths:
@@ -46,5 +52,5 @@ def folders(paths: Sequence[Path]) -> list[Path]:
 
 
 def refused(folder: Path, error: Exception) -> Report:
-    """Why a folder is refused: one short line, whatever its name and its files hold."""
+    """Report a refused submission in one short line without control characters."""
     return Report(one_line(folder.name, MAX_ID), "refused", one_line(error, MAX_LINE))

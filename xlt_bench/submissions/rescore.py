@@ -1,7 +1,7 @@
-"""Computes everything in a submission again: `xlt-bench submissions check`, which CI runs.
+"""Recomputes submissions from their answers: `xlt-bench submissions check`, which CI runs.
 
-Digests of the answers, the counts of each item, scores and intervals. Units whose test sets are
-missing cannot be checked and are named.
+Digests, counts, scores and intervals are compared. Units whose test sets are missing are reported
+as not checked.
 """
 
 from __future__ import annotations
@@ -54,35 +54,54 @@ from xlt_bench.tasks.retrieval import TASK
 
 
 def check(folder: Path, root: Path | None) -> Report:
-    """Check one submission, with the test sets below `root` or (None) without any."""
+    """Check a submission.
+
+    Args:
+        folder: The submission. Its parent folder has the others.
+        root: The data folder; None to check without test sets.
+    """
     try:
         package = open_package(folder)
         unchecked = check_package(package, root, folder.parent)
     except InputError as error:
         return refused(folder, error)
     if unchecked:
-        detail = f"no test set (or an old version) for {', '.join(unchecked)}"
+        detail = f"no test set, or an old task version, for {', '.join(unchecked)}"
         return Report(folder.name, "not fully checked", detail)
     older = superseded(folder, package.record)
     return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
 
 
 def _change(package: Package, older: str) -> str:
-    """What a reviewer should ask about: anybody can state another's hashes over other answers."""
+    """Tell a reviewer how many answers a newer submission changes.
+
+    Anybody can submit other answers under the hashes of another system.
+    """
     path = package.folder.with_name(older) / SUBMISSION
     new, old = package.submission.contents, read_model(path, Submission).contents
     differ = [name for name, digest in old.items() if new.get(name) != digest]
-    answers = f"with other answers to {len(differ)} of {len(old)} files" if differ else "unchanged"
-    return f"it supersedes {older} {answers}"
+    if not differ:
+        return f"supersedes {older}, with the same answers"
+    return f"supersedes {older}, with other answers in {len(differ)} of {len(old)} files"
 
 
-def check_package(package: Package, root: Path | None, beside: Path) -> list[str]:
-    """Compute everything again; the units whose test sets are not at hand.
+def check_package(package: Package, root: Path | None, submissions: Path) -> list[str]:
+    """Recompute a submission from its answers, and compare.
 
-    `beside` holds the other submissions. Raises InputError for the first thing that is not so.
+    Args:
+        package: The submission.
+        root: The data folder; None to check without test sets.
+        submissions: The folder with the other submissions.
+
+    Returns:
+        The units that could not be checked, because their test sets are missing or the version of
+        their task is no longer scored.
+
+    Raises:
+        InputError: The first difference.
     """
     record, plan = package.record, package.record.plan
-    _check_neighbours(package, beside)
+    _check_others(package, submissions)
     stored = read_counts(package.folder / COUNTS, plan)
     counted, unchecked = _count(package, stored, root)
     computed = scores_of(plan, counted, record.alignment_languages)
@@ -91,28 +110,36 @@ def check_package(package: Package, root: Path | None, beside: Path) -> list[str
     return unchecked
 
 
-def _check_neighbours(package: Package, beside: Path) -> None:
-    """The baseline and the repeats of a submission lie beside it."""
+def _check_others(package: Package, submissions: Path) -> None:
+    """Check that a submission is not a repeat, and that its baseline exists."""
     own = package.folder.name
-    if other := repeated(beside, own):
-        raise InputError(f"the same answers of the same system are there already: {other}")
+    if other := repeated(submissions, own):
+        raise InputError(f"the same system and answers are already submitted as {other}")
     if baseline := package.submission.baseline:
-        if baseline == own or not (beside / baseline).is_dir():
-            raise InputError(f"{SUBMISSION}: baseline {baseline} is no other submission here")
-        theirs = read_model(beside / baseline / RECORD, Record).plan
+        if baseline == own or not (submissions / baseline).is_dir():
+            raise InputError(f"{SUBMISSION}: baseline {baseline} is not another submission")
+        theirs = read_model(submissions / baseline / RECORD, Record).plan
         if base_model(theirs) != base_model(package.record.plan):
-            raise InputError(f"{SUBMISSION}: baseline {baseline} is of another base model")
+            raise InputError(f"{SUBMISSION}: baseline {baseline} has a different base model")
 
 
-def repeated(beside: Path, name: str) -> str | None:
-    """A submission under another name with the same system and answers."""
-    names = sorted(entry.name for entry in os.scandir(beside))
+def repeated(submissions: Path, name: str) -> str | None:
+    """Find a submission of the same system and answers under another name.
+
+    Args:
+        submissions: The folder of submissions.
+        name: The id of a submission, in the folder or not.
+
+    Returns:
+        The id of the other submission; None if there is none.
+    """
+    names = sorted(entry.name for entry in os.scandir(submissions))
     same = (n for n in names if n != name and n[-IDENTITY:] == name[-IDENTITY:] and ID.fullmatch(n))
     return next(same, None)
 
 
 def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted, list[str]]:
-    """Counts from answers and references; where a test set is missing, the stored ones."""
+    """Count the answers against the references; take stored counts where a test set is missing."""
     record, plan, contents = package.record, package.record.plan, package.submission.contents
     files = {name: package.folder / path for name, path in answer_files(plan).items()}
     unchecked = []
@@ -124,8 +151,8 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
             left -= sum(length(answer.hypothesis) for answer in answers)
             if left < 0:
                 raise InputError(
-                    f"up to {task}/{unit} the answers have over {MAX_TEXT:,} characters, where one "
-                    "of n counts n + n²/5,000"
+                    f"{task}/{unit}: all answers so far have over {MAX_TEXT:,} characters (an "
+                    "answer of n characters counts as n + n²/5,000)"
                 )
             _check_digest(f"{task}/{unit}", answers_digest(answers), contents)
             there = {m: u[unit] for m, u in stored.get(task, {}).items() if unit in u}
@@ -151,7 +178,11 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
 def _from_references(
     record: Record, task: str, unit: str, answers: list[Prediction], root: Path | None
 ) -> Any:
-    """Counts by metric from the references; None without them or for a version no longer scored."""
+    """Count the answers by metric.
+
+    Returns:
+        None if the test set is missing, or the version of the task is no longer scored.
+    """
     plan = record.plan
     if root is None or plan.task_versions[task] < get_task(task).rescored_from:
         return None
@@ -162,13 +193,13 @@ def _from_references(
     stated, ours = record.data_digests[f"{task}/{unit}"], content_digest(items)
     if stated != ours:
         raise InputError(
-            f"{RECORD}: data_digests: {task}/{unit} is {stated[:20]}, the test set's is {ours}"
+            f"{RECORD}: data_digests: {task}/{unit} is {stated[:20]}, but the test set has {ours}"
         )
     return count_items(plan, task, items, answers)
 
 
 def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
-    """The languages whose sentences are missing; the others' digests and number are right."""
+    """List the languages whose sentences are missing; check the digest and number of the others."""
     unseen = []
     for code in record.plan.units[RETRIEVAL]:
         try:
@@ -181,10 +212,10 @@ def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
         lines = lines[: record.plan.limit]
         if content_digest(lines) != record.data_digests[f"{RETRIEVAL}/{code}"]:
             raise InputError(
-                f"{RECORD}: data_digests: {RETRIEVAL}/{code} is not that of its sentences"
+                f"{RECORD}: data_digests: {RETRIEVAL}/{code} does not match the sentences"
             )
         if len(lines) != n:
-            raise InputError(f"retrieval: {n} sentences answered, {code} has {len(lines)}")
+            raise InputError(f"retrieval: answers for {n} sentences, but {code} has {len(lines)}")
     return unseen
 
 
@@ -200,22 +231,22 @@ def _layers(
         if (wrong := np.abs(right - accuracy) > TOLERANCE).any():
             place = int(wrong.argmax())
             raise InputError(
-                f"{path.name}: accuracy of {'-'.join(pairs[place])} is given as "
-                f"{accuracy[place]:.3f}, its neighbours give {right[place]:.3f}"
+                f"{path.name}: accuracy of {'-'.join(pairs[place])} is {accuracy[place]:.3f}, but "
+                f"{right[place]:.3f} by its neighbours"
             )
         sizes.add(answers.shape[1])
         if len(sizes) > 1:
-            raise InputError(f"{path.name}: another number of sentences than the layers before")
+            raise InputError(f"{path.name}: the number of sentences differs from the layers before")
         yield layer, dict(zip(pairs, answers, strict=True))
 
 
 def answers_digest(answers: Sequence[Prediction]) -> str:
-    """The digest of a unit's answers, whatever their file's compression."""
+    """Digest the answers of a unit, independently of compression."""
     return content_digest(answers)
 
 
 def layer_digest(pairs: Sequence[tuple[str, str]], answers: Answers) -> str:
-    """The digest of a layer's answers, whatever the order of its pairs."""
+    """Digest the answers at a layer, independently of the order of pairs."""
     digest = hashlib.sha256()
     for (source, target), row in sorted(zip(pairs, answers, strict=True), key=lambda pair: pair[0]):
         digest.update(f"{source} {target} ".encode() + row.astype("<i2").tobytes())
@@ -224,24 +255,24 @@ def layer_digest(pairs: Sequence[tuple[str, str]], answers: Answers) -> str:
 
 def _check_digest(name: str, found: str, contents: dict[str, str]) -> None:
     if contents[name] != found:
-        raise InputError(f"{name} has the digest {found}, {SUBMISSION} says {contents[name]}")
+        raise InputError(f"{name} has digest {found}, but {SUBMISSION} says {contents[name]}")
 
 
 def _same_length(task: str, unit: str, stored: dict[str, Any], answers: list[Any]) -> None:
     names = [answer.id for answer in answers]
     if len(set(names)) < len(names):
         twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise InputError(f"the predictions of {task} {unit}: item {twice} occurs twice")
+        raise InputError(f"predictions of {task} {unit}: item {twice} occurs twice")
     for metric, counts in stored.items():
         if len(counts) != len(answers):
             raise InputError(
-                f"{COUNTS}: {task} {unit} {metric}: {len(counts)} items for {len(answers)} answers"
+                f"{COUNTS}: {task} {unit} {metric}: {len(counts)} items, but {len(answers)} answers"
             )
 
 
 def _same_counts(task: str, unit: str, stored: dict[str, Any], found: dict[str, Any]) -> None:
     if odd := sorted(set(stored) ^ set(found)):
-        raise InputError(f"{COUNTS}: {task} {unit} {odd[0]} is missing or does not belong")
+        raise InputError(f"{COUNTS}: {task} {unit} {odd[0]} is missing or unexpected")
     for metric, counts in found.items():
         if stored[metric].shape != counts.shape or (stored[metric] != counts).any():
-            raise InputError(f"{COUNTS}: {task} {unit} {metric} is not what its answers give")
+            raise InputError(f"{COUNTS}: {task} {unit} {metric} does not match the answers")

@@ -1,6 +1,7 @@
-"""Reading what strangers send: every size is bounded before it is believed, errors are one line.
+"""Reads the files of submissions, which may be damaged or hostile.
 
-Raises InputError that names the file; the caller names the submission.
+Sizes are checked before memory is allocated. A fault raises an InputError that names the file; the
+caller adds the submission.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from xlt_bench.submissions.parquet_pages import Page, pages
 
 MB = 1 << 20
 MAX_JSON = 4 * MB
-MAX_PACKED = 16 * MB  # of one file of answers, as it lies there
-MAX_UNPACKED = 64 * MB
-MAX_NAMES = 1 << 16  # bytes of a column of names, any of which every row may repeat
+MAX_PACKED = 16 * MB  # bytes of a compressed file of answers
+MAX_UNPACKED = 64 * MB  # bytes that it may decompress to
+MAX_NAMES = 1 << 16  # bytes of a string column; every row may repeat its longest string
 MAX_ITEMS = 10_000
-MAX_PARTS = 10_000  # of a list or an object in JSON
-MAX_ANSWER = 50_000  # characters
-MAX_LANGUAGES = 64  # of retrieval; FLORES-200 has 204, of which version 1 ranks 35
-MAX_SENTENCES = 1_100  # of a language in retrieval; FLORES dev has 997
-# All answers together, so that a check ends in minutes: a thousand characters for each of a whole
-# benchmark, where a long answer counts more. MeCab, which BLEU has for Japanese, takes 2.5
-# microseconds a character up to a thousand of them, and 20 to 30 in answers of the largest size.
+MAX_PARTS = 10_000  # elements of a list or object in JSON
+MAX_ANSWER = 50_000  # characters of an answer
+MAX_LANGUAGES = 64  # in retrieval; version 1 ranks 35 of the 204 of FLORES-200
+MAX_SENTENCES = 1_100  # per language in retrieval; FLORES dev has 997
+# The sum of `length` over all answers, so that a check takes minutes: about 1,000 characters per
+# item of the benchmark. Long answers count more: MeCab (BLEU's tokenizer for Japanese) takes 2.5
+# microseconds per character up to 1,000 characters, and 20 to 30 in the longest answers.
 MAX_TEXT = 100_000_000
 
 
 def length(answer: str) -> int:
-    """What an answer counts of MAX_TEXT; about 4 microseconds of the slowest metric each."""
+    """Weighted length of an answer; scoring takes at most about 4 microseconds per unit."""
     return len(answer) + len(answer) ** 2 // 5_000
 
 
@@ -50,24 +51,41 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """A plain file of at most `most` bytes; a link or anything else is refused."""
+    """Read a regular file.
+
+    Args:
+        path: The file. Links, pipes and folders are refused.
+        most: The largest size in bytes.
+
+    Raises:
+        InputError: The file is missing, larger, or not a regular file.
+    """
     try:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path.name} is no plain file")
+            raise InputError(f"{path.name} is not a regular file")
         if found.st_size > most:
-            raise InputError(f"{path.name} has {found.st_size:,} bytes; at most {most:,} are taken")
+            raise InputError(f"{path.name} has {found.st_size:,} bytes; the limit is {most:,}")
         with path.open("rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
         raise InputError(f"{path.name} is missing") from None
     if len(data) > most:
-        raise InputError(f"{path.name} grew while it was read")
+        raise InputError(f"{path.name} grew while it was being read; try again")
     return data
 
 
 def read_json(text: bytes | str, where: str) -> Any:
-    """A JSON value: no duplicate keys, no NaN or infinity, no nesting beyond Python's own limit."""
+    """Parse JSON strictly.
+
+    Args:
+        text: The JSON text.
+        where: What to call it in an error, such as the name of the file.
+
+    Raises:
+        InputError: It is not JSON, is nested too deeply, or has duplicate keys, NaN, infinity, or
+            more than MAX_PARTS elements in a list or object.
+    """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
@@ -75,17 +93,19 @@ def read_json(text: bytes | str, where: str) -> Any:
         _check_parts(value)
         return value
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not accepted: {_line(error)}") from None
+        raise InputError(f"{where} cannot be read as JSON: {_line(error)}") from None
 
 
 def _check_parts(value: Any) -> None:
-    """ValueError for a list or object of too many parts: pydantic says of each what is wrong."""
+    """Raise ValueError for a huge list or object, in which pydantic would report every element."""
     left = [value]
     while left:
         part = left.pop()
         if isinstance(part, dict | list):
             if len(part) > MAX_PARTS:
-                raise ValueError(f"a list or an object has {len(part):,} parts, not {MAX_PARTS:,}")
+                raise ValueError(
+                    f"a list or object has {len(part):,} elements; the limit is {MAX_PARTS:,}"
+                )
             left += part.values() if isinstance(part, dict) else part
 
 
@@ -99,11 +119,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not allowed")
 
 
 def read_model(path: Path, model: type[Model]) -> Model:
-    """A JSON file as its pydantic model: strict types, no unknown keys, old schemas upgraded."""
+    """Read a JSON file into a pydantic model, strictly; records of old schemas are upgraded.
+
+    Raises:
+        InputError: The file is missing or too large, or does not fit the model.
+    """
     data = read_bytes(path, MAX_JSON)
     read_json(data, path.name)
     if model is Record:
@@ -115,12 +139,16 @@ def read_model(path: Path, model: type[Model]) -> Model:
 
 
 def read_answers(path: Path) -> list[Prediction]:
-    """The answers of a unit, every line checked."""
+    """Read and check the answers of a unit.
+
+    Raises:
+        InputError: The file is damaged or too large, or a line is not an answer.
+    """
     data = _unpack(read_bytes(path, MAX_PACKED), path.name)
-    # Counted before they are split: a line costs a hundred times its byte.
+    # Count before splitting: a Python string takes a hundred times the memory of a line break.
     n_items = data.count(b"\n") + (not data.endswith(b"\n"))
     if n_items > MAX_ITEMS:
-        raise InputError(f"{path.name} has {n_items:,} items; at most {MAX_ITEMS:,} are taken")
+        raise InputError(f"{path.name} has {n_items:,} items; the limit is {MAX_ITEMS:,}")
     try:
         lines = data.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -130,66 +158,84 @@ def read_answers(path: Path) -> list[Prediction]:
 
 def _unpack(data: bytes, name: str) -> bytes:
     try:
-        # The window is what a frame makes a reader allocate at once.
+        # A zstd frame states its window size, and a reader allocates it at once.
         unpack = zstandard.ZstdDecompressor(max_window_size=MAX_UNPACKED)
         text = bytes(unpack.stream_reader(data).read(MAX_UNPACKED + 1))
     except zstandard.ZstdError as error:
         raise InputError(f"{name} is damaged: {_line(error)}") from None
     if len(text) > MAX_UNPACKED:
         raise InputError(f"{name} unpacks to more than {MAX_UNPACKED:,} bytes")
-    # Only now, since an object of this kind unpacks without a bound. It ends with the first frame.
+    # Only after the size check: a decompressobj has no size limit. It stops after the first frame.
     first = unpack.decompressobj()
     first.decompress(data)
     if not first.eof or first.unused_data:
-        raise InputError(f"{name} does not end with its first zstd frame; pack it as one frame")
+        raise InputError(f"{name} is not exactly one zstd frame; compress it as a single frame")
     return text
 
 
 def _answer(line: str, where: str) -> Prediction:
     row = read_json(line, where) if len(line) <= 8 * MAX_ANSWER else None
     if not isinstance(row, dict) or list(row) != ["id", "hypothesis", "cut_off"]:
-        raise InputError(f'{where} is not {{"id": ..., "hypothesis": ..., "cut_off": ...}}')
+        raise InputError(f'{where} must be {{"id": ..., "hypothesis": ..., "cut_off": ...}}')
     name, hypothesis, cut_off = row.values()
     if not isinstance(name, str) or not 0 < len(name) <= 200:
-        raise InputError(f"{where}: id is no text of 1 to 200 characters")
+        raise InputError(f"{where}: id must be a string of 1 to 200 characters")
     if not isinstance(hypothesis, str) or len(hypothesis) > MAX_ANSWER:
-        raise InputError(f"{where}: hypothesis of item {name!r} is no text up to {MAX_ANSWER:,}")
+        raise InputError(
+            f"{where}: hypothesis of item {name!r} must be a string of at most {MAX_ANSWER:,} "
+            "characters"
+        )
     if not isinstance(cut_off, bool | None):
-        raise InputError(f"{where}: cut_off of item {name!r} is neither true, false nor null")
+        raise InputError(f"{where}: cut_off of item {name!r} must be true, false or null")
     try:
         (name + hypothesis).encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"{where}: half of a surrogate pair in item {name!r}") from None
+        raise InputError(f"{where}: item {name!r} contains a lone surrogate") from None
     return Prediction(name, hypothesis, cut_off)
 
 
 Answers = NDArray[np.int16]
-"""A layer: (pairs, sentences), each the index of the sentence that was retrieved."""
+"""Answers at one layer, (pairs, sentences): the index of the retrieved sentence."""
 
 
 def read_layer(
     path: Path, codes: list[str]
 ) -> tuple[list[tuple[str, str]], Answers, NDArray[np.float64]]:
-    """The ordered pairs of a layer, every pair of `codes` once; their answers and accuracies."""
+    """Read the retrieval answers at one layer.
+
+    Args:
+        path: The layer's parquet file.
+        codes: The languages; the file must have every ordered pair of them once.
+
+    Returns:
+        The pairs (source, target), their answers (pairs, sentences), and their stated accuracies
+        (pairs,) in percent, which are not checked against the answers.
+
+    Raises:
+        InputError: The file is damaged or too large, or pairs, answers or accuracies are not valid.
+    """
     pairs, table = _pairs(path, codes)
     column = _columns(path, ["neighbours"]).column("neighbours").combine_chunks()
     offsets = column.offsets.to_numpy()
     values = column.flatten()
     sizes = {int(b - a) for a, b in pairwise(offsets)}
     if column.null_count or values.null_count or len(sizes) != 1:
-        raise InputError(f"{path.name}: neighbours are not one list of equal length a pair")
+        raise InputError(f"{path.name}: neighbours must be one list per pair, all of equal length")
     (n,) = sizes
-    # A file whose parts contradict each other may be read as fewer values than its lists state.
+    # Arrow may read fewer values than the lists state if the file contradicts itself.
     if not 0 < n <= MAX_ITEMS or len(values) != len(pairs) * n:
-        raise InputError(f"{path.name}: {len(values)} neighbours are not {n} for each pair")
+        raise InputError(
+            f"{path.name}: expected {n} neighbours per pair (at most {MAX_ITEMS:,}), found "
+            f"{len(values)} in {len(pairs)} pairs"
+        )
     answers: Answers = values.to_numpy().reshape(len(pairs), n)
     if answers.min() < 0 or answers.max() >= n:
-        raise InputError(f"{path.name}: a neighbour is no sentence number below {n}")
+        raise InputError(f"{path.name}: neighbours must be from 0 to {n - 1}")
     return pairs, answers, table.column("accuracy").to_numpy()
 
 
 def read_accuracies(path: Path, codes: list[str]) -> pa.Table:
-    """The accuracy of every ordered pair of a layer, without reading the neighbours."""
+    """Read the columns source, target and accuracy of a layer; see `read_layer`."""
     _, table = _pairs(path, codes)
     return table
 
@@ -200,11 +246,13 @@ def _pairs(path: Path, codes: list[str]) -> tuple[list[tuple[str, str]], pa.Tabl
     wanted = [(a, b) for a in codes for b in codes if a != b]
     if len(pairs) != len(wanted) or set(pairs) != set(wanted):
         odd = next((p for p in pairs if p not in set(wanted)), None)
-        fault = f"pair {odd[0]}-{odd[1]} was not planned" if odd else "a pair is missing or twice"
-        raise InputError(f"{path.name}: {fault} ({len(wanted)} pairs expected, {len(pairs)} found)")
+        fault = (
+            f"pair {odd[0]}-{odd[1]} is not in the plan" if odd else "a pair is missing or repeated"
+        )
+        raise InputError(f"{path.name}: {fault} (expected {len(wanted)} pairs, found {len(pairs)})")
     accuracy = table.column("accuracy").to_numpy()
     if not (np.isfinite(accuracy).all() and (accuracy >= 0).all() and (accuracy <= 100).all()):
-        raise InputError(f"{path.name}: an accuracy is not between 0 and 100")
+        raise InputError(f"{path.name}: accuracy must be between 0 and 100")
     return pairs, table
 
 
@@ -216,24 +264,33 @@ def _columns(path: Path, names: list[str]) -> pa.Table:
 def read_parquet(
     path: Path, schema: pa.Schema, rows: int, values: int, names: list[str] | None = None
 ) -> pa.Table:
-    """A parquet file of exactly this schema: at most `rows` rows and, of a list column, `values`.
+    """Read a parquet file, and check what its footer and pages state before decoding anything.
 
-    What its footer and its pages state is checked before anything is decoded.
+    Args:
+        path: The file.
+        schema: The exact schema that it must have.
+        rows: The largest number of rows.
+        values: The largest number of values in a list column.
+        names: The columns to decode; all by default.
+
+    Raises:
+        InputError: The file is damaged or too large, or has another schema.
     """
     data = read_bytes(path, MAX_PACKED)
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if not file.schema_arrow.equals(schema):
-            raise InputError(f"{path.name}: its columns are not {', '.join(schema.names)}")
+            expected = ", ".join(schema.names)
+            raise InputError(f"{path.name}: wrong columns or column types; expected {expected}")
         if not 0 < file.metadata.num_rows <= rows or file.metadata.num_row_groups > rows:
-            raise InputError(f"{path.name} does not hold 1 to {rows:,} rows")
+            raise InputError(f"{path.name} must have 1 to {rows:,} rows")
         for column, field in enumerate(schema):
             most = values if pa.types.is_list(field.type) else rows
             room = MAX_NAMES if pa.types.is_string(field.type) else MAX_UNPACKED
             found = list(pages(data, file.metadata, column))
             _check_pages(f"{path.name}: {field.name}", found, most, room)
         table = file.read(columns=names, use_threads=False)
-        # Arrow takes offsets and UTF-8 as they come, and reads past them later.
+        # Without this, Arrow trusts offsets and UTF-8 and reads out of bounds later.
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -243,9 +300,9 @@ def read_parquet(
 
 
 def _check_pages(where: str, found: Sequence[Page], values: int, room: int) -> None:
-    """InputError for more values (as many again may be in a dictionary) or bytes than fit."""
+    """Raise InputError for too many bytes or values; a dictionary may have as many again."""
     if sum(page.values for page in found) > 2 * values:
-        raise InputError(f"{where} holds more than {values:,} values")
+        raise InputError(f"{where} has more than {values:,} values")
     if sum(page.unpacked for page in found) > room:
         raise InputError(f"{where} unpacks to more than {room:,} bytes")
 

@@ -1,13 +1,14 @@
-"""The files of a submission, its id, and what the id is a hash of.
+"""Defines the files of a submission and its id.
 
-submissions/<id>/submission.json   who, and the digest of every answer file
+submissions/<id>/submission.json   name and contact, and the digest of every file of answers
                  record.json       the run's record
-                 counts.parquet    each item's counts under each metric, derived from the answers
+                 counts.parquet    the counts of each item for each metric, derived from the answers
                  predictions/<task>/<unit>.jsonl.zst and retrieval/layer-NNN.parquet, as in a run
 
-An id is <slug>-<system>-<run>: the system is a hash of what answered (weights, adapter, template,
-number format), the run of what it was asked (units, limit, layers, task versions) and what it
-answered. Names, dates, paths and machines enter neither, so that a repeat is known as one.
+An id is <slug>-<system>-<run>. The system part is a hash of what answered: weights, adapter,
+template, number format. The run part is a hash of what was asked (units, limit, layers, task
+versions) and answered. Names, dates, paths and machines are not hashed, so that a repeat is
+recognised.
 """
 
 from __future__ import annotations
@@ -28,20 +29,24 @@ from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path, predictions_path
 from xlt_bench.tasks.registry import get_task
 
-IDENTITY = 21  # characters of an id's last two parts
+IDENTITY = 21  # characters of the last two parts of an id
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}-[0-9a-f]{10}")
 MAX_ID = 80
 SUBMISSION, RECORD, COUNTS = "submission.json", "record.json", "counts.parquet"
-# Marks and joiners that scripts need (U+200C, U+200D) are kept; what turns or hides text is not.
+# Some scripts need the joiners U+200C and U+200D. Other format characters can hide or reorder text.
 _JOINERS = "‌‍"
 
 
 def printable(text: str) -> str:
-    """The text itself; ValueError for characters that control, hide or reorder others."""
+    """Return the text if it has no characters that control, hide or reorder others.
+
+    Raises:
+        ValueError: It has one.
+    """
     for character in text:
         kind = unicodedata.category(character)
         if kind in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS:
-            raise ValueError(f"holds the character U+{ord(character):04X}")
+            raise ValueError(f"contains the character U+{ord(character):04X}")
     return text
 
 
@@ -51,9 +56,9 @@ def _paragraphs(text: str) -> str:
 
 
 def _no_formula(text: str) -> str:
-    # A spreadsheet that opens an export would run it.
+    # A spreadsheet would run it as a formula.
     if text.startswith(("=", "+", "-", "@")):
-        raise ValueError(f"starts with {text[0]!r}")
+        raise ValueError(f"must not start with {text[0]!r}")
     return printable(text)
 
 
@@ -73,7 +78,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
 class Submission(BaseModel):
-    """submission.json: what the record does not say. `contents` is a digest by file."""
+    """submission.json: what the submitter states, and the digest of each file of answers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +93,7 @@ class Submission(BaseModel):
 
 
 def answer_files(plan: Plan) -> dict[str, Path]:
-    """Every file of answers that a plan asks for, by the name that `contents` gives it."""
+    """List the files of answers of a plan, by their names in `Submission.contents`."""
     here = Path()
     files = {
         f"{task}/{unit}": predictions_path(here, task, unit)
@@ -100,29 +105,34 @@ def answer_files(plan: Plan) -> dict[str, Path]:
 
 
 def base_model(plan: Plan) -> str:
-    """The base model, the same for equal weights: their sha256, else hub name and commit."""
+    """Hash the base model: the sha256 of its weights if known, else its hub name and commit."""
     return _hash([plan.model_sha256 or [plan.model, plan.model_revision]])
 
 
 def system(plan: Plan) -> str:
-    """What answered: base model, adapter, template and number format."""
+    """Hash what answered: base model, adapter, template and number format."""
     return _hash([base_model(plan), plan.adapter_sha256, plan.template_sha256, plan.dtype])
 
 
 def submission_id(plan: Plan, contents: Mapping[str, str]) -> str:
-    """The id: <slug>-<system>-<run>."""
+    """Build the id of a submission: <slug>-<system>-<run>.
+
+    Args:
+        plan: The plan of the run.
+        contents: The digest of each file of answers.
+    """
     names = [plan.model.split("@")[0], *([plan.adapter.split("@")[0]] if plan.adapter else [])]
     slug = "-".join(re.sub(r"[^a-z0-9]+", "-", Path(n).name.lower()).strip("-") for n in names)
     slug = slug.strip("-")[: MAX_ID - 22].strip("-") or "system"
     return f"{slug}-{identity(plan, contents)}"
 
 
-# Ids never change: they have the names that tasks had in the first schema.
+# Ids never change, so they use the names that tasks had in schema 1.
 _ID_NAMES = {new: old for old, new in RENAMED.items()}
 
 
 def identity(plan: Plan, contents: Mapping[str, str]) -> str:
-    """The last two parts of an id: equal for equal answers of an equal system."""
+    """Build the last two parts of an id, which are equal for equal answers of the same system."""
     asked = plan.model_dump(include={"limit", "layers", "task_versions"})
     units_asked = {_ID_NAMES.get(task, task): sorted(names) for task, names in plan.units.items()}
     asked["task_versions"] = {_ID_NAMES.get(t, t): v for t, v in plan.task_versions.items()}
@@ -135,9 +145,11 @@ def _hash(value: object) -> str:
 
 
 def missing(record: Record, task: str) -> list[str]:
-    """Why a task is not complete: what was not evaluated, a limit, other items; empty if it is.
+    """List what a run lacks to be complete for the version of a task that its record names.
 
-    Complete means complete for the version of the task that the record names.
+    Returns:
+        Units and layers that were not evaluated, units with other items, and the limit; empty if
+        the run is complete.
     """
     plan = record.plan
     there, ranked = (
@@ -158,14 +170,14 @@ def missing(record: Record, task: str) -> list[str]:
 
 
 def age(record: Record, name: str) -> tuple[datetime, str]:
-    """What tells the newer of two submissions; equal times are told apart by id."""
+    """Sort key of submissions from old to new; equal times are ordered by id."""
     return datetime.fromisoformat(record.created), name
 
 
 def covers(newer: Plan, older: Plan) -> bool:
-    """Whether a run of the same system answers everything that another answered.
+    """Whether two plans have the same system, and `newer` has all units and layers of `older`.
 
-    In the same versions: a run of a newer one has its own place, and leaves the older one its.
+    Limits and task versions must be equal: each version of a task has its own ranking.
     """
     return (
         system(newer) == system(older)

@@ -1,7 +1,7 @@
-"""Checks the form of a submission, and that its record agrees with itself and with its counts.
+"""Validates a submission without its answers: files, record, id, and scores against counts.
 
-Nothing here reads an answer or a test set: building the store asks this of every folder. What
-`submissions check` computes again from the answers is in `rescore`.
+A build of the leaderboard does this for every submission. `rescore` recomputes the rest from the
+answers, for `submissions check`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from xlt_bench.tasks.registry import RETRIEVAL, tasks
 
 TOLERANCE = 1e-6
 MAX_TEXT = 4_000
-MAX_LAYERS = 1_000  # all that a plan lacks are listed
+MAX_LAYERS = 1_000  # a report lists every layer that a plan lacks
 MAX_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
 class Package:
-    """A submission whose form is right."""
+    """A submission whose files, record and id are valid."""
 
     folder: Path
     submission: Submission
@@ -52,29 +52,38 @@ class Package:
 
 
 def open_package(folder: Path) -> Package:
-    """The submission in a folder, its form checked and its answers unread. Raises InputError."""
+    """Read and validate a submission, except its counts and answers.
+
+    Raises:
+        InputError: The submission is not valid.
+    """
     if len(folder.name) > MAX_ID or not ID.fullmatch(folder.name):
-        raise InputError(f"the folder's name {folder.name[:MAX_ID]!r} is no id")
+        raise InputError(f"the folder name {folder.name[:MAX_ID]!r} is not a submission id")
     if folder.is_symlink() or not folder.is_dir():
-        raise InputError("is no folder")
+        raise InputError("is not a folder")
     submission = read_model(folder / SUBMISSION, Submission)
     record = read_model(folder / RECORD, Record)
     check_record(record)
     files = answer_files(record.plan)
     _check_files(folder, {SUBMISSION, RECORD, COUNTS, *(p.as_posix() for p in files.values())})
     if odd := sorted(set(files) ^ set(submission.contents)):
-        raise InputError(f"{SUBMISSION}: contents: {odd[0]} is missing or was not planned")
+        raise InputError(f"{SUBMISSION}: contents: {odd[0]} is missing, or not in the plan")
     if submission.id != folder.name:
-        raise InputError(f"{SUBMISSION}: id is not the folder's name")
+        raise InputError(f"{SUBMISSION}: id differs from the folder name")
     if not folder.name.endswith("-" + identity(record.plan, submission.contents)):
-        raise InputError(f"{SUBMISSION}: id does not belong to the record's plan and the contents")
+        raise InputError(f"{SUBMISSION}: id does not match the plan and the contents")
     return Package(folder, submission, record)
 
 
 def superseded(folder: Path, record: Record) -> list[str]:
-    """Older submissions beside `folder`, of the same system, that its record covers.
+    """List the older submissions that a submission supersedes; invalid ones are skipped.
 
-    Broken ones are passed over: they say nothing against this one.
+    Args:
+        folder: The submission. The others are in its parent folder.
+        record: Its record.
+
+    Returns:
+        Their ids.
     """
     key = folder.name[-IDENTITY:].split("-")[0]
     found = []
@@ -94,7 +103,7 @@ def _check_files(folder: Path, wanted: set[str]) -> None:
     there = set()
     for name in _walk(folder, ""):
         if name not in wanted:
-            raise InputError(f"{name[:120]!r} does not belong here")
+            raise InputError(f"{name[:120]!r} is not part of this submission; delete it")
         there.add(name)
     if lacking := sorted(wanted - there):
         raise InputError(f"{lacking[0]} is missing")
@@ -104,7 +113,7 @@ def _walk(folder: Path, above: str) -> Iterator[str]:
     for entry in os.scandir(folder):
         name = above + entry.name
         if entry.is_symlink():
-            raise InputError(f"{name[:120]!r} is a link")
+            raise InputError(f"{name[:120]!r} is a symbolic link; replace it with the file")
         if entry.is_dir() and (
             name in ("predictions", "retrieval") or name.removeprefix("predictions/") in tasks()
         ):
@@ -114,10 +123,14 @@ def _walk(folder: Path, above: str) -> Iterator[str]:
 
 
 def check_record(record: Record) -> None:
-    """Check that a record agrees with itself, the tasks and the language table."""
+    """Validate a record against itself, the tasks and the language table.
+
+    Raises:
+        InputError: The record is not valid.
+    """
     plan = record.plan
     if {record.schema_version, plan.schema_version} != {SCHEMA_VERSION}:
-        raise InputError(f"{RECORD}: schema_version is not known; this is {SCHEMA_VERSION}")
+        raise InputError(f"{RECORD}: unknown schema_version (the newest is {SCHEMA_VERSION})")
     _check_plan(plan, record.model.layers)
     adapter = record.adapter
     pairs = {
@@ -132,19 +145,19 @@ def check_record(record: Record) -> None:
     }
     for name, (stated, planned) in pairs.items():
         if stated != planned:
-            raise InputError(f"{RECORD}: {name} is not what the plan says")
+            raise InputError(f"{RECORD}: {name} differs from the plan")
     for name, value in {"model": plan.model_sha256, "adapter": plan.adapter_sha256}.items():
         if value is not None and not re.fullmatch("[0-9a-f]{64}", value):
-            raise InputError(f"{RECORD}: plan.{name}_sha256 is no sha256")
+            raise InputError(f"{RECORD}: plan.{name}_sha256 is not a sha256")
     if adapter:
         for code in adapter.alignment_languages:
             language(code)
     wanted = {f"{task}/{unit}" for task, names in plan.units.items() for unit in names}
     if odd := sorted(wanted ^ set(record.data_digests)):
-        raise InputError(f"{RECORD}: data_digests: {odd[0][:80]} is missing or was not planned")
+        raise InputError(f"{RECORD}: data_digests: {odd[0][:80]} is missing, or not in the plan")
     _check_sizes(record)
     _check_created(record.created)
-    # Of the results every name is held against the plan's, by whoever reads them.
+    # Every text of the results is compared with the plan later.
     _check_texts(record.model_dump(exclude={"results"}), RECORD)
 
 
@@ -155,37 +168,39 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
             "without --corpus"
         )
     if set(plan.units) != set(plan.task_versions):
-        raise InputError(f"{RECORD}: plan.task_versions are not of the plan's tasks")
+        raise InputError(f"{RECORD}: plan.task_versions and plan.units have different tasks")
     for name, units in plan.units.items():
         _check_units(name, plan.task_versions[name], units)
     if plan.limit is not None and not 1 <= plan.limit <= MAX_LIMIT:
-        raise InputError(f"{RECORD}: plan.limit is below 1 or above {MAX_LIMIT:,}")
+        raise InputError(f"{RECORD}: plan.limit must be between 1 and {MAX_LIMIT:,}")
     layers, most = plan.layers, n_layers or 0
     if most > MAX_LAYERS:
-        raise InputError(f"{RECORD}: model.layers is above {MAX_LAYERS:,}")
+        raise InputError(f"{RECORD}: model.layers must be at most {MAX_LAYERS:,}")
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
-        raise InputError(f"{RECORD}: plan.layers are no layers of the model, in order")
+        raise InputError(f"{RECORD}: plan.layers must be layers of the model in ascending order")
     codes = plan.units.get(RETRIEVAL)
     if bool(layers) != (codes is not None) or (codes is not None and len(codes) < 2):
-        raise InputError(f"{RECORD}: retrieval needs layers and two languages; without it, none")
+        raise InputError(
+            f"{RECORD}: retrieval needs plan.layers and at least two languages; without retrieval, "
+            "plan.layers must be empty"
+        )
     if codes is not None and len(codes) > MAX_LANGUAGES:
         raise InputError(
-            f"{RECORD}: retrieval is over {len(codes)} languages; submit at most {MAX_LANGUAGES}"
+            f"{RECORD}: retrieval has {len(codes)} languages; submit at most {MAX_LANGUAGES}"
         )
 
 
 def _check_units(name: str, version: int, units: Sequence[str]) -> None:
-    """That a task, its version and its units are known here, and no unit occurs twice."""
+    """Check that a task, its version and its units exist, and that no unit occurs twice."""
     if name not in tasks():
         raise InputError(
-            f"{RECORD}: plan.units: there is no task {name[:60]!r} here; install the package that "
-            "provides it"
+            f"{RECORD}: plan.units: unknown task {name[:60]!r}; install the package that has it"
         )
     task = tasks()[name]
     if version not in task.versions:
         known = ", ".join(map(str, task.versions))
         raise InputError(
-            f"{RECORD}: plan.task_versions.{name}: version {version} is not known here ({known})"
+            f"{RECORD}: plan.task_versions.{name}: unknown version {version} (known: {known})"
         )
     known_units = {*task.units(), *task.test_set(version).units}
     where = f"{RECORD}: plan.units.{name}"
@@ -202,14 +217,14 @@ def _check_sizes(record: Record) -> None:
     plan = record.plan
     for row in record.results.scores if plan.limit is None else []:
         if row.task not in plan.units:
-            raise InputError(f"{RECORD}: results: {row.task[:60]!r} was not planned")
+            raise InputError(f"{RECORD}: results: {row.task[:60]!r} is not in the plan")
         test_set = tasks()[row.task].test_set(plan.task_versions[row.task])
         pinned = test_set.units.get(row.unit)
         digest = record.data_digests.get(f"{row.task}/{row.unit}")
         if pinned and digest == pinned.digest and row.n != pinned.items:
             raise InputError(
-                f"{RECORD}: {row.task} {row.unit} {row.metric}: n is {row.n}, its test set has "
-                f"{pinned.items}"
+                f"{RECORD}: {row.task} {row.unit} {row.metric}: n is {row.n}, but the test set has "
+                f"{pinned.items} items"
             )
 
 
@@ -217,22 +232,22 @@ def _check_created(created: str) -> None:
     try:
         when = datetime.fromisoformat(created)
     except ValueError:
-        raise InputError(f"{RECORD}: created is no date") from None
+        raise InputError(f"{RECORD}: created is not a date") from None
     if when.year < 2000:
-        raise InputError(f"{RECORD}: created lies before the year 2000")
+        raise InputError(f"{RECORD}: created is before the year 2000")
     if when.tzinfo is None or when > datetime.now(UTC) + timedelta(days=1):
-        raise InputError(f"{RECORD}: created has no time zone or lies in the future")
+        raise InputError(f"{RECORD}: created has no time zone or is in the future")
 
 
 def _check_texts(value: Any, where: str) -> None:
-    """No text of a record is huge or holds characters that hide or turn others."""
+    """Check that no text is too long or has characters that hide or reorder others."""
     if isinstance(value, str):
         try:
             printable(value.replace("\n", "").replace("\t", ""))
         except ValueError as error:
             raise InputError(f"{where[:120]} {error}") from None
         if len(value) > MAX_TEXT:
-            raise InputError(f"{where[:120]} has {len(value):,} characters; {MAX_TEXT:,} are taken")
+            raise InputError(f"{where[:120]} has {len(value):,} characters; limit: {MAX_TEXT:,}")
     elif isinstance(value, dict):
         for key, part in value.items():
             _check_texts(str(key), f"{where}: a key")
@@ -243,15 +258,15 @@ def _check_texts(value: Any, where: str) -> None:
 
 
 def check_results(record: Record, counts: Tasks, layers: Mapping[int, float]) -> None:
-    """Check that a record's scores and means are those of its counts, intervals aside.
+    """Check that the scores and means of a record follow from its counts, except intervals.
 
     Args:
         record: A record whose plan is valid.
-        counts: What `counts.parquet` holds.
-        layers: The mean accuracy of each layer's pairs.
+        counts: The contents of `counts.parquet`.
+        layers: The mean accuracy of the pairs at each layer.
 
     Raises:
-        InputError: A score is missing, superfluous or another than its counts give.
+        InputError: A score is missing, unexpected, or differs from its counts.
     """
     plan = record.plan
     computed = scores_of(plan, Counted(counts, {}), record.alignment_languages, intervals=False)
@@ -262,15 +277,24 @@ def check_results(record: Record, counts: Tasks, layers: Mapping[int, float]) ->
 
 
 def difference(claimed: Scores, computed: Scores, *, intervals: bool = True) -> str:
-    """The first score that a record claims and its predictions do not give; empty if all agree."""
+    """Describe the first difference between the scores of a record and the recomputed scores.
+
+    Args:
+        claimed: The scores of the record.
+        computed: The recomputed scores.
+        intervals: Whether to compare intervals too.
+
+    Returns:
+        One line; empty if all agree.
+    """
     ours, theirs = _by_name(computed), _by_name(claimed)
     for name, row in theirs.items():
         if name not in ours:
-            return f"{RECORD}: {name} is not a score of these predictions"
+            return f"{RECORD}: {name} is not a score of this run"
         for field, value in ours[name].items():
             compared = intervals or field not in ("low", "high")
             if compared and not _equal(row[field], value):
-                return f"{RECORD}: {name}: {field} is {row[field]}, recomputed it is {value}"
+                return f"{RECORD}: {name}: {field} is {row[field]}, but {value} when recomputed"
     lacking = next((name for name in ours if name not in theirs), None)
     rows = len(claimed.scores) + len(claimed.means) + len(claimed.layers)
     if lacking is None and len(theirs) < rows:

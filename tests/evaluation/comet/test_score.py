@@ -204,12 +204,12 @@ def test_comet_is_compared_under_one_checkpoint_only(
         assert unit.gain.value == pytest.approx(20 * (sum(ours) - sum(theirs)))
     segments_path(scored_runs / "bare", "en-de").unlink()
     found, notes = compare()
-    assert notes == ["wmt23 comet: only one of the two has en-de; they are in no mean"]
+    assert notes == ["wmt23 comet: only one of the two has en-de; left out of the means"]
     other = make_checkpoint("other", "other weights")
     assert score(scored_runs / "bare", "--comet", "--comet-model", other)[0] == 0
     found, notes = compare()
     assert "comet" not in [one.metric for one in found]
-    assert notes[0].startswith("wmt23 comet is left out: checkpoints ")
+    assert notes[0].startswith("wmt23 comet is left out: the checkpoints differ ")
     shutil.rmtree(scored_runs / "bare" / "comet")
     found, notes = compare()
     assert notes == [f"wmt23 comet is left out: only {scored_runs / 'lora'} has it"]

@@ -1,1 +1,1 @@
-"""Broken and hostile submissions: what changes them, what attacks, and what judges the result."""
+"""Mutates and attacks submissions, and judges the results."""

@@ -1,4 +1,4 @@
-"""Submissions that ask a reader for more memory or time than it has."""
+"""Submissions that would exhaust the memory or time of a naive reader."""
 
 import json
 
@@ -20,7 +20,7 @@ def packed(text):
 
 
 def hypotheses(pattern):
-    """Every answer of every text task is as long as may be, made of a pattern."""
+    """Repeat a pattern up to the longest allowed answer, for every item of every text task."""
 
     def attack(folder, root):
         for path in folder.rglob("*.zst"):
@@ -34,7 +34,7 @@ def hypotheses(pattern):
 
 
 def answers(text):
-    """A unit's answers are this text, given as a function so that it is made only when needed."""
+    """Replace the answers of a unit by the text that a function returns."""
 
     def attack(folder, root):
         (folder / "predictions/massive/de.jsonl.zst").write_bytes(packed(text()))
@@ -76,7 +76,7 @@ def many_values(folder, root):
 
 
 def varint(number, width):
-    """A number as thrift's compact protocol writes it, as long as may be wanted."""
+    """A number in thrift's compact protocol, padded to `width` bytes."""
     number <<= 1
     found = []
     while number > 0x7F:
@@ -90,7 +90,7 @@ def varint(number, width):
 
 
 def lying_footer(folder, root):
-    """Of 80 million values the footer says that they are 16."""
+    """80 million values, of which the footer states 16."""
     many_values(folder, root)
     data = (folder / LAYER).read_bytes()
     metadata = pq.ParquetFile(folder / LAYER).metadata
@@ -107,7 +107,7 @@ def lying_footer(folder, root):
 
 
 def long_name(folder, root):
-    """One name of 8 MB that each of 1,190 rows repeats."""
+    """One name of 8 MB, repeated in 1,190 rows."""
     table = pq.read_table(folder / LAYER)
     rows = pa.concat_tables([table] * (1_190 // len(table)))
     names = pa.array(["x" * (8 << 20)] * len(rows), type=pa.string())

@@ -1,4 +1,4 @@
-"""Changes of a submission's folder as a whole, and of one of its files."""
+"""Mutates the folder of a submission, or one of its files."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from xlt_bench.submissions.rescore import answers_digest, layer_digest
 from xlt_bench.submissions.safe_read import read_answers, read_layer
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, answer_files, identity
 
-SECRET = "what-lies-outside"
+SECRET = "content-outside-the-folder"
 
 
 def change_tree(draw, folder, outside):
-    """Links, strangers, missing parts, folders and pipes where files should be, odd names."""
+    """Add links, extra files, pipes or odd names, or remove files and folders."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     path = draw.choice(files)
     kind = draw.randrange(9)
@@ -73,9 +73,10 @@ def change_tree(draw, folder, outside):
 
 
 def seal(folder, root, rescored):
-    """Make digests, id and (rescored) counts and scores right again, as a careful forger would.
+    """Correct the digests and id, and if `rescored` the counts and scores, as a forger would.
 
-    The folder under its new name; where the product's own readers refuse a part, as it was.
+    Returns:
+        The renamed folder, or the unchanged folder if a reader refuses a file.
     """
     try:
         record = json.loads((folder / RECORD).read_text())
@@ -97,7 +98,7 @@ def seal(folder, root, rescored):
         about["id"] = about["id"][:-21] + identity(plan, about["contents"])
         (folder / SUBMISSION).write_text(json.dumps(about))
         return folder.rename(folder.with_name(about["id"]))
-    except Exception:  # whatever it is, the check itself has to find it
+    except Exception:  # any error: the check itself has to find it
         return folder
 
 
@@ -105,7 +106,7 @@ KINDS = ["bytes", "json", "lines", "frame", "table", "bare table", "tree"]
 
 
 def mutate(draw, kind, folder, outside):
-    """One change of a kind to a submission; the folder, which may have another name now."""
+    """Change a submission once; returns the folder, which may be renamed."""
     if kind == "tree":
         return change_tree(draw, folder, outside)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
@@ -123,7 +124,7 @@ def mutate(draw, kind, folder, outside):
 
 
 def spoil(draw, output):
-    """One change to one of lm-eval's files: of a value, of bytes, or of the file as a whole."""
+    """Change a value, some bytes or the whole of one of lm-eval's files."""
     path = draw.choice(sorted(output.rglob("*.json*")))
     kind = draw.randrange(10)
     if kind == 0:

@@ -1,4 +1,4 @@
-"""Runs mutations and judges what became of them: true scores, or a refusal in one line."""
+"""Runs mutations and judges the results: true scores, or a refusal in one line."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION
 
-LONGEST = 500  # characters of a refusal
+LONGEST = 500  # characters of an error
 
 _allowed: list[str] = []
 _breaches: list[str] = []
@@ -48,7 +48,7 @@ def watch(event, args):
 
 @contextmanager
 def only_within(folder):
-    """Writes by Python elsewhere, processes, connections and pickles are breaches."""
+    """Fail if the block writes elsewhere, starts processes, connects or unpickles."""
     _allowed[:], _breaches[:] = [str(folder)], []
     try:
         yield
@@ -68,7 +68,7 @@ class Fuzz:
         for folder in (self.out, self.outside):
             folder.mkdir(parents=True)
         (self.outside / "secret").write_text(SECRET)
-        for name in (RECORD, SUBMISSION, COUNTS):  # what a link would like to pass off as its own
+        for name in (RECORD, SUBMISSION, COUNTS):  # targets for links
             shutil.copy(self.made["own"] / name, self.outside / name)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.store = duckdb.connect(":memory:")
@@ -76,7 +76,7 @@ class Fuzz:
         self.store.execute((here / "schema.sql").read_text())
 
     def one(self, number):
-        """Make and judge a mutation. AssertionError, or any other, is a failure."""
+        """Make and judge a mutation. Any exception is a failure."""
         draw = random.Random(number)
         kind = KINDS[number % len(KINDS)]
         role = draw.choice(["own", "own", "own", "older", "bare"])
@@ -92,7 +92,7 @@ class Fuzz:
         with only_within(self.out):
             report = check(folder, self.root)
             judged = report
-            if role != "own":  # what a neighbour does to another's check
+            if role != "own":  # the effect of a mutation on the check of another submission
                 judged = check(self.inside / self.made["own"].name, self.root)
             built = self._build(number)
         assert self._tree() == before
@@ -109,7 +109,7 @@ class Fuzz:
             built = store_build.build(self.inside, self.out / "leaderboard.duckdb")
             assert [p.name for p in self.out.iterdir()] == ["leaderboard.duckdb"]
             return built
-        # The same without making a file.
+        # The same without a file, which is faster.
         self.store.begin()
         try:
             return store_build._load_submissions(self.store, self.inside)
@@ -132,7 +132,7 @@ class Fuzz:
         assert bool(report.detail) or report.state == "checked"
 
     def check_scores(self, folder):
-        """An accepted record's scores are those of the answers, by the run's own reader."""
+        """Assert that the scores of an accepted record follow from its answers, by `count_run`."""
         record = Record.model_validate_json((folder / RECORD).read_bytes())
         counted = count_run(record.plan, folder, self.root)
         wanted = scores_of(record.plan, counted, record.alignment_languages).model_dump()
@@ -153,19 +153,19 @@ class Fuzz:
                         assert value == other[name]
 
     def run(self, numbers):
-        """All of them; every failure by its number and kind."""
+        """Run mutations; returns a line per failure with its number and kind."""
         failures = []
         for number in numbers:
             try:
                 self.one(number)
-            except Exception as error:  # any is a failure, and the next ones are wanted too
+            except Exception as error:  # any error is a failure; run the others too
                 line = f"{number} {KINDS[number % len(KINDS)]}: {type(error).__name__}: {error}"
                 failures.append(line[:400])
         return failures
 
 
 def spoiled(output, root, scratch, numbers):
-    """How many of the changes were refused in one line; any other error is raised."""
+    """Count the changes that are refused in one line; raise any other error."""
     refused = 0
     for number in numbers:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Changes of JSON, bytes, answers and tables, each drawn from a random.Random."""
+"""Mutates JSON, bytes, answers and tables at random."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ ODD_NUMBERS = [
 
 
 def odd_value(draw):
-    """Any JSON value that a reader may not expect."""
+    """A JSON value that a reader may not expect."""
     deep = []
     for _ in range(draw.choice([3, 150, 900])):
         deep = [deep]
@@ -36,7 +36,7 @@ def odd_value(draw):
 
 
 def places(value, path=()):
-    """The path of every value within a JSON value."""
+    """Yield the path of every value in a JSON value."""
     yield path
     parts = (
         value.items()
@@ -50,10 +50,10 @@ def places(value, path=()):
 
 
 def change_json(draw, value):
-    """A copy with one change of structure, type or value; as text, for keys may come twice."""
+    """Change structure, type or value once. Returns text, since keys may be repeated."""
     value = copy.deepcopy(value)
     everywhere = [path for path in places(value) if path]
-    # By field, not by value: the many rows of results would take nearly every draw.
+    # Draw a field first, else nearly every draw would hit the many rows of results.
     fields = sorted({tuple(k for k in path if isinstance(k, str)) for path in everywhere})
     field = draw.choice(fields)
     path = draw.choice(
@@ -89,7 +89,7 @@ def change_json(draw, value):
 
 
 def change_bytes(draw, data):
-    """A copy with bits flipped, parts cut, doubled, moved or overwritten."""
+    """Flip bits, or cut, repeat, insert or overwrite parts."""
     found = bytearray(data)
     for _ in range(draw.choice([1, 1, 1, 2, 5, 30])):
         kind, at = draw.randrange(7), draw.randrange(len(found) + 1)
@@ -114,7 +114,7 @@ def unpacked(data):
 
 
 def change_lines(draw, data):
-    """Answers with a line changed, doubled, dropped or out of place."""
+    """Change, repeat, drop or move a line of answers."""
     lines = unpacked(data).decode().splitlines()
     at, kind = draw.randrange(len(lines)), draw.randrange(6)
     if kind == 0:
@@ -136,7 +136,7 @@ def change_lines(draw, data):
 
 
 def change_frame(draw, data):
-    """Frames that are cut, follow each other, lack or misstate their size, or ask for memory."""
+    """Truncate or repeat the zstd frame, or drop or misstate its sizes."""
     text = unpacked(data)
     return draw.choice(
         [
@@ -170,7 +170,7 @@ WRITING = [
 
 
 def change_table(draw, data):
-    """A parquet file with a cell, a column, a type or a row that is not what it should be."""
+    """Change a cell, row, column or type of a parquet file."""
     table = pq.read_table(pa.BufferReader(data))
     kind, j = draw.randrange(9), draw.randrange(table.num_columns)
     name = table.column_names[j]
@@ -197,7 +197,7 @@ def change_table(draw, data):
         else:
             table = table.append_column(draw.choice(ODD_TEXTS), table.column(j))
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        return change_bytes(draw, data)  # arrow cannot even write it
+        return change_bytes(draw, data)  # Arrow cannot write it
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **draw.choice(WRITING))
     written = sink.getvalue().to_pybytes()
@@ -205,7 +205,7 @@ def change_table(draw, data):
 
 
 def odd_cell(draw, value):
-    """Another value for a cell; of a list mostly the same with an element changed."""
+    """Change a cell; a list mostly keeps its other elements."""
     if not isinstance(value, list) or draw.random() >= 0.7:
         return odd_value(draw)
     value = list(value)
@@ -222,7 +222,7 @@ def odd_cell(draw, value):
 
 
 def bare_table(draw, data):
-    """The same table unpacked and without checksums, so that a changed byte reaches its values."""
+    """Change bytes of the uncompressed table without checksums, so that values change."""
     sink = pa.BufferOutputStream()
     table = pq.read_table(pa.BufferReader(data))
     pq.write_table(table, sink, compression="none", use_dictionary=draw.random() < 0.5)
