@@ -8,8 +8,8 @@ It reads an order per line of standard input, and answers each with a line of st
 
 Writes are Python's operations below `output`: open for writing, rename, remove, create. Reads are
 files opened below `input`. The command is killed before write number `kill_at`, before a file whose
-path ends in `kill_before` appears, or after `after` seconds. The input is renamed before read number
-`move_at`. Output goes to FOLDER/said.txt. A negative code is the number of a signal.
+path ends in `kill_before` appears, or after `after` seconds. The input is renamed before read
+number `move_at`. Output goes to FOLDER/said.txt. A negative code is the number of a signal.
 """
 
 from __future__ import annotations
