@@ -28,8 +28,8 @@ class Language:
     """One row of the table.
 
     `code` is what the command line takes (`sw`). `flores` is the FLORES-200 code, `massive` the
-    locale of MASSIVE 1.1 and `uner` the treebank of Universal NER; the last two are None where the
-    data set lacks the language. `resource` is None where NLLB's level is not known.
+    locale of MASSIVE 1.1 and `uner` the treebank of Universal NER; the last two are None if the
+    data set lacks the language. `resource` is None if NLLB does not state the level.
     """
 
     code: str
@@ -43,7 +43,7 @@ class Language:
 
 
 def read_table(path: Path = TABLE) -> dict[str, Language]:
-    """The rows of a language table by code.
+    """Read the rows of a language table, by code.
 
     Raises:
         ValueError: A column is missing or unknown, or a code occurs twice.
@@ -51,13 +51,14 @@ def read_table(path: Path = TABLE) -> dict[str, Language]:
     optional = {"resource", "massive", "uner"}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if reader.fieldnames != [field.name for field in fields(Language)]:
-            raise ValueError(f"{path}: columns {reader.fieldnames}")
+        columns = [field.name for field in fields(Language)]
+        if reader.fieldnames != columns:
+            raise ValueError(f"{path}: the columns must be {columns}, not {reader.fieldnames}")
         cells = [{k: v or None if k in optional else v for k, v in row.items()} for row in reader]
     rows = [Language(**row) for row in cells]  # type: ignore[arg-type]
     table = {row.code: row for row in rows}
     if len(table) < len(rows):
-        raise ValueError(f"{path}: a code occurs twice")
+        raise ValueError(f"{path}: a code occurs twice; codes must be unique")
     return table
 
 

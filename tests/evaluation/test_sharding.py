@@ -89,7 +89,7 @@ def test_joined_equals_undivided(
 NO_PARTS = {
     "shard 2/3 is missing": ["1", "3"],
     "both answer": ["1", "2", "3", "whole"],
-    "another adapter: None and": ["1", "2", "3", "bare"],
+    "differ in adapter: None and": ["1", "2", "3", "bare"],
     "is not finished": ["1", "unfinished", "3"],
     "is not a run folder": ["1", "none"],
 }
@@ -206,7 +206,7 @@ def test_a_wrong_share_is_refused(text: str) -> None:
 
 def test_a_share_without_work_is_one_line(tmp_path: Path, run_cli: RunCli) -> None:
     code, _, err = run_cli(*_bare(tmp_path / "run"), "--shard", "2/2")
-    assert (code, "left without work: there are 1 units" in err) == (2, True)
+    assert (code, "more shards than units" in err) == (2, True)
     assert not (tmp_path / "run").exists()
 
 

@@ -244,7 +244,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     ("more", "said"),
     [
         ({"backend": "tgi"}, "unknown backend 'tgi'"),
-        ({"model_args": "tensor_parallel_size=2"}, "--model-args goes with"),
+        ({"model_args": "tensor_parallel_size=2"}, "--model-args needs --backend"),
         ({"backend": "openai"}, "base_url="),
         ({"backend": "openai", "model_args": "base_url=x", "adapters": ["a"]}, "--adapter cannot"),
         ({"backend": "openai", "model_args": "base_url=x", "dtype": "float32"}, "--dtype cannot"),
@@ -381,7 +381,7 @@ def test_a_repetition_penalty_is_every_engine_s_and_in_the_record(
     for backend in ("hf", "vllm"):
         asked = options(tmp_path / backend, backend=backend, **chosen)
         ((_, record),) = run(replace(asked, model=model))
-        assert "greedy with the model's own repetition penalty of 1.05" in record.notes
+        assert "greedy decoding with the model's own repetition penalty of 1.05" in record.notes
     assert fake_vllm.penalties == {1.05}
 
 

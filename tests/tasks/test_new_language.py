@@ -89,7 +89,7 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
     small = ["--model", "embedded", "--adapter", "embedded:baseline", "--device", "cpu"]
     small += ["--layers", "2", "--limit", "2", "--output"]
     told = run("evaluate", *small, "beyond", "--languages", "xqq,de", "--tasks", "massive")
-    assert "massive: xqq beyond the ranked set of version 1; in no mean" in told
+    assert "massive: xqq beyond the ranked set of version 1, so in no mean" in told
     record = json.loads((root / "beyond" / "record.json").read_text())
     assert record["plan"]["task_versions"] == {"massive": 1}
     assert {row["unit"]: row["setting"] for row in record["results"]["scores"]} == {

@@ -1,4 +1,4 @@
-"""The proof that an adapter takes effect: what it changes, and that it answers otherwise."""
+"""Checks that an adapter takes effect: it changes weights, and the model answers differently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xlt_bench.models.adapters import (
 from xlt_bench.models.lm import XltLM
 from xlt_bench.results.record import AdapterRecord
 
-# What the bare model and the adapter both answer, to see that the adapter does something.
+# Prompts that the model answers with and without the adapter, to see whether it has an effect.
 PROBE = (
     "wake me up at five am this week",
     "play some jazz in the kitchen",
@@ -29,22 +29,30 @@ _PROBE_TOKENS = 16
 
 
 def probe(lm: XltLM) -> list[str]:
-    """The prompts of the proof, as the model's template renders them."""
+    """The probe prompts, rendered with the model's chat template."""
     return [lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
 
 
 def prove(
     lm: XltLM, model: Any, adapter: AdapterFiles, name: str
 ) -> tuple[AdapterRecord, list[str]]:
-    """What is known of the active adapter, `name` in the model, and warnings where it does nothing.
+    """Compare the model with and without its active adapter.
 
-    Compares its greedy answers with the bare model's on eight prompts, and measures its change.
+    Args:
+        lm: The model that answers.
+        model: The peft model.
+        adapter: The files of the adapter.
+        name: The name of the adapter in `model`.
+
+    Returns:
+        The adapter's record, with the norms of its weight change and how many of the eight greedy
+        answers differ, and a warning for each sign that it has no effect.
     """
     prompts = probe(lm)
     with_adapter = lm.generate(prompts, _PROBE_TOKENS)
     with model.disable_adapter():
         bare = lm.generate(prompts, _PROBE_TOKENS)
-    lm.noted()  # the probe is no part of the run
+    lm.noted()  # resets the counts: the probe is not part of the run
     differing = sum(a.text != b.text for a, b in zip(with_adapter, bare, strict=True))
     norms = change_norms(model, name)
     warnings = []

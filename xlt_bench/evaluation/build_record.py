@@ -1,4 +1,4 @@
-"""Builds the record: scores, and the metadata beside them (data, versions, hardware, command)."""
+"""Builds the record of a run: scores and metadata (data, versions, hardware, command line)."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _PACKAGES = (
 
 
 _KEY = r"(?:api[-_]?key|access[-_]?key|auth|token|password|passwd|secret)"
-_MASKED = "-masked-"  # what a shell needs no quotes for
+_MASKED = "-masked-"  # needs no quotes in a shell
 _SECRET_OPTION = re.compile(rf"(?i)-.*{_KEY}")
-# What comes before the secret is kept.
+# Group 1, the text before the secret, is kept.
 _SECRETS = (
     re.compile(r"()\b(?:hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}"),
     re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*[\"']?)[^,&\"'}}]+"),
@@ -55,9 +55,9 @@ _SECRETS = (
 
 @dataclass(frozen=True)
 class System:
-    """What answered: the model as the record states it, where it ran, and its tokenizer.
+    """The model that answered, as the record states it, with its device and tokenizer.
 
-    `tokenizer` is None and `device` empty where a server does not tell.
+    `tokenizer` is None and `device` empty if a server answered.
     """
 
     model: ModelRecord
@@ -66,7 +66,7 @@ class System:
 
 
 def hf_system(base: Base) -> System:
-    """A model that was loaded by transformers."""
+    """The system of a model that transformers has loaded."""
     config = base.model.config
     record = ModelRecord(
         name=base.name,
@@ -83,18 +83,18 @@ def hf_system(base: Base) -> System:
 
 
 def finished_record(job: Job) -> Record | None:
-    """The record of a run that has all its answers: it says what made them, so it stays."""
+    """The record of a run that is finished; None if there is anything left to do."""
     path = job.run / "record.json"
     if unanswered(job) or not path.exists():
         return None
     try:
         return read_record(job.run)
     except InputError:
-        return None  # of an unknown schema, or damaged: it is made again
+        return None  # unknown schema or damaged: it is written again
 
 
 def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
-    """Score a run that has all its answers, and write its record."""
+    """Score a run whose units are all answered, and write its record."""
     results = score_run(job.run, job.root, adapter.alignment_languages if adapter else [])
     record = _record(job, system, adapter, results)
     write_record(job.run, record)
@@ -102,7 +102,7 @@ def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
 
 
 def write_record(run: Path, record: Record) -> None:
-    """RUN/record.json, which says that the run is finished."""
+    """Write RUN/record.json, which marks the run as finished."""
     text = without_home(record.model_dump_json(indent=1))
     write_bytes(run / "record.json", text.encode() + b"\n")
 
@@ -138,9 +138,10 @@ def now() -> str:
 
 
 def read_progress(run: Path) -> dict[str, Any]:
-    """What is noted of each finished part of a run, by its name.
+    """Read the statistics of each finished part of a run from RUN/progress, by the part's name.
 
-    Raises InputError for a damaged file.
+    Raises:
+        InputError: A file is damaged.
     """
     found = {}
     for path in sorted((run / "progress").glob("*.json")):
@@ -148,20 +149,20 @@ def read_progress(run: Path) -> dict[str, Any]:
             found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
-                f"{path} is damaged ({error}); delete it and the answers that it is about, and run "
+                f"{path} is damaged ({error}); delete it and the answers of that part, then run "
                 "the same evaluate command again"
             ) from None
     return found
 
 
 def command_line() -> str:
-    """The command line, the program by its bare name and home folders as `~`."""
+    """The command line, with the program's bare name, `~` for home folders and masked secrets."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return without_home(shlex.join(_masked(words))).replace(_MASKED, "***")
 
 
 def without_home(text: str) -> str:
-    """A text with the home folder as `~`, and without the users' names of other home folders.
+    """Replace the home folder in a text by `~`, and the user's name in others by `***`.
 
     >>> without_home("--model /home/ada/m --adapter=../../Users/ada/a --output /homes/x")
     '--model /home/***/m --adapter=../../Users/***/a --output /homes/x'
@@ -172,9 +173,10 @@ def without_home(text: str) -> str:
 
 
 def _masked(words: Sequence[str]) -> Iterator[str]:
-    """The words with _MASKED for what looks like a secret: records are published.
+    """Replace what looks like a secret by _MASKED, because records are published.
 
-    Tokens of the usual forms, values of keys and options that are named so, passwords in addresses.
+    Secrets are tokens of common formats, values of keys and options such as `--api-key`, and
+    passwords in addresses.
     """
     for before, word in pairwise(["", *words]):
         if _SECRET_OPTION.fullmatch(before) and "=" not in before and word[:1] != "-":
@@ -186,43 +188,43 @@ def _masked(words: Sequence[str]) -> Iterator[str]:
 
 
 def item_digests(items: Items) -> dict[str, str]:
-    """Content digests of what is asked, in full: prompts, targets and gold of each unit."""
+    """Content digests of each unit's items (prompts, targets and gold), by `task/unit`."""
     return {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
 
 
 def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
-    """What the reader of the scores should know: tasks that fell away, items that are not ours."""
+    """Notes for readers of the scores: tasks that were left out, items that are not pinned."""
     notes = [
-        f"{name}: evaluated in none of the chosen languages"
+        f"{name}: not evaluated in any of the chosen languages"
         for name in options.tasks
         if name not in plan.units and plan.shard is None and plan.backend != "openai"
     ]
     if plan.backend == "openai":
         notes.append(
-            "answered by a server, which does not prove its weights, adapter and chat template; "
-            "no retrieval, which needs hidden states"
+            "answered by a server: weights, adapter and chat template are not verified; "
+            "no retrieval, since it needs hidden states"
         )
     if plan.trust_remote_code:
-        notes.append("code that comes with the model was allowed to run (--trust-remote-code)")
+        notes.append("the model's own code was allowed to run (--trust-remote-code)")
     if plan.corpus and RETRIEVAL in plan.units:
-        notes.append(f"retrieval is over the corpus {plan.corpus}, not FLORES dev; not to submit")
+        notes.append(f"retrieval is over {plan.corpus}, not FLORES dev, and cannot be submitted")
     for task, names in plan.units.items():
         notes += _beyond(plan, digests, task, names)
     return notes
 
 
 def _beyond(plan: Plan, digests: Mapping[str, str], task: str, names: Sequence[str]) -> list[str]:
-    """Units that are not in the ranked set of the task's version, or not on its items."""
+    """Notes on units beyond the ranked set of the task's version, or with other items."""
     version = plan.task_versions[task]
     units, notes = get_task(task).test_set(version).units, []
     if beyond := [unit for unit in names if unit not in units]:
         notes.append(
-            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}; in no mean"
+            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}, so in no mean"
         )
     whole = plan.limit is None and not (task == RETRIEVAL and plan.corpus)
     odd = [u for u in names if u in units and digests[f"{task}/{u}"] != units[u].digest]
     if whole and odd:
-        notes.append(f"{task}: not the pinned test set in {' '.join(odd)}; not ranked")
+        notes.append(f"{task}: {' '.join(odd)} not on the pinned test set, so not ranked")
     return notes
 
 
@@ -233,7 +235,9 @@ def _notes(plan: Plan, adapter: AdapterRecord | None) -> list[str]:
         notes = [f"{', '.join(borrowed)}: not in WMT23; ALMA's test sets (WMT22 cs-en, WMT21 is)"]
     on_flores = RETRIEVAL in plan.units and plan.corpus is None
     if on_flores and adapter and adapter.trained_on_flores:
-        notes.append("retrieval is inflated: the adapter was trained on FLORES dev's sentences")
+        notes.append(
+            "retrieval is inflated: the adapter was trained on the sentences of FLORES dev"
+        )
     return notes
 
 
@@ -251,7 +255,7 @@ def _signatures(plan: Plan) -> dict[str, str]:
 
 
 def _hardware(device: str) -> dict[str, str]:
-    """The machine, and the settings on which the last digits of a number depend."""
+    """The machine, and settings that the last digits of a number depend on."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
     return {
         "device": device,
@@ -269,7 +273,7 @@ def _hardware(device: str) -> dict[str, str]:
 
 
 def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
-    """Fertility of every language of the run that has FLORES sentences below `root`."""
+    """The fertility of each language of the run that has FLORES sentences in `root`."""
     codes = {
         code
         for task, names in plan.units.items()
@@ -285,7 +289,7 @@ def _fertility(tokenizer: Any, plan: Plan, root: Path) -> dict[str, Fertility]:
         try:
             sentences = retrieval.TASK.load(root, code)
         except MissingFileError:
-            if code in plan.units.get(RETRIEVAL, []) and plan.corpus is None:  # it was there before
+            if code in plan.units.get(RETRIEVAL, []) and plan.corpus is None:  # the run has read it
                 raise
             continue
         one = fertility(count, sentences, code)

@@ -1,6 +1,6 @@
-"""What `xlt-bench evaluate` is asked for, and all that can be wrong with it before torch is loaded.
+"""Checks the options of `xlt-bench evaluate` and reads the items, before torch is imported.
 
-The data are read here too: a missing or broken file stops a run before the model is touched.
+A missing or broken file thus stops a run before the model is loaded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Chosen = dict[str, list[str]]
 """The units of each task, by its name."""
 
 BACKENDS = {"hf": None, "vllm": ("vllm", "vllm"), "openai": ("tenacity", "api")}
-"""What answers with text: the package that it needs beyond ours, and the extra of lm-eval."""
+"""The backends: the extra package that each needs, and lm-eval's extra that installs it."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Options:
 
 
 def check(options: Options) -> None:
-    """Raise InputError, in one line, for the first option that is wrong whatever the data are."""
+    """Raise InputError for the first invalid option."""
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit must be at least 1, not {options.limit}")
     if options.batch_size != "auto" and not _positive(options.batch_size):
         raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
     if odd := [layer for layer in options.layers if layer < 1]:
-        raise InputError(f"--layers are numbered from 1, not {odd[0]}")
+        raise InputError(f"--layers must be at least 1, not {odd[0]}")
     if options.shard is not None:
         parse_share(options.shard)
     check_backend(options)
@@ -72,13 +72,13 @@ def check(options: Options) -> None:
     for name in options.adapters:
         check_local(name)
     if len({_folder_name(name) for name in options.adapters}) < len(options.adapters):
-        raise InputError("two adapters have one folder name; rename one, since runs are named so")
+        raise InputError("two adapters share a folder name, which would name both runs; rename one")
     for run in [run_folder(options, name) for name in options.adapters] or [options.output]:
         check_free(run)
 
 
 def check_backend(options: Options) -> None:
-    """Raise InputError for an unknown or missing engine, and for options that it cannot take."""
+    """Raise InputError for an unknown or missing backend, and for options that it cannot take."""
     if options.backend not in BACKENDS:
         raise unknown("backend", options.backend, BACKENDS)
     if needed := BACKENDS[options.backend]:
@@ -88,12 +88,12 @@ def check_backend(options: Options) -> None:
                 f"--backend {options.backend} needs {package}: pip install 'lm_eval[{extra}]'"
             )
     elif options.model_args:
-        raise InputError("--model-args goes with --backend vllm or openai")
+        raise InputError("--model-args needs --backend vllm or openai")
     if "trust_remote_code" in (options.model_args or ""):
-        raise InputError("trust_remote_code in --model-args: say --trust-remote-code instead")
+        raise InputError("use --trust-remote-code instead of trust_remote_code in --model-args")
     if options.backend == "vllm" and world_size() > 1:
         raise InputError(
-            "vLLM starts its processes itself: run it without torchrun, with --model-args "
+            "vLLM starts its own processes: run it without torchrun, with --model-args "
             "tensor_parallel_size=N or data_parallel_size=N"
         )
     if options.backend == "openai":
@@ -114,12 +114,14 @@ def _check_served(options: Options) -> None:
         "--trust-remote-code": options.trust_remote_code,
     }
     if odd := [name for name, value in given.items() if value]:
-        raise InputError(f"{odd[0]} cannot be chosen here: the server has chosen it already")
+        raise InputError(
+            f"{odd[0]} cannot be used with --backend openai: the server decides it; leave it out"
+        )
 
 
 @dataclass(frozen=True)
 class Request:
-    """Options in which nothing is wrong, with what they ask for."""
+    """Options that have been checked, with the units and items that they ask for."""
 
     options: Options
     units: Chosen
@@ -131,7 +133,7 @@ def prepare(options: Options) -> Request:
     """Check the options and read all items.
 
     Raises:
-        InputError: An option is wrong, or data are missing or broken.
+        InputError: An option is invalid, or data are missing or broken.
     """
     check(options)
     chosen, corpus = plan_units(options), corpus_of(options)
@@ -149,8 +151,8 @@ def _share(shard: str, costs: dict[Unit, float], chosen: Chosen) -> Chosen:
     mine = divide(costs, share.of)[share.number - 1]
     if not mine:
         raise InputError(
-            f"--shard {shard} is left without work: there are {len(costs)} units (a language or "
-            "direction of a task, or retrieval as a whole); use fewer shards"
+            f"--shard {shard} has no work: there are more shards than units (a unit is a language "
+            f"or direction of a task, or retrieval as a whole); use i/n with n at most {len(costs)}"
         )
     kept = {
         task: [
@@ -172,12 +174,18 @@ def load_items(corpus: Corpus, chosen: Chosen, limit: int | None) -> Items:
 
 
 def corpus_of(options: Options) -> Corpus:
-    """What retrieval is over. Raises InputError where it is no folder."""
+    """The corpus of retrieval.
+
+    Raises:
+        InputError: --corpus is not a folder.
+    """
     if options.corpus is None:
         return Corpus(data_root(options.data_dir))
     folder = Path(options.corpus).expanduser()
     if not folder.is_dir():
-        raise InputError(f"--corpus {options.corpus} is no folder; it holds one file a language")
+        raise InputError(
+            f"--corpus {options.corpus} is not a folder; give a folder with one file per language"
+        )
     return Corpus(data_root(options.data_dir), folder)
 
 
@@ -186,7 +194,7 @@ def _positive(text: str) -> bool:
 
 
 def plan_units(options: Options) -> Chosen:
-    """The units of each task asked for: the ranked ones, or those of the languages asked for.
+    """The units of each chosen task: the ranked ones, or those of the chosen languages.
 
     Raises:
         InputError: A name is unknown, or nothing is left to evaluate.
@@ -195,34 +203,34 @@ def plan_units(options: Options) -> Chosen:
     found = {name: _units(get_task(name), options, corpus) for name in options.tasks}
     chosen = {name: units for name, units in found.items() if units}
     if not chosen and options.backend == "openai" and list(options.tasks) == [RETRIEVAL]:
-        raise InputError("retrieval needs hidden states, which a server does not show")
+        raise InputError("retrieval needs hidden states, which a server does not return")
     if options.corpus and RETRIEVAL not in chosen:
         raise InputError(
-            f"--corpus {options.corpus} is for retrieval, between two languages at least: files "
-            "named eng_Latn.txt, swh_Latn.txt, ..."
+            f"--corpus {options.corpus} needs the task retrieval and at least two languages; name "
+            "the files eng_Latn.txt, swh_Latn.txt, ..."
         )
     if not chosen:
         raise InputError(
-            f"none of {', '.join(options.tasks)} covers {', '.join(options.languages)}; "
+            f"no chosen task ({', '.join(options.tasks)}) covers {', '.join(options.languages)}; "
             "see the languages with: xlt-bench languages"
         )
     return chosen
 
 
 def _units(task: Task, options: Options, corpus: Corpus) -> list[str]:
-    """The units of a task that a command asks for; none where it cannot be evaluated."""
+    """The units of a task that a command asks for; none if they cannot be evaluated."""
     if options.languages:
         units = task.choose(options.languages)
     else:
         units = [unit for unit in task.test_set().units if _is_there(task, unit, corpus)]
     if task.answers == "text":
         return units
-    # Retrieval is between languages, and a server shows no hidden states.
+    # Retrieval needs two languages, and a server returns no hidden states.
     return [] if len(units) < 2 or options.backend == "openai" else units
 
 
 def _is_there(task: Task, unit: str, corpus: Corpus) -> bool:
-    """Whether a ranked unit is expected to have data: the mini suite and own corpora lack some."""
+    """Whether a ranked unit should have data: the mini suite and a user's corpus may lack some."""
     if task.answers == "neighbours" and not corpus.holds(unit):
         return False
     if corpus.root != MINI:
@@ -235,14 +243,14 @@ def _is_there(task: Task, unit: str, corpus: Corpus) -> bool:
 
 
 def run_folder(options: Options, adapter: str | None) -> Path:
-    """OUTPUT itself, or OUTPUT/<adapter name> where there are several adapters."""
+    """OUTPUT itself or, if there are several adapters, OUTPUT/<adapter name>."""
     if adapter is None or len(options.adapters) == 1:
         return options.output
     return options.output / _folder_name(adapter)
 
 
 def _folder_name(adapter: str) -> str:
-    """The last part of an adapter's name; of one like `..` that of the folder it means."""
+    """The last part of an adapter's name; for a name like `..`, that of the folder it refers to."""
     name = Path(adapter).name
     if name in ("", ".", ".."):
         name = Path(adapter).expanduser().resolve().name

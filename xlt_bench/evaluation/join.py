@@ -1,7 +1,7 @@
-"""Runs that share out one evaluation, put together: `xlt-bench join`.
+"""Joins runs that are parts of one evaluation: `xlt-bench join`.
 
-Made of `evaluate --shard i/n`, or of runs of different tasks or languages; the joined run has the
-answers of the parts, scored anew, and equals the run that was never divided.
+The parts come from `evaluate --shard i/n`, or are runs of different tasks or languages. The joined
+run has the answers of all parts, scored again, and equals the run that was never divided.
 """
 
 from __future__ import annotations
@@ -18,16 +18,25 @@ from xlt_bench.results.record import AdapterRecord, Plan, Record
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
-# What may differ between the parts' plans.
+# The fields in which the plans of the parts may differ.
 _OF_A_PART = {"units", "layers", "task_versions", "shard", "corpus"}
 _FOLDERS = ("predictions", "retrieval", "comet", "progress")
 
 
 def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
-    """Write the run that `runs` are parts of to `output`, a new folder; returns its record.
+    """Join runs into a new one.
 
-    `root` holds the data. Raises InputError where a part is unfinished or missing, two answer the
-    same unit, or they are of different systems or settings.
+    Args:
+        runs: The run folders of all parts.
+        output: The folder to write; it must not exist.
+        root: The data folder.
+
+    Returns:
+        The record of the joined run.
+
+    Raises:
+        InputError: A part is unfinished or missing, two parts answer the same unit, or they are
+            from different systems or settings.
     """
     if output.exists():
         raise InputError(f"{output} exists; choose another --output")
@@ -38,12 +47,12 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
     _check_overlap(runs, plans)
     plan = _joined_plan(plans)
     from xlt_bench.evaluation.build_record import (
-        write_record,  # with torch: what is wrong has been said
+        write_record,  # imports torch, so only after the checks
     )
 
     digests = {name: digest for run in runs for name, digest in read_digests(run).items()}
-    with part_folder(output) as beside:
-        whole = beside / output.name
+    with part_folder(output) as staging:
+        whole = staging / output.name
         open_run(whole, plan, digests)
         for run in runs:
             for folder in _FOLDERS:
@@ -54,7 +63,7 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
         try:
             whole.rename(output)
         except OSError:
-            if output.exists():  # since the check at the start
+            if output.exists():  # created since the check at the start
                 raise InputError(f"{output} exists; choose another --output") from None
             raise
     return record
@@ -71,18 +80,18 @@ def _check_system(runs: Sequence[Path], plans: Sequence[Plan], records: Sequence
             odd = "adapter"
         if odd is not None:
             raise InputError(
-                f"{run} and {runs[0]} have another {odd.replace('_', ' ')}: "
-                f"{plan.get(odd)} and {first.get(odd)}; only parts of one evaluation are joined"
+                f"{run} and {runs[0]} differ in {odd.replace('_', ' ')}: "
+                f"{plan.get(odd)} and {first.get(odd)}; join only parts of one evaluation"
             )
 
 
 def _who(adapter: AdapterRecord | None) -> Any:
-    """What an adapter is, without what became of it in a run."""
+    """The identity of an adapter, without what a run measured of it."""
     return adapter and (adapter.name, adapter.sha256, adapter.alignment_languages, adapter.recipe)
 
 
 def _check_shares(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
-    """Raise InputError unless the shares of a divided run are all there."""
+    """Raise InputError unless all shards of a divided run are given."""
     shares = {
         run: parse_share(plan.shard) for run, plan in zip(runs, plans, strict=True) if plan.shard
     }
@@ -92,8 +101,8 @@ def _check_shares(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
     for run, share in shares.items():
         if share.of != total:
             raise InputError(
-                f"{run} is one of {share.of} shards, {next(iter(shares))} one of {total}; give "
-                "the shards of one number"
+                f"{run} is one of {share.of} shards, {next(iter(shares))} one of {total}; join "
+                "shards of one evaluation"
             )
     numbers = {share.number for share in shares.values()}
     if missing := [f"{i}/{total}" for i in range(1, total + 1) if i not in numbers]:
@@ -101,7 +110,7 @@ def _check_shares(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
 
 
 def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
-    """Raise InputError for a unit that two parts answer; retrieval is one as a whole."""
+    """Raise InputError for a unit that two parts answer; retrieval counts as one unit."""
     owner: dict[tuple[str, str], Path] = {}
     for run, plan in zip(runs, plans, strict=True):
         for task, names in plan.units.items():
@@ -114,7 +123,7 @@ def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
 
 
 def _joined_plan(plans: Sequence[Plan]) -> Plan:
-    """The plan of the whole: tasks and units in the order of the tables."""
+    """The plan of the joined run, with tasks and units in their usual order."""
     chosen: dict[str, list[str]] = {}
     for name, task in tasks().items():
         there = {unit for plan in plans for unit in plan.units.get(name, [])}
@@ -174,10 +183,10 @@ def _merged(parts: Any) -> dict[str, Any]:
 
 
 def _notes(runs: Sequence[Path], records: Sequence[Record]) -> list[str]:
-    """The parts' own, once each; where they came from; where the machines or versions differ."""
+    """The notes of the parts, each once, the number of parts, and where their machines differ."""
     first = records[0]
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
-    notes.append(f"joined from {len(runs)} runs, the first by: {first.command}")
+    notes.append(f"joined from {len(runs)} runs; command of the first: {first.command}")
     for what in ("versions", "hardware"):
         odd = {
             f"{key} {value}"
@@ -186,5 +195,5 @@ def _notes(runs: Sequence[Path], records: Sequence[Record]) -> list[str]:
             if value != getattr(first, what).get(key)
         }
         if odd:
-            notes.append(f"{what}: those of the first run; others had {', '.join(sorted(odd))}")
+            notes.append(f"{what} of the first run; other runs had {', '.join(sorted(odd))}")
     return notes

@@ -1,4 +1,4 @@
-"""Answers a run's units one by one: each is on disk, whole, before the next starts."""
+"""Answers the units of a run one by one, and stores each before the next starts."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ RETRIEVAL_UNIT: Unit = (RETRIEVAL, WHOLE)
 
 
 class TextLM(Protocol):
-    """What answers with text: our own LM, vLLM's, or a server's."""
+    """A model that generates text: ours, vLLM's, or a server's."""
 
     def apply_chat_template(self, chat_history: list[dict[str, str]]) -> str:
-        """The prompt of a chat."""
+        """Render a chat as a prompt."""
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
@@ -48,7 +48,7 @@ class TextLM(Protocol):
         """Greedy answers to prompts, in their order."""
 
     def noted(self) -> dict[str, Any]:
-        """`batch_size`, `bos` and `truncated_prompts` of what was asked since the last call."""
+        """`batch_size`, `bos` and `truncated_prompts` of the prompts since the last call."""
 
 
 @contextmanager
@@ -59,7 +59,20 @@ def untracked(_name: str, _total: int) -> Iterator[Progress]:
 
 @dataclass
 class Job:
-    """A model on its way through one run. `lm` is None where there is no retrieval to be done."""
+    """A run in progress.
+
+    Attributes:
+        run: The run folder.
+        plan: What is evaluated.
+        items: The items of each unit.
+        digests: The content digest of each unit's items.
+        root: The data folder.
+        text_lm: The model that answers the text tasks.
+        lm: The model that retrieval takes hidden states from; None with a server.
+        track: Reports progress; see `run.evaluate`.
+        merged: Whether the adapter is currently merged into the weights.
+        notes: Notes for the record.
+    """
 
     run: Path
     plan: Plan
@@ -85,7 +98,7 @@ def unanswered(job: Job) -> list[Unit]:
 
 
 def answer(job: Job, units: Iterable[Unit]) -> None:
-    """Answer the units, in their order."""
+    """Answer units and store their answers, in the given order."""
     for unit in units:
         if unit == RETRIEVAL_UNIT:
             _retrieve(job, job.plan.units[RETRIEVAL])
@@ -108,16 +121,16 @@ def _predict(job: Job, unit: Unit) -> None:
 
 
 def _finished(job: Job, lm: TextLM, name: str, started: float) -> None:
-    """Note what a part of a run took; before its answers are stored, which say that it is done."""
+    """Write a part's statistics to RUN/progress, before its answers, which mark it as done."""
     seconds = round(time.perf_counter() - started, 3)
     row = {"seconds": seconds, **lm.noted(), "merged": job.merged}
     write_json(job.run / "progress" / f"{name}.json", row)
 
 
 def _retrieve(job: Job, codes: Sequence[str]) -> None:
-    """States a language on disk, then neighbours a layer on disk; the states go at the end.
+    """Write the states of each language, then the neighbours of each layer; delete the states.
 
-    Memory holds one layer of all languages at a time.
+    Only one layer, of all languages, is in memory at a time.
     """
     assert job.lm is not None
     folder = _states_folder(job)
@@ -151,12 +164,12 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
         )
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
     _finished(job, lm, f"retrieval_{code}", started)
-    # Not save_file, whose error on a full disk is no OSError.
+    # Not save_file, which does not raise OSError on a full disk.
     write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
 
 
 def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
-    """A layer's states of a language. Raises InputError for a damaged file."""
+    """The states of a language at a layer. Raises InputError if the file is damaged."""
     path, name = folder / f"{code}.safetensors", str(layer)
     try:
         with safe_open(path, framework="pt") as file:
@@ -170,5 +183,5 @@ def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
 
 
 def _checksums(layers: dict[str, torch.Tensor]) -> dict[str, str]:
-    """CRC-32 by layer, since safetensors has none of its own."""
+    """The CRC-32 of each layer, since safetensors has no checksums."""
     return {name: str(zlib.crc32(states.numpy().tobytes())) for name, states in layers.items()}

@@ -1,4 +1,4 @@
-"""The main job: a model and its adapters on every unit of every task, resumable unit by unit."""
+"""Evaluates a model and its adapters on every unit of every task, resumable unit by unit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _SERVED_AT_A_TIME = 16
 
 @dataclass
 class Evaluation:
-    """A loaded model with its adapters, of which a job takes one or none."""
+    """A loaded model with its adapters; a job uses one of them or none."""
 
     base: Base
     model: Any
@@ -71,11 +71,20 @@ class Evaluation:
 
 
 def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, Record]]:
-    """Run everything; yields each run's folder and record as it is finished.
+    """Evaluate the model with each adapter.
 
-    `track(name, total)` is a context manager that yields a function to report progress to. Started
-    by torchrun, each process answers its share of the units and the first one yields. Raises
-    InputError before any work where adapter and model do not fit.
+    With torchrun, each process answers its share of the units, and only the first one yields.
+
+    Args:
+        request: The checked options with their items.
+        track: `track(name, total)` is a context manager that yields a function, which is called
+            with the progress.
+
+    Yields:
+        The folder and the record of each run, as soon as it is finished.
+
+    Raises:
+        InputError: Adapter and model do not fit, or a run folder belongs to another evaluation.
     """
     by_backend = {"hf": _with_hf, "vllm": _with_vllm, "openai": _with_server}
     with together():
@@ -92,13 +101,13 @@ def _with_hf(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
 def _prepare(
     request: Request, track: Any
 ) -> tuple[Evaluation, list[tuple[Job, AdapterFiles | None]]]:
-    """Everything loaded and every run folder opened."""
+    """Load everything, and open every run folder."""
     options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
     skeleton = meta_model(options.model, options.trust_remote_code)
     for found in adapters:
         check_adapter(found, skeleton, options.model)
-        alignment_languages(found)  # a broken card must not wait until the answers are scored
+        alignment_languages(found)  # a broken card fails now, not after inference
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
@@ -123,13 +132,15 @@ def _prepare(
         job = _open(request, common.model_copy(update=its), digests, lm, track)
         job.lm = lm
         if (penalty := repetition_penalty(model)) != 1 and request.items:
-            job.notes.append(f"greedy with the model's own repetition penalty of {penalty:g}")
+            job.notes.append(
+                f"greedy decoding with the model's own repetition penalty of {penalty:g}"
+            )
         jobs.append((job, adapter))
     return Evaluation(base, model, lm, names), jobs
 
 
 def _plan(request: Request, **system: Any) -> Plan:
-    """The plan of a request, with what answers it."""
+    """The plan of a request, answered by `system`."""
     options = request.options
     return Plan(
         adapter=None,
@@ -146,7 +157,7 @@ def _plan(request: Request, **system: Any) -> Plan:
 
 
 def _digests(request: Request) -> dict[str, str]:
-    """Of the items of each unit; the same for all systems of a request."""
+    """The digest of each unit's items, which all systems of a request share."""
     return item_digests(request.items)
 
 
@@ -163,7 +174,7 @@ def _open(
 
 
 def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
-    """Proof and retrieval by transformers, which then leaves the memory to vLLM for the texts."""
+    """Run the probe and retrieval with transformers, then free its memory and answer with vLLM."""
     from xlt_bench.models.vllm import VllmLM, lora_rank
 
     lora_rank([find_adapter(name) for name in request.options.adapters])  # before models are loaded
@@ -192,7 +203,7 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
 
 
 def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
-    """Text tasks by a server, of which nothing is known but the name of its model."""
+    """Let a server answer the text tasks; all that is known of it is the name of its model."""
     from xlt_bench.models.openai_server import ServedLM
 
     options = request.options
@@ -226,7 +237,7 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
 
 
 def _answer_share(job: Job) -> None:
-    """Answer what is this process's of the units that are left, and wait for the others."""
+    """Answer this process's share of the units that are left, and wait for the other processes."""
     todo = from_first(partial(unanswered, job))
     if world_size() > 1:
         costs = unit_costs(job.items)
@@ -252,19 +263,19 @@ def _check_context(skeleton: Any, chosen: Chosen) -> None:
     for task in map(get_task, chosen):
         if room and isinstance(task, TextTask) and room <= task.max_new_tokens:
             raise InputError(
-                f"the model's context of {room} tokens leaves no room for a prompt beside the "
+                f"the model's context of {room} tokens leaves no room for a prompt and the "
                 f"{task.max_new_tokens} new tokens of {task.name}; leave {task.name} out of --tasks"
             )
 
 
 def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Record | None:
-    """Answer and score; the record, in the first process alone."""
+    """Answer and score a run; only the first process returns its record."""
     first = rank() == 0
     if (found := from_first(partial(finished_record, job))) is not None:
         return found if first else None
     evaluation.choose(adapter)
     proof = _proof(evaluation, job, adapter) if first else None
-    # Weights that are merged and unmerged in turns would drift: only for an adapter on its own.
+    # Only for a single adapter: switching between several by merging makes the weights drift.
     alone = len(evaluation.names) == 1
     sample = [encode_prompt(evaluation.lm.tokenizer, prompt) for prompt in probe(evaluation.lm)]
     with merged(evaluation.model, sample) if alone else nullcontext(False) as job.merged:
@@ -277,9 +288,10 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
 
 
 def _merged_throughout(run: Path) -> bool | None:
-    """Whether the adapter was in the weights for all that the run has; None: for some of it."""
+    """Whether the adapter was merged for all answers of the run; None if only for some."""
     rows = read_progress(run).values()
-    states = {row.get("merged", False) for row in rows}  # runs begun before merging have no key
+    # Releases without merging write no key.
+    states = {row.get("merged", False) for row in rows}
     return states.pop() if len(states) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""All scores of a run, from its stored predictions and the references alone."""
+"""Computes all scores of a run from its stored predictions and the references."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ ByUnit = dict[str, Counts]
 
 @dataclass(frozen=True)
 class Counted:
-    """What scores are made of: counts of each task, metric and unit, and of each layer."""
+    """The counts that scores are computed from, by task, metric and unit, and by layer."""
 
     tasks: dict[str, dict[str, ByUnit]]
     layers: dict[int, Counts]
 
 
 def score_run(run: Path, root: Path, alignment_languages: Sequence[str] = ()) -> Scores:
-    """Scores with intervals, split means, and retrieval by layer, of what the run has on disk.
+    """Score what a run has on disk: scores with intervals, split means, and retrieval by layer.
 
     Raises:
-        InputError: Predictions do not belong to the test sets, item by item.
+        InputError: Predictions are damaged, or do not match the items of the test sets.
     """
     plan = read_plan(run)
     return scores_of(plan, count_run(plan, run, root), alignment_languages)
@@ -61,13 +61,13 @@ def scores_of(
     *,
     intervals: bool = True,
 ) -> Scores:
-    """The scores of counts, by the task versions of the plan.
+    """Compute scores from counts, with the task versions of the plan.
 
     Args:
         plan: What was evaluated.
         counted: Counts of each task, metric and unit, and of each layer.
-        alignment_languages: Marks the units of the split `aligned`.
-        intervals: Whether to bootstrap; without, both ends of an interval are the score itself.
+        alignment_languages: The languages whose units form the split `aligned`.
+        intervals: Whether to bootstrap; otherwise both ends of an interval are the score.
     """
     draw = mean_interval if intervals else _point
     aligned = {language(code).code for code in alignment_languages}
@@ -86,9 +86,9 @@ def scores_of(
 
 
 def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> str:
-    """What a unit's score is over; scores over anything else are not compared with it.
+    """A digest of what a score was computed on: only scores with equal digests are compared.
 
-    The digest of its items; for retrieval also the languages and even layers of the mean.
+    It covers the items and, for retrieval, also the languages and even layers of the mean.
     """
     digest = digests.get(f"{task}/{unit}", "")
     if task != RETRIEVAL:
@@ -98,13 +98,13 @@ def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> st
 
 
 def partners(plan: Plan) -> list[str]:
-    """The languages whose pairs retrieval accuracies are over; none without retrieval."""
+    """The languages whose pairs count in retrieval accuracies; none without retrieval."""
     units = plan.units.get(RETRIEVAL, [])
     return RETRIEVAL_TASK.partners(plan.task_versions[RETRIEVAL], units) if units else []
 
 
 def count_run(plan: Plan, run: Path, root: Path) -> Counted:
-    """The counts of the predictions and retrieval answers that are there."""
+    """Count the predictions and retrieval answers that a run has on disk."""
     digests = read_digests(run)
     comet = read_comet(plan, run)
 
@@ -124,7 +124,7 @@ def count_run(plan: Plan, run: Path, root: Path) -> Counted:
 
 
 def text_units(plan: Plan) -> list[tuple[str, str]]:
-    """The planned units that are answered with text, in order: all but retrieval's."""
+    """The planned (task, unit) pairs that are answered with text, in order."""
     return [
         (task, unit)
         for task, names in plan.units.items()
@@ -138,7 +138,13 @@ def gather(
     answered: Iterable[tuple[str, str, Mapping[str, Counts]]],
     tables: Iterable[tuple[int, Table]],
 ) -> Counted:
-    """Counts by metric of each text unit, and retrieval's by layer, as they come, put together."""
+    """Collect the counts of text units and of retrieval.
+
+    Args:
+        plan: What was evaluated.
+        answered: (task, unit, counts by metric) of each text unit.
+        tables: (layer, answers of every ordered pair) of each layer of retrieval.
+    """
     tasks: dict[str, dict[str, ByUnit]] = {}
     for task, unit, by_metric in answered:
         for metric, counts in by_metric.items():
@@ -157,9 +163,9 @@ def count_answers(
     answers: Sequence[Prediction],
     digest: str | None = None,
 ) -> dict[str, Counts]:
-    """Counts by metric of a unit's answers.
+    """Counts (n, width) by metric of the n answers to a unit.
 
-    `digest` is that of the items that were asked, if it is known.
+    `digest` is the digest of the items that were asked, or None if it is unknown.
 
     Raises:
         InputError: The answers are to other items, or to a version of the task that this code
@@ -172,7 +178,7 @@ def count_answers(
 def count_items(
     plan: Plan, task: str, items: Sequence[Item], answers: Sequence[Prediction]
 ) -> dict[str, Counts]:
-    """Counts by metric of the answers to a unit's items, in their order."""
+    """Counts (n, width) by metric of the answers to n items of a unit, in their order."""
     test_set = get_task(task).test_set(plan.task_versions[task])
     hypotheses = [answer.hypothesis for answer in answers]
     counts = get_text_task(task).count(items, hypotheses, test_set)
@@ -193,14 +199,14 @@ def items_answered(
     version, oldest = plan.task_versions[task], get_task(task).rescored_from
     if version < oldest:
         raise InputError(
-            f"the answers are to version {version} of {task}; this xlt-bench scores versions from "
-            f"{oldest}: install the one that they were made with"
+            f"the answers are to version {version} of {task}; this release scores versions from "
+            f"{oldest} on; install the xlt-bench release that made them"
         )
     items = get_text_task(task).load(root, unit)[: plan.limit]
     if digest not in (None, content_digest(items)):
         raise InputError(
-            f"the answers to {task} {unit} are to other items than those below {root}; give the "
-            "--data-dir that they were made with"
+            f"the answers to {task} {unit} are to other items than those in {root}; give the "
+            "--data-dir of that evaluation"
         )
     fault = _other_items([item.id for item in items], [answer.id for answer in answers])
     if fault:
@@ -209,7 +215,7 @@ def items_answered(
 
 
 def _other_items(wanted: Sequence[str], got: Sequence[str]) -> str:
-    """What is wrong with a list of item ids, the first item named; empty where nothing is."""
+    """The first difference between two lists of item ids; empty if they are equal."""
     if list(wanted) == list(got):
         return ""
     twice = next((name for name, times in Counter(got).items() if times > 1), None)
@@ -295,14 +301,17 @@ def count_retrieval(
 ) -> tuple[dict[int, Counts], ByUnit]:
     """Counts by layer over the pairs of partners, and by language over its pairs with partners.
 
-    Layers count all pairs of two partners; a language counts its pairs with partners at even
-    layers. An item is a sentence number: its counts are the right answers and the questions it
-    took part in, so the bootstrap resamples sentences in all pairs at once.
+    A layer has the counts of all pairs of partners; a language has those of its pairs with partners
+    at even layers. An item is a sentence number, and its counts are the right answers and the
+    questions that it takes part in, so the bootstrap resamples sentences in all pairs at once.
 
     Args:
         codes: The languages of the run.
-        partners: Those of `Retrieval.partners`: usually all of `codes`.
-        tables: By layer, the answers of every ordered pair.
+        partners: The result of `Retrieval.partners`: usually all of `codes`.
+        tables: The answers of every ordered pair, by layer.
+
+    Returns:
+        Counts (sentences, 2) by layer, and by language.
     """
     inside = set(partners)
     layers: dict[int, Counts] = {}

@@ -1,8 +1,8 @@
-"""How a run is divided among jobs or processes: by whole units, never within one.
+"""Divides a run among jobs or processes, by whole units and never within one.
 
-A unit answered elsewhere has the batches, and so to the last bit the answers, of an undivided run.
-Retrieval is one unit: every language meets every other. The whole benchmark has 45 units, of which
-the largest is a twentieth of the work, so 16 shares are near even and more than 45 are refused.
+A unit has the same batches in every job and so, to the last bit, the answers of an undivided run.
+Retrieval is one unit, since it pairs all languages. The ranked benchmark has 45 units; the largest
+is a twentieth of the work, so 16 shares are nearly even, and more than 45 are refused.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ _READING = 0.1
 
 @dataclass(frozen=True)
 class Share:
-    """Share `number` of `of`, from 1."""
+    """Share number `number` of `of` shares, counted from 1."""
 
     number: int
     of: int
 
 
 def parse_share(text: str) -> Share:
-    """The share of `2/4`. Raises InputError for anything else."""
+    """Parse a share such as `2/4`.
+
+    Raises:
+        InputError: The text is not i/n with i from 1 to n.
+    """
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise InputError(f"--shard must be i/n with i from 1 to n, such as 2/4, not {text!r}")
@@ -42,9 +46,9 @@ def parse_share(text: str) -> Share:
 
 
 def unit_costs(items: Items) -> dict[Unit, float]:
-    """What each part costs, in bytes written: gold answers, and a tenth of what is read.
+    """Estimate the cost of each part in bytes: its gold answers, and a tenth of its prompts.
 
-    An estimate; equal for equal items, so that all who divide a run find the same shares.
+    The estimate depends on the items alone, so that all jobs compute the same shares.
     """
     costs: dict[Unit, float] = {}
     for (task, unit), rows in items.items():
@@ -60,7 +64,7 @@ def _cost(item: Item | str) -> float:
 
 
 def divide(costs: Mapping[Unit, float], shares: int) -> list[list[Unit]]:
-    """The units of each share: dearest first, each to the share with least so far (Graham, 1969).
+    """Divide units into shares: the costliest first, each to the lightest share (Graham, 1969).
 
     Within a share they stay in the order of `costs`.
     """

@@ -1,4 +1,4 @@
-"""What a task is: `Task`, `TextTask`, `Item` and `Metric`, and the functions for lm-eval's YAML.
+"""Defines `Task`, `TextTask`, `Item` and `Metric`, and functions that lm-eval's YAML calls.
 
 A task is one object. `load` gives items, `count` turns items and hypotheses into additive counts,
 and a metric turns summed counts into a score: the same three calls serve evaluation, plain
@@ -25,16 +25,16 @@ from xlt_bench.tasks.test_set import TestSet, read_test_set, versions
 Split = Literal["train", "validation", "test"]
 Mean = Literal["all", "supervised", "transfer", "aligned"]
 WHOLE = "*"
-"""The work unit of a task that is answered as a whole."""
+"""The only part of a task that cannot be divided among jobs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One prompt and what its answer is scored against.
+    """One prompt with its gold answer.
 
     `unit` is a language or a direction; `system` may be empty; `target` is the gold answer in the
-    form that a model should give; `gold` is what scoring reads (the annotated utterance, the
-    reference translation, the entities).
+    form that a model should give; `gold` is what answers are scored against (the annotated
+    utterance, the reference translation, the entities).
     """
 
     id: str
@@ -52,9 +52,9 @@ class Item:
 
 
 class Metric:
-    """A score of summed counts; called with many items' counts, it is lm-eval's aggregation.
+    """A score of summed counts. Called with the counts of many items, it is lm-eval's aggregation.
 
-    `width` is the number of counts of an item.
+    `width` is the number of counts per item.
     """
 
     def __init__(self, score: Score, width: int, *, higher_is_better: bool = True) -> None:
@@ -75,18 +75,18 @@ class Task(ABC):
     """A task of the benchmark. Subclass `TextTask` to add one; see CONTRIBUTING.md.
 
     Attributes:
-        name: What the command line, records and submissions call it.
-        title: A short title for people.
+        name: Its name on the command line, in records and in submissions.
+        title: A short title for tables and pages.
         primary: The metric that ranks it.
         metrics: Every metric that is computed from its answers, by name.
         stored_metrics: Metrics whose item scores are stored in a run (COMET), by name.
         shown: The metrics that `evaluate` prints.
-        ranked_by: The mean that places are given by.
-        answers: What an answer is: a text, or the indices of retrieved sentences.
+        ranked_by: The mean that systems are ranked by.
+        answers: The kind of answer: a text, or the indices of retrieved sentences.
         lm_eval_name: The name of its lm-eval task or group.
-        rescored_from: The oldest version whose prompts, items and scores this code still produces.
+        rescored_from: The oldest version whose scores this code can compute again.
         trains_on_flores: Whether its training text holds the sentences of FLORES-200 dev.
-        ceilings: The metrics for which a pin states the gold answers' score.
+        ceilings: The metrics whose gold-answer scores are pinned.
     """
 
     name: ClassVar[str]
@@ -119,11 +119,11 @@ class Task(ABC):
         return f"xlt_{self.name}"
 
     def load_from(self, corpus: Corpus, unit: str) -> list[Any]:
-        """The test items of a unit; only retrieval may be over another corpus than FLORES."""
+        """The test items of a unit; only retrieval can use a corpus other than FLORES."""
         return self.load(corpus.root, unit)
 
     def source(self, unit: str) -> tuple[str, str] | None:
-        """The data set and its unit that test items come from, if `data check` knows them."""
+        """The data set and unit that the test items come from; None if `data check` has none."""
         return None
 
     def languages_of(self, unit: str) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Task(ABC):
         return (unit,)
 
     def language_of(self, unit: str) -> str:
-        """The language that a unit measures; of a direction, the one that is not English."""
+        """The language that a unit measures: for a direction, the non-English one."""
         return self.languages_of(unit)[0]
 
     def unit_named(self, name: str) -> str:
@@ -142,7 +142,7 @@ class Task(ABC):
         """
         unit = language(name).code
         if unit not in self.units():
-            raise InputError(f"{self.name} has no data of {name}")
+            raise InputError(f"{self.name} has no data for {name}; see: xlt-bench languages")
         return unit
 
     def choose(self, codes: Iterable[str]) -> list[str]:
@@ -156,7 +156,7 @@ class Task(ABC):
         return [unit for unit in self.units() if unit in wanted]
 
     def work(self, units: Sequence[str]) -> list[str]:
-        """The parts that the units are divided into for several jobs: the units themselves."""
+        """The parts that can be shared out to several jobs: by default, the units."""
         return list(units)
 
     def is_scored(self, metric: str, unit: str) -> bool:
@@ -173,7 +173,7 @@ class Task(ABC):
 
     @property
     def pins(self) -> Path:
-        """The folder of the pinned test sets: `pinned/` beside the module of the task."""
+        """The folder of the pinned test sets: `pinned/` next to the module of the task."""
         return Path(inspect.getfile(type(self))).parent / "pinned"
 
     @property
@@ -190,20 +190,20 @@ class Task(ABC):
         """A pinned version; the current one by default.
 
         Raises:
-            InputError: The version is not known.
+            InputError: The version is unknown.
         """
         wanted = self.version if version is None else version
         if wanted not in self.versions:
             raise InputError(
-                f"version {wanted} of {self.name} is not known to this xlt-bench, which has "
-                f"{', '.join(map(str, self.versions)) or 'none'}; install the one that made it"
+                f"version {wanted} of {self.name} is unknown to this xlt-bench (known: "
+                f"{', '.join(map(str, self.versions)) or 'none'}); install the release that made it"
             )
         return read_test_set(self.pins, self.name, wanted)
 
     def members(
         self, version: int, metric: str, aligned: Iterable[str] = ()
     ) -> dict[Mean, list[str]]:
-        """The units of each mean of a metric, by the version's pin; never units beyond it.
+        """The units of each mean of a metric; units beyond the ranked set are in none.
 
         Args:
             version: A pinned version.
@@ -226,7 +226,7 @@ class TextTask(Task):
     Attributes:
         max_new_tokens: The length limit of an answer.
         trainable: Whether recipes can train on it.
-        item_metric: The metric by which single answers are compared in the leaderboard.
+        item_metric: The metric that compares single answers in the leaderboard.
     """
 
     answers = "text"
@@ -266,7 +266,7 @@ def text_metrics(**metrics: Metric) -> dict[str, Metric]:
 
 
 def flags(values: Sequence[bool]) -> Counts:
-    """Counts (n, 2) of (has it, 1), for `significance.percent`."""
+    """Turn booleans into counts (n, 2), each (value, 1), for `significance.percent`."""
     return np.array([(int(value), 1) for value in values], dtype=np.int64).reshape(-1, 2)
 
 

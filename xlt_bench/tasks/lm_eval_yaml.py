@@ -1,7 +1,7 @@
 """Writes lm-eval's task files from the tasks and their pinned test sets: `xlt-bench stubs`.
 
 A unit is the task xlt_<task>_<unit>; the group xlt_<task> holds xlt_<task>_supervised and
-xlt_<task>_transfer. Everything that is not a name is a reference into `tasks/`.
+xlt_<task>_transfer. Data, scoring and metrics are `!function` references to `tasks/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def tasks_dir() -> Path:
 
 
 def render() -> dict[str, str]:
-    """Every file below tasks/: path to content."""
+    """The content of every file in tasks/, by path."""
     files: dict[str, str] = {}
     for task in BUILT_IN:
         found = _text_files(task) if isinstance(task, TextTask) else _retrieval_files(task)
@@ -43,7 +43,7 @@ def _text_files(task: TextTask) -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Write the files and delete those that no row of the table asks for any more."""
+    """Write the files, and delete those that are no longer generated."""
     files = render()
     for path in folder.glob("*/*.yaml"):
         if path.relative_to(folder).as_posix() not in files:
@@ -53,7 +53,7 @@ def write(folder: Path) -> None:
 
 
 def drifted(folder: Path) -> list[str]:
-    """The files below the folder that are missing, superfluous or not as `write` leaves them."""
+    """The files that are missing, left over, or different from what `write` would write."""
     files = render()
     there = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.yaml")}
     changed = {
@@ -66,7 +66,7 @@ def drifted(folder: Path) -> list[str]:
 
 def _base(task: TextTask) -> str:
     module = type(task).__module__
-    # Whether an answer was cut off is not known to lm-eval.
+    # lm-eval does not know whether an answer was cut off.
     metrics = "".join(
         f"  - metric: {name}\n"
         f"    aggregation: !function {module}.{name}\n"
@@ -100,7 +100,7 @@ def _unit(task: TextTask, unit: str) -> str:
 
 
 def _quoted(unit: str) -> str:
-    """YAML 1.1 reads a bare `no` and its like as booleans."""
+    """Quote a unit, since YAML 1.1 reads a bare `no` as a boolean."""
     return f'"{unit}"'
 
 

@@ -34,7 +34,7 @@ from xlt_bench.tasks.base import (
 )
 from xlt_bench.tasks.test_set import TestSet
 
-# The middle line is in the authors' code and not in the paper's appendix.
+# The middle line is in the authors' code but not in the paper's appendix.
 SYSTEM = (
     "Given a command from the user, a voice assistant will extract entities essential for carry "
     "out the command.\n"
@@ -55,7 +55,7 @@ SLOT_TYPES = frozenset(
     "transport_descriptor transport_name transport_type weather_descriptor".split()
 )
 
-# lm-eval's YAML names these one by one.
+# lm-eval's YAML refers to these by name.
 slot_f1 = Metric(f1, 3)
 slot_f1_midalign = Metric(f1, 3)
 exact_match = Metric(percent, 2)
@@ -65,7 +65,7 @@ not_in_utterance = Metric(percent, 2, higher_is_better=False)
 
 
 def by_character(unit: str) -> bool:
-    """Whether a language is scored by character: a property of its locale."""
+    """Whether a language is scored by character rather than by word, which its locale decides."""
     return language(unit).massive in massive.SPLIT_BY_CHARACTER
 
 
@@ -90,18 +90,18 @@ class Massive(TextTask):
     trainable = True
 
     def units(self) -> list[str]:
-        """The languages that MASSIVE 1.1 has a locale of."""
+        """The languages with a locale in MASSIVE 1.1."""
         return [row.code for row in LANGUAGES.values() if row.massive]
 
     def source(self, unit: str) -> tuple[str, str]:
-        """The publisher's unit."""
+        """The locale in MASSIVE."""
         return "massive", str(language(unit).massive)
 
     def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
         """The items of a language, in the order of MASSIVE's file."""
         locale = language(unit).massive
         if locale is None:
-            raise ValueError(f"MASSIVE has no {unit!r}")
+            raise ValueError(f"MASSIVE has no locale for {unit!r}")
         return [
             Item(
                 id=row.id,
@@ -117,7 +117,7 @@ class Massive(TextTask):
     def count(
         self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
     ) -> dict[str, Counts]:
-        """Span counts of both scorers, exact match, and the kinds of failure."""
+        """Span counts of both scorers, and flags for exact matches and each kind of failure."""
         results = [
             slots.score_item(item.gold, hypothesis, by_character(item.unit), SLOT_TYPES)
             for item, hypothesis in zip(items, hypotheses, strict=True)

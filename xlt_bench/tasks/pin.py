@@ -28,13 +28,13 @@ def write_next_version(
         name: The task.
         added: Units to rank, as `ko=transfer`; without a setting for tasks that have none.
         root: The data folder.
-        scores_changed: Whether to write a version though its units and items are the same.
+        scores_changed: Whether to write a version even if its units and items are unchanged.
 
     Returns:
         The written file.
 
     Raises:
-        InputError: As `next_version`, or a unit or setting is unknown; nothing is written.
+        InputError: As for `next_version`, or a unit or setting is unknown. Nothing is written.
     """
     task = get_task(name)
     units = dict(_parsed(task, text) for text in added)
@@ -66,9 +66,15 @@ def next_version(
     *,
     scores_changed: bool = False,
 ) -> TestSet:
-    """The version after the current one: its units, and `added` ones with their settings.
+    """The next version of a task: the current units, and `added` ones with their settings.
 
-    Every digest and ceiling is computed from the data below `root` and today's code.
+    All digests and ceilings are computed again, from the data in `root` with the current code.
+
+    Args:
+        task: The task.
+        root: The data folder.
+        added: The settings of the units to add; None in tasks without settings.
+        scores_changed: Whether to make a version even if its units and items are unchanged.
 
     Raises:
         InputError: A file is missing, a unit is ranked already, or nothing differs from the
@@ -77,7 +83,9 @@ def next_version(
     current = task.test_set() if task.version else TestSet(task=task.name, version=0, units={})
     for unit in added:
         if unit in current.units:
-            raise InputError(f"{unit} is in version {current.version} of {task.name} already")
+            raise InputError(
+                f"{unit} is already in version {current.version} of {task.name}; leave it out"
+            )
     settings = {unit: pinned.setting for unit, pinned in current.units.items()} | dict(added)
     candidates = current.identifier_languages
     if candidates:
@@ -90,9 +98,7 @@ def next_version(
         unit: _pinned(task, root, unit, settings[unit], draft) for unit in task.order(settings)
     }
     if units == current.units and not scores_changed:
-        raise InputError(
-            f"nothing to pin: the data and the code give version {current.version} of {task.name}"
-        )
+        raise InputError(f"nothing to pin: version {current.version} of {task.name} is up to date")
     return draft.model_copy(update={"units": units})
 
 

@@ -1,6 +1,6 @@
-"""The registry: the only list of tasks. Everything that needs a list of tasks asks it.
+"""The registry: the only list of tasks, which all other code asks.
 
-Other packages add tasks by the entry point group `xlt_bench.tasks`; an entry point names a
+Other packages add tasks with the entry point group `xlt_bench.tasks`; an entry point names a
 `TextTask` object.
 """
 
@@ -31,7 +31,7 @@ def tasks() -> Mapping[str, Task]:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         task = _load(entry)
         if task.name in found:
-            raise InputError(f"{_origin(entry)}: there is a task {task.name} already; rename it")
+            raise InputError(f"{_origin(entry)}: the name {task.name} is taken; rename the task")
         found[task.name] = task
     return MappingProxyType(found)
 
@@ -81,7 +81,7 @@ def _text_tasks() -> list[TextTask]:
 def _load(entry: EntryPoint) -> TextTask:
     try:
         task = entry.load()
-    except Exception as error:  # whatever a stranger's module raises while it is imported
+    except Exception as error:  # importing another package's module may raise anything
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
             f"{_origin(entry)} cannot be loaded ({line}); update or remove it"

@@ -1,6 +1,6 @@
 """Layer-wise sentence retrieval on FLORES-200 dev (sections 2, 4.2, D.4 of the paper).
 
-A query is a sentence in one language, its candidates are the 997 of another; an answer is right if
+A query is a sentence in one language; its candidates are the 997 of another. An answer is right if
 it is the query's translation. Version 1 ranks the paper's 35 languages, all ordered pairs; every
 language of FLORES-200 can be evaluated.
 """
@@ -34,11 +34,11 @@ class Retrieval(Task):
         return [row.code for row in LANGUAGES.values() if row.flores]
 
     def source(self, unit: str) -> tuple[str, str]:
-        """The publisher's unit."""
+        """The language in FLORES-200."""
         return "flores", language(unit).flores
 
     def load(self, root: Path, unit: str, split: Split = "test") -> list[str]:
-        """The sentences of FLORES dev, parallel over languages; there is no other split."""
+        """The sentences of FLORES dev, in the same order for every language; the only split."""
         if split != "test":
             raise ValueError(f"retrieval has no {split} split")
         return flores.load(root, language(unit).flores)
@@ -48,14 +48,14 @@ class Retrieval(Task):
         return corpus.sentences(unit)
 
     def work(self, units: Sequence[str]) -> list[str]:
-        """One part: every language meets every other."""
+        """A single part, because every language is paired with every other."""
         return [WHOLE] if units else []
 
     def partners(self, version: int, units: Iterable[str]) -> list[str]:
-        """The languages of a run whose pairs its accuracies are over: the ranked ones.
+        """The languages whose pairs count in the accuracies of a run: the ranked ones.
 
-        Languages beyond the ranked set meet the ranked ones and enter no other language's score. A
-        run with fewer than two ranked languages is over all that it has.
+        A language beyond the ranked set is paired with the ranked ones, and does not change their
+        scores. In a run with fewer than two ranked languages, all languages count.
         """
         units = list(units)
         ranked = self.test_set(version).units

@@ -50,7 +50,7 @@ class RetrievalTask(ConfigurableTask):  # type: ignore[misc]
 
     def __init__(self, config: dict[str, Any]) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
-        # The base class knows no other output type than its own four.
+        # The base class accepts only its own four output types.
         super().__init__(config={**config, "output_type": "generate_until"})
         self.OUTPUT_TYPE = "hidden_states"
 
@@ -81,7 +81,7 @@ class RetrievalTask(ConfigurableTask):  # type: ignore[misc]
 
 
 class _SameForAll(dict[str, Any]):
-    """One value under every key: the layers' names depend on the model."""
+    """A dict with one value for all keys, since the names of the layers depend on the model."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from xlt_bench.languages import Setting
 
 
 class PinnedUnit(BaseModel):
-    """A language or direction as a version pins it.
+    """What a version pins for a language or direction.
 
     `setting` is None in tasks without settings. `items` is the number of test items, `digest` their
     content digest (`data.root.content_digest`), and `ceilings` the scores of the gold answers.
@@ -79,7 +79,9 @@ def read_test_set(folder: Path, task: str, version: int) -> TestSet:
     try:
         found = TestSet.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path}: {first_fault(error)}") from None
+        raise InputError(
+            f"{path} is not a valid test set ({first_fault(error)}); restore it"
+        ) from None
     if (found.task, found.version) != (task, version):
         raise InputError(f"{path} pins version {found.version} of {found.task}; rename it")
     return found

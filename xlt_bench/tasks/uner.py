@@ -79,17 +79,17 @@ def _render(sentence: uner.Sentence) -> str:
 
 @cache
 def _example(root: Path, unit: str, treebank: str) -> uner.Sentence:
-    """The sentence of the prompt; in a language without a picked one, by a rule."""
+    """The prompt's example: the sentence picked by hand, else the shortest with two types."""
     sentences = uner.load(root, treebank, "train")
     if unit in EXAMPLES:
         found = [sentence for sentence in sentences if sentence.id == EXAMPLES[unit]]
     else:
         found = [s for s in sentences if len({e.type for e in s.entities}) > 1]
-        found.sort(key=lambda sentence: len(sentence.text))  # the shortest, the first of equals
+        found.sort(key=lambda sentence: len(sentence.text))  # the first of the shortest
     if not found:
         wanted = f"sentence {EXAMPLES[unit]!r}" if unit in EXAMPLES else "sentence with two types"
         raise InputError(
-            f"the train split of UNER_{treebank} has no {wanted}, the prompt's example; get the "
+            f"the train split of UNER_{treebank} has no {wanted} for the prompt's example; get the "
             "pinned files with: xlt-bench data fetch uner"
         )
     return found[0]
@@ -111,18 +111,18 @@ class Uner(TextTask):
     trainable = True
 
     def units(self) -> list[str]:
-        """The languages with a treebank whose train split has the prompt's example."""
+        """The languages with a treebank in Universal NER that has a train split."""
         return [row.code for row in LANGUAGES.values() if row.uner]
 
     def source(self, unit: str) -> tuple[str, str]:
-        """The publisher's unit."""
+        """The treebank in Universal NER."""
         return "uner", str(language(unit).uner)
 
     def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
         """The items of a language, in the order of its file."""
         treebank = language(unit).uner
         if treebank is None:
-            raise ValueError(f"UNER has no {unit!r}")
+            raise ValueError(f"UNER has no treebank for {unit!r}")
         example = _example(root, unit, treebank)
         return [
             Item(
@@ -152,8 +152,8 @@ class Uner(TextTask):
         }
 
     def item_scores(self, counts: Counts) -> Floats:
-        """100 where all entities are right, 0 elsewhere."""
-        # True positives, predicted and gold are equal: also where there is no entity at all.
+        """100 for an answer whose entities are all right, else 0."""
+        # True positives, predicted and gold are equal; all three may be 0.
         right = (counts[:, 0] == counts[:, 1]) & (counts[:, 1] == counts[:, 2])
         return np.where(right, 100.0, 0.0)
 

@@ -43,7 +43,7 @@ _LOADERS: Mapping[Split, Callable[[Path, str], list[Segment]]] = {
 }
 COMET = "comet"
 
-# lm-eval's YAML names these one by one.
+# lm-eval's YAML refers to these by name.
 bleu = Metric(translation.bleu, 10)
 bleu_13a = Metric(translation.bleu, 10)
 chrf = Metric(translation.chrf, 24)
@@ -100,21 +100,21 @@ class Wmt23(TextTask):
         return name
 
     def splits(self, unit: str) -> tuple[Split, ...]:
-        """ALMA has training text of the supervised languages, validation text but of Icelandic."""
+        """ALMA has training text for five languages, and validation text for all but Icelandic."""
         code = other_side(unit)
         train: tuple[Split, ...] = ("train",) if code in alma.LANGUAGES else ()
         validation: tuple[Split, ...] = ("validation",) if code in alma.VALIDATED else ()
         return (*train, *validation, "test")
 
     def is_scored(self, metric: str, unit: str) -> bool:
-        """BLEU by 13a is a second score of ja and zh; some languages cannot be identified."""
+        """`bleu_13a` is for ja and zh only, `wrong_language` for identifiable languages."""
         target = unit.split("-")[1]
         if metric in ("bleu", "bleu_13a", "chrf"):
             return metric in translation.metrics_of(target)
         return metric != "wrong_language" or translation.is_identifiable(target)
 
     def source(self, unit: str) -> tuple[str, str]:
-        """The publisher's unit."""
+        """The direction in WMT23, or in ALMA for the three that WMT23 lacks."""
         return ("alma" if unit in wmt23.FROM_ALMA else "wmt23"), unit
 
     def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
@@ -122,7 +122,7 @@ class Wmt23(TextTask):
 
         Raises:
             InputError: The split lacks the direction: training has the five supervised languages
-                (FLORES-200 included, as in the paper), validation those but Icelandic.
+                (FLORES-200 included, as in the paper), validation all of these but Icelandic.
         """
         system = system_prompt(*unit.split("-"))
         return [
@@ -140,9 +140,9 @@ class Wmt23(TextTask):
     def count(
         self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
     ) -> dict[str, Counts]:
-        """n-gram counts of each score of the direction; empty, copied and wrong-language output.
+        """N-gram counts of each metric, and flags for empty, copied and wrong-language output.
 
-        All items must be of one direction, since its target language chooses the tokenizer.
+        All items must be of one direction, since the target language determines the tokenizer.
         """
         ((unit, target),) = {(item.unit, item.unit.split("-")[1]) for item in items}
         references = [item.gold for item in items]
