@@ -1,6 +1,9 @@
 # Two commands, each doing its own set-up in .venv: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
+# A process a core, at most four: each holds a GB. A file's tests stay together, with its fixtures;
+# tests/conftest.py has the longest files first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow lint clean
 
@@ -15,7 +18,7 @@ demo: $(VENV)/.done
 	$(VENV)/bin/xlt-bench demo
 
 test: $(VENV)/.done lint
-	$(VENV)/bin/pytest -m "not slow"
+	$(VENV)/bin/pytest -m "not slow" --durations=10 $(PARALLEL)
 
 test-slow: $(VENV)/.done
 	$(VENV)/bin/pytest -m slow

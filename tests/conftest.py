@@ -16,6 +16,11 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from xlt_bench.results.record import Plan, Record
 
+# Several test processes and those that they start share the cores: with more threads than cores
+# each waits for the others. Equal bytes, too, take equal numbers of threads.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
 # The same examples in every run, and nothing timed, for the machine may be busy.
 settings.register_profile(
     "xlt-bench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -23,6 +28,22 @@ settings.register_profile(
 settings.load_profile("xlt-bench")
 # What tests/support asserts is told as in a test.
 pytest.register_assert_rewrite("fuzz")
+
+
+# With `--dist loadfile` a file is one process's, and a long one that comes last keeps the others
+# waiting. From the longest.
+LONGEST = (
+    "faults/test_faults.py", "training/test_run.py", "leaderboard/test_browser.py",
+    "models/test_backends.py", "evaluation/test_sharding.py", "reproduce/test_run.py",
+    "leaderboard/test_app.py", "models/embedded/test_pretrain.py", "metrics/test_slots.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the longest files to the front."""
+    here = Path(__file__).parent
+    places = {here / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -48,11 +48,10 @@ class Forks:
     """One process with everything imported, and a fork of it for each command."""
 
     def __init__(self) -> None:
-        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         quiet = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("forks.py")],
-            env={**os.environ, **one_thread, **quiet},
+            env={**os.environ, **quiet},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -63,13 +62,14 @@ class Forks:
         *,
         given: str = "data",
         kill_at: int | None = None,
+        kill_before: str | None = None,
         move_at: int | None = None,
         after: float | None = None,
     ) -> Ended:
         """Run a command in a folder; see forks.py for how it is disturbed."""
         order = {
             "words": words, "folder": str(folder), "output": OUTPUT, "input": given,
-            "kill_at": kill_at, "move_at": move_at, "after": after,
+            "kill_at": kill_at, "kill_before": kill_before, "move_at": move_at, "after": after,
         }  # fmt: skip
         assert self.process.stdin
         assert self.process.stdout

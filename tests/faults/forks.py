@@ -3,11 +3,13 @@
 A line of standard input is an order, a line of standard output its end:
 
     {"words": [...], "folder": "...", "output": "disk", "input": "data", "kill_at": 7,
-     "move_at": null, "after": null}  ->  {"code": -9, "seconds": 0.2, "writes": 7, "reads": 9}
+     "kill_before": null, "move_at": null, "after": null}
+    -> {"code": -9, "seconds": 0.2, "writes": 7, "reads": 9}
 
 Writes are what the command asked of Python's files below `output`: opened for writing, renamed,
-removed, made; reads are opened files below `input`. Before write `kill_at` the command is killed,
-before read `move_at` the input gets another name, `after` seconds the command is killed in any
+removed, made; reads are opened files below `input`. Before write `kill_at`, or before a file whose
+path ends in `kill_before` is there, the command is killed, before read `move_at` the input gets
+another name, `after` seconds the command is killed in any
 case. What it says goes to FOLDER/said.txt. A negative code is the number of the signal.
 """
 
@@ -49,7 +51,8 @@ def watch(order: dict[str, Any], counter: mmap.mmap) -> None:
         path = os.path.abspath(args[0])  # noqa: PTH100 (Path's own is no cheap one)
         if changes and path.startswith(str(made)):
             writes += 1
-            if writes == order["kill_at"]:
+            there = event == "os.rename" and order["kill_before"]
+            if writes == order["kill_at"] or (there and str(args[1]).endswith(there)):
                 os.kill(os.getpid(), signal.SIGKILL)
         elif not changes and path.startswith(str(given)):
             reads += 1

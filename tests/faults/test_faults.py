@@ -22,13 +22,16 @@ KILLS = dict(zip(NAMES, (30, 30, 15, 10, 15), strict=True))
 ROOM = {"evaluate": 160, "train": 3_000, "submit": 160, "leaderboard build": 4_000, "join": 160}
 
 
-def killed(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
-    """Kill the command once or twice, run it to its end; how many kills hit."""
+def killed(bench: Any, name: str, draw: random.Random, folder: Path, timed: bool) -> int:
+    """Kill the command once or twice, run it to its end; how many kills hit.
+
+    Before writes of files; where `timed`, also after seconds, which may be after its end.
+    """
     command, whole = bench.commands[name], bench.undisturbed(name)
     bench.trial(name, folder)
     hits = 0
     for _ in range(draw.choice((1, 1, 2))):
-        if draw.random() < 0.5:
+        if timed and draw.random() < 0.5:
             fault = {"after": draw.uniform(0, whole.ended.seconds)}
         else:
             fault = {"kill_at": draw.randint(1, whole.ended.writes)}
@@ -55,7 +58,23 @@ def is_one_line(said: str) -> bool:
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_and_run_again(bench, name, tmp_path):
     draw = random.Random(1)
-    assert sum(killed(bench, name, draw, tmp_path / str(i)) for i in range(2))
+    assert sum(killed(bench, name, draw, tmp_path / str(i), timed=False) for i in range(2)) >= 2
+
+
+def test_killed_in_each_task_an_evaluation_ends_as_undisturbed(bench, tmp_path):
+    folder = bench.trial("evaluate", tmp_path / "trial")
+    for name in (
+        "predictions/massive/sw.jsonl.zst",
+        "predictions/wmt23/en-de.jsonl.zst",
+        "predictions/uner/en.jsonl.zst",
+        "retrieval/states/en.safetensors",
+        "retrieval/layer-004.parquet",
+        "record.json",
+    ):
+        words = bench.commands["evaluate"].words
+        assert bench.forks.run(words, folder, kill_before=name).code == -9
+        assert not (folder / "disk" / "run" / name).exists()
+    ends_as_undisturbed(bench, "evaluate", folder)
 
 
 @pytest.mark.slow
@@ -65,7 +84,8 @@ def test_a_hundred_kills(bench, tmp_path, capsys):
     draw = random.Random(2)
     for name, wanted in KILLS.items():
         while counts[name] < wanted:
-            counts[name] += killed(bench, name, draw, tmp_path / f"{name} {runs[name]}")
+            folder = tmp_path / f"{name} {runs[name]}"
+            counts[name] += killed(bench, name, draw, folder, timed=True)
             runs[name] += 1
     with capsys.disabled():
         for name in NAMES:
@@ -151,13 +171,16 @@ def finished(path: Path) -> bool:
 def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
     """Spoil the file that the command finished last before it was killed; 1 if it minded."""
     command, whole = bench.commands[name], bench.undisturbed(name)
-    writes = whole.ended.writes  # one more: it is not killed
+    writes = whole.ended.writes
     files: list[Path] = []
-    while not files:  # killed before it had finished any
+    tries = (draw.randint(writes // 4, writes), draw.randint(writes // 2, writes))
+    for at in (*tries, writes + 1):  # not killed at all where nothing was finished before its end
         shutil.rmtree(folder, ignore_errors=True)
         bench.trial(name, folder)
-        bench.forks.run(command.words, folder, kill_at=draw.randint(writes // 4, writes + 1))
+        bench.forks.run(command.words, folder, kill_at=at)
         files = [path for path in (folder / "disk").rglob("*") if finished(path)]
+        if files:
+            break
     last = max(files, key=lambda path: (path.stat().st_mtime_ns, path))
     spoil = draw.choice((empty, cut, zeros, noise))
     last.write_bytes(spoil(last.read_bytes(), draw))

@@ -318,7 +318,7 @@ class Tab:
 
 
 @pytest.fixture
-def shoot(shots):
+def shoot(record_property):
     """Saves a picture of a whole page."""
 
     def take(tab, name):
@@ -329,21 +329,16 @@ def shoot(shots):
         page.set_viewport_size({"width": width, "height": max(900, height)})
         tab.settle()
         page.screenshot(path=SHOTS / f"{name}.png")
-        shots.append(SHOTS / f"{name}.png")
+        record_property("screenshot", str(SHOTS / f"{name}.png"))
 
     return take
 
 
-_SHOTS = pytest.StashKey[list[Path]]()
-
-
-@pytest.fixture(scope="session")
-def shots(pytestconfig) -> list[Path]:
-    """The pictures that a browser took, to be named at the end."""
-    return pytestconfig.stash.setdefault(_SHOTS, [])
-
-
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """Where the pictures are."""
-    for path in config.stash.get(_SHOTS, []):
-        terminalreporter.write_line(f"screenshot: {path.relative_to(config.rootpath)}")
+    for report in terminalreporter.getreports("passed"):
+        for name, path in report.user_properties:
+            if name == "screenshot" and report.when == "call":
+                terminalreporter.write_line(
+                    f"screenshot: {Path(path).relative_to(config.rootpath)}"
+                )

@@ -176,9 +176,12 @@ def test_the_official_error_touches_as_many_items_as_known(data_dir):
         assert differing == known
 
 
-def test_slot_types_are_those_of_the_data(data_dir):
+@pytest.mark.parametrize(
+    "codes", [["en", "ja"], pytest.param([*units("massive")], marks=pytest.mark.slow)], ids=len
+)
+def test_slot_types_are_those_of_the_data(data_dir, codes):
     found = set()
-    for code in units("massive"):
+    for code in codes:
         for split in ("train", "validation", "test"):
             for item in massive.load(data_dir, code, split):
                 found |= {slot for slot, _ in slots.slots(item.gold)}

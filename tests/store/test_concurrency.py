@@ -11,7 +11,7 @@ from xlt_bench.submissions.rescore import check, folders
 
 # One process that has imported everything forks the others: what is tested is not importing.
 SCRIPT = """
-import json, multiprocessing, sys, time
+import json, multiprocessing, queue, sys, time
 from pathlib import Path
 from xlt_bench.errors import InputError
 from xlt_bench.store.build import build, connect
@@ -67,7 +67,10 @@ for process in [*start, *beside]:
 lines = []
 def collect(n):
     while len(lines) < n:
-        lines.append(told.get(timeout=300))
+        try:
+            lines.append(told.get(timeout=1))
+        except queue.Empty:  # however long it takes, unless one that is waited for has failed
+            assert all(process.exitcode in (None, 0) for process in [*start, *beside])
 n_submits = sum(len(list(runs.glob(f"{i}-*"))) + 1 for i in range(submitters))
 collect(n_submits)
 done.set()

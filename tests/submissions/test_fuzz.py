@@ -78,9 +78,9 @@ def test_a_breach_is_seen(fuzz, tmp_path):
 
 
 def test_short(fuzz):
-    failures = fuzz.run(range(300))
+    failures = fuzz.run(range(140))
     assert not failures, "\n".join(failures)
-    assert sum(n for (_, state), n in fuzz.counts.items() if state == "accepted") > 20
+    assert sum(n for (_, state), n in fuzz.counts.items() if state == "accepted") > 10
 
 
 @pytest.mark.skipif("XLT_BENCH_FUZZ" not in os.environ, reason="XLT_BENCH_FUZZ names no mutation")
@@ -112,7 +112,7 @@ def test_attacks_on_memory(name, fuzz, capsys, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [1_000, 11_000])
+@pytest.mark.parametrize("first", [140, 10_140])
 def test_full(first, fuzz, capsys):
     failures = fuzz.run(range(first, first + 10_000))
     with capsys.disabled():

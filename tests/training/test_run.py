@@ -28,6 +28,7 @@ RECIPE = {
     "training": {"batch_size": 8, "micro_batch_size": 4, "epochs": 2, "eval_steps": 4},
 }
 Killed = Callable[..., dict[str, str]]  # a fixture of conftest.py
+RunCli = Callable[..., tuple[int, str, str]]  # another
 
 
 @pytest.fixture
@@ -62,10 +63,10 @@ def _losses(output: Path) -> list[dict[str, float]]:
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(
-    recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed, run_cli: RunCli
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert _run(PROGRAM, *_command(recipe_file, tiny_model, whole)).returncode == 0
+    assert run_cli(*_command(recipe_file, tiny_model, whole))[0] == 0
     # The checkpoint that the kill cuts short is no place to go on from.
     cut_short = killed_before("checkpoint-12/files.json")
     done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed), **cut_short)
@@ -73,7 +74,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert (killed / "checkpoints" / "checkpoint-12" / "adapter_model.safetensors").exists()
     assert not (killed / "adapter_model.safetensors").exists()
 
-    assert _run(PROGRAM, *_command(recipe_file, tiny_model, killed)).returncode == 0
+    assert run_cli(*_command(recipe_file, tiny_model, killed))[0] == 0
     first, second = (load_file(f / "adapter_model.safetensors") for f in (whole, killed))
     assert first.keys() == second.keys()
     assert all((first[name] == second[name]).all() for name in first)
@@ -84,12 +85,11 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     (killed / "checkpoints" / "checkpoint-8").mkdir(parents=True)
 
     # What is finished is left alone; another training is refused, the difference named.
-    again = _run(PROGRAM, *_command(recipe_file, tiny_model, killed))
-    assert again.returncode == 0
+    assert run_cli(*_command(recipe_file, tiny_model, killed))[0] == 0
     assert not (killed / "checkpoints").exists()
-    other = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
-    assert other.returncode == 2
-    assert other.stderr.splitlines()[-1] == (
+    code, _, err = run_cli(*_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
+    assert code == 2
+    assert err.splitlines()[-1] == (
         f"error: {killed} holds another training (recipe.lora.r differs); choose another --output"
     )
 
@@ -169,21 +169,25 @@ def _same_losses(one: Path, two: Path) -> None:
     ("shared", "both"),
     [
         ((), ()),
-        ((), ("--set", "training.alternation=microbatch")),
+        pytest.param((), ("--set", "training.alternation=microbatch"), marks=pytest.mark.slow),
         # Of three dev batches two processes run four: the mean is to be of three.
         (SHARES, ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
     ],
     ids=["step", "microbatch", "fsdp"],
 )
 def test_two_processes_train_as_one(
-    recipe_file: Path, tiny_model: Path, tmp_path: Path, shared: tuple[str], both: tuple[str]
+    recipe_file: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    shared: tuple[str],
+    both: tuple[str],
+    run_cli: RunCli,
 ) -> None:
-    for processes, more in ((1, ()), (2, shared)):
-        words = _command(
-            recipe_file, tiny_model, tmp_path / str(processes), *NO_DROPOUT, *both, *more
-        )
-        done = _run(*(_launch(2, PROGRAM) if processes == 2 else [PROGRAM]), *words)
-        assert done.returncode == 0, done.stderr[-2000:]
+    words = _command(recipe_file, tiny_model, tmp_path / "1", *NO_DROPOUT, *both)
+    assert run_cli(*words)[0] == 0
+    words = _command(recipe_file, tiny_model, tmp_path / "2", *NO_DROPOUT, *both, *shared)
+    done = _run(*_launch(2, PROGRAM), *words)
+    assert done.returncode == 0, done.stderr[-2000:]
     _same_losses(tmp_path / "1", tmp_path / "2")
     one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
     assert one.keys() == two.keys()
