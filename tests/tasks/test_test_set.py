@@ -97,3 +97,33 @@ def test_a_broken_pin_is_one_line(tmp_path):
 def test_a_unit_beyond_the_ranked_set_has_no_setting():
     test_set = TestSet(task="x", version=1, units={})
     assert test_set.setting("yo") is None
+
+
+def test_a_changed_score_makes_a_version_of_the_same_items(data_dir):
+    task = get_task("uner")
+    raised = next_version(task, data_dir, {}, scores_changed=True)
+    assert (raised.version, raised.units) == (2, task.test_set(1).units)
+
+
+def test_a_unit_that_is_ranked_already_is_refused(data_dir):
+    with pytest.raises(InputError, match="de is in version 1 of massive already"):
+        next_version(get_task("massive"), data_dir, {"de": "transfer"})
+
+
+@pytest.mark.parametrize(
+    ("name", "added", "message"),
+    [
+        ("massive", "ko", "write it as UNIT=SETTING, such as ko=transfer"),
+        ("massive", "ko=aligned", "write it as UNIT=SETTING"),
+        ("massive", "yo=transfer", "massive has no data of yo"),
+        ("massive", "xx=transfer", "unknown language 'xx'"),
+        ("retrieval", "yo=transfer", "retrieval has no settings; write it as yo"),
+        ("wmt23", "en-xx=transfer", "unknown direction 'en-xx'"),
+        ("masive", "ko=transfer", "did you mean 'massive'"),
+    ],
+)
+def test_wrong_units_are_one_line_and_nothing_is_written(name, added, message, run_cli, tmp_path):
+    before = {task.name: task.versions for task in BUILT_IN}
+    code, _, err = run_cli("data", "pin", name, "--add", added, "--data-dir", tmp_path)
+    assert (code, message in err, err.count("\n")) == (2, True, 1), err
+    assert {task.name: task.versions for task in BUILT_IN} == before
