@@ -106,7 +106,7 @@ def test_a_changed_score_makes_a_version_of_the_same_items(data_dir):
 
 
 def test_a_unit_that_is_ranked_already_is_refused(data_dir):
-    with pytest.raises(InputError, match="de is in version 1 of massive already"):
+    with pytest.raises(InputError, match="de is already in version 1 of massive"):
         next_version(get_task("massive"), data_dir, {"de": "transfer"})
 
 
@@ -115,7 +115,7 @@ def test_a_unit_that_is_ranked_already_is_refused(data_dir):
     [
         ("massive", "ko", "write it as UNIT=SETTING, such as ko=transfer"),
         ("massive", "ko=aligned", "write it as UNIT=SETTING"),
-        ("massive", "yo=transfer", "massive has no data of yo"),
+        ("massive", "yo=transfer", "massive has no data for yo"),
         ("massive", "xx=transfer", "unknown language 'xx'"),
         ("retrieval", "yo=transfer", "retrieval has no settings; write it as yo"),
         ("wmt23", "en-xx=transfer", "unknown direction 'en-xx'"),
