@@ -21,7 +21,7 @@ def _levels() -> dict[str, int]:
 
 
 def _level(module: str, levels: dict[str, int]) -> int | None:
-    """That of `train.run`, or of the folder it lies in; None for what the table lacks."""
+    """The level of `train.run` or of its folder; None if the table has neither."""
     parts = module.split(".")
     names = ("/".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((levels[name] for name in names if name in levels), None)

@@ -128,7 +128,7 @@ def test_another_command_on_the_same_run_is_refused(
 
 
 def test_other_items_under_the_same_ids_are_refused(root, tiny_model, tmp_path, run_cli):
-    """In a run that goes on, and in one that is scored: answers belong to what was asked."""
+    """Both when a run resumes and when it is scored: answers belong to what was asked."""
     run, other = tmp_path / "run", tmp_path / "other"
     run_cli(*arguments(tiny_model, root, run))
     shutil.copytree(root, other)
@@ -179,7 +179,7 @@ BAD = {
     "--dtype float8": "unknown dtype",
     "--limit 0": "--limit must be at least 1",
     "--layers 9": "layers 1 to 4",
-    "--output {full}": "is not empty and no run",
+    "--output {full}": "is not empty and not a run folder",
 }
 UNKNOWN_OR_BROKEN = {
     "--tasks masive": "did you mean 'massive'",

@@ -97,7 +97,7 @@ NO_PARTS = {
 
 @pytest.fixture(scope="module")
 def parts(whole: Path, shards: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links to the shards and to what is no part of the same evaluation."""
+    """Links to the shards and to runs that are not parts of the same evaluation."""
     folder = tmp_path_factory.mktemp("parts")
     for i, run in enumerate(shards, 1):
         (folder / str(i)).symlink_to(run)

@@ -69,4 +69,4 @@ def test_without_the_package_the_submission_is_refused_in_one_line(run, with_pac
     (folder,) = submissions.iterdir()
     report = check(folder, None)
     assert report.state == "refused"
-    assert "there is no task 'capitals' here; install the package" in report.detail
+    assert "unknown task 'capitals'; install the package" in report.detail

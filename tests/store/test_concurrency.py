@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from xlt_bench.store.build import build, connect
-from xlt_bench.submissions.report import folders
+from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.rescore import check
 
 # One process imports everything and forks the others, which saves the imports.
@@ -99,7 +99,7 @@ def at_once(make_run, root, folder, *, submitters, each, builders, readers):
     assert len(new) == len(set(new)) == submitters * each + 1
     assert len(submitted) - len(new) == submitters - 1  # the shared one was new once
     assert sorted(path.name for path in submissions.iterdir()) == sorted(new)
-    for path in folders([submissions]):
+    for path in list_submissions([submissions]):
         assert check(path, root).state == "checked"
     assert [count for kind, _, count in lines if kind == "build"] == [len(new)] * builders
     assert [kind for kind, *_ in lines].count("read") == readers

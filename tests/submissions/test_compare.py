@@ -148,7 +148,7 @@ def test_the_commands_of_the_leaderboard(runs, made_up_root, tmp_path, monkeypat
     data = ("--data-dir", made_up_root)
     code, out, _ = run_cli("submit", runs / "bare", "--name", "x", *data)
     assert (code, "git add submissions/base-" in out) == (0, True)
-    assert "massive is incomplete and will not be ranked; missing: af" in out
+    assert "massive is partial and will not be ranked; missing: af" in out
     code, out, _ = run_cli("submit", runs / "bare", *data)
     assert (code, out.startswith("nothing written: ")) == (0, True)
     code, out, _ = run_cli("submissions", "check", *data)

@@ -22,7 +22,7 @@ from xlt_bench.results.run_folder import (
 )
 from xlt_bench.submissions import rescore as checking
 from xlt_bench.submissions.create import About, submit
-from xlt_bench.submissions.report import folders
+from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.rescore import answers_digest, check
 from xlt_bench.submissions.schema import identity
 from xlt_bench.tasks.registry import get_task
@@ -388,10 +388,10 @@ def test_folders(submission):
     (above / ".new-half").mkdir()
     (above / "README.md").write_text("")
     (above / "packed.zip").write_text("")
-    assert folders([above]) == [submission, above / "packed.zip"]
-    assert folders([submission]) == [submission]
+    assert list_submissions([above]) == [submission, above / "packed.zip"]
+    assert list_submissions([submission]) == [submission]
     with pytest.raises(InputError, match="unpack archives first"):
-        folders([above / "packed.zip"])
+        list_submissions([above / "packed.zip"])
 
 
 def test_a_forged_score(submission, made_up_root, edit):

@@ -75,7 +75,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Parallel text for retrieval: one file a language (eng_Latn.txt, ...), line N "
+            help="Parallel text for retrieval: one file per language (eng_Latn.txt, ...), line N "
             "the same sentence in all; not ranked.",
             show_default="FLORES dev",
         ),

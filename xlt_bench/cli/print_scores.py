@@ -120,7 +120,7 @@ def score_rows(scores: Scores) -> Table:
 
 
 def score_json(scores: Scores) -> str:
-    """All scores as one object, a unit a line.
+    """All scores as one object, one line per unit.
 
     `units` holds task, unit, metric; `means` holds task, split, metric, with the number of
     `units` in the mean and how many the split has (`of`); `layers` holds the layer.

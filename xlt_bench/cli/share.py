@@ -64,8 +64,7 @@ def _print_submitted(done: Any) -> None:
     for task, lacks in done.partial.items():
         more = f" and {len(lacks) - _LISTED} more" if len(lacks) > _LISTED else ""
         console.print(
-            f"{task} is incomplete and will not be ranked; missing: "
-            f"{' '.join(lacks[:_LISTED])}{more}"
+            f"{task} is partial and will not be ranked; missing: {' '.join(lacks[:_LISTED])}{more}"
         )
     for older in done.supersedes:
         console.print(f"it supersedes {older}, which stays in place")
@@ -95,12 +94,12 @@ def check(
     Exit code 0: all are correct; 1: one was refused; 3: one needs a test set that is missing.
     """
     from xlt_bench.data.root import data_root
-    from xlt_bench.submissions.report import folders
+    from xlt_bench.submissions.report import list_submissions
     from xlt_bench.submissions.rescore import check as check_one
 
     root = data_root(data_dir)
     states = []
-    for folder in folders(paths or [FOLDER]):
+    for folder in list_submissions(paths or [FOLDER]):
         report = check_one(folder, root)
         states.append(report.state)
         detail = f": {report.detail}" if report.detail else ""
@@ -130,9 +129,9 @@ def migrate(
     Ids, answers, scores and places stay. Submissions of older schemas are read as they are too.
     """
     from xlt_bench.submissions.migrate import migrate as rewrite
-    from xlt_bench.submissions.report import folders
+    from xlt_bench.submissions.report import list_submissions
 
-    found = folders(paths or [FOLDER])
+    found = list_submissions(paths or [FOLDER])
     changed = [folder for folder in found if rewrite(folder)]
     for folder in changed:
         console.print(f"migrated: {folder}")

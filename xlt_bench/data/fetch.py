@@ -132,7 +132,7 @@ class _Worker:
             self.progress.console.print(f"waiting for another download to {self.root}")
 
     def _dataset(self, dataset: Dataset) -> Fetched:
-        """Files first by their own addresses, then whole archives."""
+        """Download single files first, then archives."""
         wanted = [file for file in dataset.files if not _finished(self.root, file)]
         archives: dict[str, list[File]] = {}
         for i, file in enumerate(wanted, start=1):

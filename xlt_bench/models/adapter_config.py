@@ -1,4 +1,4 @@
-"""Validates adapter_config.json, which strangers write and peft obeys, before peft reads it.
+"""Validates adapter_config.json, which is untrusted, before peft reads it.
 
 The tables below name the keys that are restricted, and to which values. `adapters.check_adapter`,
 which has the model, checks whether the weights have the shapes that a configuration asks for.

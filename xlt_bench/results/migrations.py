@@ -1,7 +1,7 @@
 """Reads plans and records of every schema that was ever released.
 
-Schema 1 (0.1.0) called the task retrieval `flores`. A record is upgraded when it is read; what it
-says (scores, names, versions of tasks) stays.
+Schema 1 (0.1.0) called the retrieval task `flores`. A record is upgraded when it is read; its
+scores, names and task versions stay as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 RENAMED = {"flores": "retrieval"}
-"""Tasks by the name that schema 1 gave them."""
+"""Current task names, by the name in schema 1."""
 
 
 def upgrade_plan(value: Any) -> Any:
@@ -30,7 +30,7 @@ def upgrade_items(value: Any) -> Any:
 
 
 def needs_upgrade(data: bytes) -> bool:
-    """Whether a JSON text may be of an older schema; a quick look at a text of any size."""
+    """Whether a JSON text may be of an older schema; looks at its first 4,096 bytes only."""
     return b'"schema_version": 1' in data[:4096] or b'"schema_version":1' in data[:4096]
 
 
@@ -47,7 +47,7 @@ def upgraded(data: bytes, upgrade: Callable[[Any], Any]) -> bytes:
 
 def _upgrade(value: Any, steps: dict[int, Callable[[dict[str, Any]], dict[str, Any]]]) -> Any:
     while isinstance(value, dict) and value.get("schema_version") in steps:
-        # A bool equals 1 and would be taken for it.
+        # `True` equals 1 and would be taken for it.
         if type(value["schema_version"]) is not int:
             break
         value = steps[value["schema_version"]](value)
@@ -96,7 +96,7 @@ def _renamed_path(name: str) -> str:
 
 
 def _keys(value: Any, rename: Callable[[str], str]) -> Any:
-    """A dictionary with renamed keys; as it is where two would have one name."""
+    """A dictionary with renamed keys; unchanged if two keys would get the same name."""
     if not isinstance(value, dict):
         return value
     found = {rename(key): part for key, part in value.items()}

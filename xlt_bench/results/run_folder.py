@@ -224,7 +224,7 @@ def check_free(run: Path) -> None:
         return
     # Looked for last: a run that another process starts meanwhile has its plan first.
     if not (run / "plan.json").exists():
-        raise InputError(f"{run} is not empty and no run; choose another --output")
+        raise InputError(f"{run} is not empty and not a run folder; choose another --output")
 
 
 def _remove_abandoned_below(run: Path) -> None:

@@ -21,7 +21,7 @@ from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
-from xlt_bench.submissions.report import Report, folders, refused
+from xlt_bench.submissions.report import Report, list_submissions, refused
 from xlt_bench.submissions.schema import IDENTITY
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
@@ -238,7 +238,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
     left_out: list[Report] = []
     seen: dict[str, str] = {}
     batch = Rows()
-    for path in folders([folder]):
+    for path in list_submissions([folder]):
         try:
             if other := seen.get(path.name[-IDENTITY:]):
                 raise InputError(f"the same system and answers are already submitted as {other}")

@@ -30,7 +30,7 @@ class Report:
     detail: str
 
 
-def folders(paths: Sequence[Path]) -> list[Path]:
+def list_submissions(paths: Sequence[Path]) -> list[Path]:
     """List submissions. Temporary folders, whose names start with a dot, are skipped.
 
     Args:

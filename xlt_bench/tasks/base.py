@@ -192,11 +192,15 @@ class Task(ABC):
         Raises:
             InputError: The version is unknown.
         """
+        if not self.versions:
+            raise InputError(
+                f"{self.name} has no pinned test set; write one: xlt-bench data pin {self.name}"
+            )
         wanted = self.version if version is None else version
         if wanted not in self.versions:
             raise InputError(
                 f"version {wanted} of {self.name} is unknown to this xlt-bench (known: "
-                f"{', '.join(map(str, self.versions)) or 'none'}); install the release that made it"
+                f"{', '.join(map(str, self.versions))}); install the release that made it"
             )
         return read_test_set(self.pins, self.name, wanted)
 
