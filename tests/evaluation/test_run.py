@@ -171,7 +171,7 @@ def test_an_adapter_that_lacks_weights_is_refused(
 
 
 BAD = {
-    "--model {none}": "there is no such folder",
+    "--model {none}": "no such folder",
     "--model {other} --adapter {adapter}": "does not fit",
     "--adapter {pickled}": "only pickled weights",
     "--adapter {full}": "no adapter_config.json",

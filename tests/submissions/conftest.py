@@ -52,7 +52,7 @@ def logged(made_up_root, tiny_model, tiny_adapter, tmp_path_factory):
 @pytest.fixture
 def short_answers(monkeypatch):
     for benchmark in map(get_text_task, text_tasks()):
-        monkeypatch.setattr(benchmark, "MAX_NEW_TOKENS", 6)
+        monkeypatch.setattr(benchmark, "max_new_tokens", 6)
 
 
 @pytest.fixture

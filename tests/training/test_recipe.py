@@ -53,7 +53,7 @@ def test_changes_reach_their_keys() -> None:
     [
         (["training.sed=1"], "unknown key 'training.sed': did you mean 'training.seed'?"),
         (["training.learning_rate=-1"], "training.learning_rate"),
-        (["task.units=[sv]"], "unknown unit of massive 'sv'"),
+        (["task.units=[yo]"], "unknown unit of massive 'yo'"),
         (["training.batch_size=100"], "multiple of training.micro_batch_size"),
         (["seed"], "write it as key=value"),
         (["title.x=1"], "title has no keys of its own"),
