@@ -67,7 +67,7 @@ def _legend(**options: Any) -> alt.Legend:
 
 def _columns(values: pd.Series) -> alt.ExprRef:
     """The columns of a legend: two long names do not fit side by side on a phone."""
-    narrow = 1 if values.str.len().max() > 16 else 2
+    narrow = 1 if max(map(len, values.dropna()), default=0) > 16 else 2
     return alt.ExprRef(f"containerSize()[0] < 600 ? {narrow} : 4")
 
 

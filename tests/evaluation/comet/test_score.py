@@ -230,7 +230,7 @@ def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, ma
     # Restored by hand, it is refused.
     (there / "record.json").write_bytes((scored_runs / "lora" / "record.json").read_bytes())
     report = check(there, made_up_root)
-    assert (report.state, "not a score of these predictions" in report.detail) == ("refused", True)
+    assert (report.state, "is not a score of this run" in report.detail) == ("refused", True)
 
 
 def test_evaluate_scores_when_the_answers_are_there(
