@@ -384,8 +384,8 @@ def test_a_finished_run_starts_no_engine(fake_vllm: type[FakeVllm], tmp_path: Pa
 def test_adapters_that_vllm_does_not_take(fake_vllm: type[FakeVllm], tmp_path: Path) -> None:
     sound = find_adapter("embedded:baseline").folder
     for name, change, message in [
-        ("wide", {"r": 513}, "ranks up to 512, not 513"),
-        ("in places", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512, not 600"),
+        ("wide", {"r": 513}, "ranks up to 512, got 513"),
+        ("in places", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512, got 600"),
         ("other", {"peft_type": "LOHA"}, "vLLM supports LoRA only"),
     ]:
         folder = shutil.copytree(sound, tmp_path / name)
