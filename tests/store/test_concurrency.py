@@ -71,7 +71,7 @@ def collect(n):
         try:
             lines.append(told.get(timeout=1))
         except queue.Empty:  # however long it takes, unless one that is waited for has failed
-            assert all(process.exitcode in (None, 0) for process in [*start, *beside])
+            assert all(process.exitcode in (None, 0) for process in [*start, *helpers])
 n_submits = sum(len(list(runs.glob(f"{i}-*"))) + 1 for i in range(submitters))
 collect(n_submits)
 done.set()
