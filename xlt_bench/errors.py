@@ -57,7 +57,8 @@ def unknown(kind: str, value: str, choices: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(value, choices, n=3, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else ""
     if len(choices) <= _SHOWN:
-        hint = f"{hint} (choices: {', '.join(choices)})".lstrip()
+        listed = ", ".join(choices)
+        hint = f"{hint} (choices: {listed})" if hint else f"choose from {listed}"
     elif not near:
         hint = f"there are {len(choices)} choices, such as {', '.join(choices[:5])}"
     return InputError(f"unknown {kind} {one_line(repr(value), 80)}: {hint}")

@@ -11,7 +11,7 @@ from xlt_bench.cli.output import console, errors, quiet, show
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table
 
 app = typer.Typer()
-data = typer.Typer(no_args_is_help=True, help="Download and check the data sets.")
+data = typer.Typer(no_args_is_help=True, help="Download and check the data sets; pin test sets.")
 comet = typer.Typer(no_args_is_help=True, help="Install the metric COMET.")
 app.add_typer(data, name="data")
 app.add_typer(comet, name="comet")
@@ -94,14 +94,15 @@ def pin(
     from xlt_bench.tasks.pin import write_next_version
 
     path = write_next_version(task, add or [], data_root(data_dir), scores_changed=scores_changed)
-    console.print(f"written: {path}")
+    console.print(f"written: {path}, and xlt_bench/data/digests.json for new units")
+    console.print("next: xlt-bench stubs")
 
 
 @app.command()
 def languages(form: PrintFormat = "table") -> None:
     """List the languages: codes, and the tasks that rank each, by setting.
 
-    Tasks under `beyond` can be evaluated in a language but do not rank it.
+    Tasks under `ranked` have no settings; those under `beyond` can be evaluated but do not rank it.
 
     `--languages` takes any of the three codes: sw, swh_Latn or sw-KE.
     """
@@ -115,8 +116,8 @@ def languages(form: PrintFormat = "table") -> None:
         "locale",
         Column("supervised", wrap=True),
         Column("transfer", wrap=True),
-        Column("beyond", wrap=True, drop=1),
-        Column("ranked", drop=2),
+        Column("ranked", wrap=True, drop=1),
+        Column("beyond", wrap=True, drop=2),
         Column("script", drop=5),
         Column("family", drop=4),
         Column("resource", drop=3),
@@ -128,13 +129,14 @@ def languages(form: PrintFormat = "table") -> None:
             rank = test_set.setting(unit) or ("ranked" if unit in test_set.units else "beyond")
             names = ranks.setdefault(task.language_of(unit), {}).setdefault(rank, [])
             names += [] if task.name in names else [task.name]
+    ranks_shown = "supervised", "transfer", "ranked", "beyond"
     rows: list[list[Cell]] = []
     for row in LANGUAGES.values():
         found = ranks.get(row.code, {})
-        by_rank = [tuple(found.get(rank, ())) for rank in ("supervised", "transfer", "beyond")]
+        by_rank = [tuple(found.get(rank, ())) for rank in ranks_shown]
         about = row.script, row.family, row.resource
         codes = row.code, row.name, row.flores, row.massive
-        rows.append([*codes, *by_rank, tuple(found.get("ranked", ())), *about])
+        rows.append([*codes, *by_rank, *about])
     show([Table("", columns, rows)], form)
 
 

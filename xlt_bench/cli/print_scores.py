@@ -96,7 +96,7 @@ def _ceilings(task: Task, units: Sequence[str]) -> list[str]:
         by_unit = {unit: pinned[unit].ceilings[metric] for unit in units if unit in pinned}
         low = [f"{value:.1f} in {unit}" for unit, value in by_unit.items() if value < 99.65]
         least = min((v for v in by_unit.values() if v >= 99.65), default=100.0)
-        text = ", ".join([f"{least:.1f} or more", *low])
+        text = ", ".join([f"at least {least:.1f}", *low])
         notes.append(f"Gold answers score {text} ({metric}, whole test sets).")
     return notes
 

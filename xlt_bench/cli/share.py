@@ -62,6 +62,7 @@ def _print_submitted(done: Any) -> None:
     if done.comet:
         console.print("COMET is left out: it cannot be recomputed from the answers alone")
     for task, lacks in done.partial.items():
+        lacks = sorted(lacks, key=lambda reason: not reason.startswith("limit"))
         more = f" and {len(lacks) - _LISTED} more" if len(lacks) > _LISTED else ""
         console.print(
             f"{task} is partial and will not be ranked; missing: {' '.join(lacks[:_LISTED])}{more}"
@@ -118,7 +119,7 @@ def migrate(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Submissions, or folders of them.",
             show_default="submissions",
         ),

@@ -318,7 +318,8 @@ _READABLE: Sequence[str | Column] = [
     *("system", "baseline", "gain", "95 %", "p", "p (Holm)", ""),
 ]
 _LEGEND = (
-    "* p < 0.05 by paired bootstrap; for units after Holm's correction over the units of the table"
+    "* p < 0.05 by paired bootstrap; for units after Holm's correction over the ranked units of "
+    "the table, and separately over those beyond the ranked set"
 )
 
 

@@ -99,6 +99,10 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
     with part_folder(submissions / "new") as staging:
         if from_lm_eval.is_output(run):
             run = from_lm_eval.convert(run, staging / "run", root)
+        if not (run / RECORD).exists():
+            raise InputError(
+                f"{run} is neither a finished run (record.json is missing) nor output of lm_eval"
+            )
         whole = public(read_model(run / RECORD, Record))
         # `submissions check` has no checkpoint to recompute COMET with.
         record = without_comet(whole)

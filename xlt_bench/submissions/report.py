@@ -42,7 +42,8 @@ def list_submissions(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path} is not a folder; unpack archives first")
+            what = "is not a folder; unpack archives first" if path.exists() else "does not exist"
+            raise InputError(f"{path} {what}")
         if (path / SUBMISSION).exists():
             found.append(path)
             continue

@@ -194,7 +194,8 @@ class Task(ABC):
         """
         if not self.versions:
             raise InputError(
-                f"{self.name} has no pinned test set; write one: xlt-bench data pin {self.name}"
+                f"{self.name} has no pinned test set; write one: xlt-bench data pin {self.name} "
+                "--add UNIT=SETTING (repeat --add for each unit)"
             )
         wanted = self.version if version is None else version
         if wanted not in self.versions:

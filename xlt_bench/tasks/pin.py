@@ -53,7 +53,10 @@ def _parsed(task: Task, text: str) -> tuple[str, Setting | None]:
     name, _, setting = text.partition("=")
     unit = task.unit_named(name)
     if isinstance(task, TextTask) and setting not in get_args(Setting):
-        raise InputError(f"--add {text}: write it as UNIT=SETTING, such as {name}=transfer")
+        raise InputError(
+            f"--add {text}: write it as UNIT=SETTING, such as {name}=transfer (settings: "
+            f"{', '.join(get_args(Setting))})"
+        )
     if not isinstance(task, TextTask) and setting:
         raise InputError(f"--add {text}: {task.name} has no settings; write it as {name}")
     return unit, cast("Setting", setting) if setting else None
@@ -97,6 +100,8 @@ def next_version(
     units = {
         unit: _pinned(task, root, unit, settings[unit], draft) for unit in task.order(settings)
     }
+    if not units:
+        raise InputError(f"{task.name} has no unit to pin; name each with --add UNIT=SETTING")
     if units == current.units and not scores_changed:
         raise InputError(f"nothing to pin: version {current.version} of {task.name} is up to date")
     return draft.model_copy(update={"units": units})
