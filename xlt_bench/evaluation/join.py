@@ -45,6 +45,7 @@ def join(runs: Sequence[Path], output: Path, root: Path) -> Record:
     _check_system(runs, plans, records)
     _check_shares(runs, plans)
     _check_overlap(runs, plans)
+    _check_versions(runs, plans)
     plan = _joined_plan(plans)
     from xlt_bench.evaluation.build_record import (
         write_record,  # imports torch, so only after the checks
@@ -120,6 +121,19 @@ def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
                         f"{run} and {owner[task, name]} both answer {task} {name}; leave one out"
                     )
                 owner[task, name] = run
+
+
+def _check_versions(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
+    """Raise InputError for a task of which two parts have different versions."""
+    first: dict[str, tuple[int, Path]] = {}
+    for run, plan in zip(runs, plans, strict=True):
+        for task, version in plan.task_versions.items():
+            found, where = first.setdefault(task, (version, run))
+            if version != found:
+                raise InputError(
+                    f"{run} and {where} have versions {version} and {found} of {task}; evaluate "
+                    "the part of the older version again"
+                )
 
 
 def _joined_plan(plans: Sequence[Plan]) -> Plan:

@@ -6,7 +6,6 @@ scores, names and task versions stay as they are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -29,28 +28,13 @@ def upgrade_items(value: Any) -> Any:
     return _keys(value, lambda key: _renamed_path(key))
 
 
-def needs_upgrade(data: bytes) -> bool:
-    """Whether a JSON text may be of an older schema; looks at its first 4,096 bytes only."""
-    return b'"schema_version": 1' in data[:4096] or b'"schema_version":1' in data[:4096]
-
-
-def upgraded(data: bytes, upgrade: Callable[[Any], Any]) -> bytes:
-    """A JSON text of any released schema in the current one.
-
-    Raises:
-        ValueError: It is not JSON.
-    """
-    if not needs_upgrade(data):
-        return data
-    return json.dumps(upgrade(json.loads(data))).encode()
-
-
 def _upgrade(value: Any, steps: dict[int, Callable[[dict[str, Any]], dict[str, Any]]]) -> Any:
-    while isinstance(value, dict) and value.get("schema_version") in steps:
-        # `True` equals 1 and would be taken for it.
-        if type(value["schema_version"]) is not int:
+    while isinstance(value, dict):
+        version = value.get("schema_version")
+        # `True` equals 1 and would be taken for it; a list cannot be looked up.
+        if type(version) is not int or version not in steps:
             break
-        value = steps[value["schema_version"]](value)
+        value = steps[version](value)
     return value
 
 

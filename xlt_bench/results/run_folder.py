@@ -26,7 +26,7 @@ from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError, first_fault
 from xlt_bench.results.atomic_write import is_part, locked, part_file, remove_abandoned
-from xlt_bench.results.migrations import upgrade_items, upgrade_plan, upgrade_record, upgraded
+from xlt_bench.results.migrations import upgrade_items, upgrade_plan, upgrade_record
 from xlt_bench.results.record import Plan, Record
 
 
@@ -195,7 +195,12 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def _read(path: Path, model: type[_Model], upgrade: Callable[[Any], Any], missing: str) -> _Model:
     try:
-        return model.model_validate_json(upgraded(path.read_bytes(), upgrade))
+        data = path.read_bytes()
+        value = json.loads(data)
+        upgraded = upgrade(value)
+        if upgraded is not value:
+            data = json.dumps(upgraded).encode()
+        return model.model_validate_json(data)
     except FileNotFoundError:
         raise InputError(missing) from None
     except ValidationError as error:

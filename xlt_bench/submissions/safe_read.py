@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from xlt_bench.errors import InputError, first_fault, one_line
-from xlt_bench.results.migrations import upgrade_record, upgraded
+from xlt_bench.results.migrations import upgrade_record
 from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import LAYER_SCHEMA, Prediction
 from xlt_bench.submissions.parquet_pages import Page, pages
@@ -129,9 +129,9 @@ def read_model(path: Path, model: type[Model]) -> Model:
         InputError: The file is missing or too large, or does not fit the model.
     """
     data = read_bytes(path, MAX_JSON)
-    read_json(data, path.name)
-    if model is Record:
-        data = upgraded(data, upgrade_record)
+    value = read_json(data, path.name)
+    if model is Record and (upgraded := upgrade_record(value)) is not value:
+        data = json.dumps(upgraded).encode()
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:
