@@ -18,8 +18,11 @@ _FOUND = """
 SELECT s.id, s.name, s.model, count(*) OVER () AS total
 FROM submissions s
 WHERE (s.superseded_by IS NULL OR s.id = ANY($kept::VARCHAR[]))
-    AND ($task = '' OR s.number IN
-        (SELECT number FROM runs WHERE task = $task AND version = $version))
+    AND ($task = '' OR s.number IN (
+        SELECT number FROM runs
+        WHERE task = $task AND version = $version
+            AND (superseded_by IS NULL OR s.id = ANY($kept::VARCHAR[]))
+    ))
     AND ($base = '' OR s.base_model = $base)
     AND s.id <> $without
     AND (s.id = ANY($kept::VARCHAR[]) OR s.name ILIKE $words ESCAPE '!'

@@ -32,8 +32,10 @@ WHERE submission = $system AND baseline = $baseline AND task = $task AND version
 # The systems of one base model that have stored gains, ordered by the gain in the ranking mean.
 _SYSTEMS = """
 SELECT s.id, s.name, count(*) OVER () AS total
-FROM submissions s JOIN gain_means g ON g.submission = s.id
-WHERE g.task = $task AND g.version = $version AND g.split = $split AND s.superseded_by IS NULL
+FROM submissions s
+JOIN gain_means g ON g.submission = s.id
+JOIN runs r ON r.number = s.number AND r.task = g.task
+WHERE g.task = $task AND g.version = $version AND g.split = $split AND r.superseded_by IS NULL
     AND s.base_model = $base
 ORDER BY g.gain DESC, s.id LIMIT $most OFFSET $skip
 """

@@ -48,7 +48,7 @@ WITH retrieval AS (
     WHERE m.task = $retrieval AND m.version = $retrieval_version
 ), systems AS (
     SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.complete, r.lacks,
-        s.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
+        r.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
         s.alignment_languages,
         max(m.place) FILTER (WHERE split = $by) AS place,
         max(m.value) FILTER (WHERE split = $by) AS score,

@@ -453,8 +453,15 @@ def test_a_bare_model_of_a_newer_version_leaves_older_baselines_alone(
     assert build(folder, tmp_path / "db").refused == []
     added = [ids["bare v2"], ids["adapter v2"]]
     with connect(db) as before, connect(tmp_path / "db") as after:
-        for view in ("scores", "split_means", "significance", "gain_means", "transfer_correlation"):
-            query = f"SELECT * FROM {view} WHERE NOT submission = ANY(?) ORDER BY ALL"
+        same = {
+            "scores": "* EXCLUDE (current)",
+            "split_means": "* EXCLUDE (current, place)",
+            "significance": "*",
+            "gain_means": "*",
+            "transfer_correlation": "*",
+        }
+        for view, columns in same.items():
+            query = f"SELECT {columns} FROM {view} WHERE NOT submission = ANY(?) ORDER BY ALL"
             found = before.execute(query, [added]).fetchall()
             assert found == after.execute(query, [added]).fetchall(), view
             assert found, view
@@ -462,6 +469,15 @@ def test_a_bare_model_of_a_newer_version_leaves_older_baselines_alone(
         query += "AND submission = ?"
         found = after.execute(query, [ids["adapter v2"]]).fetchall()
         assert found == [(2, ids["bare v2"])]
+        # The older run stays in the ranking of its version, and leaves those that both are in.
+        for task in ("massive", "uner", "wmt23", "retrieval"):
+            query = (
+                "SELECT DISTINCT submission FROM split_means WHERE current AND task = ? "
+                "AND submission = ANY(?)"
+            )
+            found = after.execute(query, [task, [ids["bare"], ids["bare v2"]]]).fetchall()
+            both = {(ids["bare"],), (ids["bare v2"],)}
+            assert set(found) == (both if task == "massive" else {(ids["bare v2"],)}), task
 
 
 def test_the_store_imports_no_torch():

@@ -257,6 +257,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
     related = relate(entries)
     _insert(store, {"units": _units_beyond(entries)})
     _insert(store, {"submissions": [one.row for one in related]})
+    _insert(store, {"runs": [run for one in related for run in one.runs]})
     for gains in gain_rows(related):
         _insert(store, gains)
     return Built(len(entries), left_out)

@@ -17,7 +17,15 @@ from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path
 from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.safe_read import read_accuracies
-from xlt_bench.submissions.schema import COUNTS, age, base_model, covers, missing, system
+from xlt_bench.submissions.schema import (
+    COUNTS,
+    age,
+    base_model,
+    covered_tasks,
+    covers,
+    missing,
+    system,
+)
 from xlt_bench.submissions.validate import Package, check_results, open_package
 from xlt_bench.tasks.registry import RETRIEVAL
 
@@ -34,7 +42,7 @@ PAIR_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """A submission to load; `row` is its row in the table `submissions`."""
+    """A submission to load, with its rows in the tables `submissions` and `runs`."""
 
     number: int
     folder: Path
@@ -43,6 +51,7 @@ class Entry:
     alignment_languages: Sequence[str]
     data_digests: Mapping[str, str]
     row: dict[str, Any]
+    runs: list[dict[str, Any]]
 
 
 @dataclass
@@ -68,7 +77,7 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
     Args:
         folder: The submission.
         number: Its number in the database.
-        rows: Where to add the rows of all tables except `submissions`.
+        rows: Where to add the rows of all tables except `submissions` and `runs`.
 
     Raises:
         InputError: The submission is not valid, or its scores do not follow from its counts.
@@ -90,6 +99,7 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
         alignment_languages=record.alignment_languages,
         data_digests=record.data_digests,
         row=_row(number, package),
+        runs=[_run(number, record, task) for task in record.plan.task_versions],
     )
 
 
@@ -145,16 +155,19 @@ def _language_means(
 
 def _add(rows: Rows, number: int, record: Record) -> None:
     results = record.results
-    for task, version in record.plan.task_versions.items():
-        lacks = missing(record, task)
-        row = {"number": number, "task": task, "version": version}
-        rows.add("runs", [{**row, "complete": not lacks, "lacks": lacks}])
     for score in results.scores:
         items = question(record.plan, record.data_digests, score.task, score.unit)
         scored = score.model_dump(exclude={"setting"})
         rows.add("unit_scores", [{"number": number, "items": items, **scored}])
     rows.add("mean_scores", [{"number": number, **row.model_dump()} for row in results.means])
     rows.add("layer_scores", [{"number": number, **row.model_dump()} for row in results.layers])
+
+
+def _run(number: int, record: Record, task: str) -> dict[str, Any]:
+    lacks = missing(record, task)
+    version = record.plan.task_versions[task]
+    row = {"number": number, "task": task, "version": version}
+    return {**row, "complete": not lacks, "lacks": lacks}
 
 
 def _row(number: int, package: Package) -> dict[str, Any]:
@@ -182,9 +195,10 @@ def _row(number: int, package: Package) -> dict[str, Any]:
 
 
 def relate(entries: Sequence[Entry]) -> list[Entry]:
-    """Fill in `superseded_by`, `bare` and `baseline` in the rows of all submissions.
+    """Fill in `superseded_by`, `bare` and `baseline` in the rows of all submissions and runs.
 
-    A run supersedes an older one of the same system that it covers. The bare model is the newest
+    A run supersedes an older one of the same system that it covers: as a whole, or, if it has other
+    versions of some tasks, in the tasks of equal version. The bare model is the newest
     current submission of the base model without an adapter, with the same limit, template and
     number format. The baseline is the declared one, else the bare model.
     """
@@ -206,13 +220,26 @@ def relate(entries: Sequence[Entry]) -> list[Entry]:
             "bare": bare,
             "baseline": bare if declared is None else declared,
         }
-        related.append(replace(entry, row={**entry.row, **found}))
+        runs = [
+            {**run, "superseded_by": _newer(entry, by_system[entry.row["system"]], run["task"])}
+            for run in entry.runs
+        ]
+        related.append(replace(entry, row={**entry.row, **found}, runs=runs))
     return related
 
 
-def _newer(entry: Entry, runs: Sequence[Entry]) -> int | None:
-    """The newest later run of the same system that covers an entry."""
-    later = [e for e in runs if e.age > entry.age and covers(e.plan, entry.plan)]
+def _newer(entry: Entry, others: Sequence[Entry], task: str | None = None) -> int | None:
+    """The newest later run of the same system that covers an entry, or its run of one task."""
+    later = [
+        e
+        for e in others
+        if e.age > entry.age
+        and (
+            covers(e.plan, entry.plan)
+            if task is None
+            else task in covered_tasks(e.plan, entry.plan)
+        )
+    ]
     return max(later, key=lambda e: e.age).number if later else None
 
 
@@ -230,6 +257,8 @@ def _bare(entry: Entry, current: Sequence[Entry]) -> int | None:
 
 
 def _equal_versions(ours: Plan, theirs: Plan) -> bool:
-    """Whether two plans have equal versions of the tasks that they share."""
+    """Whether two plans share tasks, and have equal versions of them."""
     shared = ours.task_versions.keys() & theirs.task_versions.keys()
-    return all(ours.task_versions[task] == theirs.task_versions[task] for task in shared)
+    return bool(shared) and all(
+        ours.task_versions[task] == theirs.task_versions[task] for task in shared
+    )

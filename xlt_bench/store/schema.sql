@@ -46,7 +46,8 @@ CREATE TABLE runs (
     task VARCHAR NOT NULL,              -- a row of `tasks`
     version INTEGER NOT NULL,           -- of the task: scores of different versions are never mixed
     complete BOOLEAN NOT NULL,
-    lacks VARCHAR[] NOT NULL            -- units and layers that were not evaluated; a limit
+    lacks VARCHAR[] NOT NULL,           -- units and layers that were not evaluated; a limit
+    superseded_by INTEGER               -- a newer run of the same system and task version
 );
 
 -- The score of one unit (a language, or a direction of translation) with its 95 % interval.

@@ -6,7 +6,7 @@ CREATE VIEW scores AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, u.unit,
     t.language, l.name AS language_name, l.script, l.family, l.resource, t.setting, u.aligned,
     t.ranked, u.metric, u.value, u.low, u.high, u.n, s.item_limit, r.complete,
-    s.superseded_by IS NULL AS current
+    r.superseded_by IS NULL AS current
 FROM unit_scores u
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
@@ -24,12 +24,11 @@ WITH placed AS (
     FROM mean_scores m
     JOIN runs r USING (number, task)
     JOIN metrics k USING (task, metric)
-    JOIN submissions s USING (number)
-    WHERE r.complete AND s.superseded_by IS NULL AND m.split <> 'aligned'
+    WHERE r.complete AND r.superseded_by IS NULL AND m.split <> 'aligned'
 )
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, m.split,
     m.metric, m.value, m.low, m.high, p.place, m.units, m.missing, s.item_limit, r.complete,
-    s.superseded_by IS NULL AS current
+    r.superseded_by IS NULL AS current
 FROM mean_scores m
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
@@ -43,7 +42,7 @@ SELECT s.id AS submission, b.id AS baseline, s.name, s.model, s.adapter, b.name 
     t.setting, t.ranked, u.aligned, u.metric, u.value - v.value AS gain, u.value,
     v.value AS baseline_value, u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
     b.number IS NOT DISTINCT FROM s.baseline AS is_default,
-    s.superseded_by IS NULL AND b.superseded_by IS NULL AS current
+    r.superseded_by IS NULL AND q.superseded_by IS NULL AS current
 FROM submissions s
 JOIN submissions b ON b.base_model = s.base_model AND b.number <> s.number
     AND b.item_limit IS NOT DISTINCT FROM s.item_limit
@@ -79,7 +78,7 @@ JOIN runs r ON r.number = g.number AND r.task = g.task;
 -- Retrieval accuracy by layer, over all ordered pairs of ranked languages.
 CREATE VIEW layer_curves AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, y.layer,
-    s.n_layers, y.value, y.low, y.high, s.item_limit, r.complete, s.superseded_by IS NULL AS current
+    s.n_layers, y.value, y.low, y.high, s.item_limit, r.complete, r.superseded_by IS NULL AS current
 FROM layer_scores y
 JOIN submissions s USING (number)
 JOIN runs r ON r.number = y.number

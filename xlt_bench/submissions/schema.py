@@ -175,14 +175,23 @@ def age(record: Record, name: str) -> tuple[datetime, str]:
 
 
 def covers(newer: Plan, older: Plan) -> bool:
-    """Whether two plans have the same system, and `newer` has all units and layers of `older`.
+    """Whether `newer` replaces `older` in all of its tasks; see `covered_tasks`."""
+    return len(covered_tasks(newer, older)) == len(older.units)
 
-    Limits and task versions must be equal: each version of a task has its own ranking.
+
+def covered_tasks(newer: Plan, older: Plan) -> list[str]:
+    """List the tasks in which a run replaces an older one on the leaderboard.
+
+    Returns:
+        The tasks of which both have the same version, as each version has its own ranking. None,
+        unless both have the same system and limit, and `newer` has all units and layers of `older`.
     """
-    return (
-        system(newer) == system(older)
-        and newer.limit == older.limit
-        and set(newer.layers) >= set(older.layers)
-        and all(set(newer.units.get(task, [])) >= set(names) for task, names in older.units.items())
-        and all(newer.task_versions.get(task) == v for task, v in older.task_versions.items())
-    )
+    if (
+        system(newer) != system(older)
+        or newer.limit != older.limit
+        or not set(newer.layers) >= set(older.layers)
+        or not all(set(newer.units.get(t, [])) >= set(names) for t, names in older.units.items())
+    ):
+        return []
+    ours, theirs = newer.task_versions, older.task_versions
+    return [task for task in older.units if ours.get(task) == theirs[task]]
