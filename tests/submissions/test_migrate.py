@@ -78,8 +78,36 @@ def test_a_broken_submission_is_not_migrated(old, run_cli):
     (folder / "more.txt").write_text("")
     before = (folder / "record.json").read_bytes()
     code, _, err = run_cli("submissions", "migrate", old)
-    assert (code, "is not part of this submission" in err, err.count("\n")) == (2, True, 1)
+    assert (code, "is not part of this submission" in err, err.count("\n")) == (1, True, 1)
     assert (folder / "record.json").read_bytes() == before
+
+
+def test_the_others_are_migrated_beside_a_broken_submission(old, run_cli):
+    (folder,) = old.iterdir()
+    first = old / "a-0123456789-0123456789"
+    first.mkdir()
+    code, out, err = run_cli("submissions", "migrate", old)
+    assert (code, err.count("\n"), first.name in err) == (1, 1, True)
+    assert "1 migrated, 0 already current, 1 invalid and left as they are" in " ".join(out.split())
+    assert json.loads((folder / "record.json").read_text())["schema_version"] == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("version", [{}, [], "1", None, 1.0, True])
+def test_an_odd_schema_version_is_refused_in_a_line(old, version, run_cli):
+    (folder,) = old.iterdir()
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "schema_version": version}))
+    code, _, err = run_cli("submissions", "migrate", old)
+    assert (code, "schema_version" in err, err.count("\n")) == (1, True, 1), err
+
+
+def test_the_schema_is_found_anywhere_in_the_record(old, run_cli):
+    (folder,) = old.iterdir()
+    record = json.loads((folder / "record.json").read_text())
+    last = {**{k: v for k, v in record.items() if k != "schema_version"}, "schema_version": 1}
+    (folder / "record.json").write_text(json.dumps(last))
+    code, out, _ = run_cli("submissions", "migrate", old)
+    assert (code, "1 migrated" in out) == (0, True)
 
 
 def test_a_run_of_schema_1_can_be_resumed(tmp_path):
@@ -93,9 +121,18 @@ def test_a_run_of_schema_1_can_be_resumed(tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    [None, [], 1, {}, {"schema_version": True}, {"schema_version": 1, "plan": [], "results": 3},
-     {"schema_version": 1, "units": 7, "data_digests": "x", "results": {"scores": [None, {}]}}],
-)  # fmt: skip
+    [
+        None,
+        [],
+        1,
+        {},
+        {"schema_version": True},
+        {"schema_version": {}},
+        {"schema_version": []},
+        {"schema_version": 1, "plan": [], "results": 3},
+        {"schema_version": 1, "units": 7, "data_digests": "x", "results": {"scores": [None, {}]}},
+    ],
+)
 def test_anything_else_is_left_for_the_reader_to_refuse(value):
     upgrade_plan(value)
     upgrade_record(value)

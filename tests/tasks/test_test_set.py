@@ -127,3 +127,17 @@ def test_wrong_units_are_one_line_and_nothing_is_written(name, added, message, r
     code, _, err = run_cli("data", "pin", name, "--add", added, "--data-dir", tmp_path)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err
     assert {task.name: task.versions for task in BUILT_IN} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["massive", "--scores-changed", "--data-dir", "mini"], "only a part of each test set"),
+        (["retrieval", "--add", "yo", "--add", "yo"], "--add names yo twice"),
+    ],
+)
+def test_a_version_of_a_sample_or_with_a_unit_twice_is_refused(words, message, run_cli):
+    before = {task.name: task.versions for task in BUILT_IN}
+    code, _, err = run_cli("data", "pin", *words)
+    assert (code, message in err, err.count("\n")) == (2, True, 1), err
+    assert {task.name: task.versions for task in BUILT_IN} == before

@@ -9,6 +9,7 @@ import typer
 
 from xlt_bench.cli.options import DataDir, Submissions
 from xlt_bench.cli.output import console, errors
+from xlt_bench.errors import InputError
 
 app = typer.Typer()
 submissions = typer.Typer(no_args_is_help=True, help="Check and migrate accepted results.")
@@ -133,7 +134,17 @@ def migrate(
     from xlt_bench.submissions.report import list_submissions
 
     found = list_submissions(paths or [FOLDER])
-    changed = [folder for folder in found if rewrite(folder)]
-    for folder in changed:
-        console.print(f"migrated: {folder}")
-    console.print(f"{len(changed)} migrated, {len(found) - len(changed)} already current")
+    migrated = invalid = 0
+    for folder in found:
+        try:
+            if rewrite(folder):
+                migrated += 1
+                console.print(f"migrated: {folder}")
+        except InputError as error:
+            invalid += 1
+            errors.print(f"{folder.name}: {error}")
+    current = len(found) - migrated - invalid
+    told = f", {invalid} invalid and left as they are" if invalid else ""
+    console.print(f"{migrated} migrated, {current} already current{told}")
+    if invalid:
+        raise SystemExit(1)

@@ -138,12 +138,12 @@ def _attached(db: Path) -> duckdb.DuckDBPyConnection:
 
 
 def schema_version(store: duckdb.DuckDBPyConnection) -> int:
-    """The schema of an open database; schema 1 had no table `build`."""
+    """The schema of an open database; 1, which had no such table, if it does not say."""
     try:
-        ((version,),) = store.execute("SELECT schema_version FROM build").fetchall()
-    except duckdb.CatalogException:
+        found = store.execute("SELECT schema_version FROM build").fetchone()
+    except (duckdb.CatalogException, duckdb.BinderException):
         return 1
-    return int(version)
+    return int(found[0]) if found else 1
 
 
 def _load_tables(store: duckdb.DuckDBPyConnection) -> None:

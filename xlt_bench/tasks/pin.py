@@ -9,7 +9,7 @@ from typing import cast, get_args
 from xlt_bench.data import digests
 from xlt_bench.data.flores import Corpus
 from xlt_bench.data.pin import with_units
-from xlt_bench.data.root import content_digest
+from xlt_bench.data.root import MINI, content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import Setting
 from xlt_bench.metrics.translation import is_identifiable
@@ -37,14 +37,24 @@ def write_next_version(
         InputError: As for `next_version`, or a unit or setting is unknown. Nothing is written.
     """
     task = get_task(name)
-    units = dict(_parsed(task, text) for text in added)
+    parsed = [_parsed(task, text) for text in added]
+    units = dict(parsed)
+    if len(units) < len(parsed):
+        names = [unit for unit, _ in parsed]
+        twice = next(unit for unit in names if names.count(unit) > 1)
+        raise InputError(f"--add names {twice} twice; give it once")
+    if root == MINI and any(task.source(unit) for unit in [*_current(task).units, *units]):
+        raise InputError(
+            "--data-dir mini has only a part of each test set; give the folder of the whole data"
+        )
     test_set = next_version(task, root, units, scores_changed=scores_changed)
     sources = [source for unit in units if (source := task.source(unit))]
     contents = with_units(root, sources) if sources else None
     path = path_of(task.pins, task.name, test_set.version)
-    write_bytes(path, rendered(test_set).encode())
+    # The version comes last: an interruption before it leaves digests that the next call keeps.
     if contents is not None:
         write_bytes(digests.PATH, contents.encode())
+    write_bytes(path, rendered(test_set).encode())
     return path
 
 
@@ -83,7 +93,7 @@ def next_version(
         InputError: A file is missing, a unit is ranked already, or nothing differs from the
             current version.
     """
-    current = task.test_set() if task.version else TestSet(task=task.name, version=0, units={})
+    current = _current(task)
     for unit in added:
         if unit in current.units:
             raise InputError(
@@ -105,6 +115,11 @@ def next_version(
     if units == current.units and not scores_changed:
         raise InputError(f"nothing to pin: version {current.version} of {task.name} is up to date")
     return draft.model_copy(update={"units": units})
+
+
+def _current(task: Task) -> TestSet:
+    """The current version; one without units if there is none yet."""
+    return task.test_set() if task.version else TestSet(task=task.name, version=0, units={})
 
 
 def _pinned(

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.tasks import massive, retrieval, uner, wmt23
+from xlt_bench.results.migrations import RENAMED
 from xlt_bench.tasks.base import Task, TextTask
 
 GROUP = "xlt_bench.tasks"
@@ -30,7 +31,8 @@ def tasks() -> Mapping[str, Task]:
     found = {task.name: task for task in BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         task = _load(entry)
-        if task.name in found:
+        # Old records use the old names.
+        if task.name in found or task.name in RENAMED:
             raise InputError(f"{_origin(entry)}: the name {task.name} is taken; rename the task")
         found[task.name] = task
     return MappingProxyType(found)
