@@ -12,8 +12,8 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.tasks import massive, retrieval, uner, wmt23
 from xlt_bench.results.migrations import RENAMED
+from xlt_bench.tasks import massive, retrieval, uner, wmt23
 from xlt_bench.tasks.base import Task, TextTask
 
 GROUP = "xlt_bench.tasks"
