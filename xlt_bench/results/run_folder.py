@@ -205,7 +205,7 @@ def _read(path: Path, model: type[_Model], upgrade: Callable[[Any], Any], missin
         raise InputError(missing) from None
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); choose another --output") from None
 
 
