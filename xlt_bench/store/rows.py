@@ -22,7 +22,6 @@ from xlt_bench.submissions.schema import (
     age,
     base_model,
     covered_tasks,
-    covers,
     missing,
     system,
 )
@@ -212,35 +211,31 @@ def relate(entries: Sequence[Entry]) -> list[Entry]:
     newer = {entry.number: _newer(entry, by_system[entry.row["system"]]) for entry in entries}
     related = []
     for entry in entries:
-        current = [e for e in by_base.get(entry.row["base_model"], []) if newer[e.number] is None]
+        by_task = newer[entry.number]
+        current = [
+            e for e in by_base.get(entry.row["base_model"], []) if newer[e.number][None] is None
+        ]
         bare = _bare(entry, current)
         declared = numbers.get(entry.row["declared_baseline"])
         found = {
-            "superseded_by": newer[entry.number],
+            "superseded_by": by_task[None],
             "bare": bare,
             "baseline": bare if declared is None else declared,
         }
-        runs = [
-            {**run, "superseded_by": _newer(entry, by_system[entry.row["system"]], run["task"])}
-            for run in entry.runs
-        ]
+        runs = [{**run, "superseded_by": by_task[run["task"]]} for run in entry.runs]
         related.append(replace(entry, row={**entry.row, **found}, runs=runs))
     return related
 
 
-def _newer(entry: Entry, others: Sequence[Entry], task: str | None = None) -> int | None:
-    """The newest later run of the same system that covers an entry, or its run of one task."""
-    later = [
-        e
-        for e in others
-        if e.age > entry.age
-        and (
-            covers(e.plan, entry.plan)
-            if task is None
-            else task in covered_tasks(e.plan, entry.plan)
-        )
-    ]
-    return max(later, key=lambda e: e.age).number if later else None
+def _newer(entry: Entry, others: Sequence[Entry]) -> dict[str | None, int | None]:
+    """The newest later run of the same system that covers each task; under None, all tasks."""
+    found: dict[str | None, int | None] = dict.fromkeys([None, *entry.plan.task_versions])
+    for other in sorted((e for e in others if e.age > entry.age), key=lambda e: e.age):
+        covered = covered_tasks(other.plan, entry.plan)
+        found |= dict.fromkeys(covered, other.number)
+        if len(covered) == len(entry.plan.units):
+            found[None] = other.number
+    return found
 
 
 def _bare(entry: Entry, current: Sequence[Entry]) -> int | None:

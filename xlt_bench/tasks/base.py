@@ -261,8 +261,10 @@ class TextTask(Task):
     @property
     def selectable(self) -> bool:
         """Whether every supervised unit has a validation split to choose a merge weight on."""
+        if not self.trainable:
+            return False
         units = self.members(self.version, self.primary)["supervised"]
-        return self.trainable and all("validation" in self.splits(unit) for unit in units)
+        return all("validation" in self.splits(unit) for unit in units)
 
 
 def text_metrics(**metrics: Metric) -> dict[str, Metric]:
