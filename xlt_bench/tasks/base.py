@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -69,6 +70,12 @@ class Metric:
 
 CUT_OFF = "cut_off"
 """The metric of every text task: percent of answers that the length limit cut off."""
+
+
+@cache
+def _folder_of(kind: type) -> Path:
+    """The folder of the module that defines a class."""
+    return Path(inspect.getfile(kind)).parent
 
 
 class Task(ABC):
@@ -174,10 +181,10 @@ class Task(ABC):
     @property
     def pins(self) -> Path:
         """The folder of the pinned test sets: `pinned/` next to the module of the task."""
-        return Path(inspect.getfile(type(self))).parent / "pinned"
+        return _folder_of(type(self)) / "pinned"
 
     @property
-    def versions(self) -> list[int]:
+    def versions(self) -> tuple[int, ...]:
         """The pinned versions, in ascending order."""
         return versions(self.pins, self.name)
 
@@ -192,16 +199,17 @@ class Task(ABC):
         Raises:
             InputError: The version is unknown.
         """
-        if not self.versions:
+        known = self.versions
+        if not known:
             raise InputError(
                 f"{self.name} has no pinned test set; write one: xlt-bench data pin {self.name} "
                 "--add UNIT=SETTING (repeat --add for each unit)"
             )
-        wanted = self.version if version is None else version
-        if wanted not in self.versions:
+        wanted = known[-1] if version is None else version
+        if wanted not in known:
             raise InputError(
                 f"version {wanted} of {self.name} is unknown to this xlt-bench (known: "
-                f"{', '.join(map(str, self.versions))}); install the release that made it"
+                f"{', '.join(map(str, known))}); install the release that made it"
             )
         return read_test_set(self.pins, self.name, wanted)
 

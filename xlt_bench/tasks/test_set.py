@@ -52,15 +52,12 @@ class TestSet(BaseModel):
         return self.units[unit].setting if unit in self.units else None
 
 
-def versions(folder: Path, task: str) -> list[int]:
-    """The pinned versions of a task, in ascending order."""
-    names = (re.fullmatch(rf"{re.escape(task)}-v([1-9]\d*)\.json", p.name) for p in _files(folder))
-    return sorted(int(found[1]) for found in names if found)
-
-
 @cache
-def _files(folder: Path) -> tuple[Path, ...]:
-    return tuple(folder.glob("*.json"))
+def versions(folder: Path, task: str) -> tuple[int, ...]:
+    """The pinned versions of a task, in ascending order."""
+    pattern = re.compile(rf"{re.escape(task)}-v([1-9]\d*)\.json")
+    names = (pattern.fullmatch(path.name) for path in folder.glob("*.json"))
+    return tuple(sorted(int(found[1]) for found in names if found))
 
 
 def path_of(folder: Path, task: str, version: int) -> Path:
