@@ -184,7 +184,7 @@ class Task(ABC):
         return _folder_of(type(self)) / "pinned"
 
     @property
-    def versions(self) -> tuple[int, ...]:
+    def versions(self) -> Sequence[int]:
         """The pinned versions, in ascending order."""
         return versions(self.pins, self.name)
 

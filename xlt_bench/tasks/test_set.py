@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,11 @@ class TestSet(BaseModel):
 
 
 @cache
-def versions(folder: Path, task: str) -> tuple[int, ...]:
+def versions(folder: Path, task: str) -> Sequence[int]:
     """The pinned versions of a task, in ascending order."""
     pattern = re.compile(rf"{re.escape(task)}-v([1-9]\d*)\.json")
     names = (pattern.fullmatch(path.name) for path in folder.glob("*.json"))
-    return tuple(sorted(int(found[1]) for found in names if found))
+    return sorted(int(found[1]) for found in names if found)
 
 
 def path_of(folder: Path, task: str, version: int) -> Path:
