@@ -10,12 +10,8 @@ from safetensors.torch import load_file, save_file
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.models import adapter_config
-from xlt_bench.models.adapters import (
-    alignment_languages,
-    attach,
-    check_adapter,
-    find_adapter,
-)
+from xlt_bench.models.adapter_card import alignment_languages
+from xlt_bench.models.adapters import attach, check_adapter, find_adapter
 from xlt_bench.models.load import meta_model
 
 

@@ -11,7 +11,8 @@ from peft import PeftModel
 from tiny import load_model, save_adapter
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
-from xlt_bench.models.adapters import alignment_languages, find_adapter
+from xlt_bench.models.adapter_card import alignment_languages
+from xlt_bench.models.adapters import find_adapter
 from xlt_bench.training.merge import MergeOptions, merge
 
 

@@ -13,7 +13,8 @@ import yaml
 from safetensors.torch import load_file
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.adapters import alignment_languages, check_adapter, find_adapter
+from xlt_bench.models.adapter_card import alignment_languages
+from xlt_bench.models.adapters import check_adapter, find_adapter
 from xlt_bench.models.load import meta_model
 from xlt_bench.training.recipe import parse_recipe
 from xlt_bench.training.run import TrainOptions, _last_checkpoint, train

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlt_bench.models.adapters import (
-    AdapterFiles,
-    alignment_languages,
-    change_norms,
-    recipe_name,
-    trained_on_flores,
-)
+from xlt_bench.models.adapter_card import alignment_languages, recipe_name, trained_on_flores
+from xlt_bench.models.adapters import AdapterFiles, change_norms
 from xlt_bench.models.lm import XltLM
 from xlt_bench.results.record import AdapterRecord
 

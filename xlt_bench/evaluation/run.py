@@ -34,13 +34,8 @@ from xlt_bench.evaluation.predict import (
 )
 from xlt_bench.evaluation.sharding import divide, unit_costs
 from xlt_bench.metrics.retrieval import even_layers
-from xlt_bench.models.adapters import (
-    AdapterFiles,
-    alignment_languages,
-    attach,
-    check_adapter,
-    find_adapter,
-)
+from xlt_bench.models.adapter_card import alignment_languages
+from xlt_bench.models.adapters import AdapterFiles, attach, check_adapter, find_adapter
 from xlt_bench.models.chat import encode_prompt, set_chat_template
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers

@@ -18,12 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.evaluation.score import score_run
-from xlt_bench.models.adapters import (
-    alignment_languages,
-    find_adapter,
-    looks_local,
-    recipe_name,
-)
+from xlt_bench.models.adapter_card import alignment_languages, recipe_name
+from xlt_bench.models.adapters import find_adapter, looks_local
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record, Scores
 from xlt_bench.results.run_folder import (
     Prediction,

@@ -18,15 +18,14 @@ import yaml
 
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
+from xlt_bench.models.adapter_card import alignment_languages, trained_on_flores
 from xlt_bench.models.adapters import (
     AdapterFiles,
-    alignment_languages,
     check_adapter,
     check_local,
     find_adapter,
     install,
     load_beside,
-    trained_on_flores,
 )
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.validate_names import check_device, check_model

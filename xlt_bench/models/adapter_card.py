@@ -1,0 +1,107 @@
+"""Reads an adapter's card (README.md): alignment languages, recipe, training data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlt_bench.errors import InputError, one_line
+from xlt_bench.languages import language
+from xlt_bench.models.adapters import AdapterFiles, read_small
+
+_MAX_HEAD = 100_000
+
+
+def alignment_languages(adapter: AdapterFiles) -> list[str]:
+    """Read which languages the adapter was aligned on.
+
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        The language codes under `alignment_languages` in the metadata of its card (README.md);
+        empty if there are none.
+
+    Raises:
+        InputError: If the metadata cannot be read, or a language is unknown.
+    """
+    languages = _card_head(adapter).get("alignment_languages") or []
+    if not isinstance(languages, list) or not all(isinstance(code, str) for code in languages):
+        # YAML reads a bare `no` as false: Norwegian must be quoted.
+        raise InputError(
+            f"adapter {adapter.name}: alignment_languages in the metadata of README.md must be a "
+            f'list of language codes such as [de, "no"], got {one_line(languages, 60)}'
+        )
+    return [language(one_line(code, 40)).code for code in languages]
+
+
+def recipe_name(adapter: AdapterFiles) -> str | None:
+    """Read which recipe made the adapter.
+
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        The name in a card that `train` wrote; None for other cards.
+
+    Raises:
+        InputError: If the card's metadata cannot be read.
+    """
+    name = _card_entry(adapter).get("recipe")
+    return name if isinstance(name, str) else None
+
+
+def trained_on_flores(adapter: AdapterFiles) -> bool | None:
+    """Read whether FLORES dev, on which retrieval is measured, was in the training text.
+
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        What a card that `train` or `merge` wrote says; None for other cards.
+
+    Raises:
+        InputError: If the card's metadata cannot be read.
+    """
+    stated = _card_entry(adapter).get("trained_on_flores")
+    return stated if isinstance(stated, bool) else None
+
+
+def _card_entry(adapter: AdapterFiles) -> dict[Any, Any]:
+    """The `xlt_bench` entry that `train` and `merge` write; empty for other cards."""
+    entry = _card_head(adapter).get("xlt_bench")
+    return entry if isinstance(entry, dict) else {}
+
+
+def _card_head(adapter: AdapterFiles) -> dict[str, Any]:
+    """The metadata of the card: the YAML block at the top of README.md; empty if there is none."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses aliases, which can expand a few lines to gigabytes; no card needs them."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("it has an alias (*name); write the value out")
+            return super().compose_node(parent, index)
+
+    card = adapter.folder / "README.md"
+    if not card.is_file():
+        return {}
+    try:
+        parts = read_small(card).split("---", 2)
+        if len(parts) < 3 or parts[0].strip():
+            return {}
+        if len(parts[1]) > _MAX_HEAD:
+            raise ValueError(f"it is longer than {_MAX_HEAD:,} characters")
+        head = yaml.load(parts[1], Loader)
+        str(head)  # raises for a number that is too long to print
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"adapter {adapter.name}: README.md is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
+    except Exception as error:  # yaml does not catch what int(), datetime() and recursion raise
+        line = one_line(str(error).split("\n")[0], 200) or type(error).__name__
+        raise InputError(
+            f"adapter {adapter.name}: the metadata of README.md cannot be read: {line}"
+        ) from None
+    return head if isinstance(head, dict) else {}
