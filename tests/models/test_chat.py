@@ -68,4 +68,4 @@ def test_the_broken_template_of_a_tokenizer(tokenizer):
 def test_a_template_without_a_system_role_is_taken(tokenizer, tmp_path):
     path = tmp_path / "chat.jinja"
     path.write_text(SYSTEM_REFUSED)
-    assert set_chat_template(tokenizer, str(path))[0] == str(path)
+    assert set_chat_template(tokenizer, str(path)).name == str(path)

@@ -119,7 +119,7 @@ def test_an_adapted_head_that_lm_eval_loads_by_name(tiny_model, tmp_path):
 
 def test_llama3_template_has_line_breaks_and_no_bos(base, tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    assert set_chat_template(tokenizer, "llama3-midalign")[0] == "llama3-midalign"
+    assert set_chat_template(tokenizer, "llama3-midalign").name == "llama3-midalign"
     assert render_chat(tokenizer, CHAT, add_generation_prompt=True) == (
         "<|start_header_id|>system<|end_header_id|>\n\nDo it.<|eot_id|>\n"
         "<|start_header_id|>user<|end_header_id|>\n\nNow.<|eot_id|>\n"

@@ -70,7 +70,8 @@ def test_the_rate_is_transformers_inverse_square_root(warmup: int) -> None:
 
 
 def test_a_trained_answer_ends_its_turn(tiny_model: Path) -> None:
-    from xlt_bench.models.chat import encode_exchange, set_chat_template
+    from xlt_bench.models.chat import set_chat_template
+    from xlt_bench.models.turn_end import encode_exchange
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     set_chat_template(tokenizer, None)

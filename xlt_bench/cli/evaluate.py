@@ -13,6 +13,7 @@ import typer
 
 from xlt_bench.cli.options import (
     ChatTemplate,
+    ChatTemplateArgs,
     CometModel,
     DataDir,
     Device,
@@ -20,6 +21,7 @@ from xlt_bench.cli.options import (
     PrintFormat,
     Submissions,
     TableFormat,
+    Tokenizer,
     TrustRemoteCode,
     WithComet,
     comet_checkpoint,
@@ -93,7 +95,9 @@ def evaluate(
             metavar="I/N", help="Evaluate the I-th of N parts of the work; then `xlt-bench join`."
         ),
     ] = None,
+    tokenizer: Tokenizer = None,
     chat_template: ChatTemplate = None,
+    chat_template_args: ChatTemplateArgs = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -135,7 +139,9 @@ def evaluate(
         dtype=dtype,
         device=device,
         batch_size=batch_size,
+        tokenizer=tokenizer,
         chat_template=chat_template,
+        chat_template_args=chat_template_args,
         data_dir=data_dir,
         corpus=corpus,
         shard=shard,

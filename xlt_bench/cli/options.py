@@ -25,6 +25,22 @@ ChatTemplate = Annotated[
         show_default="the tokenizer's, or plain if it has none",
     ),
 ]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Tokenizer: folder or hub name.",
+        show_default="the adapter's if it brings one, or the model's",
+    ),
+]
+ChatTemplateArgs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help="Variables of the chat template, such as '{\"enable_thinking\": true}'.",
+        show_default="thinking off",
+    ),
+]
 DataDir = Annotated[
     str | None,
     typer.Option(

@@ -65,8 +65,8 @@ class System:
     tokenizer: Any = None
 
 
-def hf_system(base: Base) -> System:
-    """The system of a model that transformers has loaded."""
+def hf_system(base: Base, tokenizer: Any) -> System:
+    """The system of a model that transformers has loaded, and of the tokenizer that it used."""
     config = base.model.config
     record = ModelRecord(
         name=base.name,
@@ -79,7 +79,7 @@ def hf_system(base: Base) -> System:
         layers=config.get_text_config().num_hidden_layers,
         dtype=str(base.model.dtype).removeprefix("torch."),
     )
-    return System(record, str(base.model.device), base.tokenizer)
+    return System(record, str(base.model.device), tokenizer)
 
 
 def finished_record(job: Job) -> Record | None:

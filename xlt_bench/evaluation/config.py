@@ -15,8 +15,8 @@ from xlt_bench.data.root import MINI, MissingFileError, data_root
 from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit_costs
-from xlt_bench.models.adapters import check_local
-from xlt_bench.models.chat import check_template
+from xlt_bench.models.adapters import check_hub_name, check_local, split_revision
+from xlt_bench.models.chat import check_template, parse_args
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
@@ -43,7 +43,9 @@ class Options:
     dtype: str = "auto"
     device: str | None = None
     batch_size: str = "auto"
+    tokenizer: str | None = None
     chat_template: str | None = None
+    chat_template_args: str | None = None
     data_dir: str | None = None
     corpus: str | None = None
     shard: str | None = None
@@ -67,6 +69,9 @@ def check(options: Options) -> None:
     check_dtype(options.dtype)
     check_device(options.device)
     check_template(options.chat_template)
+    parse_args(options.chat_template_args)
+    if options.tokenizer and not Path(split_revision(options.tokenizer)[0]).is_dir():
+        check_hub_name("tokenizer", options.tokenizer)
     if options.backend != "openai":
         check_model(options.model)
     for name in options.adapters:
@@ -110,7 +115,9 @@ def _check_served(options: Options) -> None:
         "--layers": options.layers,
         "--dtype": options.dtype != "auto",
         "--device": options.device,
+        "--tokenizer": options.tokenizer,
         "--chat-template": options.chat_template,
+        "--chat-template-args": options.chat_template_args,
         "--trust-remote-code": options.trust_remote_code,
     }
     if odd := [name for name, value in given.items() if value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,12 +37,13 @@ from xlt_bench.evaluation.sharding import divide, unit_costs
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.adapter_card import alignment_languages
 from xlt_bench.models.adapters import AdapterFiles, attach, check_adapter, find_adapter
-from xlt_bench.models.chat import encode_prompt, set_chat_template
+from xlt_bench.models.chat import Template, encode_prompt, parse_args
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import Base, choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
+from xlt_bench.models.tokenizer import Chat, choose_chat
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record
 from xlt_bench.results.run_folder import open_run
 from xlt_bench.tasks.base import TextTask
@@ -58,11 +60,13 @@ class Evaluation:
     model: Any
     lm: XltLM
     names: Mapping[str, str]
+    chats: Mapping[str | None, Chat]
 
     def choose(self, adapter: AdapterFiles | None) -> None:
         """Answer with this adapter from now on."""
         if adapter:
             self.model.set_adapter(self.names[adapter.name])
+        self.lm.use(self.chats[adapter.name if adapter else None])
 
 
 def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, Record]]:
@@ -106,40 +110,38 @@ def _prepare(
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
+    systems: list[AdapterFiles | None] = [*adapters] or [None]
+    chats = {system.name if system else None: _chat(options, system) for system in systems}
     base = load_base(options.model, options.dtype, device, options.trust_remote_code)
-    template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
-    common = _plan(
-        request,
-        model=base.name,
-        model_revision=base.revision,
-        model_sha256=base.sha256,
-        dtype=str(base.model.dtype).removeprefix("torch."),
-        template=template,
-        template_sha256=template_sha,
-        layers=layers,
-    )
-    systems: list[AdapterFiles | None] = [*adapters] or [None]
+    common: dict[str, Any] = {
+        "model": base.name,
+        "model_revision": base.revision,
+        "model_sha256": base.sha256,
+        "dtype": str(base.model.dtype).removeprefix("torch."),
+        "layers": layers,
+    }
     jobs, digests = [], _digests(request)
     for adapter in systems:
+        lm.use(chat := chats[adapter.name if adapter else None])
         its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
-        job = _open(request, common.model_copy(update=its), digests, lm, track)
+        plan = _plan(request, **common, **its, **_rendering(chat), stop_tokens=lm.stops().names)
+        job = _open(request, plan, digests, lm, track)
         job.lm = lm
         if (penalty := repetition_penalty(model)) != 1 and request.items:
             job.notes.append(
                 f"greedy decoding with the model's own repetition penalty of {penalty:g}"
             )
+        job.notes += _rendering_notes(chat.template)
         jobs.append((job, adapter))
-    return Evaluation(base, model, lm, names), jobs
+    return Evaluation(base, model, lm, names, chats), jobs
 
 
 def _plan(request: Request, **system: Any) -> Plan:
     """The plan of a request, answered by `system`."""
     options = request.options
     return Plan(
-        adapter=None,
-        adapter_sha256=None,
         limit=options.limit,
         units=request.units,
         task_versions={task: get_task(task).version for task in request.units},
@@ -147,8 +149,48 @@ def _plan(request: Request, **system: Any) -> Plan:
         backend=options.backend,  # type: ignore[arg-type]  # checked before
         corpus=request.corpus.name if RETRIEVAL in request.units else None,
         trust_remote_code=options.trust_remote_code,
-        **system,
+        **{"adapter": None, "adapter_sha256": None} | system,
     )
+
+
+def _chat(options: Options, adapter: AdapterFiles | None) -> Chat:
+    """The tokenizer and chat template with which a system answers."""
+    return choose_chat(
+        options.model,
+        adapter,
+        options.tokenizer,
+        options.chat_template,
+        parse_args(options.chat_template_args),
+        options.trust_remote_code,
+    )
+
+
+def _rendering(chat: Chat) -> dict[str, Any]:
+    """The fields of a plan that say how prompts are rendered and tokenized."""
+    return {
+        "tokenizer": chat.source,
+        "tokenizer_sha256": chat.sha256,
+        "template": chat.template.name,
+        "template_sha256": chat.template.sha256,
+        "template_args": chat.template.args,
+        "template_date": chat.template.date,
+    }
+
+
+def _rendering_notes(template: Template) -> list[str]:
+    """What a reader should know of the prompts."""
+    notes = []
+    if template.args:
+        given = " ".join(f"{name}={json.dumps(value)}" for name, value in template.args.items())
+        notes.append(f"the chat template is rendered with {given}")
+    if template.date:
+        notes.append(f"the chat template prints the date: it is always {template.date}")
+    if template.thinks:
+        notes.append(
+            "WARNING: the chat template opens a block of thinking, which may use up the length "
+            "limit; choose another with --chat-template"
+        )
+    return notes
 
 
 def _digests(request: Request) -> dict[str, str]:
@@ -180,7 +222,6 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
             evaluation.choose(adapter)
             proofs[job.run] = _proof(evaluation, job, adapter)
             answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL_UNIT])
-    system = hf_system(base)
     evaluation.model.to("meta")
     torch.cuda.empty_cache()
     adapters = [adapter for _, adapter in jobs if adapter]
@@ -193,6 +234,7 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
                 engine.use(adapter)
             job.text_lm = engine
             answer(job, unanswered(job))
+            system = hf_system(base, evaluation.chats[adapter.name if adapter else None].tokenizer)
             record = finish(job, system, proofs[job.run])
         yield job.run, record
 
@@ -279,7 +321,7 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
         return None
     if proof:
         proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
-    return finish(job, hf_system(evaluation.base), proof)
+    return finish(job, hf_system(evaluation.base, evaluation.lm.tokenizer), proof)
 
 
 def _merged_throughout(run: Path) -> bool | None:

@@ -21,6 +21,16 @@ from xlt_bench.models.embedded import shipped
 from xlt_bench.results.run_folder import file_digest, write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab.*",
+    "merges.txt",
+    "spiece.model",
+)
+"""Patterns of the files of a tokenizer and its chat template, which an adapter may bring."""
 # The rule of huggingface_hub, which takes a tenth of a second to import.
 _HUB_NAME = re.compile(
     r"(?!.*(?:--|\.\.))(?:\w(?:[\w.-]{0,94}\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII
@@ -173,7 +183,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repo, revision = split_revision(name)
-    patterns = [CONFIG, WEIGHTS, "README.md"]
+    patterns = [CONFIG, WEIGHTS, "README.md", *TOKENIZER_FILES]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except Exception as error:  # of many types, and all that matters is the text

@@ -1,5 +1,8 @@
 """Sets chat templates, renders chats with them, and turns chats and sentences into token ids.
 
+A prompt depends on the template and its arguments only: the date is pinned, and thinking is off if
+the template has a switch for it.
+
 A template is the tokenizer's own, a file, or one of those that ship with the package:
 
 plain             for base models without a template: "Input: ...", then "Output:"
@@ -10,6 +13,13 @@ llama3-midalign   the template of the Llama 3 adapters by the paper's authors: a
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +30,35 @@ _FOLDER = Path(__file__).with_name("templates")
 # thousand for tools and dates.
 _MOST_AROUND = 100_000
 NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
+
+DATE = datetime(2024, 7, 26)
+"""The date of templates that print today's; those of Llama 3 fall back to it."""
+
+# Variables by which templates switch thinking, each with a value for on and one for off.
+_THINKING: dict[str, tuple[Any, Any]] = {
+    "enable_thinking": (True, False),  # Qwen 3, SmolLM 3, GLM 4.5, EXAONE 4, Hunyuan
+    "thinking": (True, False),  # DeepSeek V3.1, Granite
+    "thinking_budget": (512, 0),  # Seed-OSS
+}
+_SYSTEM, _USER = "What the system says.", "What the user says."
+
+Args = Mapping[str, Any]
+"""Variables of a chat template."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How chats are rendered."""
+
+    name: str
+    """`tokenizer`, a name that ships with the package, or a file."""
+    sha256: str
+    args: dict[str, Any] = field(default_factory=dict)
+    """Variables with which it is rendered: thinking switched off, and the user's."""
+    date: str | None = None
+    """The date that it prints; None if it prints none."""
+    thinks: bool = False
+    """Whether the prompt ends by opening a block of thinking, in spite of `args`."""
 
 
 def template_file(choice: str) -> Path:
@@ -63,35 +102,119 @@ def _read_template(choice: str) -> str:
         ) from None
 
 
-def set_chat_template(tokenizer: Any, choice: str | None) -> tuple[str, str]:
+def parse_args(text: str | None) -> dict[str, Any]:
+    """Read --chat-template-args.
+
+    Args:
+        text: A JSON object, or None for none.
+
+    Returns:
+        The variables by name.
+
+    Raises:
+        InputError: If it is not a JSON object of plain values.
+    """
+    try:
+        args = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        args = None
+    plain = str | int | float | bool | None
+    if not isinstance(args, dict) or not all(isinstance(value, plain) for value in args.values()):
+        raise InputError(
+            "--chat-template-args must be a JSON object of strings, numbers and booleans, such as "
+            f"'{{\"enable_thinking\": true}}', got {one_line(text, 80)}"
+        )
+    return args
+
+
+def _check_args(tokenizer: Any, args: Args) -> None:
+    """Raise InputError for variables that the template does not have."""
+    taken = inspect.signature(tokenizer.apply_chat_template).parameters
+    for name in args:
+        if name in taken or not re.search(rf"\b{re.escape(name)}\b", str(tokenizer.chat_template)):
+            raise InputError(
+                f"--chat-template-args: the chat template has no variable {one_line(name, 40)}; "
+                "leave it out"
+            )
+
+
+def set_chat_template(tokenizer: Any, choice: str | None, args: Args | None = None) -> Template:
     """Set the tokenizer's chat template and try it.
 
     Args:
         tokenizer: The tokenizer, which is changed.
         choice: `tokenizer`, a name, a path, or None: the tokenizer's own, `plain` if it has none.
+        args: Variables of the template; they take precedence over thinking being off.
 
     Returns:
-        The name of the choice, and the sha256 of the template.
+        How chats are rendered.
 
     Raises:
-        InputError: If the template is unknown, or cannot render a chat.
+        InputError: If the template is unknown, cannot render a chat, or has no such variable.
     """
     if choice is None:
         choice = "tokenizer" if tokenizer.chat_template else "plain"
     if choice != "tokenizer":
         tokenizer.chat_template = _read_template(choice)
-    _try_template(tokenizer, choice)
+    _check_args(tokenizer, args or {})
+    prompt = _try_template(tokenizer, choice, args or {})
     template = tokenizer.chat_template
     text = template if isinstance(template, str) else str(sorted(template.items()))
-    return choice, hashlib.sha256(text.encode()).hexdigest()
+    return Template(
+        choice,
+        hashlib.sha256(text.encode()).hexdigest(),
+        {**thinking_off(tokenizer), **(args or {})},
+        DATE.date().isoformat() if _prints_date(tokenizer, args or {}) else None,
+        thinks=re.search(r"<think(ing)?>\s*$", prompt) is not None,
+    )
 
 
-def _try_template(tokenizer: Any, choice: str) -> None:
+def _prints_date(tokenizer: Any, args: Args) -> bool:
+    first, second = (
+        _render_sample(tokenizer, {**args, "strftime_now": day.strftime})
+        for day in (DATE, datetime(1999, 12, 31, 23, 59, 58))
+    )
+    return first != second
+
+
+def thinking_off(tokenizer: Any) -> dict[str, Any]:
+    """Find the variables that switch thinking off.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+
+    Returns:
+        The variables of the template that have an effect, with their values for off.
+    """
+    return dict(_switches(tokenizer, str(tokenizer.chat_template)))
+
+
+@lru_cache(maxsize=8)
+def _switches(tokenizer: Any, template: str) -> tuple[tuple[str, Any], ...]:
+    """The switches of a template; `template` is in the key since the tokenizer's may change."""
+    return tuple(
+        (name, off)
+        for name, (on, off) in _THINKING.items()
+        if name in template
+        and _render_sample(tokenizer, {name: on}) != _render_sample(tokenizer, {name: off})
+    )
+
+
+def _render_sample(tokenizer: Any, args: Args) -> str | None:
+    """A prompt for comparing arguments; None if the template refuses them."""
+    chat = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
+    try:
+        return _render(tokenizer, chat, {"add_generation_prompt": True, **args})
+    except Exception:  # a template is a program, and may raise anything
+        return None
+
+
+def _try_template(tokenizer: Any, choice: str, args: Args) -> str:
     """Render one chat, so that a broken template fails at the start. Raises InputError."""
-    said = {"system": "What the system says.", "user": "What the user says."}
+    said = {"system": _SYSTEM, "user": _USER}
     chat = [{"role": role, "content": text} for role, text in said.items()]
     try:
-        prompt = render_chat(tokenizer, chat, add_generation_prompt=True)
+        prompt = render_chat(tokenizer, chat, add_generation_prompt=True, **args)
     except Exception as error:  # a template is a program, and may raise anything
         line = one_line(error, 300)
         number = getattr(error, "lineno", None)
@@ -110,10 +233,11 @@ def _try_template(tokenizer: Any, choice: str) -> None:
             f"chat template {choice} renders two short messages as {len(prompt):,} characters, "
             f"at most {_MOST_AROUND:,} are allowed; choose another with --chat-template"
         )
+    return prompt
 
 
 def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
-    """Render a chat as a prompt.
+    """Render a chat as a prompt, with thinking off.
 
     If the template refuses the system role, the system message is put before the user's. lm-eval's
     own wrapper drops it, and with it the task.
@@ -121,21 +245,26 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) 
     Args:
         tokenizer: A tokenizer with a chat template.
         messages: The chat: a `role` and a `content` for each message.
-        **options: What `apply_chat_template` takes.
+        **options: What `apply_chat_template` takes, and variables of the template.
 
     Returns:
         The prompt.
     """
+    return _render(tokenizer, messages, {**thinking_off(tokenizer), **options})
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], options: Args) -> str:
     import jinja2
 
+    pinned = {"strftime_now": DATE.strftime, **options}
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **pinned))
     except jinja2.exceptions.TemplateError:
         if messages[0]["role"] != "system":
             raise
         system, user, *rest = messages
         merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
-        return str(tokenizer.apply_chat_template([merged, *rest], tokenize=False, **options))
+        return str(tokenizer.apply_chat_template([merged, *rest], tokenize=False, **pinned))
 
 
 def encode_prompt(tokenizer: Any, text: str) -> list[int]:
@@ -169,29 +298,3 @@ def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
     """
     ids: list[int] = list(tokenizer(sentence)["input_ids"])
     return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
-
-
-def encode_exchange(
-    tokenizer: Any, messages: list[dict[str, str]], answer: str
-) -> tuple[list[int], list[int]]:
-    """Tokenize a prompt and the answer that the model should learn.
-
-    Args:
-        tokenizer: A tokenizer with a chat template.
-        messages: The chat before the answer.
-        answer: The gold answer.
-
-    Returns:
-        Token ids of the prompt and of the answer. The answer ends with the first special token that
-        the template puts after an assistant's message, or with the tokenizer's EOS if the rendered
-        chat does not start with the prompt.
-    """
-    prompt = render_chat(tokenizer, messages, add_generation_prompt=True)
-    turn = [*messages, {"role": "assistant", "content": answer}]
-    whole = render_chat(tokenizer, turn, add_generation_prompt=False)
-    closing = whole.removeprefix(prompt + answer) if whole.startswith(prompt + answer) else ""
-    special = set(tokenizer.all_special_ids)
-    ends = tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
-    end = next((id_ for id_ in ends if id_ in special), tokenizer.eos_token_id)
-    ids: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return encode_prompt(tokenizer, prompt), [*ids, end]

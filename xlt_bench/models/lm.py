@@ -29,6 +29,8 @@ from xlt_bench.models.hidden_states import (
     pad_right,
     pooled_layers,
 )
+from xlt_bench.models.tokenizer import Chat
+from xlt_bench.models.turn_end import Stops, stops
 from xlt_bench.tasks import retrieval
 
 _AUTO_BATCH = {"cuda": 64}
@@ -162,7 +164,8 @@ class XltLM(HFLM):  # type: ignore[misc]
             self.bos_counts.update(ids[:3].count(bos) for ids in encoded)
         self.truncated_prompts += sum(len(ids) > room for ids in encoded)
         encoded = [ids[-room:] for ids in encoded]
-        stops = self._stop_ids()
+        self._check_ids(encoded)
+        ends = self.stops()
         todo = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
         found: dict[int, list[int]] = {}
         while todo:
@@ -172,7 +175,7 @@ class XltLM(HFLM):  # type: ignore[misc]
                     [encoded[i] for i in todo],
                     self._batch(),
                     max_new_tokens,
-                    stops,
+                    ends.ids,
                     self.tokenizer.pad_token_id,
                 ):
                     found[todo[i]] = tokens
@@ -180,7 +183,7 @@ class XltLM(HFLM):  # type: ignore[misc]
             except torch.OutOfMemoryError:
                 self._halve_batch()
             todo = [i for i in todo if i not in found]
-        return [self._answer(found[i], stops) for i in range(len(encoded))]
+        return [self._answer(found[i], ends) for i in range(len(encoded))]
 
     def noted(self) -> dict[str, Any]:
         """Report on the prompts since the last call, for the record.
@@ -222,16 +225,37 @@ class XltLM(HFLM):  # type: ignore[misc]
             progress(len(chosen))
         return [results[i] for i in range(len(rows))]
 
-    def _answer(self, tokens: list[int], stops: list[int]) -> Generation:
-        end = next((i for i, token in enumerate(tokens) if token in stops), None)
+    def _check_ids(self, encoded: Sequence[Sequence[int]]) -> None:
+        """Raise InputError for token ids that the model has no embedding of."""
+        size = base_model(self.model).get_input_embeddings().weight.shape[0]
+        highest = max((max(ids, default=0) for ids in encoded), default=0)
+        if highest >= size:
+            token = self.tokenizer.convert_ids_to_tokens(highest)
+            raise InputError(
+                f"the tokenizer has the token {token!r} (id {highest}), and the model only "
+                f"{size} embeddings; choose the base model's with --tokenizer"
+            )
+
+    def _answer(self, tokens: list[int], ends: Stops) -> Generation:
+        end = next((i for i, token in enumerate(tokens) if token in ends.ids), None)
         text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        if ends.text is not None and ends.text in text:
+            return Generation(text.partition(ends.text)[0], cut_off=False)
         return Generation(text, cut_off=end is None)
 
-    def _stop_ids(self) -> list[int]:
-        """EOS token ids of the generation config and of the tokenizer."""
-        named = self.model.generation_config.eos_token_id
-        ids = set(named if isinstance(named, list) else [named]) | {self.tokenizer.eos_token_id}
-        return sorted(id_ for id_ in ids if id_ is not None)
+    def use(self, chat: Chat) -> None:
+        """Answer with this tokenizer and chat template from now on.
+
+        Args:
+            chat: The tokenizer and the template.
+        """
+        self.tokenizer, self.chat_template_args = chat.tokenizer, chat.template.args
+
+    def stops(self) -> Stops:
+        """Collect what ends an answer: EOS, and what the chat template writes after one."""
+        eos = self.model.generation_config.eos_token_id
+        named = eos if isinstance(eos, list) else [eos]
+        return stops(self.tokenizer, named, self.chat_template_args)
 
     def _batch(self) -> int:
         if self.batch_size_per_gpu == "auto":
@@ -267,6 +291,7 @@ class XltLM(HFLM):  # type: ignore[misc]
             InputError: If the device has too little memory for one sentence.
         """
         encoded = [encode_sentence(self.tokenizer, sentence) for sentence in sentences]
+        self._check_ids(encoded)
 
         def pool(batch: list[list[int]]) -> Tensor:
             return self._pool_batch(batch, layers)

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from xlt_bench.distributed import local_rank, world_size
-from xlt_bench.errors import InputError, one_line
+from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.hidden_states import blocks_name
+from xlt_bench.models.tokenizer import load_tokenizer, not_loaded
 from xlt_bench.models.validate_names import DTYPE_NAMES, check_dtype, check_model
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
@@ -75,18 +76,6 @@ def _from(name: str, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
     return repo, {"revision": revision or "main", "trust_remote_code": trust_remote_code}
 
 
-def _not_loaded(name: str, error: Exception, hint: str = "") -> InputError:
-    """The InputError for any of the many exceptions by which transformers reports no model."""
-    line = one_line(error, 300)
-    if "custom code" in line:
-        line = (
-            "it comes with its own code; add --trust-remote-code to run it, if you trust its "
-            "authors"
-        )
-        hint = ""
-    return InputError(f"model {name} cannot be loaded{hint}: {line}")
-
-
 def meta_model(name: str, trust_remote_code: bool = False) -> Any:
     """Build a model without weights, to check adapters against before anything is loaded.
 
@@ -108,7 +97,7 @@ def meta_model(name: str, trust_remote_code: bool = False) -> Any:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-untyped-call]
     except Exception as error:
         hint = " (a folder of save_pretrained or a hub name)"
-        raise _not_loaded(name, error, hint) from None
+        raise not_loaded("model", name, error, hint) from None
 
 
 def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = False) -> Base:
@@ -132,8 +121,8 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
     placed: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
     if device == "fsdp":
         placed = {"distributed_config": _shares(meta_model(name, trust_remote_code))}
+    tokenizer = load_tokenizer(name, trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(repo, **where)
         kind: Any = AutoModelForCausalLM
         model, loaded = kind.from_pretrained(
             repo,
@@ -144,15 +133,13 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
             **placed,
         )
     except Exception as error:
-        raise _not_loaded(name, error) from None
+        raise not_loaded("model", name, error) from None
     if missing := sorted(loaded["missing_keys"]):
         # transformers would initialise them at random.
         raise InputError(
             f"model {name} cannot be loaded: its files lack {len(missing)} of the weights that "
             f"config.json asks for, such as {missing[0]}"
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     if not placed:
         model = model.to(device)
     model = model.eval()

@@ -42,6 +42,15 @@ class Plan(_Strict):
     """The name of the corpus that retrieval uses instead of FLORES dev."""
     trust_remote_code: bool = False
     """Whether the model's own code was allowed to run."""
+    tokenizer: str | None = None
+    """`model`, `adapter` or `--tokenizer NAME`; None in older plans."""
+    tokenizer_sha256: str | None = None
+    template_args: dict[str, str | int | float | bool | None] = {}
+    """Variables of the chat template: thinking switched off, and those of the user."""
+    template_date: str | None = None
+    """The date that the chat template printed; None if it prints none."""
+    stop_tokens: list[str] = []
+    """What ends an answer; empty in older plans and if a server answered."""
 
 
 class Score(_Strict):

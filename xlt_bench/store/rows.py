@@ -239,16 +239,20 @@ def _newer(entry: Entry, others: Sequence[Entry]) -> dict[str | None, int | None
 
 
 def _bare(entry: Entry, current: Sequence[Entry]) -> int | None:
-    asked = ("item_limit", "template_sha256", "dtype")
     same = [
         other
         for other in current
-        if other.number != entry.number and all(other.row[k] == entry.row[k] for k in asked)
+        if other.number != entry.number and _asked(other.plan) == _asked(entry.plan)
     ]
     if not same or entry.plan.adapter is None:
         return None
     # Prefer a bare model of the same task versions, so that a newer version changes no baseline.
     return max(same, key=lambda other: (_equal_versions(entry.plan, other.plan), other.age)).number
+
+
+def _asked(plan: Plan) -> tuple[Any, ...]:
+    """What a bare model must have in common with a run, to be what its adapter changed."""
+    return plan.limit, plan.template_sha256, plan.template_args, plan.dtype
 
 
 def _equal_versions(ours: Plan, theirs: Plan) -> bool:

@@ -229,12 +229,24 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
 
 def _conditions(ours: Plan, theirs: Plan) -> list[str]:
     """Describe differences other than the adapter that may change answers slightly."""
-    kinds = {"dtype": "dtype", "chat template": "template_sha256", "backend": "backend"}
+    kinds = {
+        "dtype": "dtype",
+        "chat template": "template_sha256",
+        "variables of the chat template": "template_args",
+        "backend": "backend",
+    }
     return [
-        f"the two also differ in {kind}: {getattr(ours, key)[:12]} and {getattr(theirs, key)[:12]}"
+        f"the two also differ in {kind}: {_short(getattr(ours, key))} and "
+        f"{_short(getattr(theirs, key))}"
         for kind, key in kinds.items()
         if getattr(ours, key) != getattr(theirs, key)
     ]
+
+
+def _short(value: str | Mapping[str, object]) -> str:
+    if isinstance(value, str):
+        return value[:12]
+    return " ".join(f"{name}={one}" for name, one in value.items()) or "none"
 
 
 def _alone(task: str, metric: str, system: System, baseline: System) -> list[str]:

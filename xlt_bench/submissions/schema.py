@@ -110,8 +110,15 @@ def base_model(plan: Plan) -> str:
 
 
 def system(plan: Plan) -> str:
-    """Hash what answered: base model, adapter, template and number format."""
-    return _hash([base_model(plan), plan.adapter_sha256, plan.template_sha256, plan.dtype])
+    """Hash what answered: base model, adapter, template, number format and tokenizer.
+
+    Variables of the template, and a tokenizer other than the model's, count only if there are any:
+    ids of submissions from before they were recorded never change.
+    """
+    answered = [base_model(plan), plan.adapter_sha256, plan.template_sha256, plan.dtype]
+    own_tokenizer = plan.tokenizer in (None, "model")
+    more = [plan.template_args or None, None if own_tokenizer else plan.tokenizer_sha256]
+    return _hash([*answered, *(more if any(more) else [])])
 
 
 def submission_id(plan: Plan, contents: Mapping[str, str]) -> str:

@@ -83,14 +83,14 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     texts = texts or read_texts(data_root(options.data_dir), recipe)
     base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
-    _, template_sha = set_chat_template(base.tokenizer, options.chat_template)
+    template = set_chat_template(base.tokenizer, options.chat_template)
     for objective in objectives_of(recipe).values():
         objective.check(count_layers(base.model))
     data = encode_data(texts, recipe, base.tokenizer)
     identity: dict[str, Any] = {
         "recipe": recipe.identity,
         "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
-        "template_sha256": template_sha,
+        "template_sha256": template.sha256,
         "data": data.digests,
     }
     if options.trust_remote_code:  # only then, since there are folders older than the option
