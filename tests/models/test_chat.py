@@ -3,7 +3,7 @@
 import pytest
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.chat import check_template, set_chat_template
+from xlt_bench.models.chat import check_template, parse_args, render_chat, set_chat_template
 
 SYSTEM_REFUSED = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -69,3 +69,80 @@ def test_a_template_without_a_system_role_is_taken(tokenizer, tmp_path):
     path = tmp_path / "chat.jinja"
     path.write_text(SYSTEM_REFUSED)
     assert set_chat_template(tokenizer, str(path)).name == str(path)
+
+
+DATED = "Today is {{ strftime_now('%d %b %Y') }}.{% for m in messages %}{{ m.content }}{% endfor %}"
+THINKING = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% endif %}{% endif %}"
+)
+BUDGET = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+    "{% if thinking_budget is defined and thinking_budget == 0 %}[no thoughts]{% endif %}"
+)
+CHAT = [{"role": "system", "content": "Do it. "}, {"role": "user", "content": "Now."}]
+
+
+def test_the_date_is_pinned_and_stated(tokenizer):
+    tokenizer.chat_template = DATED
+    assert set_chat_template(tokenizer, None).date == "2024-07-26"
+    assert render_chat(tokenizer, CHAT) == "Today is 26 Jul 2024.Do it. Now."
+    # Plain transformers prints today's.
+    assert tokenizer.apply_chat_template(CHAT, tokenize=False) != render_chat(tokenizer, CHAT)
+    tokenizer.chat_template = THINKING
+    assert set_chat_template(tokenizer, None).date is None
+
+
+@pytest.mark.parametrize(
+    ("template", "off"),
+    [
+        (THINKING, {"enable_thinking": False}),
+        (THINKING.replace("enable_thinking", "thinking"), {"thinking": False}),
+        (BUDGET, {"thinking_budget": 0}),
+        (THINKING.replace("enable_thinking is defined and enable_thinking is false", "true"), {}),
+        ("{# enable_thinking #}" + SAID.decode(), {}),
+        (DATED, {}),
+    ],
+)
+def test_thinking_is_off_where_the_template_has_a_switch(tokenizer, template, off):
+    tokenizer.chat_template = template
+    assert set_chat_template(tokenizer, None).args == off
+    if "strftime_now" not in template:
+        asked = {"tokenize": False, "add_generation_prompt": True}
+        assert render_chat(tokenizer, CHAT, add_generation_prompt=True) == (
+            tokenizer.apply_chat_template(CHAT, **asked, **off)
+        )
+
+
+def test_a_variable_that_is_given_takes_precedence(tokenizer):
+    tokenizer.chat_template = THINKING
+    args = parse_args('{"enable_thinking": true}')
+    found = set_chat_template(tokenizer, None, args)
+    assert found.args == {"enable_thinking": True}
+    prompt = render_chat(tokenizer, CHAT, add_generation_prompt=True, **found.args)
+    assert prompt == "Do it. Now.[assistant]"
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>", "<thinking>\n\n"])
+def test_a_template_that_thinks_without_a_switch_is_noticed(tokenizer, opening):
+    tokenizer.chat_template = SAID.decode() + opening
+    assert set_chat_template(tokenizer, None).thinks
+    tokenizer.chat_template = SAID.decode() + opening + "</think>"
+    assert not set_chat_template(tokenizer, None).thinks
+
+
+@pytest.mark.parametrize(
+    "text", ["enable_thinking=true", "[1]", '{"a": {"b": 1}}', "{", "[" * 9999]
+)
+def test_variables_that_are_not_plain_json_are_refused(text):
+    with pytest.raises(InputError, match="must be a JSON object") as refused:
+        parse_args(text)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["enable_thinkin", "tokenize", "conversation", "messages", ""])
+def test_variables_that_the_template_does_not_have_are_refused(tokenizer, name):
+    tokenizer.chat_template = THINKING + "{# tokenize #}"
+    with pytest.raises(InputError, match="has no variable"):
+        set_chat_template(tokenizer, None, {name: True})

@@ -129,9 +129,10 @@ def parse_args(text: str | None) -> dict[str, Any]:
 
 def _check_args(tokenizer: Any, args: Args) -> None:
     """Raise InputError for variables that the template does not have."""
-    taken = inspect.signature(tokenizer.apply_chat_template).parameters
+    taken = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"}
+    words = set(re.findall(r"\w+", str(tokenizer.chat_template))) - taken
     for name in args:
-        if name in taken or not re.search(rf"\b{re.escape(name)}\b", str(tokenizer.chat_template)):
+        if name not in words:
             raise InputError(
                 f"--chat-template-args: the chat template has no variable {one_line(name, 40)}; "
                 "leave it out"
@@ -169,10 +170,23 @@ def set_chat_template(tokenizer: Any, choice: str | None, args: Args | None = No
     )
 
 
+def _pinned(template: str, day: datetime) -> str:
+    """A template in which `strftime_now` formats this day.
+
+    It is a macro, since transformers passes no functions to templates.
+    """
+    if "strftime_now" not in template:
+        return template
+    codes = [f"%{hyphen}{letter}" for letter in "aAwdbBmyYHIMpSfjUWGuV" for hyphen in ("", "-")]
+    filters = "".join(f"|replace('{code}', '{day.strftime(code)}')" for code in codes)
+    body = "{{ form" + filters + " }}"
+    # The empty expression at the end keeps a line break with which the template starts.
+    return "{% macro strftime_now(form) %}" + body + "{% endmacro %}{{ '' }}" + template
+
+
 def _prints_date(tokenizer: Any, args: Args) -> bool:
     first, second = (
-        _render_sample(tokenizer, {**args, "strftime_now": day.strftime})
-        for day in (DATE, datetime(1999, 12, 31, 23, 59, 58))
+        _render_sample(tokenizer, args, day) for day in (DATE, datetime(1999, 12, 31, 23, 59, 58))
     )
     return first != second
 
@@ -200,11 +214,11 @@ def _switches(tokenizer: Any, template: str) -> tuple[tuple[str, Any], ...]:
     )
 
 
-def _render_sample(tokenizer: Any, args: Args) -> str | None:
+def _render_sample(tokenizer: Any, args: Args, day: datetime = DATE) -> str | None:
     """A prompt for comparing arguments; None if the template refuses them."""
     chat = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
     try:
-        return _render(tokenizer, chat, {"add_generation_prompt": True, **args})
+        return _render(tokenizer, chat, {"add_generation_prompt": True, **args}, day)
     except Exception:  # a template is a program, and may raise anything
         return None
 
@@ -253,18 +267,25 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], **options: Any) 
     return _render(tokenizer, messages, {**thinking_off(tokenizer), **options})
 
 
-def _render(tokenizer: Any, messages: list[dict[str, str]], options: Args) -> str:
+def _render(
+    tokenizer: Any, messages: list[dict[str, str]], options: Args, day: datetime = DATE
+) -> str:
     import jinja2
 
-    pinned = {"strftime_now": DATE.strftime, **options}
+    template = _pinned(tokenizer.get_chat_template(), day)
+
+    def render(chat: list[dict[str, str]]) -> str:
+        given = {"tokenize": False, "chat_template": template, **options}
+        return str(tokenizer.apply_chat_template(chat, **given))
+
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **pinned))
+        return render(messages)
     except jinja2.exceptions.TemplateError:
         if messages[0]["role"] != "system":
             raise
         system, user, *rest = messages
         merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
-        return str(tokenizer.apply_chat_template([merged, *rest], tokenize=False, **pinned))
+        return render([merged, *rest])
 
 
 def encode_prompt(tokenizer: Any, text: str) -> list[int]:
