@@ -222,6 +222,10 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
             evaluation.choose(adapter)
             proofs[job.run] = _proof(evaluation, job, adapter)
             answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL_UNIT])
+    systems = {
+        name: hf_system(base, chat.tokenizer)  # before the device is meta
+        for name, chat in evaluation.chats.items()
+    }
     evaluation.model.to("meta")
     torch.cuda.empty_cache()
     adapters = [adapter for _, adapter in jobs if adapter]
@@ -234,7 +238,7 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
                 engine.use(adapter)
             job.text_lm = engine
             answer(job, unanswered(job))
-            system = hf_system(base, evaluation.chats[adapter.name if adapter else None].tokenizer)
+            system = systems[adapter.name if adapter else None]
             record = finish(job, system, proofs[job.run])
         yield job.run, record
 
