@@ -69,7 +69,7 @@ def _print_submitted(done: Any) -> None:
             f"{task} is partial and will not be ranked; missing: {' '.join(lacks[:_LISTED])}{more}"
         )
     for older in done.supersedes:
-        console.print(f"it supersedes {older}, which stays in place")
+        console.print(f"it supersedes {older}; the older files stay")
     console.print(
         f"""to publish it, open a pull request:
   git checkout -b {done.folder.name}
