@@ -214,8 +214,10 @@ def _beyond(plan: Plan, digests: Mapping[str, str], task: str, names: Sequence[s
     version = plan.task_versions[task]
     units, notes = get_task(task).test_set(version).units, []
     if beyond := [unit for unit in names if unit not in units]:
+        few = task == RETRIEVAL and retrieval.TASK.counts_all(version, names)
+        effect = f"; {retrieval.FEW_RANKED}" if few else ", so in no mean"
         notes.append(
-            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}, so in no mean"
+            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}{effect}"
         )
     whole = plan.limit is None and not (task == RETRIEVAL and plan.corpus)
     odd = [u for u in names if u in units and digests[f"{task}/{u}"] != units[u].digest]
