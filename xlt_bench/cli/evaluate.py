@@ -42,8 +42,8 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ADAPTER",
-        help=r"PEFT adapter: folder or hub name\[@revision]. Repeat for several, each with "
-        "its own folder in RUN.",
+        help=r"PEFT adapter: folder or hub name\[@revision]. Repeat for several; each gets its "
+        "own folder in RUN.",
         show_default="the bare model",
     ),
 ]
@@ -68,22 +68,22 @@ CorpusDir = Annotated[
     str | None,
     typer.Option(
         metavar="DIR",
-        help="Parallel text for retrieval: one file per language (eng_Latn.txt, ...), line N "
-        "the same sentence in all; not ranked.",
+        help="Parallel text for retrieval: one file per language (eng_Latn.txt, ...), aligned "
+        "line by line; not ranked.",
         show_default="FLORES dev",
     ),
 ]
 Shard = Annotated[
     str | None,
     typer.Option(
-        metavar="I/N", help="Evaluate the I-th of N parts of the work; then `xlt-bench join`."
+        metavar="I/N", help="Evaluate part I of N; then combine the parts with `xlt-bench join`."
     ),
 ]
 Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="hf, vllm, or openai: a server with OpenAI's API that knows the model as MODEL.",
+        help="hf, vllm, or openai (a server with OpenAI's API, where the model is called MODEL).",
     ),
 ]
 ModelArgs = Annotated[

@@ -111,7 +111,7 @@ def merge(
     weights: Annotated[
         str | None,
         typer.Option(
-            metavar="X,...", help="Several weights, such as 0.5,0.7,0.9; keeps the best on dev."
+            metavar="X,...", help="Weights to try, such as 0.5,0.7,0.9; keeps the best on dev."
         ),
     ] = None,
     select_on: Annotated[
@@ -216,7 +216,7 @@ def reproduce(
     steps: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Updates of each objective.", show_default="the recipes' epochs"
+            metavar="N", help="Updates per objective.", show_default="the recipes' epochs"
         ),
     ] = None,
     changes: Changes = None,
@@ -235,7 +235,7 @@ def reproduce(
 ) -> None:
     """Train, merge and evaluate for a table or figure of the paper; print it beside the original.
 
-    Finished steps are reused, also those of another table.
+    Steps that are finished, also those of another table, are reused.
     """
     from xlt_bench.reproduce import steps as module
 
