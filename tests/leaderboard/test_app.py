@@ -357,6 +357,19 @@ def containers(block):
             yield from containers(child)
 
 
+@pytest.mark.parametrize(
+    ("page", "told"), [("compare", "cannot be read here:"), ("gains", "cannot be compared here:")]
+)
+def test_without_the_folder_of_submissions_a_page_names_the_option(
+    board, tmp_path, monkeypatch, page, told
+):
+    folder, ids = board
+    serve(tmp_path, monkeypatch, folder / "leaderboard.duckdb")
+    seen = visit(page, task="massive", system=ids["script"], baseline=ids["long"])
+    assert told in seen.info[0].value
+    assert "--submissions DIR" in seen.code[0].value
+
+
 def test_compare_without_the_test_sets_shows_the_answers(app, board, tmp_path, monkeypatch):
     _, ids = board
     monkeypatch.setenv("XLT_BENCH_DATA", str(tmp_path))
