@@ -144,6 +144,16 @@ def nothing(message: str, command: str | None = None) -> NoReturn:
     st.stop()
 
 
+def unreadable(what: str, error: Exception, remedy: str) -> NoReturn:
+    """Say that the files of submissions cannot be read, why, and what to do; end the page."""
+    st.info(f"{what} here:")
+    st.text(short(str(error), 400))
+    nothing(
+        f"{remedy}, or give the folder of submissions:",
+        "xlt-bench leaderboard serve --submissions DIR",
+    )
+
+
 def footer(name: str, caption: str, data: pd.DataFrame | Callable[[], pd.DataFrame]) -> None:
     """The caption of a view, and downloads of its data as CSV and parquet.
 

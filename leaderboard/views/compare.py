@@ -6,7 +6,7 @@ import choices
 import pandas as pd
 import streamlit as st
 from queries import TEXT, Stamp, ask, one, stamp, submissions
-from widgets import choose, footer, nothing, page_number, short
+from widgets import choose, footer, nothing, page_number, short, unreadable
 
 from xlt_bench.errors import InputError
 from xlt_bench.store.on_demand import answers
@@ -118,12 +118,8 @@ with right:
 try:
     frame = table(system, other, task.name, unit, stamp())
 except (InputError, OSError) as error:
-    st.info("The answers of these two systems cannot be read here:")
-    st.text(short(str(error), 400))
-    nothing(
-        "Choose another language or system, or give the folder of submissions:",
-        "xlt-bench leaderboard serve --submissions DIR",
-    )
+    remedy = "Choose another language or system"
+    unreadable("The answers of these two systems cannot be read", error, remedy)
 rows = chosen(frame, verdict)
 if rows.empty:
     nothing(f"None of the {len(frame)} items matches. Choose another filter or language.")

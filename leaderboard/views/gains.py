@@ -7,7 +7,7 @@ import choices
 import pandas as pd
 import streamlit as st
 from queries import Stamp, TaskVersion, ask, describe, one, stamp, submissions, unit_labels
-from widgets import ROWS, choose, figures, footer, nothing, page_number, short
+from widgets import ROWS, choose, figures, footer, page_number, short, unreadable
 
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.paired import ALPHA
@@ -79,12 +79,8 @@ def gains(system: str, baseline: str, task: TaskVersion) -> tuple[pd.DataFrame, 
         try:
             found, notes = tested(system, baseline, task.name, stamp())
         except (InputError, OSError) as error:
-            st.info("These two systems cannot be compared here:")
-            st.text(short(str(error), 400))
-            nothing(
-                "Choose another baseline, or give the folder of submissions:",
-                "xlt-bench leaderboard serve --submissions DIR",
-            )
+            what = "These two systems cannot be compared"
+            unreadable(what, error, "Choose another baseline")
         rows = pd.DataFrame(found)
     rows = rows.merge(ask(_LANGUAGES, task.bound), on="unit")
     describe(rows)

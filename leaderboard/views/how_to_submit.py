@@ -18,10 +18,11 @@ STEPS = (
     ),
     (
         "3. Submit",
-        "This recomputes every score from the answers. Equal answers are written once, and a newer "
-        "run of the same system supersedes an older one. A task with missing languages or an item "
-        "limit is partial: the leaderboard shows it without a place. Languages beyond the ranked "
-        "set of the task's version are shown apart and are in no mean.",
+        "This recomputes every score from the answers. Equal answers are written once. A newer run "
+        "of the same system supersedes an older one task by task: in a task of which they have "
+        "different versions, each keeps its place in the ranking of its version. A task with "
+        "missing languages or an item limit is partial: the leaderboard shows it without a place. "
+        "Languages beyond the ranked set of the task's version are shown apart and are in no mean.",
         'xlt-bench submit runs/bare --name "MODEL, bare"\n'
         'xlt-bench submit runs/mine --name "My system" --contact you@example.org',
     ),

@@ -14,8 +14,18 @@ _CURVES = (
 )
 _FILTERED = """
 SELECT submission, layer, avg(accuracy) AS value FROM pair_accuracies
-WHERE submission = ANY($ids) AND source = ANY($from::VARCHAR[]) AND target = ANY($to::VARCHAR[])
+WHERE submission = ANY($ids)
+    AND (source = ANY($from::VARCHAR[])
+        OR (len($from) = 0 AND (source = ANY($ranked) OR submission = ANY($few::VARCHAR[]))))
+    AND (target = ANY($to::VARCHAR[])
+        OR (len($to) = 0 AND (target = ANY($ranked) OR submission = ANY($few::VARCHAR[]))))
 GROUP BY submission, layer
+"""
+_FEW_RANKED = """
+SELECT y.submission FROM language_curves y
+JOIN units u ON u.task = $task AND u.version = $version AND u.unit = y.language
+WHERE y.submission = ANY($ids)
+GROUP BY y.submission HAVING count(DISTINCT y.language) FILTER (u.ranked) < 2
 """
 _PAIRS = """
 SELECT source, target, accuracy FROM pair_accuracies
@@ -25,15 +35,16 @@ WHERE submission = $id AND layer = $layer AND (len($from) = 0 OR source = ANY($f
 
 
 def curves(
-    names: dict[str, str], queries: list[str], candidates: list[str], ranked: list[str]
+    names: dict[str, str], chosen: dict[str, list[str]], ranked: list[str], few: list[str]
 ) -> pd.DataFrame:
     """Accuracy by layer over the chosen pairs, with intervals only where no pair is chosen.
 
-    Where one side is not chosen, it is the ranked languages.
+    Where one side is not chosen, it is the ranked languages; all languages for the systems `few`,
+    which have fewer than two ranked ones.
     """
     ids = list(names)
-    if queries or candidates:
-        rows = ask(_FILTERED, {"ids": ids, "from": queries or ranked, "to": candidates or ranked})
+    if any(chosen.values()):
+        rows = ask(_FILTERED, {"ids": ids, "ranked": ranked, "few": few, **chosen})
     else:
         rows = ask(_CURVES, {"ids": ids})
     rows["system"] = rows["submission"].map(names)
@@ -86,16 +97,20 @@ with right:
     )
 if not names:
     nothing("Choose a system above. If there is none, submit one with retrieval:", SUBMIT)
-rows = curves(names, source, target, languages["unit"][languages["ranked"]].tolist())
+chosen = {"from": source, "to": target}
+ranked = languages["unit"][languages["ranked"]].tolist()
+few = ask(_FEW_RANKED, {**task.bound, "ids": list(names)})["submission"].tolist()
+rows = curves(names, chosen, ranked, few)
 if rows.empty:
     nothing("The chosen systems have no pair of these languages. Remove a language.")
 pairs = "the chosen pairs"
 if not (source or target):
-    pairs = "all ordered pairs of ranked languages, with 95 % intervals"
+    more = " (of all languages for a system with fewer than two ranked ones)" if few else ""
+    pairs = f"all ordered pairs of ranked languages{more}, with 95 % intervals"
 caption = (
     f"{task}: accuracy of translation retrieval by layer, the mean over {pairs}. Layers are "
     "decoder blocks, counted from 1."
 )
 st.altair_chart(charts.layers(rows), alt=caption)
 footer(f"layers-{task.name}-v{task.version}", caption, rows)
-matrix(task, names, {"from": source, "to": target}, list(titles))
+matrix(task, names, chosen, list(titles))

@@ -46,9 +46,11 @@ def test_a_run_records_everything_and_score_repeats_it(
 ):
     run = tmp_path / "run"
     argv = arguments(tiny_model, root, run, "--adapter", tiny_adapter)
-    code, out, _ = run_cli(*argv)
+    code, out, err = run_cli(*argv)
     assert code == 0
     record = read_record(run)
+    assert "wmt23 has no unit for sw da" in record.notes
+    assert "wmt23 has no unit for sw da" in err
     assert record.adapter is not None
     assert record.adapter.alignment_languages == ["sw"]
     assert record.adapter.recipe == "massive-align-middle"
@@ -187,6 +189,7 @@ UNKNOWN_OR_BROKEN = {
     "--tasks massive --languages sw": "truncated or corrupt",
     "--tasks retrieval --languages de,sw": "de has 8 sentences, sw has 7; delete the file that",
     "--tasks massive --languages de": "xlt-bench data fetch massive",
+    "--tasks retrieval --languages en": "at least two languages, and has only en of those chosen",
 }
 
 

@@ -51,7 +51,7 @@ def ends_as_undisturbed(bench: Any, name: str, folder: Path) -> None:
 
 
 def is_one_line(said: str) -> bool:
-    """Whether the last line of the output is an error, and there is no traceback."""
+    """Whether the output ends with a one-line error and contains no traceback."""
     return said.splitlines()[-1].startswith("error: ") and "Traceback" not in said
 
 

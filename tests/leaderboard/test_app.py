@@ -268,6 +268,26 @@ def test_a_side_without_a_choice_is_the_ranked_languages(
     assert frame.set_index("layer")["value"].to_dict() == pytest.approx(stored)
 
 
+def test_a_system_with_one_ranked_language_has_the_pairs_of_all(board, tmp_path, monkeypatch):
+    folder, ids = board
+    db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        query = "UPDATE units SET ranked = (unit = 'en') WHERE task = 'retrieval'"
+        store.execute(query)
+        query = (
+            "SELECT layer, avg(accuracy) FROM pair_accuracies "
+            "WHERE submission = ? AND source = 'de' GROUP BY layer"
+        )
+        stored = dict(store.execute(query, [ids["good"]]).fetchall())  # de-en and de-sw
+    serve(folder, monkeypatch, db)
+    seen = visit("layers", systems=ids["good"], **{"from": "de"})
+    (frame,) = [f for f in data(seen, 0) if {"layer", "value"} <= set(f)]
+    assert frame.set_index("layer")["value"].to_dict() == pytest.approx(stored)
+    told = "of all languages for a system with fewer than two ranked ones"
+    assert told in captions(visit("layers", systems=ids["good"]))[0]
+    assert told not in captions(seen)[0]
+
+
 def data(app, place):
     """The tables of the chart at a place of the page."""
     import pyarrow as pa
@@ -335,6 +355,19 @@ def containers(block):
         if hasattr(child, "children"):
             yield child
             yield from containers(child)
+
+
+@pytest.mark.parametrize(
+    ("page", "told"), [("compare", "cannot be read here:"), ("gains", "cannot be compared here:")]
+)
+def test_without_the_folder_of_submissions_a_page_names_the_option(
+    board, tmp_path, monkeypatch, page, told
+):
+    folder, ids = board
+    serve(tmp_path, monkeypatch, folder / "leaderboard.duckdb")
+    seen = visit(page, task="massive", system=ids["script"], baseline=ids["long"])
+    assert told in seen.info[0].value
+    assert "--submissions DIR" in seen.code[0].value
 
 
 def test_compare_without_the_test_sets_shows_the_answers(app, board, tmp_path, monkeypatch):

@@ -55,6 +55,31 @@ def test_a_run_killed_before_or_between_its_first_files_resumes(tmp_path: Path) 
     assert read_digests(run) == {}
 
 
+DIFFERENCES = {
+    "was started with version 1 of massive, the current version is 2; choose another --output": {
+        "task_versions": {"massive": 2}, "units": {"massive": ["de", "ko"]},
+    },
+    "was started with other units: de of massive only there, ko of massive only now": {
+        "units": {"massive": ["ko"]},
+    },
+    "was started with other units: de en of retrieval only now": {
+        "units": {"massive": ["de"], "retrieval": ["de", "en"]},
+        "task_versions": {"massive": 1, "retrieval": 1},
+    },
+    "was started with other layers: [] there, [2, 4] now": {"layers": [2, 4]},
+    "was started with another dtype: \"float32\" there, \"bfloat16\" now": {"dtype": "bfloat16"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", DIFFERENCES)
+def test_the_difference_from_the_plan_of_a_run_is_named(told: str, tmp_path: Path) -> None:
+    open_run(tmp_path / "run", PLAN, {})
+    with pytest.raises(InputError) as found:
+        open_run(tmp_path / "run", PLAN.model_copy(update=DIFFERENCES[told]), {})
+    assert told in str(found.value)
+    assert read_plan(tmp_path / "run") == PLAN
+
+
 def test_of_two_evaluations_started_at_once_one_sees_the_other(tmp_path: Path) -> None:
     def start(model: str) -> None:
         together.wait(60)

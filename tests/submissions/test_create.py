@@ -1,6 +1,7 @@
 """Tests `submit`: ids, repeats, newer and partial runs, and what must not be published."""
 
 import json
+import shutil
 
 import pytest
 
@@ -90,13 +91,35 @@ def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
     assert submit(other, About(), folder, root).supersedes == []
     new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
     done = submit(new, About(), folder, root)
-    assert done.supersedes == [old.folder.name]
-    told = f"supersedes {old.folder.name}, with other answers in 7 of 7 files"
+    assert list(map(str, done.supersedes)) == [f"{old.folder.name} in all its tasks"]
+    told = f"supersedes {old.folder.name} in all its tasks, with other answers in 7 of 7 files"
     assert check(done.folder, root).detail == told
     early = make_run(tmp_path / "early", 2, adapter="lora", created="2025-03-03T00:00:00+00:00")
     assert submit(early, About(), folder, root).supersedes == []
     assert len(list(folder.iterdir())) == 5
     assert check(old.folder, root).state == "checked"
+
+
+def test_a_run_of_a_newer_version_supersedes_in_the_other_tasks_only(
+    make_run, root, folder, tmp_path, monkeypatch, run_cli
+):
+    old = submit(make_run(tmp_path / "old", adapter="lora"), About(), folder, root)
+    task = get_task("massive")
+    pins = shutil.copytree(task.pins, tmp_path / "pinned")
+    pin = json.loads((pins / "massive-v1.json").read_text())
+    (pins / "massive-v2.json").write_text(json.dumps({**pin, "version": 2}))
+    monkeypatch.setattr(type(task), "pins", pins)
+    later = "2026-03-03T00:00:00+00:00"
+    new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
+    code, out, _ = run_cli("submit", new, "--submissions", folder, "--data-dir", root)
+    told = (
+        f"supersedes {old.folder.name} in wmt23, uner, retrieval "
+        "(not in massive, of which it has another version)"
+    )
+    assert (code, f"it {told}; the older files stay" in out) == (0, True), out
+    (added,) = set(folder.iterdir()) - {old.folder}
+    # Five files: two directions, one language of entities, two layers.
+    assert check(added, root).detail == f"{told}, with other answers in 5 of 5 files"
 
 
 def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):

@@ -26,7 +26,7 @@ Names = Annotated[
 def fetch(names: Names = None, data_dir: DataDir = None) -> None:
     """Download the data sets from their publishers.
 
-    Files that are already there are kept, and an interrupted download resumes.
+    Existing files are kept, and an interrupted download resumes.
     """
     from xlt_bench.data.catalog import catalog
     from xlt_bench.data.fetch import fetch as download
@@ -74,13 +74,14 @@ def pin(
         list[str] | None,
         typer.Option(
             metavar="UNIT[=SETTING]",
-            help="Unit to rank, such as ko=transfer (supervised or transfer); repeatable.",
+            help="Unit to rank, such as ko=transfer (supervised or transfer); repeat for several.",
         ),
     ] = None,
     scores_changed: Annotated[
         bool,
         typer.Option(
-            "--scores-changed", help="Write a version for a changed score; units and items stay."
+            "--scores-changed",
+            help="Write a version for changed scores; units and items stay.",
         ),
     ] = False,
     data_dir: DataDir = None,
@@ -100,9 +101,10 @@ def pin(
 
 @app.command()
 def languages(form: PrintFormat = "table") -> None:
-    """List the languages: codes, and the tasks that rank each, by setting.
+    """List the languages, their codes, and the tasks that rank them, by setting.
 
-    Tasks under `ranked` have no settings; those under `beyond` can be evaluated but do not rank it.
+    Tasks under `ranked` rank a language without a setting; tasks under `beyond` have test data in
+    it and do not rank it.
 
     `--languages` takes any of the three codes: sw, swh_Latn or sw-KE.
     """

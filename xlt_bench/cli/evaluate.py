@@ -12,11 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from xlt_bench.cli.options import (
+    BatchSize,
     ChatTemplate,
     ChatTemplateArgs,
     CometModel,
     DataDir,
     Device,
+    Dtype,
+    Limit,
     Model,
     PrintFormat,
     Submissions,
@@ -26,13 +29,70 @@ from xlt_bench.cli.options import (
     WithComet,
     comet_checkpoint,
     listed,
+    numbers,
 )
 from xlt_bench.cli.output import console, errors, quiet, show, track
 from xlt_bench.cli.share import FOLDER
-from xlt_bench.errors import InputError
 from xlt_bench.results.tables import DATA_FORMATS, Table
 
 app = typer.Typer()
+
+# The options that only `evaluate` has.
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADAPTER",
+        help=r"PEFT adapter: folder or hub name\[@revision]. Repeat for several; each gets its "
+        "own folder in RUN.",
+        show_default="the bare model",
+    ),
+]
+Tasks = Annotated[str, typer.Option(metavar="TASK,...", help="Tasks to evaluate.")]
+Languages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CODE,...",
+        help="Languages, such as de,sw (see `xlt-bench languages`).",
+        show_default="all of each task",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,...",
+        help="Layers for retrieval, counted from 1.",
+        show_default="all even layers",
+    ),
+]
+CorpusDir = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Parallel text for retrieval: one file per language (eng_Latn.txt, ...), aligned "
+        "line by line; not ranked.",
+        show_default="FLORES dev",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N", help="Evaluate part I of N; then combine the parts with `xlt-bench join`."
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="hf, vllm, or openai (a server with OpenAI's API, where the model is called MODEL).",
+    ),
+]
+ModelArgs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="For vllm and openai, as in lm_eval, such as tensor_parallel_size=4.",
+    ),
+]
 
 
 @app.command()
@@ -41,77 +101,21 @@ def evaluate(
     output: Annotated[
         Path, typer.Option(metavar="RUN", help="Run folder; an interrupted run resumes.")
     ],
-    adapter: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ADAPTER",
-            help=r"PEFT adapter: folder or hub name\[@revision]. Repeat for several, each with "
-            "its own folder in RUN.",
-            show_default="the bare model",
-        ),
-    ] = None,
-    tasks: Annotated[
-        str, typer.Option(metavar="TASK,...", help="Tasks to evaluate.")
-    ] = "massive,wmt23,uner,retrieval",
-    languages: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CODE,...",
-            help="Languages, such as de,sw (see `xlt-bench languages`).",
-            show_default="all of each task",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="First N items of each language only; not ranked."),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,...",
-            help="Layers for retrieval, counted from 1.",
-            show_default="all even layers",
-        ),
-    ] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Parallel text for retrieval: one file per language (eng_Latn.txt, ...), line N "
-            "the same sentence in all; not ranked.",
-            show_default="FLORES dev",
-        ),
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="auto, float32, bfloat16 or float16.")
-    ] = "auto",
+    adapter: Adapters = None,
+    tasks: Tasks = "massive,wmt23,uner,retrieval",
+    languages: Languages = None,
+    limit: Limit = None,
+    layers: Layers = None,
+    corpus: CorpusDir = None,
+    dtype: Dtype = "auto",
     device: Device = None,
-    batch_size: Annotated[
-        str, typer.Option(metavar="N", help="Prompts in a batch, or auto.")
-    ] = "auto",
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N", help="Evaluate the I-th of N parts of the work; then `xlt-bench join`."
-        ),
-    ] = None,
+    batch_size: BatchSize = "auto",
+    shard: Shard = None,
     tokenizer: Tokenizer = None,
     chat_template: ChatTemplate = None,
     chat_template_args: ChatTemplateArgs = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="hf, vllm, or openai: a server with OpenAI's API that knows the model as MODEL.",
-        ),
-    ] = "hf",
-    model_args: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=VALUE,...",
-            help="For vllm and openai, as in lm_eval, such as tensor_parallel_size=4.",
-        ),
-    ] = None,
+    backend: Backend = "hf",
+    model_args: ModelArgs = None,
     comet: WithComet = False,
     comet_model: CometModel = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -122,10 +126,6 @@ def evaluate(
     After an interruption the same command resumes after the last finished language.
     """
     quiet()
-    try:
-        numbers = [int(part) for part in listed(layers)]
-    except ValueError:
-        raise InputError(f"--layers must be numbers such as 8,16, got {layers!r}") from None
     from xlt_bench.evaluation.config import Options
 
     options = Options(
@@ -135,7 +135,7 @@ def evaluate(
         tasks=listed(tasks),
         languages=listed(languages),
         limit=limit,
-        layers=numbers,
+        layers=numbers("--layers", layers, int, "8,16"),
         dtype=dtype,
         device=device,
         batch_size=batch_size,

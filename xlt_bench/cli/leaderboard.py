@@ -69,7 +69,7 @@ def serve(
 ) -> None:
     """Serve the leaderboard in a browser, read-only; builds the database if there is none.
 
-    It listens on localhost; $STREAMLIT_SERVER_ADDRESS=0.0.0.0 opens it to the network.
+    It listens on localhost; set $STREAMLIT_SERVER_ADDRESS=0.0.0.0 to open it to the network.
     """
     # A database can be served without a folder of submissions, unless one is named.
     alone = db.is_file() and submissions == FOLDER

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -53,8 +53,30 @@ Device = Annotated[
     str | None,
     typer.Option(
         metavar="DEVICE",
-        help="cpu, cuda, cuda:1, ...; auto spreads the layers over all GPUs.",
+        help="Device for evaluation: cpu, cuda, cuda:1, ...; auto spreads the layers over all "
+        "GPUs.",
         show_default="cuda if available",
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        metavar="DTYPE", help="Number format for evaluation: auto, float32, bfloat16 or float16."
+    ),
+]
+BatchSize = Annotated[
+    str, typer.Option(metavar="N", help="Batch size for evaluation: a number, or auto.")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Only the first N test items of each language; not ranked."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a recipe setting, such as training.seed=2; repeat for several.",
     ),
 ]
 Submissions = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the submissions.")]
@@ -107,6 +129,23 @@ TableFormat = Annotated[
 def listed(text: str | None) -> list[str]:
     """The parts of an option such as `de,sw`; an empty list for an option that is not given."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def numbers(
+    name: str, text: str | None, kind: Callable[[str], _Number], example: str
+) -> list[_Number]:
+    """The numbers of an option such as `--layers 8,16`.
+
+    Raises:
+        InputError: A part is not a number; the message has the option's name and the example.
+    """
+    try:
+        return [kind(part) for part in listed(text)]
+    except ValueError:
+        raise InputError(f"{name} must be numbers such as {example}, got {text!r}") from None
 
 
 def comet_checkpoint(comet: bool, model: str | None) -> str | None:

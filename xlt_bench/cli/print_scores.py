@@ -11,7 +11,7 @@ from xlt_bench.results.tables import Cell, Column, Table
 from xlt_bench.tasks import wmt23
 from xlt_bench.tasks.base import Task
 from xlt_bench.tasks.registry import RETRIEVAL, tasks
-from xlt_bench.tasks.retrieval import ACCURACY
+from xlt_bench.tasks.retrieval import ACCURACY, FEW_RANKED, TASK
 
 _Means = Mapping[tuple[str, str], Mean]
 _SPLITS = ("supervised", "aligned", "transfer", "all")
@@ -80,9 +80,12 @@ def _share(mean: Mean) -> str:
 def _notes(task: Task, metric: str, firsts: Sequence[Score], means: _Means) -> list[str]:
     aligned = " * is aligned." if any(row.aligned for row in firsts) else ""
     notes = [f"Means are over the units shown; their number is in brackets.{aligned}"]
-    notes += _ceilings(task, [row.unit for row in firsts])
-    if beyond := [row.unit for row in firsts if row.unit not in task.test_set().units]:
+    units = [row.unit for row in firsts]
+    notes += _ceilings(task, units)
+    if beyond := [unit for unit in units if unit not in task.test_set().units]:
         notes.append(f"Beyond the ranked set, and in no mean: {' '.join(beyond)}")
+        if task.name == RETRIEVAL and TASK.counts_all(task.version, units):
+            notes.append(f"{FEW_RANKED[0].upper()}{FEW_RANKED[1:]}.")
     whole = means.get(("all", metric))
     if whole is not None and whole.missing:
         notes.append(f"Not evaluated, and in no mean: {' '.join(whole.missing)}")

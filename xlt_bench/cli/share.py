@@ -18,6 +18,13 @@ app.add_typer(submissions, name="submissions")
 FOLDER = Path("submissions")
 _LISTED = 8  # missing units that a line names
 
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="PATH", help="Submissions, or folders of submissions.", show_default="submissions"
+    ),
+]
+
 
 @app.command()
 def submit(
@@ -69,7 +76,7 @@ def _print_submitted(done: Any) -> None:
             f"{task} is partial and will not be ranked; missing: {' '.join(lacks[:_LISTED])}{more}"
         )
     for older in done.supersedes:
-        console.print(f"it supersedes {older}, which stays in place")
+        console.print(f"it supersedes {older}; the older files stay")
     console.print(
         f"""to publish it, open a pull request:
   git checkout -b {done.folder.name}
@@ -81,19 +88,13 @@ def _print_submitted(done: Any) -> None:
 
 @submissions.command()
 def check(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH",
-            help="Submissions, or folders of submissions.",
-            show_default="submissions",
-        ),
-    ] = None,
+    paths: Paths = None,
     data_dir: DataDir = None,
 ) -> None:
     """Recompute every score of submissions from their answers.
 
-    Exit code 0: all are correct; 1: one was refused; 3: one needs a test set that is missing.
+    Exit code 0: all are correct; 1: one was refused; 3: one could not be fully checked (a missing
+    test set, or an old task version).
     """
     from xlt_bench.data.root import data_root
     from xlt_bench.submissions.report import list_submissions
@@ -116,19 +117,10 @@ def check(
 
 
 @submissions.command()
-def migrate(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH",
-            help="Submissions, or folders of them.",
-            show_default="submissions",
-        ),
-    ] = None,
-) -> None:
+def migrate(paths: Paths = None) -> None:
     """Rewrite submissions of older record schemas in the current one.
 
-    Ids, answers, scores and places stay. Submissions of older schemas are read as they are too.
+    Ids, answers, scores and places do not change. This is optional: older schemas are still read.
     """
     from xlt_bench.submissions.migrate import migrate as rewrite
     from xlt_bench.submissions.report import list_submissions

@@ -12,20 +12,24 @@ import typer
 
 from xlt_bench.cli.options import (
     MODEL_HELP,
+    BatchSize,
+    Changes,
     ChatTemplate,
     CometModel,
     DataDir,
     Device,
+    Dtype,
+    Limit,
     Model,
     PrintFormat,
     TrustRemoteCode,
     WithComet,
     comet_checkpoint,
     listed,
+    numbers,
 )
 from xlt_bench.cli.output import console, quiet, show, track
 from xlt_bench.distributed import rank
-from xlt_bench.errors import InputError
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table, render
 
 app = typer.Typer()
@@ -48,14 +52,7 @@ def train(
         Path,
         typer.Option(metavar="DIR", help="Adapter folder; an interrupted training resumes."),
     ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a setting of the recipe, such as training.seed=2; repeat for several.",
-        ),
-    ] = None,
+    changes: Changes = None,
     chat_template: ChatTemplate = None,
     report_to: Annotated[
         str | None,
@@ -114,7 +111,7 @@ def merge(
     weights: Annotated[
         str | None,
         typer.Option(
-            metavar="X,...", help="Several weights, such as 0.5,0.7,0.9; keeps the best on dev."
+            metavar="X,...", help="Weights to try, such as 0.5,0.7,0.9; keeps the best on dev."
         ),
     ] = None,
     select_on: Annotated[
@@ -136,22 +133,19 @@ def merge(
     ] = "cat",
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="First N dev items of each language only."),
+        typer.Option(metavar="N", min=1, help="Only the first N dev items of each language."),
     ] = None,
-    chat_template: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The one that the task adapter was trained with."),
-    ] = None,
+    chat_template: ChatTemplate = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Merge a task adapter and an alignment adapter of the same base model into one."""
+    """Merge a task adapter and an alignment adapter of the same base model into one.
+
+    To select a weight, give the --chat-template that the task adapter was trained with.
+    """
     quiet()
-    try:
-        shares = [float(part) for part in listed(weights)] or [weight]
-    except ValueError:
-        raise InputError(f"--weights must be numbers such as 0.5,0.9, got {weights!r}") from None
+    shares = numbers("--weights", weights, float, "0.5,0.9") or [weight]
     from xlt_bench.training.merge import MergeOptions
     from xlt_bench.training.merge import merge as run
 
@@ -218,41 +212,21 @@ def reproduce(
     seeds: Annotated[
         int, typer.Option(metavar="N", help="Train each recipe with seeds 1 to N.")
     ] = 1,
-    limit: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="First N test items of each language only."),
-    ] = None,
+    limit: Limit = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Updates of each objective.", show_default="the recipes' epochs"
+            metavar="N", help="Updates per objective.", show_default="the recipes' epochs"
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting of all recipes, as in `train`."
-        ),
-    ] = None,
+    changes: Changes = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the steps and their commands, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
-    dtype: Annotated[
-        str,
-        typer.Option(metavar="DTYPE", help="For evaluation: auto, float32, bfloat16 or float16."),
-    ] = "auto",
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEVICE",
-            help="For evaluation: cpu, cuda, cuda:1, ...",
-            show_default="cuda if available",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        str, typer.Option(metavar="N", help="For evaluation: a number, or auto.")
-    ] = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    batch_size: BatchSize = "auto",
     chat_template: ChatTemplate = None,
     comet: WithComet = False,
     comet_model: CometModel = None,
@@ -261,7 +235,7 @@ def reproduce(
 ) -> None:
     """Train, merge and evaluate for a table or figure of the paper; print it beside the original.
 
-    Finished steps are reused, also those of another table.
+    Steps that are finished, also those of another table, are reused.
     """
     from xlt_bench.reproduce import steps as module
 

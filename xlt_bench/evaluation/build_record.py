@@ -23,7 +23,7 @@ from xlt_bench.data.wmt23 import FROM_ALMA
 from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.comet.stored import comet_signatures, read_comet
-from xlt_bench.evaluation.config import Options
+from xlt_bench.evaluation.config import Request
 from xlt_bench.evaluation.predict import Job, unanswered
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import Items
@@ -192,13 +192,9 @@ def item_digests(items: Items) -> dict[str, str]:
     return {f"{task}/{unit}": content_digest(rows) for (task, unit), rows in items.items()}
 
 
-def remarks(options: Options, plan: Plan, digests: Mapping[str, str]) -> list[str]:
-    """Notes for readers of the scores: tasks that were left out, items that are not pinned."""
-    notes = [
-        f"{name}: not evaluated in any of the chosen languages"
-        for name in options.tasks
-        if name not in plan.units and plan.shard is None and plan.backend != "openai"
-    ]
+def remarks(request: Request, plan: Plan, digests: Mapping[str, str]) -> list[str]:
+    """Notes for readers of the scores: what was left out, units beyond the pin, changed items."""
+    notes = [*request.left_out]
     if plan.backend == "openai":
         notes.append(
             "answered by a server: weights, adapter and chat template are not verified; "
@@ -218,8 +214,10 @@ def _beyond(plan: Plan, digests: Mapping[str, str], task: str, names: Sequence[s
     version = plan.task_versions[task]
     units, notes = get_task(task).test_set(version).units, []
     if beyond := [unit for unit in names if unit not in units]:
+        few = task == RETRIEVAL and retrieval.TASK.counts_all(version, names)
+        effect = f"; {retrieval.FEW_RANKED}" if few else ", so in no mean"
         notes.append(
-            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}, so in no mean"
+            f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}{effect}"
         )
     whole = plan.limit is None and not (task == RETRIEVAL and plan.corpus)
     odd = [u for u in names if u in units and digests[f"{task}/{u}"] != units[u].digest]

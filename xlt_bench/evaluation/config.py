@@ -15,6 +15,7 @@ from xlt_bench.data.root import MINI, MissingFileError, data_root
 from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit_costs
+from xlt_bench.languages import language
 from xlt_bench.models.adapters import check_hub_name, check_local, split_revision
 from xlt_bench.models.chat import check_template, parse_args
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
@@ -128,12 +129,16 @@ def _check_served(options: Options) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """Options that have been checked, with the units and items that they ask for."""
+    """Options that have been checked, with the units and items that they ask for.
+
+    `left_out` tells which of the tasks and languages asked for are not evaluated.
+    """
 
     options: Options
     units: Chosen
     corpus: Corpus
     items: Items
+    left_out: Sequence[str] = ()
 
 
 def prepare(options: Options) -> Request:
@@ -146,10 +151,11 @@ def prepare(options: Options) -> Request:
     chosen, corpus = plan_units(options), corpus_of(options)
     items = load_items(corpus, chosen, options.limit)
     corpus.check(chosen.get(RETRIEVAL, []))
+    notes = _left_out(options, chosen)  # of the whole command, also where it is one of many shards
     if options.shard is not None:
         chosen = _share(options.shard, unit_costs(items), chosen)
         items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
-    return Request(options, chosen, corpus, items)
+    return Request(options, chosen, corpus, items, notes)
 
 
 def _share(shard: str, costs: dict[Unit, float], chosen: Chosen) -> Chosen:
@@ -206,22 +212,58 @@ def plan_units(options: Options) -> Chosen:
     Raises:
         InputError: A name is unknown, or nothing is left to evaluate.
     """
+    if not options.tasks:
+        raise InputError(f"--tasks names no task; choose from {', '.join(tasks())}")
     corpus = corpus_of(options)
     found = {name: _units(get_task(name), options, corpus) for name in options.tasks}
     chosen = {name: units for name, units in found.items() if units}
-    if not chosen and options.backend == "openai" and list(options.tasks) == [RETRIEVAL]:
-        raise InputError("retrieval needs hidden states, which a server does not return")
     if options.corpus and RETRIEVAL not in chosen:
         raise InputError(
             f"--corpus {options.corpus} needs the task retrieval and at least two languages; name "
             "the files eng_Latn.txt, swh_Latn.txt, ..."
         )
     if not chosen:
-        raise InputError(
-            f"no chosen task ({', '.join(options.tasks)}) covers {', '.join(options.languages)}; "
-            "see the languages with: xlt-bench languages"
-        )
+        reasons = [f"{name} {_why_not(get_task(name), options)}" for name in found]
+        remedy = "change --languages (the list: xlt-bench languages)"
+        raise InputError("; ".join([*reasons, remedy] if options.languages else reasons))
     return chosen
+
+
+def _left_out(options: Options, chosen: Chosen) -> list[str]:
+    """Notes on tasks that are left out, and on languages that a task does not have."""
+    notes = []
+    for task in map(get_task, dict.fromkeys(options.tasks)):
+        if task.name in chosen:
+            if lacking := _lacking(task, options.languages):
+                notes.append(f"{task.name} has no unit for {' '.join(lacking)}")
+        elif not _needs_states(task, options):  # the server's own note says that
+            notes.append(f"{task.name} is left out: it {_why_not(task, options)}")
+    return notes
+
+
+def _why_not(task: Task, options: Options) -> str:
+    """Why none of a task's units can be evaluated: the words that follow its name."""
+    if _needs_states(task, options):
+        return "needs hidden states, which a server does not return"
+    if not options.languages:
+        return "has no data in the mini suite"
+    if there := task.choose(options.languages):
+        return f"needs at least two languages, and has only {there[0]} of those chosen"
+    return f"has no unit for {' '.join(_codes(options.languages))}"
+
+
+def _lacking(task: Task, languages: Sequence[str]) -> list[str]:
+    """The chosen languages that occur in no unit of a task, not even as one side of a direction."""
+    there = {code for unit in task.units() for code in task.languages_of(unit)}
+    return [code for code in _codes(languages) if code not in there]
+
+
+def _codes(languages: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(language(name).code for name in languages))
+
+
+def _needs_states(task: Task, options: Options) -> bool:
+    return task.answers == "neighbours" and options.backend == "openai"
 
 
 def _units(task: Task, options: Options, corpus: Corpus) -> list[str]:
@@ -232,8 +274,7 @@ def _units(task: Task, options: Options, corpus: Corpus) -> list[str]:
         units = [unit for unit in task.test_set().units if _is_there(task, unit, corpus)]
     if task.answers == "text":
         return units
-    # Retrieval needs two languages, and a server returns no hidden states.
-    return [] if len(units) < 2 or options.backend == "openai" else units
+    return [] if len(units) < 2 or _needs_states(task, options) else units
 
 
 def _is_there(task: Task, unit: str, corpus: Corpus) -> bool:

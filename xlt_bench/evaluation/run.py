@@ -206,7 +206,7 @@ def _open(
     run = run_folder(options, plan.adapter)
     from_first(partial(open_run, run, plan, digests))
     job = Job(run, plan, request.items, digests, request.corpus.root, text_lm, track=track)
-    job.notes += remarks(options, plan, digests)
+    job.notes += remarks(request, plan, digests)
     return job
 
 

@@ -262,11 +262,12 @@ def _open_locked(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
         write_json(run / "items.json", dict(digests))
         return
     old, new = read_plan(run).model_dump(), plan.model_dump()
+    _check_versions(run, old["task_versions"], plan.task_versions)
     for key, value in new.items():
         if old[key] != value:
+            told = _units_apart if key == "units" else _apart
             raise InputError(
-                f"{run} was started with another {key.replace('_', ' ')}: {_short(old[key])} "
-                f"there, {_short(value)} now; choose another --output"
+                f"{run} was started with {told(key, old[key], value)}; choose another --output"
             )
     if [path.name for path in run.iterdir()] == ["plan.json"]:  # killed between the two files
         write_json(run / "items.json", dict(digests))
@@ -290,6 +291,37 @@ def read_digests(run: Path) -> dict[str, str]:
         return {}
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); choose another --output") from None
+
+
+def _check_versions(run: Path, old: Mapping[str, int], new: Mapping[str, int]) -> None:
+    """Raise InputError if a run was started with another version of a task.
+
+    This comes before other differences: another version usually has other units too.
+    """
+    for task, version in new.items():
+        if old.get(task, version) != version:
+            raise InputError(
+                f"{run} was started with version {old[task]} of {task}, the current version is "
+                f"{version}; choose another --output, or finish it with the release of xlt-bench "
+                "that started it"
+            )
+
+
+def _apart(key: str, old: Any, new: Any) -> str:
+    kind = "other" if isinstance(new, list) else "another"
+    return f"{kind} {key.replace('_', ' ')}: {_short(old)} there, {_short(new)} now"
+
+
+def _units_apart(key: str, old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> str:
+    """The units that only one of two plans has: the whole lists would be long."""
+    only = {"there": (old, new), "now": (new, old)}
+    parts = [
+        f"{' '.join(odd)} of {task} only {when}"
+        for when, (ours, theirs) in only.items()
+        for task, names in ours.items()
+        if (odd := [name for name in names if name not in theirs.get(task, [])])
+    ]
+    return f"other {key}: {', '.join(parts)}" if parts else _apart(key, old, new)
 
 
 def _short(value: Any) -> str:

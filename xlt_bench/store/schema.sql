@@ -77,7 +77,8 @@ CREATE TABLE mean_scores (
     missing VARCHAR[] NOT NULL
 );
 
--- Retrieval accuracy at one layer, over all ordered pairs of ranked languages.
+-- Retrieval accuracy at one layer, over all ordered pairs of ranked languages; of all languages in a
+-- submission with fewer than two ranked ones, here and below.
 CREATE TABLE layer_scores (
     number INTEGER NOT NULL,
     layer SMALLINT NOT NULL,

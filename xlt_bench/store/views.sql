@@ -75,7 +75,8 @@ JOIN submissions s USING (number)
 JOIN submissions b ON b.number = g.baseline
 JOIN runs r ON r.number = g.number AND r.task = g.task;
 
--- Retrieval accuracy by layer, over all ordered pairs of ranked languages.
+-- Retrieval accuracy by layer, over all ordered pairs of ranked languages; of all languages in a
+-- submission with fewer than two ranked ones, here and below.
 CREATE VIEW layer_curves AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, y.layer,
     s.n_layers, y.value, y.low, y.high, s.item_limit, r.complete, r.superseded_by IS NULL AS current

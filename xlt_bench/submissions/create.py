@@ -43,7 +43,13 @@ from xlt_bench.submissions.schema import (
     missing,
     submission_id,
 )
-from xlt_bench.submissions.validate import check_record, difference, open_package, superseded
+from xlt_bench.submissions.validate import (
+    Superseded,
+    check_record,
+    difference,
+    open_package,
+    superseded,
+)
 from xlt_bench.tasks.registry import RETRIEVAL
 
 # The record's command is quoted by shlex.join.
@@ -69,14 +75,14 @@ class Submitted:
         folder: The submission.
         repeat: Whether it was submitted before, so that nothing was written.
         partial: What each incomplete task lacks.
-        supersedes: Ids of the older submissions that it covers.
+        supersedes: The older submissions whose places it takes, in all or some of their tasks.
         comet: Whether the run's COMET scores were left out.
     """
 
     folder: Path
     repeat: bool
     partial: dict[str, list[str]]
-    supersedes: list[str]
+    supersedes: list[Superseded]
     comet: bool
 
 

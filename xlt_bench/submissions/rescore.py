@@ -48,7 +48,14 @@ from xlt_bench.submissions.schema import (
     answer_files,
     base_model,
 )
-from xlt_bench.submissions.validate import TOLERANCE, Package, difference, open_package, superseded
+from xlt_bench.submissions.validate import (
+    TOLERANCE,
+    Package,
+    Superseded,
+    difference,
+    open_package,
+    superseded,
+)
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
 from xlt_bench.tasks.retrieval import TASK
 
@@ -69,16 +76,18 @@ def check(folder: Path, root: Path | None) -> Report:
         detail = f"no test set, or an old task version, for {', '.join(unchecked)}"
         return Report(folder.name, "not fully checked", detail)
     older = superseded(folder, package.record)
-    return Report(folder.name, "checked", "; ".join(_change(package, name) for name in older))
+    return Report(folder.name, "checked", "; ".join(_change(package, one) for one in older))
 
 
-def _change(package: Package, older: str) -> str:
+def _change(package: Package, older: Superseded) -> str:
     """Tell a reviewer how many answers a newer submission changes.
 
     Anybody can submit other answers under the hashes of another system.
     """
-    path = package.folder.with_name(older) / SUBMISSION
-    new, old = package.submission.contents, read_model(path, Submission).contents
+    path = package.folder.with_name(older.id) / SUBMISSION
+    contents = read_model(path, Submission).contents
+    old = {name: sha for name, sha in contents.items() if name.split("/")[0] in older.tasks}
+    new = package.submission.contents
     differ = [name for name, digest in old.items() if new.get(name) != digest]
     if not differ:
         return f"supersedes {older}, with the same answers"

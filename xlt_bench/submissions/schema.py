@@ -181,11 +181,6 @@ def age(record: Record, name: str) -> tuple[datetime, str]:
     return datetime.fromisoformat(record.created), name
 
 
-def covers(newer: Plan, older: Plan) -> bool:
-    """Whether `newer` replaces `older` in all of its tasks; see `covered_tasks`."""
-    return len(covered_tasks(newer, older)) == len(older.units)
-
-
 def covered_tasks(newer: Plan, older: Plan) -> list[str]:
     """List the tasks in which a run replaces an older one on the leaderboard.
 

@@ -30,7 +30,7 @@ from xlt_bench.submissions.schema import (
     Submission,
     age,
     answer_files,
-    covers,
+    covered_tasks,
     identity,
     printable,
 )
@@ -75,15 +75,33 @@ def open_package(folder: Path) -> Package:
     return Package(folder, submission, record)
 
 
-def superseded(folder: Path, record: Record) -> list[str]:
+@dataclass(frozen=True)
+class Superseded:
+    """An older submission that a newer one supersedes, as a whole or in some tasks.
+
+    Attributes:
+        id: Its id.
+        tasks: The tasks in which the newer one takes its place.
+        kept: The others, in which it keeps its place because their versions differ.
+    """
+
+    id: str
+    tasks: Sequence[str]
+    kept: Sequence[str]
+
+    def __str__(self) -> str:
+        if not self.kept:
+            return f"{self.id} in all its tasks"
+        others = f"not in {', '.join(self.kept)}, of which it has another version"
+        return f"{self.id} in {', '.join(self.tasks)} ({others})"
+
+
+def superseded(folder: Path, record: Record) -> list[Superseded]:
     """List the older submissions that a submission supersedes; invalid ones are skipped.
 
     Args:
         folder: The submission. The others are in its parent folder.
         record: Its record.
-
-    Returns:
-        Their ids.
     """
     key = folder.name[-IDENTITY:].split("-")[0]
     found = []
@@ -93,9 +111,10 @@ def superseded(folder: Path, record: Record) -> list[str]:
                 older = open_package(path).record
             except InputError:
                 continue
-            newer = age(record, folder.name) > age(older, path.name)
-            if newer and covers(record.plan, older.plan):
-                found.append(path.name)
+            covered = covered_tasks(record.plan, older.plan)
+            if covered and age(record, folder.name) > age(older, path.name):
+                kept = [task for task in older.plan.units if task not in covered]
+                found.append(Superseded(path.name, covered, kept))
     return found
 
 

@@ -16,6 +16,8 @@ from xlt_bench.metrics.significance import percent
 from xlt_bench.tasks.base import WHOLE, Metric, Split, Task
 
 ACCURACY = "retrieval_accuracy"
+FEW_RANKED = "with fewer than two ranked languages, accuracies are over the pairs of all languages"
+"""What is said of the scores for which `Retrieval.counts_all` is true."""
 
 
 class Retrieval(Task):
@@ -61,6 +63,11 @@ class Retrieval(Task):
         ranked = self.test_set(version).units
         found = [unit for unit in units if unit in ranked]
         return found if len(found) > 1 else units
+
+    def counts_all(self, version: int, units: Iterable[str]) -> bool:
+        """Whether pairs without a ranked language count, as fewer than two are ranked."""
+        units = list(units)
+        return not set(self.partners(version, units)) <= set(self.test_set(version).units)
 
 
 TASK = Retrieval()
