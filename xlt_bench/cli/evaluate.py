@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from xlt_bench.cli.options import (
+    AdaptedModel,
     ChatTemplate,
     CometModel,
     DataDir,
     Device,
-    Model,
     PrintFormat,
     Submissions,
     TableFormat,
@@ -35,7 +35,8 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    model: Model,
+    *,
+    model: AdaptedModel = None,
     output: Annotated[
         Path, typer.Option(metavar="RUN", help="Run folder; an interrupted run resumes.")
     ],
@@ -123,9 +124,12 @@ def evaluate(
     except ValueError:
         raise InputError(f"--layers must be numbers such as 8,16, got {layers!r}") from None
     from xlt_bench.evaluation.config import Options
+    from xlt_bench.models.adapters import base_of
 
+    if model is None and not adapter:
+        raise InputError("give --model, or --adapter, which names its base model")
     options = Options(
-        model=model,
+        model=model or base_of(adapter or []),
         output=output,
         adapters=adapter or [],
         tasks=listed(tasks),
@@ -212,14 +216,16 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
 
     root = data_root(data_dir)
     record = read_record(run) if (run / "record.json").exists() else None
-    if checkpoint:
-        from xlt_bench.evaluation.comet.score import score_segments, with_comet
+    languages = record.alignment_languages if record else []
+    if not checkpoint:
+        return score_run(run, root, languages), record
+    from xlt_bench.evaluation.comet.score import score_segments, with_comet
+    from xlt_bench.results.atomic_write import in_use
 
+    with in_use(run):
         score_segments(run, root, checkpoint, track)
-    scores = score_run(run, root, record.alignment_languages if record else [])
-    if checkpoint and record:
-        record = with_comet(run, record, scores)
-    return scores, record
+        scores = score_run(run, root, languages)
+        return scores, record and with_comet(run, record, scores)
 
 
 def _check_record(run: Path, record: Any, scores: Any) -> None:

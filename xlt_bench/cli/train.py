@@ -5,13 +5,14 @@ Nothing here imports torch before a command runs.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xlt_bench.cli.options import (
-    MODEL_HELP,
+    AdaptedModel,
     ChatTemplate,
     CometModel,
     DataDir,
@@ -123,14 +124,7 @@ def merge(
             metavar="TASK", help="Task whose dev split selects the weight: massive or uner."
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help=MODEL_HELP,
-            show_default="the one that the task adapter names",
-        ),
-    ] = None,
+    model: AdaptedModel = None,
     combination: Annotated[
         str, typer.Option(metavar="NAME", help="As in peft: cat (the exact sum), svd or linear.")
     ] = "cat",
@@ -296,10 +290,13 @@ def reproduce(
         return
     if todo and not yes:
         typer.confirm("Start?", abort=True)
-    for i, step in enumerate(todo, 1):
-        console.print(f"[{i}/{len(todo)}] {step.what}: {step.name}")
-        project.run(step, track)
-    _write(table, wanted, project)
+    from xlt_bench.results.atomic_write import in_use
+
+    with in_use(output) if rank() == 0 else nullcontext():
+        for i, step in enumerate(todo, 1):
+            console.print(f"[{i}/{len(todo)}] {step.what}: {step.name}")
+            project.run(step, track)
+        _write(table, wanted, project)
 
 
 def _print_plan(name: str, wanted: Any, project: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,9 @@ from xlt_bench.models.chat import encode_prompt, set_chat_template
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.lm import XltLM
-from xlt_bench.models.load import Base, choose_device, load_base, meta_model
+from xlt_bench.models.load import Base, choose_device, commit_of, load_base, meta_model
 from xlt_bench.models.merged import merged
+from xlt_bench.results.atomic_write import in_use
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record
 from xlt_bench.results.run_folder import open_run
 from xlt_bench.tasks.base import TextTask
@@ -79,11 +80,15 @@ def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, R
         The folder and the record of each run, as soon as it is finished.
 
     Raises:
-        InputError: Adapter and model do not fit, or a run folder belongs to another evaluation.
+        InputError: Adapter and model do not fit, or a run folder belongs to another evaluation or
+            is in use by another process.
     """
     by_backend = {"hf": _with_hf, "vllm": _with_vllm, "openai": _with_server}
-    with together():
-        yield from by_backend[request.options.backend](request, track)
+    options = request.options
+    runs = [run_folder(options, name) for name in options.adapters] or [options.output]
+    with together(), ExitStack() as held:
+        from_first(lambda: [held.enter_context(in_use(run)) for run in runs])
+        yield from by_backend[options.backend](request, track)
 
 
 def _with_hf(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
@@ -99,14 +104,16 @@ def _prepare(
     """Load everything, and open every run folder."""
     options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
-    skeleton = meta_model(options.model, options.trust_remote_code)
+    # Once, in one process: a branch may move between two loads.
+    commit = from_first(partial(commit_of, options.model))
+    skeleton = meta_model(options.model, options.trust_remote_code, commit)
     for found in adapters:
         check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card fails now, not after inference
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
-    base = load_base(options.model, options.dtype, device, options.trust_remote_code)
+    base = load_base(options.model, options.dtype, device, options.trust_remote_code, commit)
     template, template_sha = set_chat_template(base.tokenizer, options.chat_template)
     model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
@@ -123,7 +130,10 @@ def _prepare(
     systems: list[AdapterFiles | None] = [*adapters] or [None]
     jobs, digests = [], _digests(request)
     for adapter in systems:
-        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
+        its: dict[str, Any] = {}
+        if adapter:
+            its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256}
+            its["adapter_revision"] = adapter.revision
         job = _open(request, common.model_copy(update=its), digests, lm, track)
         job.lm = lm
         if (penalty := repetition_penalty(model)) != 1 and request.items:
