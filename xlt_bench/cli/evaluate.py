@@ -25,7 +25,7 @@ from xlt_bench.cli.options import (
     comet_checkpoint,
     listed,
 )
-from xlt_bench.cli.output import console, errors, quiet, show, track
+from xlt_bench.cli.output import console, errors, quiet, show, track, write_data
 from xlt_bench.cli.share import FOLDER
 from xlt_bench.errors import InputError
 from xlt_bench.results.tables import DATA_FORMATS, Table
@@ -200,7 +200,7 @@ def score(
 
     scores, record = _scored(run, data_dir, comet_checkpoint(comet, comet_model))
     if form == "json":
-        print(score_json(scores))
+        write_data(score_json(scores) + "\n")
     elif form == "csv":
         show([score_rows(scores)], form)
     else:

@@ -25,7 +25,7 @@ from xlt_bench.cli.options import (
     listed,
 )
 from xlt_bench.cli.output import console, quiet, show, track
-from xlt_bench.distributed import rank
+from xlt_bench.distributed import check_launcher, rank
 from xlt_bench.errors import InputError
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table, render
 
@@ -76,6 +76,7 @@ def train(
     from xlt_bench.results.run_folder import check_place
     from xlt_bench.training.recipe import load_recipe
 
+    check_launcher()
     loaded = load_recipe(recipe, changes or [])
     check_model(model)
     check_template(chat_template)
@@ -260,6 +261,7 @@ def reproduce(
     from xlt_bench.reproduce import steps as module
 
     quiet(progress=True)
+    check_launcher()
     wanted = module.reproduction(table, listed(tasks))
     checkpoint = comet_checkpoint(comet, comet_model)
     if checkpoint:

@@ -26,7 +26,7 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from xlt_bench.data.root import data_root
-from xlt_bench.distributed import rank, world_size
+from xlt_bench.distributed import meeting, rank, world_size
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
 from xlt_bench.models.chat import set_chat_template
@@ -80,7 +80,11 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
     """
     _check_processes(options.recipe)
     _check_reporting(options.report_to)
-    with in_use(options.output) if rank() == 0 else nullcontext():
+    # accelerate connects processes that have a LOCAL_RANK, even a single one.
+    with (
+        meeting() if "LOCAL_RANK" in os.environ else nullcontext(),
+        in_use(options.output) if rank() == 0 else nullcontext(),
+    ):
         return _train(options, texts)
 
 
@@ -127,6 +131,8 @@ def _device(recipe: Recipe) -> str:
 
 def _check_processes(recipe: Recipe) -> None:
     """Raise InputError for a recipe that does not suit the number of processes."""
+    if world_size() > 1 and "LOCAL_RANK" not in os.environ:
+        raise InputError("training with several processes needs LOCAL_RANK: run it under torchrun")
     if recipe.training.fsdp and world_size() == 1:
         raise InputError("training.fsdp shards a model over processes: run it under torchrun")
     if recipe.training.device_map and world_size() > 1:
