@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,18 @@ def main() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _flush()
+
+
+def _flush() -> None:
+    """Flush standard output; if its reader has ended (`| head`), drop the rest without a word."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # reported where it was written
+        pass
 
 
 def _run() -> None:
