@@ -5,7 +5,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from loopback_hub import Hub
     from xlt_bench.results.record import Plan, Record
 
 # Several test processes and those that they start share the cores: with more threads than cores
@@ -115,6 +116,22 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     head = "alignment_languages: [sw]\nxlt_bench: {recipe: massive-align-middle}\n"
     (folder / "README.md").write_text(f"---\n{head}---\nA random adapter.\n")
     return folder
+
+
+@pytest.fixture
+def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[Hub]":
+    """A hub on this machine in place of huggingface.co, with an empty cache."""
+    from huggingface_hub import constants
+
+    from loopback_hub import serve
+
+    with serve() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub
 
 
 @pytest.fixture

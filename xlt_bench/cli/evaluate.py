@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from xlt_bench.cli.options import (
+    AdaptedModel,
     BatchSize,
     ChatTemplate,
     ChatTemplateArgs,
@@ -20,7 +21,6 @@ from xlt_bench.cli.options import (
     Device,
     Dtype,
     Limit,
-    Model,
     PrintFormat,
     Submissions,
     TableFormat,
@@ -31,8 +31,9 @@ from xlt_bench.cli.options import (
     listed,
     numbers,
 )
-from xlt_bench.cli.output import console, errors, quiet, show, track
+from xlt_bench.cli.output import console, errors, quiet, show, track, write_data
 from xlt_bench.cli.share import FOLDER
+from xlt_bench.errors import InputError
 from xlt_bench.results.tables import DATA_FORMATS, Table
 
 app = typer.Typer()
@@ -97,7 +98,8 @@ ModelArgs = Annotated[
 
 @app.command()
 def evaluate(
-    model: Model,
+    *,
+    model: AdaptedModel = None,
     output: Annotated[
         Path, typer.Option(metavar="RUN", help="Run folder; an interrupted run resumes.")
     ],
@@ -127,9 +129,12 @@ def evaluate(
     """
     quiet()
     from xlt_bench.evaluation.config import Options
+    from xlt_bench.models.adapters import base_of
 
+    if model is None and not adapter:
+        raise InputError("give --model, or --adapter, which names its base model")
     options = Options(
-        model=model,
+        model=model or base_of(adapter or []),
         output=output,
         adapters=adapter or [],
         tasks=listed(tasks),
@@ -202,7 +207,7 @@ def score(
 
     scores, record = _scored(run, data_dir, comet_checkpoint(comet, comet_model))
     if form == "json":
-        print(score_json(scores))
+        write_data(score_json(scores) + "\n")
     elif form == "csv":
         show([score_rows(scores)], form)
     else:
@@ -218,14 +223,16 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
 
     root = data_root(data_dir)
     record = read_record(run) if (run / "record.json").exists() else None
-    if checkpoint:
-        from xlt_bench.evaluation.comet.score import score_segments, with_comet
+    languages = record.alignment_languages if record else []
+    if not checkpoint:
+        return score_run(run, root, languages), record
+    from xlt_bench.evaluation.comet.score import score_segments, with_comet
+    from xlt_bench.results.atomic_write import in_use
 
+    with in_use(run):
         score_segments(run, root, checkpoint, track)
-    scores = score_run(run, root, record.alignment_languages if record else [])
-    if checkpoint and record:
-        record = with_comet(run, record, scores)
-    return scores, record
+        scores = score_run(run, root, languages)
+        return scores, record and with_comet(run, record, scores)
 
 
 def _check_record(run: Path, record: Any, scores: Any) -> None:

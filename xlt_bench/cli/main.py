@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 
 from xlt_bench.cli import data, evaluate, leaderboard, share, train
-from xlt_bench.cli.output import errors
+from xlt_bench.cli.output import errors, prepare_streams
 from xlt_bench.distributed import rank
 from xlt_bench.errors import InputError
 
@@ -37,6 +38,7 @@ for panel, group in {
 def main() -> None:
     """Run the command line. What the user got wrong is one line and exit code 2."""
     # SIGTERM comes from torchrun where another process died, and from a scheduler at its limit.
+    prepare_streams()
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _run()
@@ -46,6 +48,18 @@ def main() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _flush()
+
+
+def _flush() -> None:
+    """Flush standard output; if its reader has ended (`| head`), drop the rest without a word."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # reported where it was written
+        pass
 
 
 def _run() -> None:
@@ -83,9 +97,11 @@ def _check_words(words: Sequence[str]) -> None:
 
 
 def _fail(message: str) -> None:
-    message = f"process {rank()}: {message}" if rank() else message
+    with suppress(InputError):  # RANK may be what is wrong
+        message = f"process {rank()}: {message}" if rank() else message
     with suppress(OSError):  # where both go to one file, the error is the last line
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     errors.print("error: " + " ".join(message.split()))
     raise SystemExit(2)
 

@@ -17,6 +17,10 @@ from xlt_bench.results.tables import FORMATS
 MODEL_HELP = r"Base model: folder or hub name\[@revision]."
 
 Model = Annotated[str, typer.Option(metavar="MODEL", help=MODEL_HELP)]
+AdaptedModel = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help=MODEL_HELP, show_default="the one that the adapters name"),
+]
 ChatTemplate = Annotated[
     str | None,
     typer.Option(

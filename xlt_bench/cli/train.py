@@ -5,13 +5,14 @@ Nothing here imports torch before a command runs.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xlt_bench.cli.options import (
-    MODEL_HELP,
+    AdaptedModel,
     BatchSize,
     Changes,
     ChatTemplate,
@@ -29,7 +30,7 @@ from xlt_bench.cli.options import (
     numbers,
 )
 from xlt_bench.cli.output import console, quiet, show, track
-from xlt_bench.distributed import rank
+from xlt_bench.distributed import check_launcher, rank
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table, render
 
 app = typer.Typer()
@@ -72,6 +73,7 @@ def train(
     from xlt_bench.results.run_folder import check_place
     from xlt_bench.training.recipe import load_recipe
 
+    check_launcher()
     loaded = load_recipe(recipe, changes or [])
     check_model(model)
     check_template(chat_template)
@@ -120,14 +122,7 @@ def merge(
             metavar="TASK", help="Task whose dev split selects the weight: massive or uner."
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help=MODEL_HELP,
-            show_default="the one that the task adapter names",
-        ),
-    ] = None,
+    model: AdaptedModel = None,
     combination: Annotated[
         str, typer.Option(metavar="NAME", help="As in peft: cat (the exact sum), svd or linear.")
     ] = "cat",
@@ -240,6 +235,7 @@ def reproduce(
     from xlt_bench.reproduce import steps as module
 
     quiet(progress=True)
+    check_launcher()
     wanted = module.reproduction(table, listed(tasks))
     checkpoint = comet_checkpoint(comet, comet_model)
     if checkpoint:
@@ -270,10 +266,13 @@ def reproduce(
         return
     if todo and not yes:
         typer.confirm("Start?", abort=True)
-    for i, step in enumerate(todo, 1):
-        console.print(f"[{i}/{len(todo)}] {step.what}: {step.name}")
-        project.run(step, track)
-    _write(table, wanted, project)
+    from xlt_bench.results.atomic_write import in_use
+
+    with in_use(output) if rank() == 0 else nullcontext():
+        for i, step in enumerate(todo, 1):
+            console.print(f"[{i}/{len(todo)}] {step.what}: {step.name}")
+            project.run(step, track)
+        _write(table, wanted, project)
 
 
 def _print_plan(name: str, wanted: Any, project: Any) -> list[Any]:

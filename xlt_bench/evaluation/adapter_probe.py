@@ -61,6 +61,7 @@ def prove(
     record = AdapterRecord(
         name=adapter.name,
         sha256=adapter.sha256,
+        revision=adapter.revision,
         peft_type=adapter.config["peft_type"],
         base_model=adapter.config.get("base_model_name_or_path"),
         alignment_languages=alignment_languages(adapter),

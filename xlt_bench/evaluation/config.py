@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MINI, MissingFileError, data_root
-from xlt_bench.distributed import world_size
+from xlt_bench.distributed import check_launcher, world_size
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit_costs
 from xlt_bench.languages import language
@@ -147,6 +147,7 @@ def prepare(options: Options) -> Request:
     Raises:
         InputError: An option is invalid, or data are missing or broken.
     """
+    check_launcher()
     check(options)
     chosen, corpus = plan_units(options), corpus_of(options)
     items = load_items(corpus, chosen, options.limit)

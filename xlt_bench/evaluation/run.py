@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,9 +41,10 @@ from xlt_bench.models.chat import Template, encode_prompt, parse_args
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.lm import XltLM
-from xlt_bench.models.load import Base, choose_device, load_base, meta_model
+from xlt_bench.models.load import Base, choose_device, commit_of, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.models.tokenizer import Chat, choose_chat
+from xlt_bench.results.atomic_write import in_use
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record
 from xlt_bench.results.run_folder import open_run
 from xlt_bench.tasks.base import TextTask
@@ -83,11 +84,15 @@ def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, R
         The folder and the record of each run, as soon as it is finished.
 
     Raises:
-        InputError: Adapter and model do not fit, or a run folder belongs to another evaluation.
+        InputError: Adapter and model do not fit, or a run folder belongs to another evaluation or
+            is in use by another process.
     """
     by_backend = {"hf": _with_hf, "vllm": _with_vllm, "openai": _with_server}
-    with together():
-        yield from by_backend[request.options.backend](request, track)
+    options = request.options
+    runs = [run_folder(options, name) for name in options.adapters] or [options.output]
+    with together(), ExitStack() as held:
+        from_first(lambda: [held.enter_context(in_use(run)) for run in runs])
+        yield from by_backend[options.backend](request, track)
 
 
 def _with_hf(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
@@ -103,7 +108,9 @@ def _prepare(
     """Load everything, and open every run folder."""
     options = request.options
     adapters = [find_adapter(name) for name in options.adapters]
-    skeleton = meta_model(options.model, options.trust_remote_code)
+    # Once, in one process: a branch may move between two loads.
+    commit = from_first(partial(commit_of, options.model))
+    skeleton = meta_model(options.model, options.trust_remote_code, commit)
     for found in adapters:
         check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card fails now, not after inference
@@ -111,8 +118,8 @@ def _prepare(
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
     systems: list[AdapterFiles | None] = [*adapters] or [None]
-    chats = {system.name if system else None: _chat(options, system) for system in systems}
-    base = load_base(options.model, options.dtype, device, options.trust_remote_code)
+    chats = {system.name if system else None: _chat(options, system, commit) for system in systems}
+    base = load_base(options.model, options.dtype, device, options.trust_remote_code, commit)
     model, names = attach(base.model, base.name, adapters)
     lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
     common: dict[str, Any] = {
@@ -125,7 +132,10 @@ def _prepare(
     jobs, digests = [], _digests(request)
     for adapter in systems:
         lm.use(chat := chats[adapter.name if adapter else None])
-        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256} if adapter else {}
+        its: dict[str, Any] = {}
+        if adapter:
+            its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256}
+            its["adapter_revision"] = adapter.revision
         plan = _plan(request, **common, **its, **_rendering(chat), stop_tokens=lm.stops().names)
         job = _open(request, plan, digests, lm, track)
         job.lm = lm
@@ -153,7 +163,7 @@ def _plan(request: Request, **system: Any) -> Plan:
     )
 
 
-def _chat(options: Options, adapter: AdapterFiles | None) -> Chat:
+def _chat(options: Options, adapter: AdapterFiles | None, commit: str | None) -> Chat:
     """The tokenizer and chat template with which a system answers."""
     return choose_chat(
         options.model,
@@ -162,6 +172,7 @@ def _chat(options: Options, adapter: AdapterFiles | None) -> Chat:
         options.chat_template,
         parse_args(options.chat_template_args),
         options.trust_remote_code,
+        commit,
     )
 
 

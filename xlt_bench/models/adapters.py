@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.models.adapter_config import check_config, check_regexes
 from xlt_bench.models.embedded import shipped
+from xlt_bench.models.hub import FILES, find, hub_error, other_kind
 from xlt_bench.results.run_folder import file_digest, write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -49,6 +50,8 @@ class AdapterFiles:
     config: dict[str, Any]
     sha256: str
     shapes: dict[str, tuple[int, ...]]
+    revision: str | None = None
+    """The commit on the hub; None for a folder."""
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -112,6 +115,8 @@ def check_local(name: str) -> Path | None:
 
 def _check_files(name: str, folder: Path) -> None:
     if not (folder / CONFIG).is_file():
+        if (folder / FILES["model"]).is_file():
+            raise other_kind("adapter", name)
         raise InputError(f"adapter {name} has no adapter_config.json: is it a PEFT adapter?")
     if not (folder / WEIGHTS).is_file():
         if (folder / "adapter_model.bin").is_file():
@@ -134,20 +139,68 @@ def find_adapter(name: str) -> AdapterFiles:
     Raises:
         InputError: If there is no such adapter, or its files cannot be read.
     """
-    folder = check_local(name)
+    folder, commit = check_local(name), None
     if folder is None:
-        folder = _download(name)
+        folder, commit = _download(name)
         _check_files(name, folder)
     weights = folder / WEIGHTS
+    config = _read_config(name, folder / CONFIG)
     try:
-        config = json.loads(read_small(folder / CONFIG))
         digest = file_digest(weights)
         shapes = _shapes(weights)
     except (ValueError, RecursionError, OSError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
+    return AdapterFiles(name, folder, config, digest, shapes, commit)
+
+
+def _read_config(name: str, path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(read_small(path))
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
     if not isinstance(config, dict):
         raise InputError(f"adapter {name}: {CONFIG} is not a JSON object: is it a PEFT adapter?")
-    return AdapterFiles(name, folder, config, digest, shapes)
+    return config
+
+
+def base_of(names: Sequence[str]) -> str:
+    """Find the base model that adapters name in adapter_config.json.
+
+    Args:
+        names: Local folders or hub names of adapters.
+
+    Returns:
+        The folder or `hub-name[@revision]` of the base model.
+
+    Raises:
+        InputError: If there is no such adapter, or they name no base, different ones, or a folder
+            that is not on this machine.
+    """
+    bases = {name: _named_base(name) for name in names}
+    first, *others = bases
+    if odd := [name for name in others if bases[name] != bases[first]]:
+        raise InputError(
+            f"adapter {first} names the base model {bases[first]}, and {odd[0]} names "
+            f"{bases[odd[0]]}; give the base model with --model, or pass them separately"
+        )
+    return bases[first]
+
+
+def _named_base(name: str) -> str:
+    folder = check_local(name)
+    path = folder / CONFIG if folder else find("adapter", *split_revision(name)).file
+    config = _read_config(name, path)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base.strip():
+        raise InputError(f"adapter {name} names no base model; give it with --model")
+    if Path(shipped(base)).is_dir():
+        return base
+    if looks_local(base) or not _HUB_NAME.fullmatch(split_revision(base)[0]):
+        raise InputError(
+            f"adapter {name} was trained on {one_line(base, 200)}, which is not on this machine; "
+            "give the base model with --model"
+        )
+    return f"{base}@{revision}" if isinstance(revision, str) and revision else base
 
 
 def read_small(path: Path) -> str:
@@ -179,18 +232,17 @@ def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _download(name: str) -> Path:
+def _download(name: str) -> tuple[Path, str]:
+    """Download an adapter; returns its folder and commit."""
     from huggingface_hub import snapshot_download
 
     repo, revision = split_revision(name)
     patterns = [CONFIG, WEIGHTS, "README.md", *TOKENIZER_FILES]
+    commit = find("adapter", repo, revision).commit
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # of many types, and all that matters is the text
-        line = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"no adapter {name}: not a local folder, and the hub reports: {line}"
-        ) from None
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns)), commit
+    except Exception as error:  # of many types
+        raise hub_error("adapter", name, error) from None
 
 
 def install(saved: Path, folder: Path) -> None:

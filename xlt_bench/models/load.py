@@ -11,11 +11,13 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed.configuration_utils import DistributedConfig
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from xlt_bench.distributed import local_rank, world_size
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.hidden_states import blocks_name
+from xlt_bench.models.hub import FILES, find, other_kind
 from xlt_bench.models.tokenizer import load_tokenizer, not_loaded
 from xlt_bench.models.validate_names import DTYPE_NAMES, check_dtype, check_model
 
@@ -27,14 +29,20 @@ class Base:
     """A loaded base model and its tokenizer."""
 
     name: str
+    """As it was given, but without an `@revision` that is the commit."""
     model: Any
     tokenizer: Any
     revision: str | None
-    """The commit on the hub; None if it is not known."""
+    """The commit on the hub; None for a folder."""
     sha256: str | None
     """Digest of the weight files of a local model; None for one from the hub."""
     trust_remote_code: bool = False
     """Whether code that comes with the model was allowed to run."""
+
+    @property
+    def repository(self) -> str:
+        """The name without `@revision`."""
+        return self.name.partition("@")[0] if self.revision else self.name
 
 
 def choose_device(device: str | None) -> str:
@@ -66,22 +74,54 @@ def choose_device(device: str | None) -> str:
     return device
 
 
-def _from(name: str, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+def commit_of(name: str) -> str | None:
+    """Find the commit that a name stands for now; load by it, since branches and tags move.
+
+    Args:
+        name: A folder or a hub name.
+
+    Returns:
+        The commit; None for a folder.
+
+    Raises:
+        InputError: If there is no such model, the hub does not give it, or it is an adapter.
+    """
+    repo, revision = split_revision(name)
+    if not Path(repo).is_dir():
+        return find("model", repo, revision).commit
+    if (Path(repo) / FILES["adapter"]).is_file():
+        if (Path(repo) / FILES["model"]).is_file():
+            raise _holds_adapter(name)
+        raise other_kind("model", name)
+    return None
+
+
+def _holds_adapter(name: str) -> InputError:
+    return InputError(
+        f"model {name} has an adapter beside its weights (adapter_config.json), which transformers "
+        "would apply; move the adapter to a folder of its own and pass it as --adapter"
+    )
+
+
+def _from(name: str, trust_remote_code: bool, commit: str | None) -> tuple[str, dict[str, Any]]:
     """The repository and keyword arguments of from_pretrained for a name.
 
     trust_remote_code is always given: by default transformers asks on the terminal, and runs the
     code on "y".
     """
-    repo, revision = split_revision(name)
-    return repo, {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    repo, _ = split_revision(name)
+    if commit and find_adapter_config_file(repo, revision=commit):
+        raise _holds_adapter(name)
+    return repo, {"revision": commit or "main", "trust_remote_code": trust_remote_code}
 
 
-def meta_model(name: str, trust_remote_code: bool = False) -> Any:
+def meta_model(name: str, trust_remote_code: bool = False, commit: str | None = None) -> Any:
     """Build a model without weights, to check adapters against before anything is loaded.
 
     Args:
         name: A folder or a hub name.
         trust_remote_code: Run code that comes with the model.
+        commit: What `commit_of` found, if it was called before.
 
     Returns:
         The model on the meta device.
@@ -90,7 +130,7 @@ def meta_model(name: str, trust_remote_code: bool = False) -> Any:
         InputError: If there is no such model.
     """
     check_model(name)
-    repo, where = _from(name, trust_remote_code)
+    repo, where = _from(name, trust_remote_code, commit or commit_of(name))
     try:
         config = AutoConfig.from_pretrained(repo, **where)
         with torch.device("meta"):
@@ -100,7 +140,9 @@ def meta_model(name: str, trust_remote_code: bool = False) -> Any:
         raise not_loaded("model", name, error, hint) from None
 
 
-def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = False) -> Base:
+def load_base(
+    name: str, dtype: str, device: str, trust_remote_code: bool = False, commit: str | None = None
+) -> Base:
     """Load a base model in eval mode, and its tokenizer.
 
     Args:
@@ -109,6 +151,7 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
         device: A device; `auto` to spread the layers over all GPUs; `fsdp` to shard every layer
             over the processes.
         trust_remote_code: Run code that comes with the model.
+        commit: What `commit_of` found, if it was called before.
 
     Returns:
         The model and its tokenizer.
@@ -117,11 +160,12 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
         InputError: If the model cannot be loaded, or weights are missing in its files.
     """
     check_dtype(dtype)
-    repo, where = _from(name, trust_remote_code)
+    commit = commit or commit_of(name)
+    repo, where = _from(name, trust_remote_code, commit)
     placed: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
     if device == "fsdp":
-        placed = {"distributed_config": _shares(meta_model(name, trust_remote_code))}
-    tokenizer = load_tokenizer(name, trust_remote_code)
+        placed = {"distributed_config": _shares(meta_model(name, trust_remote_code, commit))}
+    tokenizer = load_tokenizer(name, trust_remote_code, commit)
     try:
         kind: Any = AutoModelForCausalLM
         model, loaded = kind.from_pretrained(
@@ -145,8 +189,14 @@ def load_base(name: str, dtype: str, device: str, trust_remote_code: bool = Fals
     model = model.eval()
     if device == "fsdp":
         _settle(model)
-    commit = getattr(model.config, "_commit_hash", None) or split_revision(name)[1]
-    return Base(name, model, tokenizer, commit, weights_digest(Path(repo)), trust_remote_code)
+    digest = weights_digest(Path(repo))
+    return Base(_title(name, commit), model, tokenizer, commit, digest, trust_remote_code)
+
+
+def _title(name: str, commit: str | None) -> str:
+    """A name without an `@revision` that only repeats the commit; branches and tags stay."""
+    repo, revision = split_revision(name)
+    return repo if commit and revision and commit.startswith(revision) else name
 
 
 def _shares(skeleton: Any) -> DistributedConfig:

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.models.adapters import AdapterFiles, read_small, split_revision
 from xlt_bench.models.chat import Template, set_chat_template
+from xlt_bench.models.hub import reason
 
 _CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -34,12 +35,13 @@ class Chat:
     template: Template
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(name: str, trust_remote_code: bool = False, commit: str | None = None) -> Any:
     """Load a tokenizer that can pad.
 
     Args:
         name: A folder, or a hub name with or without `@revision`.
         trust_remote_code: Run code that comes with the tokenizer.
+        commit: The commit to load, for a hub name whose commit is known.
 
     Returns:
         The tokenizer. Without a pad token of its own it pads with EOS; the padding is masked.
@@ -51,7 +53,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     try:
         # By default transformers asks on the terminal whether to run code.
         tokenizer = AutoTokenizer.from_pretrained(
-            repo, revision=revision or "main", trust_remote_code=trust_remote_code
+            repo, revision=commit or revision or "main", trust_remote_code=trust_remote_code
         )
     except Exception as error:  # of many types, and all that matters is the text
         raise not_loaded("tokenizer", name, error) from None
@@ -72,6 +74,8 @@ def not_loaded(kind: str, name: str, error: Exception, hint: str = "") -> InputE
     Returns:
         The error to raise.
     """
+    if why := reason(name, error):
+        return InputError(f"{kind} {name}: {why}")
     line = one_line(error, 300)
     if "custom code" in line:
         line = (
@@ -104,6 +108,7 @@ def choose_chat(
     template: str | None,
     args: Mapping[str, Any],
     trust_remote_code: bool = False,
+    commit: str | None = None,
 ) -> Chat:
     """Choose the tokenizer and the chat template of a system.
 
@@ -114,6 +119,7 @@ def choose_chat(
         template: The option --chat-template.
         args: Variables of the template, from --chat-template-args.
         trust_remote_code: Run code that comes with the model's tokenizer, never the adapter's.
+        commit: The commit of a base model from the hub.
 
     Returns:
         The tokenizer that --tokenizer names, else the adapter's, else the model's. Its template is
@@ -127,13 +133,13 @@ def choose_chat(
     elif adapter and _brings_tokenizer(adapter.folder):
         chosen, source = _load_from(adapter), "adapter"
     else:
-        chosen, source = load_tokenizer(model, trust_remote_code), "model"
+        chosen, source = load_tokenizer(model, trust_remote_code, commit), "model"
     digest = tokenizer_digest(chosen)
     name: str | None = None
     if template is None and adapter and source != "adapter" and (text := _own_template(adapter)):
         chosen.chat_template, name = text, "adapter"
     elif template is None and source != "model" and not chosen.chat_template:
-        chosen.chat_template = load_tokenizer(model, trust_remote_code).chat_template
+        chosen.chat_template = load_tokenizer(model, trust_remote_code, commit).chat_template
         name = "model" if chosen.chat_template else None
     found = set_chat_template(chosen, "tokenizer" if name else template, args)
     return Chat(chosen, source, digest, replace(found, name=name) if name else found)

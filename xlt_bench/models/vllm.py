@@ -58,10 +58,10 @@ class VllmLM(VLLM):  # type: ignore[misc]
     def __init__(
         self, base: Base, dtype: str, adapters: Sequence[AdapterFiles], model_args: str | None
     ) -> None:
-        repo, revision = split_revision(base.name)
+        repo, _ = split_revision(base.name)
         arguments: dict[str, Any] = {
             "dtype": dtype,
-            "revision": revision,
+            "revision": base.revision,
             "enable_prefix_caching": True,
             "trust_remote_code": base.trust_remote_code,
         }

@@ -1,4 +1,4 @@
-"""Temporary files and folders that are renamed when complete; locks on folders.
+"""Temporary files and folders that are renamed when complete; locks on folders, short and long.
 
 A temporary file for NAME is called `.NAME.xxxxxxxx.part` and stands in the same folder, so that a
 rename puts it in place. Its owner holds an exclusive lock (flock) on it. The operating system
@@ -19,15 +19,21 @@ locks are not seen by other machines, only one machine at a time may write to a 
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from glob import escape
 from pathlib import Path
+
+from xlt_bench.errors import InputError, one_line
 
 SUFFIX = ".part"
 _NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.part", re.DOTALL)  # the middle as tempfile makes it
@@ -133,3 +139,81 @@ def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[N
         yield
     finally:
         os.close(handle)
+
+
+# A part, since it does not belong to the result, and may be removed if its owner was killed.
+_IN_USE = f".xlt-bench.inuse_by{SUFFIX}"
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder, which is created if necessary.
+
+    For work of any length: unlike `locked`, it does not wait. The lock is on a file in the folder
+    that says who holds it, and the operating system releases it when its owner ends, even if it is
+    killed. On a file system without locks, or that is read-only, nothing is locked.
+
+    Args:
+        folder: Where this process is going to write.
+
+    Raises:
+        InputError: If another process works there; the message says which.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    path = folder / _IN_USE
+    handle = _lock_file(folder, path)
+    if handle is None:
+        yield
+        return
+    try:
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
+        os.write(handle, json.dumps(owner).encode())
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(handle)
+        with suppress(OSError):  # not empty, unless the work was refused
+            for made in new:
+                made.rmdir()
+
+
+def _lock_file(folder: Path, path: Path) -> int | None:
+    """A handle that holds the lock of `in_use` on a file; None if the folder is read-only."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # Open for writing, without which NFS gives no exclusive lock.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except FileNotFoundError:  # its owner ended meanwhile, and removed the folder too
+            continue
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS):  # a finished run can still be read
+                return None
+            raise
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 1000)
+            os.close(handle)
+            raise InputError(_used_by(folder, owner)) from None
+        except OSError:  # no locks on this file system
+            return handle
+        with suppress(FileNotFoundError):  # removed by its owner, or as abandoned
+            if os.path.samestat(os.fstat(handle), path.lstat()):
+                os.ftruncate(handle, 0)
+                return handle
+        os.close(handle)
+
+
+def _used_by(folder: Path, owner: bytes) -> str:
+    try:
+        told = json.loads(owner)
+        who = f"process {told['pid']} on {told['host']} since {told['since']}"
+    except (ValueError, KeyError, TypeError):  # it has not written it yet
+        who = "another process"
+    return f"{folder} is in use by {one_line(who, 120)}; wait for it, or choose another --output"
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -27,6 +27,8 @@ class Plan(_Strict):
     model_sha256: str | None
     adapter: str | None
     adapter_sha256: str | None
+    adapter_revision: str | None = None
+    """The adapter's commit on the hub; None for a folder, and in older records."""
     dtype: str
     template: str
     template_sha256: str
@@ -109,6 +111,7 @@ class AdapterRecord(_Strict):
 
     name: str
     sha256: str
+    revision: str | None = None  # its commit on the hub; None for a folder, and in older records
     peft_type: str
     base_model: str | None
     alignment_languages: list[str]

@@ -261,14 +261,7 @@ def _open_locked(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
         write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode() + b"\n")
         write_json(run / "items.json", dict(digests))
         return
-    old, new = read_plan(run).model_dump(), plan.model_dump()
-    _check_versions(run, old["task_versions"], plan.task_versions)
-    for key, value in new.items():
-        if old[key] != value:
-            told = _units_apart if key == "units" else _apart
-            raise InputError(
-                f"{run} was started with {told(key, old[key], value)}; choose another --output"
-            )
+    _check_same(run, read_plan(run).model_dump(), plan.model_dump())
     if [path.name for path in run.iterdir()] == ["plan.json"]:  # killed between the two files
         write_json(run / "items.json", dict(digests))
     if odd := [name for name, was in read_digests(run).items() if digests.get(name) != was]:
@@ -276,6 +269,32 @@ def _open_locked(run: Path, plan: Plan, digests: Mapping[str, str]) -> None:
             f"{run} was started with other items of {odd[0]} than the data folder has now; "
             "give the --data-dir that it was started with, or choose another --output"
         )
+
+
+def _check_same(run: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise InputError for the first difference between two plans."""
+    _check_versions(run, old["task_versions"], new["task_versions"])
+    for kind in ("model", "adapter"):
+        name, commit = new[kind], new[f"{kind}_revision"]
+        if _repository(old[kind]) != _repository(name) or not commit:
+            continue
+        if (before := old[f"{kind}_revision"]) == commit:
+            old |= {kind: name}  # two names of one commit
+        elif before:
+            raise InputError(
+                f"{run} was started with commit {before} of {name}, and would go on with commit "
+                f"{commit}; pass --{kind} {_repository(name)}@{before}, or choose another --output"
+            )
+    for key, value in new.items():
+        if old[key] != value:
+            told = _units_apart if key == "units" else _apart
+            raise InputError(
+                f"{run} was started with {told(key, old[key], value)}; choose another --output"
+            )
+
+
+def _repository(name: str | None) -> str:
+    return (name or "").partition("@")[0]
 
 
 def read_digests(run: Path) -> dict[str, str]:

@@ -21,8 +21,9 @@ from xlt_bench.evaluation.score import (
 )
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.models.adapters import looks_local
+from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.atomic_write import part_folder
-from xlt_bench.results.record import Record
+from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import Table, write_bytes
 from xlt_bench.submissions import from_lm_eval
 from xlt_bench.submissions.counts import Tasks, write_counts
@@ -113,6 +114,7 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         # `submissions check` has no checkpoint to recompute COMET with.
         record = without_comet(whole)
         check_record(record)
+        _check_commits(run, record.plan)
         counted, contents = _count(run, record, root)
         if differs := difference(
             record.results, scores_of(record.plan, counted, record.alignment_languages)
@@ -140,6 +142,25 @@ def _check_whole(there: Path) -> None:
             f"{there} already exists and is damaged ({error}); restore or delete it, then submit "
             "again"
         ) from None
+
+
+def _check_commits(run: Path, plan: Plan) -> None:
+    """Raise InputError for a model or adapter of the hub without its commit.
+
+    Only here: submissions that older releases accepted stay valid. A server's model is not
+    verified, and of an older record's adapter only `@` says that it is from the hub.
+    """
+    commits = {}
+    if plan.model_sha256 is None and plan.backend != "openai":
+        commits[plan.model] = plan.model_revision
+    if plan.adapter and "@" in plan.adapter and not looks_local(plan.adapter):
+        commits[plan.adapter] = plan.adapter_revision
+    for name, commit in commits.items():
+        if commit is None or not COMMIT.fullmatch(commit):
+            raise InputError(
+                f"{run} does not say which commit of {name} answered, and its branches and tags "
+                "move; evaluate it again"
+            )
 
 
 def public(record: Record) -> Record:

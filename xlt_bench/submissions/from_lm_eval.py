@@ -19,7 +19,13 @@ from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.models.adapter_card import alignment_languages, recipe_name
-from xlt_bench.models.adapters import find_adapter, looks_local
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    check_local,
+    find_adapter,
+    looks_local,
+    split_revision,
+)
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record, Scores
 from xlt_bench.results.run_folder import (
     Prediction,
@@ -47,6 +53,7 @@ class _Config(_Loose):
     model: str | None = None
     model_args: str | dict[str, Any] | None = None
     model_sha: str | None = None
+    peft_sha: str | None = None
     model_num_parameters: int | None = None
     model_dtype: str = "unknown"
     limit: float | None = None
@@ -258,10 +265,11 @@ def _adapter(config: _Config) -> AdapterRecord | None:
     name = config.arguments.get("peft")
     if not name:
         return None
-    found = find_adapter(name)
+    found = _adapter_files(name, config.peft_sha)
     return AdapterRecord(
         name=name,
         sha256=found.sha256,
+        revision=found.revision,
         peft_type=str(found.config.get("peft_type")),
         base_model=found.config.get("base_model_name_or_path"),
         alignment_languages=alignment_languages(found),
@@ -270,6 +278,18 @@ def _adapter(config: _Config) -> AdapterRecord | None:
         probe_prompts=0,
         probe_differing=0,
     )
+
+
+def _adapter_files(name: str, commit: str | None) -> AdapterFiles:
+    """The adapter as it was evaluated: from its folder, or from the hub at the logged commit."""
+    if check_local(name) is not None:
+        return find_adapter(name)
+    if not commit:
+        raise InputError(
+            f"the results do not say which commit of {name} answered, since lm_eval did not reach "
+            "the hub; evaluate again with a connection"
+        )
+    return find_adapter(f"{split_revision(name)[0]}@{commit}")
 
 
 def _plan(
@@ -290,6 +310,7 @@ def _plan(
         model_sha256=model.sha256,
         adapter=adapter.name if adapter else None,
         adapter_sha256=adapter.sha256 if adapter else None,
+        adapter_revision=adapter.revision if adapter else None,
         dtype=model.dtype,
         template="tokenizer",
         template_sha256=sha,

@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
+from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.migrations import RENAMED
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path, predictions_path
@@ -106,7 +107,11 @@ def answer_files(plan: Plan) -> dict[str, Path]:
 
 def base_model(plan: Plan) -> str:
     """Hash the base model: the sha256 of its weights if known, else its hub name and commit."""
-    return _hash([plan.model_sha256 or [plan.model, plan.model_revision]])
+    name, commit = plan.model, plan.model_revision
+    # At one commit, `name@tag` is the same model. Ids of older records hash `name@X` and X.
+    if commit and COMMIT.fullmatch(commit) and not name.endswith(f"@{commit}"):
+        name = name.partition("@")[0]
+    return _hash([plan.model_sha256 or [name, commit]])
 
 
 def system(plan: Plan) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import Counted, scores_of
 from xlt_bench.languages import language
+from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.record import SCHEMA_VERSION, LayerAccuracy, Plan, Record, Scores
 from xlt_bench.submissions.counts import Tasks
 from xlt_bench.submissions.safe_read import MAX_LANGUAGES, read_model
@@ -159,6 +160,7 @@ def check_record(record: Record) -> None:
         "model.dtype": (record.model.dtype, plan.dtype),
         "adapter.name": (adapter and adapter.name, plan.adapter),
         "adapter.sha256": (adapter and adapter.sha256, plan.adapter_sha256),
+        "adapter.revision": (adapter and adapter.revision, plan.adapter_revision),
         "template": (record.template, plan.template),
         "template_sha256": (record.template_sha256, plan.template_sha256),
     }
@@ -168,6 +170,8 @@ def check_record(record: Record) -> None:
     for name, value in {"model": plan.model_sha256, "adapter": plan.adapter_sha256}.items():
         if value is not None and not re.fullmatch("[0-9a-f]{64}", value):
             raise InputError(f"{RECORD}: plan.{name}_sha256 is not a sha256")
+    if plan.adapter_revision is not None and not COMMIT.fullmatch(plan.adapter_revision):
+        raise InputError(f"{RECORD}: plan.adapter_revision is not a commit")
     if adapter:
         for code in adapter.alignment_languages:
             language(code)

@@ -39,7 +39,7 @@ def card(
     alignment = recipe.alignment
     layers = alignment.block_numbers(count_layers(base.model)) if alignment else []
     head = {
-        "base_model": base.name,
+        "base_model": base.repository,
         "library_name": "peft",
         "tags": ["lora", "xlt-bench", "cross-lingual-transfer"],
         "alignment_languages": alignment.languages if alignment else [],

@@ -7,6 +7,7 @@ peft's "linear" averages the factors instead, which is not that sum; it is here 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.models.adapter_card import alignment_languages, trained_on_flores
 from xlt_bench.models.adapters import (
+    CONFIG,
     AdapterFiles,
+    base_of,
     check_adapter,
     check_local,
     find_adapter,
@@ -29,8 +32,8 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.validate_names import check_device, check_model
-from xlt_bench.results.atomic_write import locked
-from xlt_bench.results.run_folder import check_place, write_bytes
+from xlt_bench.results.atomic_write import in_use, is_part
+from xlt_bench.results.run_folder import check_place, write_bytes, write_json
 from xlt_bench.tasks.registry import get_text_task, selectable
 
 if TYPE_CHECKING:
@@ -79,12 +82,19 @@ def merge(options: MergeOptions) -> dict[float, float]:
         InputError: If an option is wrong, or the adapters cannot be merged.
     """
     check(options)
-    from xlt_bench.models.load import choose_device, load_base
+    with in_use(options.output):
+        return _merge(options)
+
+
+def _merge(options: MergeOptions) -> dict[float, float]:
+    from xlt_bench.models.load import choose_device, commit_of, load_base
 
     task, alignment = find_adapter(options.task), find_adapter(options.alignment)
-    name = _check_fit(options, task, alignment)
+    name = options.model or base_of([options.task, options.alignment])
+    commit = commit_of(name)
+    _check_fit(options, task, alignment, name, commit)
     device = choose_device(options.device)
-    base = load_base(name, "float32", device, options.trust_remote_code)
+    base = load_base(name, "float32", device, options.trust_remote_code, commit)
     model = _with_both(base, task, alignment)
     for weight in options.weights:
         try:
@@ -109,7 +119,7 @@ def merge(options: MergeOptions) -> dict[float, float]:
     told = [trained_on_flores(adapter) for adapter in (task, alignment)]
     seen = True if True in told else None if None in told else False
     languages = [*alignment_languages(alignment), *alignment_languages(task)]
-    _write(options, model, best, list(dict.fromkeys(languages)), scores, seen)
+    _write(options, base, model, best, list(dict.fromkeys(languages)), scores, seen)
     return scores
 
 
@@ -146,12 +156,18 @@ def check(options: MergeOptions) -> None:
 
 
 def _check_empty(output: Path) -> None:
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and not all(is_part(path) for path in output.iterdir()):
         raise InputError(f"{output} is not empty; choose another --output")
 
 
-def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFiles) -> str:
-    """Check the adapters against the base, before it is loaded, and return its name."""
+def _check_fit(
+    options: MergeOptions,
+    task: AdapterFiles,
+    alignment: AdapterFiles,
+    name: str,
+    commit: str | None,
+) -> None:
+    """Check the adapters against the base, before it is loaded."""
     from xlt_bench.models.load import meta_model
 
     for adapter in (task, alignment):
@@ -165,13 +181,9 @@ def _check_fit(options: MergeOptions, task: AdapterFiles, alignment: AdapterFile
                 f"adapter {adapter.name} uses {more[0]}: its weight change is not the product of "
                 "two factors a layer, and cannot be merged"
             )
-    name = options.model or task.config.get("base_model_name_or_path")
-    if not name:
-        raise InputError(f"adapter {task.name} names no base model; give it with --model")
-    meta = meta_model(name, options.trust_remote_code)
+    meta = meta_model(name, options.trust_remote_code, commit)
     for adapter in (task, alignment):
         check_adapter(adapter, meta, name)
-    return str(name)
 
 
 def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
@@ -205,6 +217,7 @@ def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
 
 def _write(
     options: MergeOptions,
+    base: Base,
     model: Any,
     weight: float,
     languages: Sequence[str],
@@ -213,23 +226,29 @@ def _write(
 ) -> None:
     """Write the adapter's files, each atomically; the weights last."""
     name = _named(weight)
-    with TemporaryDirectory() as staging, locked(options.output):
-        _check_empty(options.output)  # again: another merge may have ended meanwhile
+    with TemporaryDirectory() as staging:
+        _check_empty(options.output)  # again: something may have been written meanwhile
         model.save_pretrained(staging, selected_adapters=[name])
+        config = Path(staging) / name / CONFIG
+        named = {"base_model_name_or_path": base.repository, "revision": base.revision}
+        write_json(config, json.loads(config.read_text(encoding="utf-8")) | named)
         write_bytes(
-            options.output / "README.md", _card(options, weight, languages, scores, seen).encode()
+            options.output / "README.md",
+            _card(options, base, weight, languages, scores, seen).encode(),
         )
         install(Path(staging) / name, options.output)
 
 
 def _card(
     options: MergeOptions,
+    base: Base,
     weight: float,
     languages: Sequence[str],
     scores: dict[float, float],
     seen: bool | None,
 ) -> str:
     head = {
+        "base_model": base.repository,
         "library_name": "peft",
         "alignment_languages": list(languages),
         "xlt_bench": {
@@ -237,6 +256,8 @@ def _card(
             "combination": options.combination,
             "selected_on": options.select_on,
             "trained_on_flores": seen,
+            "base_sha256": base.sha256,
+            "base_revision": base.revision,
             "trust_remote_code": options.trust_remote_code,
             "dev_scores": {f"{key:g}": value for key, value in scores.items()},
         },

@@ -15,6 +15,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -25,13 +26,14 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from xlt_bench.data.root import data_root
-from xlt_bench.distributed import world_size
+from xlt_bench.distributed import meeting, rank, world_size
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.hidden_states import count_layers
+from xlt_bench.models.hub import COMMIT
 from xlt_bench.models.load import Base, load_base
-from xlt_bench.results.atomic_write import is_part, locked, remove_abandoned
+from xlt_bench.results.atomic_write import in_use, is_part, locked, remove_abandoned
 from xlt_bench.results.run_folder import file_digest, write_bytes, write_json
 from xlt_bench.training.batches import Data, encode_data
 from xlt_bench.training.card import card
@@ -74,11 +76,20 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
 
     Raises:
         InputError: If data are missing, a layer is beyond the model, or the folder holds another
-            training.
+            training or is in use by another process.
     """
-    recipe, output = options.recipe, options.output
-    _check_processes(recipe)
+    _check_processes(options.recipe)
     _check_reporting(options.report_to)
+    # accelerate connects processes that have a LOCAL_RANK, even a single one.
+    with (
+        meeting() if "LOCAL_RANK" in os.environ else nullcontext(),
+        in_use(options.output) if rank() == 0 else nullcontext(),
+    ):
+        return _train(options, texts)
+
+
+def _train(options: TrainOptions, texts: Mapping[str, Any] | None) -> Path:
+    recipe, output = options.recipe, options.output
     if recipe.training.fsdp:  # the outputs of an alignment forward are not used
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     texts = texts or read_texts(data_root(options.data_dir), recipe)
@@ -89,7 +100,7 @@ def train(options: TrainOptions, texts: Mapping[str, Any] | None = None) -> Path
     data = encode_data(texts, recipe, base.tokenizer)
     identity: dict[str, Any] = {
         "recipe": recipe.identity,
-        "model_sha256": base.sha256 or f"{base.name}@{base.revision}",
+        "model_sha256": base.sha256 or f"{base.repository}@{base.revision}",
         "template_sha256": template.sha256,
         "data": data.digests,
     }
@@ -120,6 +131,8 @@ def _device(recipe: Recipe) -> str:
 
 def _check_processes(recipe: Recipe) -> None:
     """Raise InputError for a recipe that does not suit the number of processes."""
+    if world_size() > 1 and "LOCAL_RANK" not in os.environ:
+        raise InputError("training with several processes needs LOCAL_RANK: run it under torchrun")
     if recipe.training.fsdp and world_size() == 1:
         raise InputError("training.fsdp shards a model over processes: run it under torchrun")
     if recipe.training.device_map and world_size() > 1:
@@ -160,6 +173,7 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
         except ValueError:
             raise InputError(f"{path} is not valid JSON; choose another --output") from None
         if difference := _difference(old, identity):
+            _check_commit(output, str(old.get("model_sha256")), identity["model_sha256"])
             raise InputError(
                 f"{output} holds another training ({difference} differs); choose another --output"
             )
@@ -171,6 +185,16 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
         raise InputError(f"{output} is not empty and not a training; choose another --output")
     write_json(path, identity)
     return False
+
+
+def _check_commit(output: Path, old: str, new: str) -> None:
+    """Raise InputError if two base models are of one repository, `name@commit`, at two commits."""
+    (repo, _, before), (name, _, commit) = old.partition("@"), new.partition("@")
+    if repo == name and before != commit and COMMIT.fullmatch(before):
+        raise InputError(
+            f"{output} was started on commit {before} of {repo}, and would go on on commit "
+            f"{commit}; pass --model {old}, or choose another --output"
+        )
 
 
 def _check_weights(output: Path) -> None:
@@ -304,7 +328,8 @@ def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data
         model.save_pretrained(staging, state_dict=trained(model))
     # Set after saving, since peft would look for the name on the hub.
     config = json.loads((staging / CONFIG).read_text(encoding="utf-8"))
-    write_json(staging / CONFIG, config | {"base_model_name_or_path": base.name})
+    named = {"base_model_name_or_path": base.repository, "revision": base.revision}
+    write_json(staging / CONFIG, config | named)
     # The Trainer's own mean covers only the time since it was last started.
     history = [
         {key: value for key, value in row.items() if key != "train_loss"}
