@@ -111,7 +111,7 @@ def test_errors_are_printed_before_torch_is_imported(tmp_path: Path) -> None:
         text=True,
         check=True,
         cwd=tmp_path,
-        timeout=300,  # `leaderboard serve` would not end by itself
+        timeout=1800,  # `leaderboard serve` would not end by itself
     )
     assert done.stdout.splitlines() == [f"2 [] {line}" for line in WRONG]
     assert done.stderr.count("error: ") == len(WRONG)

@@ -107,7 +107,7 @@ def test_fetched_by_several_at_once_it_comes_once(tmp_path, server):
     together, found = threading.Barrier(4), []
 
     def fetches():
-        together.wait(60)
+        together.wait(600)
         found.extend(get(tmp_path, one(server)))
 
     threads = [threading.Thread(target=fetches) for _ in range(4)]

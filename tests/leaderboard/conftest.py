@@ -1,5 +1,6 @@
 """Fixtures of the app's tests: small leaderboards, a server that shows one, and a browser."""
 
+import http.client
 import json
 import os
 import shutil
@@ -7,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,8 +126,8 @@ ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
 ).split()
-HANG = 300  # seconds after which the server is considered to hang
-PATIENCE = 60_000  # milliseconds; a limit for hangs on a busy machine, not an expectation
+HANG = 900  # seconds after which a server or a build is considered to hang
+PATIENCE = 300_000  # milliseconds; a limit for hangs on a busy machine, not an expectation
 DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
 # Streamlit's page tries these below its own path first, where they are missing.
 PROBES = ("/_stcore/health", "/_stcore/host-config")
@@ -222,9 +222,9 @@ def stop(server):
 
 def answers(url):
     try:
-        with urllib.request.urlopen(url, timeout=5):
+        with urllib.request.urlopen(url, timeout=60):
             return True
-    except (urllib.error.URLError, OSError):
+    except (http.client.HTTPException, OSError):
         return False
 
 

@@ -20,6 +20,7 @@ from xlt_bench.submissions.create import About, submit
 
 expect = pytest.importorskip("playwright.sync_api").expect
 PROGRAM = Path(sys.executable).with_name("xlt-bench")
+HANG = 900  # seconds after which a build or a chart is considered to hang
 TITLES = {
     "overview": "Overview",
     "gains": "Gains",
@@ -96,6 +97,7 @@ def test_the_filters_of_the_overview(tab, shelf):
 def test_a_click_on_a_row_opens_its_languages(tab):
     page = tab.open("overview", find="mini aligned")
     grid = page.get_by_test_id("stDataFrame").first
+    grid.get_by_test_id("glide-cell-1-0").wait_for(state="attached")  # its rows are drawn
     grid.click(position={"x": 18, "y": 53})
     page.wait_for_url(re.compile("open=mini-mini-aligned"))
     tab.settle()
@@ -148,8 +150,8 @@ def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, 
     expect(other.page.locator("h1")).to_have_text(TITLES[name])
     other.settle()
     assert other.values() == tab.values()
-    # Vega draws new data a bit later than the page; after five minutes it will not.
-    until = time.monotonic() + 300
+    # Vega draws new data a bit later than the page.
+    until = time.monotonic() + HANG
     while tab.drawn() != other.drawn() and time.monotonic() < until:
         page.wait_for_timeout(100)
     assert tab.drawn() == other.drawn()
@@ -273,7 +275,7 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
             break
         tab.choose("Sort by", "newest first")
         tab.choose("Sort by", "the ranking score")
-    assert building.wait(timeout=300) == 0
+    assert building.wait(HANG) == 0
     # From here on, the page updates on its own.
     expect(counted).to_have_text(re.compile(f", {len(ids) + 1} systems"))
     tab.settle()

@@ -82,7 +82,7 @@ def test_the_difference_from_the_plan_of_a_run_is_named(told: str, tmp_path: Pat
 
 def test_of_two_evaluations_started_at_once_one_sees_the_other(tmp_path: Path) -> None:
     def start(model: str) -> None:
-        together.wait(60)
+        together.wait(600)
         try:
             open_run(run, PLAN.model_copy(update={"model": model}), {"massive/de": model})
         except InputError as error:

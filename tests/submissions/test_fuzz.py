@@ -4,11 +4,13 @@ Every mutation has a number, its seed. To repeat one:
 `XLT_BENCH_FUZZ=12345 pytest tests/submissions/test_fuzz.py -k one`.
 """
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,33 @@ def test_a_mutation_that_changes_nothing_is_accepted(fuzz, material):
 def test_a_write_elsewhere_is_noticed(fuzz, tmp_path):
     with pytest.raises(AssertionError, match="elsewhere"), only_within(fuzz.out):
         (tmp_path / "elsewhere").write_text("")
+
+
+def test_what_other_tests_left_behind_does_not_count(fuzz, tmp_path):
+    begins, ended = threading.Event(), threading.Event()
+
+    def writes():
+        begins.wait()
+        (tmp_path / "elsewhere").write_text("")
+        ended.set()
+
+    threading.Thread(target=writes).start()
+    with only_within(fuzz.out):
+        begins.set()
+        ended.wait()
+        assert not gc.isenabled()  # it would finalize objects of other tests
+    assert gc.isenabled()
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_thread_of_its_own_is_watched(fuzz, tmp_path):
+    def writes():
+        own = threading.Thread(target=(tmp_path / "elsewhere").write_text, args=("",))
+        own.start()
+        own.join()
+
+    with pytest.raises(AssertionError, match="elsewhere"), only_within(fuzz.out):
+        writes()
 
 
 def test_short(fuzz):

@@ -46,14 +46,14 @@ def _command(recipe: Path, model: Path, output: Path, *more: str) -> list[str]:
 
 def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     quiet = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    # Fails if a process waits for another forever.
+    # Fails if a process waits for another forever; on a busy machine a run takes minutes.
     return subprocess.run(
         words,
         env=os.environ | quiet | environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=3600,
     )
 
 

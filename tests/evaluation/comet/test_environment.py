@@ -68,7 +68,7 @@ def test_a_setup_started_during_another_waits_for_it(pip, monkeypatch):
 
     def creates(there, **options):
         second.start()
-        assert said.wait(60)
+        assert said.wait(600)
         create(there, **options)
 
     second = threading.Thread(target=lambda: found.append(setup(says)))

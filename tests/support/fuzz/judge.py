@@ -1,8 +1,11 @@
 """Runs mutations and judges the results: true scores, or a refusal in one line."""
 
+import gc
 import os
 import random
 import shutil
+import sys
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,7 @@ from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION
 LONGEST = 500  # characters of an error
 
 _allowed: list[str] = []
+_others: set[int] = set()  # threads that ran before the block of `only_within`
 _breaches: list[str] = []
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATHS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate",
@@ -30,7 +34,7 @@ _NEVER = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "s
 
 
 def watch(event, args):
-    if not _allowed:
+    if not _allowed or threading.get_ident() in _others:
         return
     if event == "open" and isinstance(args[0], str | bytes) and args[2] & _WRITES:
         paths = args[:1]
@@ -48,12 +52,20 @@ def watch(event, args):
 
 @contextmanager
 def only_within(folder):
-    """Fail if the block writes elsewhere, starts processes, connects or unpickles."""
+    """Fail if the block writes elsewhere, starts processes, connects or unpickles.
+
+    What other tests left behind does not count: threads that still run, and objects that the
+    garbage collector finalizes.
+    """
+    _others.update(set(sys._current_frames()) - {threading.get_ident()})
     _allowed[:], _breaches[:] = [str(folder)], []
+    gc.disable()
     try:
         yield
     finally:
+        gc.enable()
         _allowed.clear()
+        _others.clear()
     assert not _breaches, _breaches
 
 
