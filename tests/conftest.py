@@ -124,6 +124,7 @@ def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[H
     from huggingface_hub import constants
 
     from loopback_hub import serve
+    from transformers.utils import hub as transformers_hub
 
     with serve() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
@@ -131,6 +132,7 @@ def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[H
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(transformers_hub, "_hf_api", None)  # it keeps the address
         yield hub
 
 

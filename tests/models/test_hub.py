@@ -104,6 +104,7 @@ def test_without_a_connection_the_cache_is_used(
     monkeypatch.setattr(constants, "ENDPOINT", nowhere)
     template = nowhere + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # between attempts
     assert commit_of("org/tiny") == commit
     with pytest.raises(InputError, match=r"127.0.0.1:9\) cannot be reached, and it is not in the"):
         commit_of("org/other")
