@@ -122,9 +122,9 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[Hub]":
     """A hub on this machine in place of huggingface.co, with an empty cache."""
     from huggingface_hub import constants
+    from transformers.utils import hub as transformers_hub
 
     from loopback_hub import serve
-    from transformers.utils import hub as transformers_hub
 
     with serve() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)

@@ -60,7 +60,7 @@ def check_launcher() -> None:
     Raises:
         InputError: If they cannot be those of one job.
     """
-    size, number = world_size(), rank()
+    size, number, local = world_size(), rank(), local_rank()
     port = _number("MASTER_PORT", 1)
     given = [name for name in _LAUNCHER if os.environ.get(name)]
     needed = ["RANK", "MASTER_ADDR", "MASTER_PORT"] if size > 1 else []
@@ -68,7 +68,7 @@ def check_launcher() -> None:
         needed.append("WORLD_SIZE")
     if lacking := [name for name in needed if name not in given]:
         raise InputError(f"{_given()} but not {lacking[0]}; {_REMEDY}")
-    if max(number, local_rank()) >= size or not 0 < port < 65_536:
+    if max(number, local) >= size or not 0 < port < 65_536:
         raise InputError(f"{_given()}, which is no job; {_REMEDY}")
 
 

@@ -153,10 +153,10 @@ def test_an_adapter_given_as_a_model_and_the_reverse(
 ) -> None:
     _served(loopback_hub, tiny_model, tiny_adapter)
     for name in ("org/lora", str(tiny_adapter)):
-        with pytest.raises(InputError, match="is a PEFT adapter .* pass it as --adapter"):
+        with pytest.raises(InputError, match=r"is a PEFT adapter .* pass it as --adapter"):
             commit_of(name)
     for name in ("org/tiny", str(tiny_model)):
-        with pytest.raises(InputError, match="is a model .* pass it as --model"):
+        with pytest.raises(InputError, match=r"is a model .* pass it as --model"):
             find_adapter(name)
 
 
@@ -181,7 +181,9 @@ def test_a_cache_that_cannot_be_written(
     loopback_hub.repository("org/tiny").commit(tiny_model)
     (tmp_path / "file").touch()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(InputError, match="the cache cannot be written: .* set HF_HOME to a folder"):
+    with pytest.raises(
+        InputError, match=r"the cache cannot be written: .* set HF_HOME to a folder"
+    ):
         commit_of("org/tiny")
 
 

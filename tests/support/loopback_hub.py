@@ -84,7 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, b"", head | {"X-Error-Code": "EntryNotFound"})
         self._send(200, data, head | {"ETag": f'"{hashlib.sha1(data).hexdigest()}"'})
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _api(self, repo: str, commit: str, files: Files, what: str | None) -> bytes:
         tree = [
