@@ -121,7 +121,7 @@ def tiny_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[Hub]":
     """A hub on this machine in place of huggingface.co, with an empty cache."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
     from transformers.utils import hub as transformers_hub
 
     from loopback_hub import serve
@@ -132,7 +132,9 @@ def loopback_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[H
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(transformers_hub, "_hf_api", None)  # it keeps the address
+        # These keep the address.
+        monkeypatch.setattr(transformers_hub, "_hf_api", None)
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.address)
         yield hub
 
 

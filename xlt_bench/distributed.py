@@ -104,11 +104,11 @@ def meeting() -> Iterator[None]:
 
 def _meet() -> Any:
     """Wait for all processes at torch's store, and return it."""
-    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     _reach_master()
     limit = timedelta(seconds=2 * _MEETING)
-    store, number, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+    store, number, size = next(iter(rendezvous("env://", timeout=limit)))
     store.set(f"xlt-bench/{number}", "here")
     store.wait([f"xlt-bench/{i}" for i in range(size)], limit)
     return store
