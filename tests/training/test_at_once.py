@@ -16,7 +16,7 @@ def test_an_adapter_written_while_others_are_merged_stays(
     load_base = load.load_base
 
     def later(*words: object) -> object:
-        output.mkdir()
+        output.mkdir(exist_ok=True)
         (output / "README.md").write_text("of another process")
         return load_base(*words)
 
