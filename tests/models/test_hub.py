@@ -181,9 +181,7 @@ def test_a_cache_that_cannot_be_written(
     loopback_hub.repository("org/tiny").commit(tiny_model)
     (tmp_path / "file").touch()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(
-        InputError, match=r"the cache cannot be written: .* set HF_HOME"
-    ):
+    with pytest.raises(InputError, match=r"the cache cannot be written: .* set HF_HOME"):
         commit_of("org/tiny")
 
 

@@ -36,7 +36,13 @@ from xlt_bench.evaluation.predict import (
 from xlt_bench.evaluation.sharding import divide, unit_costs
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.adapter_card import alignment_languages
-from xlt_bench.models.adapters import AdapterFiles, attach, check_adapter, find_adapter
+from xlt_bench.models.adapters import (
+    AdapterFiles,
+    adapter_commit,
+    attach,
+    check_adapter,
+    find_adapter,
+)
 from xlt_bench.models.chat import Template, encode_prompt, parse_args
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers
@@ -107,9 +113,10 @@ def _prepare(
 ) -> tuple[Evaluation, list[tuple[Job, AdapterFiles | None]]]:
     """Load everything, and open every run folder."""
     options = request.options
-    adapters = [find_adapter(name) for name in options.adapters]
     # Once, in one process: a branch may move between two loads.
+    commits = from_first(lambda: [adapter_commit(name) for name in options.adapters])
     commit = from_first(partial(commit_of, options.model))
+    adapters = list(map(find_adapter, options.adapters, commits))
     skeleton = meta_model(options.model, options.trust_remote_code, commit)
     for found in adapters:
         check_adapter(found, skeleton, options.model)

@@ -127,11 +127,27 @@ def _check_files(name: str, folder: Path) -> None:
         raise InputError(f"adapter {name} has no {WEIGHTS}")
 
 
-def find_adapter(name: str) -> AdapterFiles:
+def adapter_commit(name: str) -> str | None:
+    """Find the commit that an adapter's name stands for now.
+
+    Args:
+        name: A local folder or `hub-name[@revision]`.
+
+    Returns:
+        The commit; None for a folder.
+
+    Raises:
+        InputError: If there is no such adapter, the hub does not give it, or it is a model.
+    """
+    return None if check_local(name) else find("adapter", *split_revision(name)).commit
+
+
+def find_adapter(name: str, commit: str | None = None) -> AdapterFiles:
     """Read an adapter, downloading it if it is on the hub.
 
     Args:
         name: A local folder or `hub-name[@revision]`.
+        commit: What `adapter_commit` found, if it was called before.
 
     Returns:
         The adapter's configuration, and the digest and shapes of its weights.
@@ -139,9 +155,10 @@ def find_adapter(name: str) -> AdapterFiles:
     Raises:
         InputError: If there is no such adapter, or its files cannot be read.
     """
-    folder, commit = check_local(name), None
+    folder = check_local(name)
     if folder is None:
-        folder, commit = _download(name)
+        commit = commit or adapter_commit(name)
+        folder = _download(name, commit)
         _check_files(name, folder)
     weights = folder / WEIGHTS
     config = _read_config(name, folder / CONFIG)
@@ -232,15 +249,13 @@ def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _download(name: str) -> tuple[Path, str]:
-    """Download an adapter; returns its folder and commit."""
+def _download(name: str, commit: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    repo, revision = split_revision(name)
+    repo, _ = split_revision(name)
     patterns = [CONFIG, WEIGHTS, "README.md", *TOKENIZER_FILES]
-    commit = find("adapter", repo, revision).commit
     try:
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns)), commit
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
     except Exception as error:  # of many types
         raise hub_error("adapter", name, error) from None
 
