@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_home_folders_are_not_told(path, told, monkeypatch):
     monkeypatch.setenv("HOME", "/srv/ada")
     assert without_home(f"--model {path} --adapter={path}") == f"--model {told} --adapter={told}"
     assert without_home(f'{{"name": "{path}"}}') == f'{{"name": "{told}"}}'
+
+
+def test_a_user_without_a_home_folder_has_a_record(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987_654)  # who is not in /etc/passwd
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert without_home("--model /home/ada/m") == "--model /home/***/m"
 
 
 def test_what_is_no_secret_stays(monkeypatch):

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -168,7 +169,8 @@ def without_home(text: str) -> str:
     '--model /home/***/m --adapter=../../Users/***/a --output /homes/x'
     """
     end = r"(?![^/\s'\"])"
-    text = re.sub(rf"(?<![\w./~-]){re.escape(str(Path.home()))}{end}", "~", text)
+    with suppress(RuntimeError):  # a user without a home folder, as in some containers
+        text = re.sub(rf"(?<![\w./~-]){re.escape(str(Path.home()))}{end}", "~", text)
     return re.sub(rf"(/home|/Users)/[^/\s'\"]+{end}", r"\1/***", text)
 
 
