@@ -103,3 +103,23 @@ def test_a_record_that_differs_is_exit_code_1_in_every_format(
     assert code == 1
     assert "record.json differs from the scores of its predictions" in err
     assert "99.0" not in out
+
+
+def test_a_metric_that_an_older_version_lacks_has_no_column(run, score, monkeypatch):
+    from xlt_bench.cli.print_scores import score_tables
+
+    scores = read_record(run).results
+    older = scores.model_copy(
+        update={
+            part: [row for row in getattr(scores, part) if row.metric != "entity_f1_lenient"]
+            for part in ("scores", "means")
+        }
+    )
+    (now,), (before,) = (
+        [table for table in score_tables(one, "run") if table.title.startswith("uner")]
+        for one in (scores, older)
+    )
+    assert "entity f1 lenient" in now.names
+    assert before.names == [
+        name for name in now.names if name not in ("entity f1 lenient", "95 % of entity f1 lenient")
+    ]

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from xlt_bench.data import digests, flores
@@ -55,3 +57,28 @@ def test_a_corpus_is_a_file_a_language(tmp_path):
         (tmp_path / name).write_text("word\n" * 2**15)
     with pytest.raises(InputError, match="32,768 sentences; use at most 32,767"):
         corpus.check(["de", "en"])
+
+
+def test_a_corpus_as_published_with_the_line_ends_of_windows(data_dir, tmp_path):
+    """NTREX-128: every line ends in CR LF."""
+    folder = data_dir / "ntrex" / "NTREX-128"
+    if not folder.is_dir():
+        pytest.skip("NTREX-128 is missing")
+    for name, code in (("src.eng", "eng_Latn"), ("ref.deu", "deu_Latn")):
+        (tmp_path / f"{code}.txt").symlink_to(folder / f"newstest2019-{name}.txt")
+    corpus = Corpus(tmp_path, tmp_path)
+    corpus.check(["en", "de"])
+    for code in ("en", "de"):
+        lines = corpus.sentences(code)
+        assert len(lines) == 1997
+        assert not [line for line in lines if "\r" in line or line != line.strip("\ufeff")]
+
+
+def test_a_corpus_may_be_packed_and_its_errors_do_not_say_to_fetch_it(tmp_path):
+    (tmp_path / "deu_Latn.txt.gz").write_bytes(gzip.compress(b"ein Hund\r\n\r\n"))
+    with pytest.raises(InputError) as error:
+        Corpus(tmp_path, tmp_path).sentences("de")
+    assert str(error.value) == (
+        f"{tmp_path / 'deu_Latn.txt.gz'} line 2 is blank; put its sentence there, or delete the "
+        "line from every language's file"
+    )

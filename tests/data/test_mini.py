@@ -1,5 +1,6 @@
 """The mini suite's MASSIVE and UNER parts: parallel, well formed, original, a ceiling of 100."""
 
+import shutil
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 
 import xlt_bench
 from xlt_bench.data import massive, uner
+from xlt_bench.data.root import MissingFileError
 from xlt_bench.languages import LANGUAGES
 from xlt_bench.metrics.slots import slots
 from xlt_bench.tasks import massive as massive_task
 from xlt_bench.tasks import uner as uner_task
-from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.registry import BUILT_IN, get_task
 
 MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
 LOCALES = [str(LANGUAGES[code].massive) for code in get_task("massive").test_set().units]
@@ -174,3 +176,22 @@ def test_chinese_is_simplified_in_massive_and_traditional_in_uner(utterances):
     "".join(row.text for row in utterances["zh-CN"]).encode("gb2312")
     text = "".join(row.text for split in uner.SPLITS for row in sentences("zh", split))
     "".join(char for char in text if char.isalpha()).encode("big5")
+
+
+@pytest.mark.parametrize("task", BUILT_IN, ids=lambda task: task.name)
+def test_files_saved_on_windows_have_the_same_items(task, tmp_path):
+    """With a byte order mark, and CR LF at the end of each line but the last."""
+    root = shutil.copytree(MINI, tmp_path / "mini")
+    for path in root.rglob("*.*"):
+        if path.is_file():
+            text = path.read_bytes().removesuffix(b"\n").replace(b"\n", b"\r\n")
+            path.write_bytes(b"\xef\xbb\xbf" + text)
+    found = 0
+    for unit in task.test_set().units:
+        try:
+            items = task.load(MINI, unit)
+        except MissingFileError:
+            continue
+        assert task.load(root, unit) == items
+        found += 1
+    assert found >= 8

@@ -3,7 +3,14 @@ import sys
 
 import pytest
 
-from xlt_bench.data.root import MissingFileError, content_digest, data_root, read_json, read_lines
+from xlt_bench.data.root import (
+    MissingFileError,
+    content_digest,
+    data_root,
+    read_json,
+    read_lines,
+    read_sentences,
+)
 from xlt_bench.data.segments import Segment, read_pairs
 from xlt_bench.errors import InputError
 
@@ -17,14 +24,59 @@ def test_data_root_is_argument_then_environment_then_cache(monkeypatch, tmp_path
 
 
 def test_lines_end_at_line_feeds_alone(tmp_path):
-    text = "one\u2028still one\u0085and\x0b\x0c\x1c still\nthree\r\n\nfive"
+    text = "one\u2028still one\u0085and\x0b\x0c\x1c still\nthree \n\nfive"
     (tmp_path / "a").write_bytes(text.encode())
     (tmp_path / "b.gz").write_bytes(gzip.compress((text + "\n").encode()))
-    expected = ["one\u2028still one\u0085and\x0b\x0c\x1c still", "three\r", "", "five"]
+    expected = ["one\u2028still one\u0085and\x0b\x0c\x1c still", "three ", "", "five"]
     assert read_lines(tmp_path / "a", "x") == expected
     assert read_lines(tmp_path / "b", "x") == expected
+    assert read_lines(tmp_path / "b.gz", "x") == expected
     (tmp_path / "empty").touch()
     assert read_lines(tmp_path / "empty", "x") == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ein Hund\r\nzwei Katzen\r\n",
+        "ein Hund\r\nzwei Katzen",
+        "ein Hund\nzwei Katzen\r\n",
+        "ein Hund\r\r\nzwei Katzen\r\r\n",  # line ends converted twice
+        "\ufeffein Hund\nzwei Katzen\n",
+        "\ufeffein Hund\r\n\ufeffzwei Katzen\r\n",  # two files joined
+    ],
+)
+def test_line_ends_of_windows_and_byte_order_marks_are_not_in_sentences(content, tmp_path):
+    (tmp_path / "a").write_bytes(content.encode())
+    for read in (read_lines, read_sentences):
+        assert read(tmp_path / "a", "x") == ["ein Hund", "zwei Katzen"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\n\nb\n", "line 2 is blank"),
+        (b"a\r\n \t\r\nb\r\n", "line 2 is blank"),
+        ("a\n\u3000\u00a0\nb\n".encode(), "line 2 is blank"),
+        (b"a\nb\n\n", "line 3 is blank"),
+        (b"\xef\xbb\xbf\na\n", "line 1 is blank"),
+        (b"a\rb\rc\r", "line 1 has a carriage return inside"),  # line ends of old Macs
+        (b"a\nb\rc\n", "line 2 has a carriage return inside"),
+        ("a\nb\n".encode("utf-16-le"), "line 1 has a NUL character"),
+        ("a\nb\n".encode("utf-16"), "is not UTF-8 (byte 0)"),
+        ("caf\u00e9\n".encode("latin-1"), "is not UTF-8 (byte 3)"),
+    ],
+)
+def test_what_is_not_a_sentence_a_line_is_refused_with_its_place(content, message, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    for dataset, remedy in (
+        ("flores", "; delete it, then: xlt-bench data fetch flores"),
+        (None, "; "),
+    ):
+        with pytest.raises(InputError) as error:
+            read_sentences(tmp_path / "a", dataset)
+        assert f"a {message}{remedy}" in one_line(error)
+        assert ("fetch" in str(error.value)) == (dataset is not None)
 
 
 def test_the_plain_file_comes_before_the_packed_one(tmp_path):

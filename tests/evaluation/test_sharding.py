@@ -91,7 +91,7 @@ NO_PARTS = {
     "shard 2/3 is missing": ["1", "3"],
     "both answer": ["1", "2", "3", "whole"],
     "differ in adapter: None and": ["1", "2", "3", "bare"],
-    "versions 2 and 1 of massive": ["1", "2", "version 2"],
+    "versions 1 and 2 of massive": ["1", "2", "version 1"],
     "is not finished": ["1", "unfinished", "3"],
     "is not a run folder": ["1", "none"],
 }
@@ -106,12 +106,12 @@ def parts(whole: Path, shards: list[Path], tmp_path_factory: pytest.TempPathFact
     (folder / "whole").symlink_to(whole)
     (folder / "unfinished").mkdir()
     (folder / "unfinished" / "plan.json").write_bytes((shards[1] / "plan.json").read_bytes())
-    newer = shutil.copytree(shards[2], folder / "version 2")
+    older = shutil.copytree(shards[2], folder / "version 1")
     for name in ("plan.json", "record.json"):
-        text = (newer / name).read_text()
-        changed = text.replace('"massive": 1', '"massive": 2').replace('"massive":1', '"massive":2')
+        text = (older / name).read_text()
+        changed = text.replace('"massive": 2', '"massive": 1').replace('"massive":2', '"massive":1')
         assert changed != text
-        (newer / name).write_text(changed)
+        (older / name).write_text(changed)
     done = CliRunner().invoke(app, _bare(folder / "bare"), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return folder

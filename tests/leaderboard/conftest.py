@@ -20,6 +20,7 @@ from xlt_bench.data.root import MINI
 from xlt_bench.store.build import build
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.test_set import path_of
 
 # The made-up runs have two languages of slot filling. Splits and correlations need more.
 MORE = """
@@ -98,14 +99,16 @@ def board(make_run, made_up_root, built, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def two_versions(board, built, make_run, made_up_root, tmp_path_factory):
-    """The board with three more systems on a made-up massive v2, which does not rank Swahili."""
+    """The board with three more systems on a made-up version 3 of massive, without Swahili."""
     folder, ids = tmp_path_factory.mktemp("versions"), dict(board[1])
     shutil.copytree(board[0] / "submissions", folder / "submissions")
     task = get_task("massive")
     pins = shutil.copytree(task.pins, folder / "pinned")
-    pin = json.loads((pins / "massive-v1.json").read_text())
+    pin = json.loads(path_of(pins, "massive", task.version).read_text())
     del pin["units"]["sw"]
-    (pins / "massive-v2.json").write_text(json.dumps({**pin, "version": 2}))
+    path_of(pins, "massive", task.version + 1).write_text(
+        json.dumps({**pin, "version": task.version + 1})
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(task), "pins", pins)
         for name, seed, options in (

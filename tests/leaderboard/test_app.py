@@ -430,7 +430,7 @@ def test_with_one_version_the_captions_name_it_and_nothing_is_to_choose(app, boa
         seen = app(page, task="massive", system=ids["good"], open=ids["good"])
         assert "Version" not in [box.label for box in seen.selectbox]
         about_tasks = [text for text in captions(seen) if "arXiv" not in text]
-        assert all(text.startswith("massive v1") for text in about_tasks), page
+        assert all(text.startswith("massive v2") for text in about_tasks), page
         assert "version" not in link(seen)
     seen = app("layers")
     assert all(text.startswith("retrieval v1: ") for text in captions(seen))
@@ -440,36 +440,36 @@ def test_versions_are_shown_one_at_a_time(app, two_versions, monkeypatch):
     before = app("overview", task="massive").dataframe[0].value
     serve(two_versions[0], monkeypatch)
     newest = visit("overview", task="massive")
-    assert options(newest, "Version") == ["v2", "v1"]
-    assert widget(newest, "Version").value == "2", "the current version"
+    assert options(newest, "Version") == ["v3", "v2"]
+    assert widget(newest, "Version").value == "3", "the current version"
     systems = newest.dataframe[0].value["system"]
     assert set(systems) == {"second bare", "second adapter", "only beyond"}
-    assert captions(newest)[0].startswith("massive v2, 3 systems. ")
-    widget(newest, "Version").set_value("1")
+    assert captions(newest)[0].startswith("massive v3, 3 systems. ")
+    widget(newest, "Version").set_value("2")
     older = again(newest)
     # The second version leaves everything that the first one shows as it was.
     pd.testing.assert_frame_equal(older.dataframe[0].value, before)
-    assert captions(older)[0].startswith("massive v1, 7 systems. ")
-    assert link(older)["version"] == ["1"]
+    assert captions(older)[0].startswith("massive v2, 7 systems. ")
+    assert link(older)["version"] == ["2"]
     widget(older, "Task").set_value("wmt23")
     assert "Version" not in [box.label for box in again(older).selectbox]
     widget(older, "Task").set_value("massive")
-    assert widget(again(older), "Version").value == "2", "another task takes the choice back"
+    assert widget(again(older), "Version").value == "3", "another task takes the choice back"
 
 
 def test_a_version_offers_its_own_systems_and_baselines(two_versions, monkeypatch):
     folder, ids = two_versions
     serve(folder, monkeypatch)
     for page, second in (("gains", "Baseline"), ("compare", "Second system")):
-        seen = visit(page, task="massive", version="2", system=ids["second adapter"])
+        seen = visit(page, task="massive", version="3", system=ids["second adapter"])
         assert widget(seen, second).value == ids["second bare"]
         assert set(options(seen, second)) == {"second bare", "only beyond"}
-        assert all(text.startswith("massive v2") for text in captions(seen))
-        seen = visit(page, task="massive", version="1", system=ids["good"])
+        assert all(text.startswith("massive v3") for text in captions(seen))
+        seen = visit(page, task="massive", version="2", system=ids["good"])
         assert widget(seen, second).value == ids["bare"], "no baseline of another version"
         assert not {"second bare", "second adapter"} & set(options(seen, second))
-    seen = visit("correlation", task="massive", version="2", system=ids["second adapter"])
-    assert captions(seen)[0].startswith("massive v2: ")
+    seen = visit("correlation", task="massive", version="3", system=ids["second adapter"])
+    assert captions(seen)[0].startswith("massive v3: ")
     assert "(retrieval v1; own, even layers)" in captions(seen)[0]
     (points,) = [f for f in data(seen, 0) if "unit" in f]
     assert points["unit"].tolist() == ["de"], "Swahili is not ranked"
@@ -479,14 +479,14 @@ def test_the_heat_map_has_one_version(two_versions, monkeypatch):
     folder, ids = two_versions
     serve(folder, monkeypatch)
     for version, system, wanted in (
-        ("1", "good", {"good adapter"}),
-        ("2", "second adapter", {"second adapter"}),
+        ("2", "good", {"good adapter"}),
+        ("3", "second adapter", {"second adapter"}),
     ):
         seen = visit("gains", task="massive", version=version, system=ids[system])
         (frame,) = [f for f in data(seen, 1) if "system" in f]
         shown = set(frame["system"])
         assert wanted <= shown
-        assert ("second adapter" in shown) == (version == "2")
+        assert ("second adapter" in shown) == (version == "3")
 
 
 def test_without_submissions_of_the_current_version_the_newest_is_shown(
@@ -494,24 +494,24 @@ def test_without_submissions_of_the_current_version_the_newest_is_shown(
 ):
     db = shutil.copy(two_versions[0] / "leaderboard.duckdb", tmp_path)
     with duckdb.connect(db) as store:
-        store.execute("UPDATE tasks SET current_version = 3 WHERE task = 'massive'")
+        store.execute("UPDATE tasks SET current_version = 4 WHERE task = 'massive'")
     serve(two_versions[0], monkeypatch, db)
     seen = visit("overview", task="massive")
-    assert widget(seen, "Version").value == "2"
-    assert options(seen, "Version") == ["v2", "v1"]
+    assert widget(seen, "Version").value == "3"
+    assert options(seen, "Version") == ["v3", "v2"]
 
 
 def test_units_beyond_the_ranked_set_are_apart_and_in_no_mean(two_versions, monkeypatch):
     folder, ids = two_versions
     serve(folder, monkeypatch)
-    seen = visit("overview", task="massive", version="2", open=ids["second adapter"])
+    seen = visit("overview", task="massive", version="3", open=ids["second adapter"])
     (frame,) = [f for f in data(seen, 0) if "group" in f]
     groups = frame.dropna(subset=["unit"]).set_index("unit")["group"].to_dict()
     assert groups == {"de": "transfer", "sw": "beyond the ranked set"}
     assert "BEYOND THE RANKED SET (1)" in json.dumps(charts(seen))
     assert "Languages beyond the ranked set are in no mean." in captions(seen)[1]
-    # The same language is ranked in version 1, where the adapter is aligned on it.
-    seen = visit("overview", task="massive", version="1", open=ids["script"])
+    # The same language is ranked in version 2, where the adapter is aligned on it.
+    seen = visit("overview", task="massive", version="2", open=ids["script"])
     (frame,) = [f for f in data(seen, 0) if "group" in f]
     groups = frame.dropna(subset=["unit"]).set_index("unit")["group"].to_dict()
     assert groups == {"de": "transfer", "sw": "aligned"}

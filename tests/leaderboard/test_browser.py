@@ -73,7 +73,7 @@ def test_the_navigation_and_the_links_between_pages(tab, shelf):
 def test_the_filters_of_the_overview(tab, shelf):
     ids = shelf[1]
     page = tab.open("overview")
-    counted = page.get_by_text(re.compile(r"^massive v1, \d+ systems\. "))
+    counted = page.get_by_text(re.compile(r"^massive v2, \d+ systems\. "))
     expect(counted).to_have_text(re.compile(f", {len(ids)} systems"))
     for label, option, back, number in (
         ("Recipe", "massive-align-middle", "any", 2),
@@ -264,7 +264,7 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
 ):
     folder, ids = shelf
     page = tab.open("overview")
-    counted = page.get_by_text(re.compile(r"^massive v1, \d+ systems\. "))
+    counted = page.get_by_text(re.compile(r"^massive v2, \d+ systems\. "))
     expect(counted).to_have_text(re.compile(f", {len(ids)} systems"))
     run = make_run(folder / "late", 20, adapter="late")
     submit(run, About(name="late"), folder / "submissions", made_up_root)

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ from seqeval.metrics import f1_score
 
 from xlt_bench.data import uner
 from xlt_bench.languages import LANGUAGES
-from xlt_bench.metrics.entities import entity_counts, f1, parse_entities, render_entities
+from xlt_bench.metrics.entities import (
+    entity_counts,
+    f1,
+    find_entities,
+    parse_entities,
+    render_entities,
+)
+from xlt_bench.tasks.base import Item
+from xlt_bench.tasks.registry import get_task
 
 ADA = ("PER", "Ada", 0, 3)
 ADA_JSON = '{"Results": [{"TypeName": "PER", "Text": "Ada", "Start": 0, "End": 3}]}'
@@ -94,6 +103,86 @@ def test_one_bad_result_spoils_the_answer():
     assert parse_entities(json.dumps({"Results": [good, {**good, "End": True}]})) == ([], False)
 
 
+ROME = ("LOC", "Rome", 10, 14)
+BOTH = render_entities([ADA, ROME])
+ROME_JSON = json.dumps(json.loads(BOTH)["Results"][1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (BOTH, [ADA, ROME]),
+        (f"Here are the entities:\n\n{BOTH}", [ADA, ROME]),
+        (f"{BOTH}\n\nAda is a person.", [ADA, ROME]),
+        (f"{BOTH}\n{ADA_JSON}", [ADA, ROME]),  # the first object
+        (f"```json\n{BOTH}", [ADA, ROME]),  # the fence is not closed
+        (f"The {{entities}} are: ```{BOTH}``` as asked", [ADA, ROME]),
+        (f"[{BOTH}]", [ADA, ROME]),
+        (f'{{"answer": {BOTH}}}', [ADA, ROME]),
+        (BOTH.replace("10", '"10"').replace("14", '" 14 "'), [ADA, ROME]),
+        (BOTH.replace("10", "10.0"), [ADA, ROME]),
+        (BOTH.replace(', "End": 3', ""), [ROME]),
+        (BOTH.replace('"PER"', "null"), [ROME]),
+        (BOTH.replace('"Ada"', "7"), [ROME]),
+        (BOTH.replace('"Start": 0', '"Start": true'), [ROME]),
+        (BOTH.replace('"Start": 0', '"Start": 0.5'), [ROME]),
+        (BOTH.replace('"Start": 0', '"Start": NaN'), [ROME]),
+        (BOTH.replace('"Start": 0', '"Start": "zero"'), [ROME]),
+        (BOTH.replace('"Start": 0', '"Start": "٠"'), [ROME]),
+        ('{"Results": ["Ada", [], 3, null, ' + ROME_JSON + "]}", [ROME]),
+        (BOTH[:-1], [ADA, ROME]),  # cut off
+        (BOTH[:-2], [ADA, ROME]),
+        (BOTH[:-3], [ADA]),
+        (BOTH.replace("}, {", "} {"), [ADA, ROME]),
+        (BOTH.replace("}]", "},]"), [ADA, ROME]),
+        (BOTH.replace('"', "'"), []),
+        (BOTH.replace("Results", "results"), []),
+        (f"[{ROME_JSON}]", []),
+        ("None", []),
+        ("", []),
+        ('{"Results": ' + "[" * 100_000, []),
+        ('{"Results": [' + '{"a": ' * 100_000, []),
+        ('{"Results": [{"Start": ' + "9" * 5000, []),
+    ],
+)
+def test_the_lenient_reading_takes_what_entities_there_are(answer, found):
+    assert find_entities(answer) == found
+
+
+def test_the_lenient_score_is_apart_from_the_strict_one():
+    uner_task = get_task("uner")
+    item = Item("1", "en", "", "", BOTH, BOTH)
+    for answer, strict, lenient in [
+        (BOTH, [2, 2, 2], [2, 2, 2]),
+        (f"Sure! {BOTH}", [0, 0, 2], [2, 2, 2]),
+        (BOTH.replace(', "End": 3', ""), [0, 0, 2], [1, 1, 2]),
+        (f"Sure! {BOTH}".replace("10", "11"), [0, 0, 2], [1, 2, 2]),
+    ]:
+        counts = uner_task.count([item], [answer], uner_task.test_set())
+        assert counts["entity_f1"].tolist() == [strict]
+        assert counts["entity_f1_lenient"].tolist() == [lenient]
+        assert "entity_f1_lenient" not in uner_task.count([item], [answer], uner_task.test_set(1))
+
+
+def test_texts_are_compared_in_one_normal_form_and_offsets_are_the_sentences():
+    uner_task = get_task("uner")
+    gold = render_entities([("PER", "Zoë", 4, 7)])
+    item = Item("1", "en", "", "", gold, gold)
+    answer = render_entities([("PER", "Zoe\u0308", 4, 8)])
+    first, second = (uner_task.count([item], [answer], uner_task.test_set(n)) for n in (1, 2))
+    assert first["entity_f1_text"].tolist() == [[0, 1, 1]]
+    assert second["entity_f1_text"].tolist() == [[1, 1, 1]]
+    assert second["entity_f1"].tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize("treebank", [row.uner for row in LANGUAGES.values() if row.uner])
+def test_every_sentence_is_in_the_normal_form_that_tokenizers_write(treebank, data_dir):
+    # So a model's offsets mean the same in the sentence as it is and as its tokenizer has it.
+    for split in ("train", "test"):
+        for sentence in uner.load(data_dir, treebank, split):
+            assert unicodedata.is_normalized("NFC", sentence.text)
+
+
 def test_huge_integers_are_integers():
     answer = ADA_JSON.replace("3}", "9" * 4000 + "}")
     assert parse_entities(answer) == ([("PER", "Ada", 0, int("9" * 4000))], True)
@@ -114,6 +203,8 @@ json_values = st.recursive(
 def test_parse_never_raises(answer):
     found, valid = parse_entities(answer)
     assert valid or not found
+    lenient = find_entities(answer)
+    assert not valid or lenient == found
 
 
 def test_counts_under_both_keys():

@@ -16,10 +16,12 @@ from xlt_bench.data.wmt23 import ALL_DIRECTIONS
 from xlt_bench.metrics.significance import interval, percent
 from xlt_bench.metrics.translation import (
     FAULTS,
+    LABELS,
     SCORES,
     bleu,
     chrf,
     faults,
+    identifier_label,
     is_copied_source,
     is_identifiable,
     is_wrong_language,
@@ -189,9 +191,38 @@ def test_faults_of_segments():
     assert faults([], [], [], "de", CANDIDATES).shape == (0, 3)
 
 
-@pytest.mark.parametrize(("target", "known"), [("nb", True), ("zho_Hant", True), ("quc", False)])
-def test_the_identifier_knows_some_languages_by_another_label(target, known):
-    assert is_identifiable(target) == known
+def test_the_labels_are_those_of_py3langid():
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [("de", "de"), ("nb", "no"), ("zho_Hant", "zh"), ("ki", "kik"), ("quc", None), ("yi", None)],
+)
+def test_the_identifier_knows_some_languages_by_another_label_and_some_not(code, label):
+    assert identifier_label(code) == label
+    assert is_identifiable(code) == (label is not None)
+
+
+@pytest.mark.parametrize("more", ["nb", "zho_Hant", "yi", "de"])
+def test_a_candidate_that_the_identifier_knows_otherwise_or_not_at_all_fails_no_language(more):
+    texts = [("Das Komitee tagt heute im Rathaus.", "de"), (ENGLISH, "en"), (ENGLISH, "de")]
+    for candidates in ((*CANDIDATES, more), (more, *CANDIDATES)):
+        found = [is_wrong_language(text, target, candidates) for text, target in texts]
+        assert found == [False, False, True]
+
+
+def test_a_build_of_the_leaderboard_and_the_choice_of_metrics_load_no_identifier():
+    code = (
+        "import sys; from xlt_bench.tasks.registry import get_task; task = get_task('wmt23'); "
+        "print(task.members(1, 'wrong_language')['transfer']); print('py3langid' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    units, loaded = done.stdout.splitlines()
+    assert "en-he" in units
+    assert loaded == "False"
 
 
 def test_a_target_beyond_the_candidates_is_added_to_them():
@@ -209,6 +240,7 @@ def test_a_language_that_the_identifier_does_not_know_is_never_called_wrong():
 def test_language_signature_names_what_the_rate_depends_on():
     assert (
         language_signature(CANDIDATES)
+        == language_signature((*CANDIDATES, "yi"))
         == "candidates:41|probability:0.05|letters:10|py3langid:0.4.0"
     )
 

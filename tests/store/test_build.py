@@ -14,6 +14,7 @@ from xlt_bench.store.build import build, connect, is_current, is_leaderboard
 from xlt_bench.store.export import VIEWS, export, page
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.test_set import path_of
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +203,8 @@ def test_correlations_are_scipys(board):
     generator = np.random.default_rng(0)
     # Scores of all 20 languages, with ties, for one submission.
     store.execute("DELETE FROM unit_scores; DELETE FROM language_layers")
-    units = [r["unit"] for r in rows(store, "SELECT unit FROM units WHERE task = 'massive'")]
+    query = "SELECT DISTINCT unit FROM units WHERE task = 'massive'"
+    units = [r["unit"] for r in rows(store, query)]
     x = np.round(generator.uniform(0, 100, 20), -1)
     y = np.round(0.5 * x + generator.uniform(0, 60, 20), -1)
     for unit, retrieval, score in zip(units, x, y, strict=True):
@@ -411,7 +413,7 @@ def test_exports(board, store, tmp_path):
 def test_the_page_shows_means_with_intervals(board, store):
     ids = board[2]
     tables = {table.title: table for table in page(store)}
-    table = tables["massive v1, partial: not ranked"]
+    table = tables["massive v2, partial: not ranked"]
     names = [row[1] for row in table.rows]
     assert "old" not in names  # superseded
     assert {"bare", "new", "limited", "other base", "<script>alert(1)</script>"} == set(names)
@@ -432,7 +434,7 @@ def test_the_page_has_tasks_that_only_the_database_knows(board):
         store.execute(f"UPDATE {name} SET task = 'riddles' WHERE task = 'uner'")
     titles = [table.title for table in page(store)]
     store.close()
-    assert "riddles v1, partial: not ranked" in titles
+    assert "riddles v2, partial: not ranked" in titles
     assert not any(title.startswith("uner") for title in titles)
 
 
@@ -443,15 +445,16 @@ def test_a_bare_model_of_a_newer_version_leaves_older_baselines_alone(
     folder = shutil.copytree(submissions, tmp_path / "submissions")
     task = get_task("massive")
     pins = shutil.copytree(task.pins, tmp_path / "pinned")
-    pin = json.loads((pins / "massive-v1.json").read_text())
-    (pins / "massive-v2.json").write_text(json.dumps({**pin, "version": 2}))
+    pin = json.loads(path_of(pins, "massive", task.version).read_text())
+    next_version = task.version + 1
+    path_of(pins, "massive", next_version).write_text(json.dumps({**pin, "version": next_version}))
     monkeypatch.setattr(type(task), "pins", pins)
     newer = "2026-03-01T00:00:00+00:00"
-    for name, seed, adapter in (("bare v2", 6, None), ("adapter v2", 7, "lora")):
+    for name, seed, adapter in (("bare next", 6, None), ("adapter next", 7, "lora")):
         run = make_run(tmp_path / name, seed, adapter=adapter, created=newer)
         ids = {**ids, name: submit(run, About(), folder, made_up_root).folder.name}
     assert build(folder, tmp_path / "db").refused == []
-    added = [ids["bare v2"], ids["adapter v2"]]
+    added = [ids["bare next"], ids["adapter next"]]
     with connect(db) as before, connect(tmp_path / "db") as after:
         same = {
             "scores": "* EXCLUDE (current)",
@@ -467,17 +470,17 @@ def test_a_bare_model_of_a_newer_version_leaves_older_baselines_alone(
             assert found, view
         query = "SELECT DISTINCT version, baseline FROM significance WHERE task = 'massive' "
         query += "AND submission = ?"
-        found = after.execute(query, [ids["adapter v2"]]).fetchall()
-        assert found == [(2, ids["bare v2"])]
+        found = after.execute(query, [ids["adapter next"]]).fetchall()
+        assert found == [(next_version, ids["bare next"])]
         # The older run stays in the ranking of its version, and leaves those that both are in.
         for task in ("massive", "uner", "wmt23", "retrieval"):
             query = (
                 "SELECT DISTINCT submission FROM split_means WHERE current AND task = ? "
                 "AND submission = ANY(?)"
             )
-            found = after.execute(query, [task, [ids["bare"], ids["bare v2"]]]).fetchall()
-            both = {(ids["bare"],), (ids["bare v2"],)}
-            assert set(found) == (both if task == "massive" else {(ids["bare v2"],)}), task
+            found = after.execute(query, [task, [ids["bare"], ids["bare next"]]]).fetchall()
+            both = {(ids["bare"],), (ids["bare next"],)}
+            assert set(found) == (both if task == "massive" else {(ids["bare next"],)}), task
 
 
 def test_the_store_imports_no_torch():

@@ -66,6 +66,15 @@ def test_our_own_run_of_the_same_is_the_same_system(
     assert ours.split("-")[-1] != theirs.split("-")[-1]
 
 
+def test_an_output_of_an_older_version_is_scored_by_its_rules(output, made_up_root, tmp_path):
+    rewrite_results(output, lambda r: r["versions"].update(xlt_uner_da=1))
+    done = submit(output, About(), tmp_path / "submissions", made_up_root)
+    record = Record.model_validate_json((done.folder / "record.json").read_bytes())
+    assert record.plan.task_versions == {"massive": 2, "uner": 1}
+    assert "entity_f1_lenient" not in {row.metric for row in record.results.scores}
+    assert check(done.folder, made_up_root).state == "checked"
+
+
 def rewrite_samples(output, change):
     path = next(output.glob("*/samples_xlt_massive_sw_*"))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -98,6 +107,8 @@ SAMPLES = {
     "is not a samples file of lm-eval": lambda rows: rows[0].pop("arguments"),
 }
 RESULTS = {
+    "this release scores 1 and 2": lambda r: r["versions"].update(xlt_massive_sw=0),
+    "in version True": lambda r: r["versions"].update(xlt_massive_sw=True),
     "in version 3": lambda r: r["versions"].update(xlt_massive_sw=3),
     "5 few-shot examples": lambda r: r["n-shot"].update(xlt_massive_sw=5),
     "no chat template": lambda r: r.update(chat_template_sha=None),

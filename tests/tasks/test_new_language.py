@@ -89,9 +89,9 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
     small = ["--model", "embedded", "--adapter", "embedded:baseline", "--device", "cpu"]
     small += ["--layers", "2", "--limit", "2", "--output"]
     told = run("evaluate", *small, "beyond", "--languages", "xqq,de", "--tasks", "massive")
-    assert "massive: xqq beyond the ranked set of version 1, so in no mean" in told
+    assert "massive: xqq beyond the ranked set of version 2, so in no mean" in told
     record = json.loads((root / "beyond" / "record.json").read_text())
-    assert record["plan"]["task_versions"] == {"massive": 1}
+    assert record["plan"]["task_versions"] == {"massive": 2}
     assert {row["unit"]: row["setting"] for row in record["results"]["scores"]} == {
         "de": "transfer",
         "xqq": None,
@@ -100,7 +100,7 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
     assert rows_of(before, PLACES)
     run("stubs", "--check")
     # Ranked: a version of its own.
-    assert "massive-v2.json" in run("data", "pin", "massive", "--add", "xq-XQ=transfer")
+    assert "massive-v3.json" in run("data", "pin", "massive", "--add", "xq-XQ=transfer")
     assert "retrieval-v2.json" in run("data", "pin", "retrieval", "--add", "xqq")
     assert "nothing to pin" in run("data", "pin", "massive", code=2)
     run("stubs", "--check", code=1)
@@ -111,7 +111,7 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
     assert rows_of(after, SCORES) == rows_of(before, SCORES)
     run("evaluate", *small, "ranked", "--languages", "xqq,de", "--tasks", "massive,retrieval")
     record = json.loads((root / "ranked" / "record.json").read_text())
-    assert record["plan"]["task_versions"] == {"massive": 2, "retrieval": 2}
+    assert record["plan"]["task_versions"] == {"massive": 3, "retrieval": 2}
     assert {tuple(row["units"]) for row in record["results"]["means"]} == {
         ("de", "xqq"),
     }
@@ -130,10 +130,10 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
         "WHERE metric = 'slot_f1' ORDER BY ALL",
     )
     assert found == [
-        (1, "de", "transfer", True, True),
-        (1, "xqq", None, False, True),
         (2, "de", "transfer", True, True),
-        (2, "xqq", "transfer", True, True),
+        (2, "xqq", None, False, True),
+        (3, "de", "transfer", True, True),
+        (3, "xqq", "transfer", True, True),
     ]
 
 

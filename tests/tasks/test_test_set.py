@@ -70,7 +70,7 @@ def test_version_1_of_retrieval_has_the_35_languages_of_the_paper():
 
 
 def test_a_version_that_is_not_known_says_which_are():
-    with pytest.raises(InputError, match=r"version 7 of massive is unknown .*known: 1\)"):
+    with pytest.raises(InputError, match=r"version 7 of massive is unknown .*known: 1, 2\)"):
         get_task("massive").test_set(7)
 
 
@@ -102,11 +102,18 @@ def test_a_unit_beyond_the_ranked_set_has_no_setting():
 def test_a_changed_score_makes_a_version_of_the_same_items(data_dir):
     task = get_task("uner")
     raised = next_version(task, data_dir, {}, scores_changed=True)
-    assert (raised.version, raised.units) == (2, task.test_set(1).units)
+    assert (raised.version, raised.units) == (task.version + 1, task.test_set().units)
+
+
+@pytest.mark.parametrize("name", ["massive", "uner"])
+def test_version_2_scores_the_items_of_version_1_differently(name):
+    task = get_task(name)
+    assert task.test_set(2).units == task.test_set(1).units
+    assert task.rescored_from == 1
 
 
 def test_a_unit_that_is_ranked_already_is_refused(data_dir):
-    with pytest.raises(InputError, match="de is already in version 1 of massive"):
+    with pytest.raises(InputError, match="de is already in version 2 of massive"):
         next_version(get_task("massive"), data_dir, {"de": "transfer"})
 
 

@@ -43,6 +43,9 @@ def interval(row: Score | Mean | LayerAccuracy) -> str:
 def _task_table(scores: Scores, task: Task, metrics: Sequence[str], title: str) -> Table:
     """Values and intervals; in a narrow terminal only the first metric keeps its interval."""
     cells = {(row.unit, row.metric): row for row in scores.scores if row.task == task.name}
+    # An older version of a task may lack a metric.
+    scored = {metric for _, metric in cells}
+    metrics = [name for name in metrics if name in scored] or metrics[:1]
     firsts = [row for row in cells.values() if row.metric == metrics[0]]
     means: _Means = {(row.split, row.metric): row for row in scores.means if row.task == task.name}
     columns: list[str | Column] = [Column("unit", wrap=True)]

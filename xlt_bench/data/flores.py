@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xlt_bench.data.root import read_lines
+from xlt_bench.data.root import read_sentences
 from xlt_bench.errors import InputError
 from xlt_bench.languages import language
 
@@ -31,7 +31,7 @@ def load(root: Path, flores_code: str, split: Literal["dev", "devtest"] = "dev")
         InputError: The file is missing or broken.
     """
     path = root / "flores200_dataset" / split / f"{flores_code}.{split}"
-    return read_lines(path, "flores")
+    return read_sentences(path, "flores")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Corpus:
             raise InputError(
                 f"{self.folder} has {len(found)} files for {code}; it needs one, named {name}.txt"
             )
-        return read_lines(found[0], "flores")
+        return read_sentences(found[0], None)
 
     def holds(self, code: str) -> bool:
         """Whether the corpus has a file of a language; FLORES is taken to have all of them."""

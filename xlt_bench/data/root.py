@@ -40,41 +40,75 @@ def data_root(data_dir: str | Path | None = None) -> Path:
     return Path(pooch.os_cache("xlt-bench")) / "data"
 
 
-def read_lines(path: Path, dataset: str) -> list[str]:
+def read_lines(path: Path, dataset: str | None) -> list[str]:
     r"""The lines of a UTF-8 file, plain or with `.gz` appended, without their line ends.
 
-    Only `\n` ends a line: U+2028 and the like occur within sentences.
+    A line ends at `\n` or `\r\n`: U+2028, U+0085 and the like occur within sentences. Byte order
+    marks, also those of files that were joined, are left out.
 
     Args:
         path: The plain file. It takes precedence over the packed one.
-        dataset: The data set that the error message says to fetch.
+        dataset: The data set that the error message says to fetch; None for the user's own file.
 
     Raises:
         MissingFileError: Neither file exists.
-        InputError: The file is unreadable, truncated or not UTF-8.
+        InputError: The file is unreadable, truncated, not UTF-8, or has a NUL character.
     """
     packed = path.with_name(path.name + ".gz")
-    fetch = f"xlt-bench data fetch {dataset}"
+    if not path.exists() and packed.exists():
+        path = packed
+    again = "pack it again" if dataset is None else f"download it again with: {_fetch(dataset)}"
     try:
-        if path.exists() or not packed.exists():
-            raw = path.read_bytes()
-        else:
-            path = packed
-            raw = gzip.decompress(path.read_bytes())
-        text = raw.decode("utf-8")
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing; get it with: {fetch}") from None
+        remedy = "" if dataset is None else f"; get it with: {_fetch(dataset)}"
+        raise MissingFileError(f"{path} is missing{remedy}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} is truncated or corrupt ({error}); download it again with: {fetch}"
-        ) from None
+        raise InputError(f"{path} is truncated or corrupt ({error}); {again}") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 (byte {error.start}); delete it, then: {fetch}"
-        ) from None
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}); {_replace(dataset)}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    return text.removesuffix("\n").split("\n") if text else []
+    rows = text.removesuffix("\n").split("\n") if text else []
+    lines = [row.removeprefix("\ufeff").rstrip("\r") for row in rows]
+    if "\0" in text:  # UTF-16 without a byte order mark is valid UTF-8
+        number = next(n for n, line in enumerate(lines, start=1) if "\0" in line)
+        raise InputError(f"{path} line {number} has a NUL character; {_replace(dataset)}")
+    return lines
+
+
+def read_sentences(path: Path, dataset: str | None) -> list[str]:
+    """The lines of a file that has a sentence on every line.
+
+    Args:
+        path: As for `read_lines`.
+        dataset: As for `read_lines`.
+
+    Raises:
+        MissingFileError: The file is missing.
+        InputError: As for `read_lines`; or a line is blank, or has a carriage return inside.
+    """
+    lines = read_lines(path, dataset)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            own = "put its sentence there, or delete the line from every language's file"
+            raise InputError(f"{path} line {number} is blank; {_replace(dataset, own)}")
+        if "\r" in line:
+            own = "end lines with a line feed"
+            raise InputError(
+                f"{path} line {number} has a carriage return inside; {_replace(dataset, own)}"
+            )
+    return lines
+
+
+def _fetch(dataset: str) -> str:
+    return f"xlt-bench data fetch {dataset}"
+
+
+def _replace(dataset: str | None, own: str = "save it as UTF-8") -> str:
+    """What to do about a broken file: fetch it, or what the owner of the file can do."""
+    return own if dataset is None else f"delete it, then: {_fetch(dataset)}"
 
 
 def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
@@ -92,10 +126,7 @@ def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InputError(
-            f"{path} line {line} is not JSON ({error}); delete it, then: "
-            f"xlt-bench data fetch {dataset}"
-        ) from None
+        raise InputError(f"{path} line {line} is not JSON ({error}); {_replace(dataset)}") from None
 
 
 def content_digest(rows: Iterable[Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlt_bench.data.root import read_lines
+from xlt_bench.data.root import read_sentences
 from xlt_bench.errors import InputError
 
 
@@ -30,7 +30,7 @@ def read_pairs(first: Path, second: Path, dataset: str) -> list[tuple[str, str]]
     Raises:
         InputError: A file is missing or broken, or the two differ in length.
     """
-    left, right = read_lines(first, dataset), read_lines(second, dataset)
+    left, right = read_sentences(first, dataset), read_sentences(second, dataset)
     if len(left) != len(right):
         raise InputError(
             f"{second} has {len(right)} lines and {first.name} {len(left)}; delete both, then: "

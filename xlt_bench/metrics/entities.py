@@ -4,10 +4,13 @@ An answer (the paper's appendix D.2) is one JSON object with the entities and th
 
     {"Results": [{"TypeName": "PER", "Text": "Ada", "Start": 0, "End": 3}]}
 
-Anything else is counted as invalid, and as an answer without entities.
+Anything else is counted as invalid, and as an answer without entities. `find_entities` reads it
+with less rigour, for `entity_f1_lenient`.
 
 render_entities  entities to an answer
 parse_entities   an answer to entities
+find_entities    an answer that may not be valid to entities
+normalised       entities whose texts are in Unicode's normal form C
 entity_counts    counts of a sentence, by `span` (type, start, end) or by `text` (type, text)
 f1               micro F1 of summed counts
 """
@@ -15,9 +18,11 @@ f1               micro F1 of summed counts
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NoReturn
+from unicodedata import normalize
 
 import numpy as np
 
@@ -35,6 +40,11 @@ _KEYS: tuple[tuple[str, type], ...] = (
     ("Start", int),
     ("End", int),
 )
+
+_RESULTS = re.compile(r'"Results"\s*:\s*\[')
+_BETWEEN = re.compile(r"[\s,]*")
+_INTEGER = re.compile(r"\s*-?[0-9]{1,18}\s*")
+_DECODER = json.JSONDecoder()
 
 
 def render_entities(entities: Iterable[Entity]) -> str:
@@ -99,6 +109,56 @@ def _entity(result: Any) -> Entity | None:
     if any(type(result.get(name)) is not kind for name, kind in _KEYS):
         return None
     return result["TypeName"], result["Text"], result["Start"], result["End"]
+
+
+def find_entities(hypothesis: str) -> list[Entity]:
+    """Read the entities of an answer that may not be valid.
+
+    They are those of the first list `Results` in the answer, whatever is around it; the list need
+    not be closed. An element that is not an entity is left out, and the reading ends at an element
+    that is not JSON. Offsets may be strings (`"3"`) and whole floats (`3.0`).
+
+    Args:
+        hypothesis: Any string.
+
+    Returns:
+        The entities in the answer's order; for a valid answer, those of `parse_entities`.
+    """
+    found, valid = parse_entities(hypothesis)
+    if valid:
+        return found
+    entities = [_entity(_whole_offsets(element)) for element in _elements(hypothesis)]
+    return [entity for entity in entities if entity is not None]
+
+
+def _elements(text: str) -> Iterator[Any]:
+    """The elements of the first list `Results` in a text, up to the first that is not JSON."""
+    start = _RESULTS.search(text)
+    place = start.end() if start else len(text)
+    while (between := _BETWEEN.match(text, place)) and between.end() < len(text):
+        try:
+            element, place = _DECODER.raw_decode(text, between.end())
+        except (ValueError, RecursionError):
+            return
+        yield element
+
+
+def _whole_offsets(result: Any) -> Any:
+    """An element of Results with offsets as integers, where they are whole numbers."""
+    if not isinstance(result, dict):
+        return result
+    return result | {name: _whole(result[name]) for name in ("Start", "End") if name in result}
+
+
+def _whole(offset: Any) -> Any:
+    if isinstance(offset, str) and _INTEGER.fullmatch(offset):
+        return int(offset)
+    return int(offset) if isinstance(offset, float) and offset.is_integer() else offset
+
+
+def normalised(entities: Iterable[Entity]) -> list[Entity]:
+    """Entities whose texts are in Unicode's normal form C; offsets stay those of the sentence."""
+    return [(kind, normalize("NFC", text), start, end) for kind, text, start, end in entities]
 
 
 def entity_counts(

@@ -11,6 +11,7 @@ environment of its own: see xlt_bench.evaluation.comet.
 metrics_of, signature           the scores of a target language, and their settings
 segment_counts                  counts of each segment
 bleu, chrf                      scores of summed counts
+identifier_label, is_identifiable               what the language identifier knows
 is_wrong_language, is_copied_source, faults    faults of a segment
 """
 
@@ -161,25 +162,46 @@ SCORES: dict[Metric, Callable[[Floats], Floats]] = {"bleu": bleu, "bleu_13a": bl
 
 
 @cache
-def _identifier(candidates: tuple[str, ...] | None = None) -> Any:
-    """py3langid's model with these candidates, by default all it knows; half a second to load."""
+def _identifier(candidates: tuple[str, ...]) -> Any:
+    """py3langid's model with these labels as candidates; half a second to load."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    if candidates is not None:
-        identifier.set_languages(list(candidates))
+    identifier.set_languages(list(candidates))
     return identifier
 
 
+# The labels of py3langid 0.4: loading the model to ask for them takes half a second.
+LABELS = frozenset(
+    "ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu "
+    "ext fa fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is "
+    "it ja jv ka kab kik kk km kn ko ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne "
+    "nl nn no nso oc om or pa pcm pl ps pt qu ro ru rw sa sdh se si sk sl sn so sq sr st sv sw ta "
+    "te tg th tk tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue zh zu zxx".split()
+)
 # What py3langid calls a language where its label is not the table's code.
-_IDENTIFIED_AS = {"nb": "no", "zho_Hant": "zh"}
+_IDENTIFIED_AS = {"ff": "fuv", "gn": "gug", "ki": "kik", "nb": "no", "zho_Hant": "zh"}
 
 
-@cache
+def identifier_label(code: str) -> str | None:
+    """What the language identifier calls a language; None if it does not know it.
+
+    Args:
+        code: A code of the language table.
+    """
+    label = _IDENTIFIED_AS.get(code, code)
+    return label if label in LABELS else None
+
+
 def is_identifiable(target: str) -> bool:
     """Whether the language identifier knows a language (a code of the language table)."""
-    known: list[str] = _identifier().labels
-    return _IDENTIFIED_AS.get(target, target) in known
+    return identifier_label(target) is not None
+
+
+def _known(codes: Sequence[str]) -> tuple[str, ...]:
+    """The labels of the languages that the identifier knows, each once; it takes no others."""
+    labels = (identifier_label(code) for code in codes)
+    return tuple(dict.fromkeys(label for label in labels if label))
 
 
 def is_wrong_language(text: str, target: str, candidates: tuple[str, ...]) -> bool:
@@ -197,14 +219,14 @@ def is_wrong_language(text: str, target: str, candidates: tuple[str, ...]) -> bo
     Args:
         text: A hypothesis.
         target: A code of the language table for which `is_identifiable` is true.
-        candidates: Codes that py3langid knows, as the test set pins them.
+        candidates: Codes of the language table, as the test set pins them; languages that py3langid
+            does not know are left out.
     """
     letters = "".join(character for character in text if character.isalpha())
     if len(letters.encode(errors="surrogatepass")) < MIN_LETTER_BYTES:
         return False
-    label = _IDENTIFIED_AS.get(target, target)
-    among = candidates if label in candidates else (*candidates, label)
-    probability: float = dict(_identifier(among).rank(text))[label]
+    (label,) = _known([target])
+    probability: float = dict(_identifier(_known([*candidates, target])).rank(text))[label]
     return probability < MIN_PROBABILITY
 
 
@@ -213,7 +235,7 @@ def language_signature(candidates: tuple[str, ...]) -> str:
     from importlib.metadata import version
 
     return (
-        f"candidates:{len(candidates)}|probability:{MIN_PROBABILITY}"
+        f"candidates:{len(_known(candidates))}|probability:{MIN_PROBABILITY}"
         f"|letters:{MIN_LETTER_BYTES}|py3langid:{version('py3langid')}"
     )
 

@@ -111,6 +111,7 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
     path = _results(folder)[-1]
     results = _read_results(path)
     chosen = _units(results, path)
+    versions = {task: _version(results, task, units) for task, units in chosen.items()}
     limit = _limit(results.config.limit)
     stamp = path.stem.removeprefix("results_")
     digests = {}
@@ -122,7 +123,7 @@ def convert(folder: Path, run: Path, root: Path) -> Path:
             write_predictions(predictions_path(run, task, unit), answers)
             digests[f"{task}/{unit}"] = content_digest(items)
     model, adapter = _model(results.config), _adapter(results.config)
-    plan = _plan(results, model, adapter, chosen, limit)
+    plan = _plan(results, model, adapter, chosen, limit, versions)
     write_bytes(run / "plan.json", plan.model_dump_json(indent=1).encode())
     scores = score_run(run, root, adapter.alignment_languages if adapter else [])
     record = _record(results, plan, model, adapter, digests, scores)
@@ -149,8 +150,6 @@ def _units(results: _Results, path: Path) -> dict[str, list[str]]:
         names = [u for u in get_task(task).units() if f"{prefix}_{u}" in results.configs]
         if names:
             chosen[task] = names
-            for unit in names:
-                _version(results, task, unit)
     if not chosen:
         raise InputError(
             f"{path} has no text task of xlt-bench; run lm_eval with one, such as xlt_massive"
@@ -158,17 +157,26 @@ def _units(results: _Results, path: Path) -> dict[str, list[str]]:
     return chosen
 
 
-def _version(results: _Results, task: str, unit: str) -> None:
-    name = f"xlt_{task}_{unit}"
-    version, shots = results.versions.get(name), results.shots.get(name)
-    if version != get_task(task).version:
-        said = one_line(version, 60)
-        raise InputError(
-            f"{name} was run in version {said}, but the current one is {get_task(task).version}"
-        )
-    if shots:
-        said = one_line(shots, 60)
-        raise InputError(f"{name} was run with {said} few-shot examples; use --num_fewshot 0")
+def _version(results: _Results, task: str, units: Sequence[str]) -> int:
+    """The version of a task that its units were run in; any that this release can score."""
+    scored = [v for v in get_task(task).versions if v >= get_task(task).rescored_from]
+    names = [f"xlt_{task}_{unit}" for unit in units]
+    for name in names:
+        version, shots = results.versions.get(name), results.shots.get(name)
+        if type(version) is not int or version not in scored:
+            raise InputError(
+                f"{name} was run in version {one_line(version, 60)}, but this release scores "
+                f"{' and '.join(map(str, scored))}; run lm_eval again with: xlt-bench stubs --path"
+            )
+        if shots:
+            said = one_line(shots, 60)
+            raise InputError(f"{name} was run with {said} few-shot examples; use --num_fewshot 0")
+        if version != results.versions[names[0]]:
+            raise InputError(
+                f"{names[0]} was run in version {results.versions[names[0]]} and {name} in "
+                f"{version}; run lm_eval again"
+            )
+    return int(results.versions[names[0]])
 
 
 def _limit(limit: float | None) -> int | None:
@@ -298,6 +306,7 @@ def _plan(
     adapter: AdapterRecord | None,
     chosen: dict[str, list[str]],
     limit: int | None,
+    versions: dict[str, int],
 ) -> Plan:
     sha = results.chat_template_sha
     if not sha:
@@ -317,7 +326,7 @@ def _plan(
         limit=limit,
         layers=[],
         units=chosen,
-        task_versions={task: get_task(task).version for task in chosen},
+        task_versions=versions,
         trust_remote_code=results.config.arguments.get("trust_remote_code", "").lower() == "true",
     )
 

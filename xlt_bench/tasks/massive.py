@@ -4,22 +4,28 @@ System      Given a command from the user, a voice assistant will extract ... (t
 User        wake me up at five am this week
 Assistant   time: five am; date: this week
 
-A third of the answers are `None`. Version 1 ranks the paper's 20 languages; every locale of MASSIVE
-1.1 can be evaluated.
+A third of the answers are `None`. Versions 1 and 2 rank the paper's 20 languages; every locale of
+MASSIVE 1.1 can be evaluated.
+
+Version 2 has the items of version 1 and scores them differently: values are compared in Unicode's
+normal form C, and `slot_f1_midalign` reads answers as the authors' script does.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
 from xlt_bench.data import massive
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import LANGUAGES, language
-from xlt_bench.metrics import slots
+from xlt_bench.metrics import midalign, slots
 from xlt_bench.metrics.entities import f1
 from xlt_bench.metrics.significance import Counts, percent
 from xlt_bench.tasks.base import (
@@ -118,9 +124,9 @@ class Massive(TextTask):
         self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
     ) -> dict[str, Counts]:
         """Span counts of both scorers, and flags for exact matches and each kind of failure."""
+        score = _score_version_1 if test_set.version == 1 else _score
         results = [
-            slots.score_item(item.gold, hypothesis, by_character(item.unit), SLOT_TYPES)
-            for item, hypothesis in zip(items, hypotheses, strict=True)
+            score(item, hypothesis) for item, hypothesis in zip(items, hypotheses, strict=True)
         ]
         return {
             "slot_f1": np.array([result.counts for result in results]).reshape(-1, 3),
@@ -130,6 +136,63 @@ class Massive(TextTask):
             "unknown_slot": flags([result.unknown_slot for result in results]),
             "not_in_utterance": flags([result.not_in_utterance for result in results]),
         }
+
+
+@dataclass(frozen=True)
+class _Result:
+    """The score of one answer: span counts of both scorers, and faults."""
+
+    counts: tuple[int, int, int]
+    """Correct, predicted and gold spans for `slot_f1`."""
+    counts_midalign: tuple[int, int, int]
+    """The same for `slot_f1_midalign`."""
+    exact: bool
+    """Whether the slots are exactly the gold ones, in any order."""
+    ill_formed: bool
+    unknown_slot: bool
+    """Whether a slot type is not MASSIVE's."""
+    not_in_utterance: bool
+    """Whether a value was not found in the utterance."""
+
+
+def _score(item: Item, hypothesis: str) -> _Result:
+    """Score an answer by the rules of version 2."""
+    answered, well_formed = slots.parse(hypothesis)
+    read = midalign.read(hypothesis, by_character(item.unit))
+    annotated = normalize("NFC", item.gold)
+    return _result(item, annotated, slots.normalised(answered), well_formed, read)
+
+
+def _score_version_1(item: Item, hypothesis: str) -> _Result:
+    """Score an answer by the rules of version 1, so that its submissions can be checked."""
+    answered, well_formed = slots.parse(hypothesis)
+    words = midalign.words_of(answered, by_character(item.unit))
+    return _result(item, item.gold, answered, well_formed, words)
+
+
+def _result(
+    item: Item,
+    annotated: str,
+    answered: list[slots.Slot],
+    well_formed: bool,
+    words: list[tuple[str, midalign.Words]],
+) -> _Result:
+    """The result of an answer: `answered` is what `slot_f1` read in it, `words` the other scorer.
+
+    `annotated` is the gold that `slot_f1` compares with; the other scorer's is as published.
+    """
+    characters = by_character(item.unit)
+    tokens, gold = slots.gold_labels(annotated, characters)
+    predicted, lost = slots.place(tokens, answered, characters)
+    official_tokens, official = slots.gold_labels(item.gold, characters, official=True)
+    return _Result(
+        counts=slots.span_counts(gold, predicted),
+        counts_midalign=slots.span_counts(official, midalign.place(official_tokens, words)),
+        exact=well_formed and Counter(answered) == Counter(slots.slots(annotated)),
+        ill_formed=not well_formed,
+        unknown_slot=any(slot not in SLOT_TYPES for slot, _ in answered),
+        not_in_utterance=bool(lost),
+    )
 
 
 TASK = Massive()

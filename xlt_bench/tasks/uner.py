@@ -7,7 +7,8 @@ User        Please identify all the named entities mentioned in the input senten
             <sentence>
 Assistant   {"Results": [{"TypeName": "LOC", "Text": "Iguazu", "Start": 22, "End": 28}]}
 
-Version 1 ranks the paper's 8 languages.
+Versions 1 and 2 rank the paper's 8 languages. Version 2 has the items of version 1, compares texts
+in Unicode's normal form C, and adds `entity_f1_lenient`.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ EXAMPLES = {
 
 entity_f1 = Metric(entities.f1, 3)
 entity_f1_text = Metric(entities.f1, 3)
+entity_f1_lenient = Metric(entities.f1, 3)
 invalid_json = Metric(percent, 2, higher_is_better=False)
 
 
@@ -95,6 +97,20 @@ def _example(root: Path, unit: str, treebank: str) -> uner.Sentence:
     return found[0]
 
 
+def _counts(
+    gold: Sequence[list[entities.Entity]],
+    found: Sequence[list[entities.Entity]],
+    key: entities.Key,
+    *,
+    nfc: bool = False,
+) -> Counts:
+    """The counts of each sentence, from its gold and its predicted entities."""
+    if nfc:
+        gold, found = ([entities.normalised(one) for one in side] for side in (gold, found))
+    pairs = zip(gold, found, strict=True)
+    return np.array([entities.entity_counts(one, other, key) for one, other in pairs])
+
+
 class Uner(TextTask):
     """Named entities on Universal NER v1."""
 
@@ -102,9 +118,12 @@ class Uner(TextTask):
     title = "Named entities (UNER)"
     primary = "entity_f1"
     metrics = text_metrics(
-        entity_f1=entity_f1, entity_f1_text=entity_f1_text, invalid_json=invalid_json
+        entity_f1=entity_f1,
+        entity_f1_text=entity_f1_text,
+        entity_f1_lenient=entity_f1_lenient,
+        invalid_json=invalid_json,
     )
-    shown = ("entity_f1", "entity_f1_text", "invalid_json", "cut_off")
+    shown = ("entity_f1", "entity_f1_text", "entity_f1_lenient", "invalid_json", "cut_off")
     item_metric = "entity_f1"
     # The longest gold answer of the eight test sets has 1,204 characters.
     max_new_tokens = 1024
@@ -141,15 +160,19 @@ class Uner(TextTask):
     def count(
         self, items: Sequence[Item], hypotheses: Sequence[str], test_set: TestSet
     ) -> dict[str, Counts]:
-        """Entity counts by offsets and by text, and which answers are not valid JSON."""
+        """Entity counts by offsets, by text and read leniently, and flags for invalid JSON."""
         gold = [entities.parse_entities(item.gold)[0] for item in items]
         answers = [entities.parse_entities(hypothesis) for hypothesis in hypotheses]
-        pairs = list(zip(gold, [found for found, _ in answers], strict=True))
-        return {
-            "entity_f1": np.array([entities.entity_counts(g, p, "span") for g, p in pairs]),
-            "entity_f1_text": np.array([entities.entity_counts(g, p, "text") for g, p in pairs]),
+        strict = [found for found, _ in answers]
+        counts = {
+            "entity_f1": _counts(gold, strict, "span"),
+            "entity_f1_text": _counts(gold, strict, "text", nfc=test_set.version > 1),
             "invalid_json": flags([not valid for _, valid in answers]),
         }
+        if test_set.version > 1:
+            lenient = [entities.find_entities(hypothesis) for hypothesis in hypotheses]
+            counts["entity_f1_lenient"] = _counts(gold, lenient, "span")
+        return counts
 
     def item_scores(self, counts: Counts) -> Floats:
         """100 for an answer whose entities are all right, else 0."""
