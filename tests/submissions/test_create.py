@@ -10,6 +10,7 @@ from xlt_bench.results.record import Record
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.test_set import path_of
 
 
 @pytest.fixture
@@ -106,8 +107,10 @@ def test_a_run_of_a_newer_version_supersedes_in_the_other_tasks_only(
     old = submit(make_run(tmp_path / "old", adapter="lora"), About(), folder, root)
     task = get_task("massive")
     pins = shutil.copytree(task.pins, tmp_path / "pinned")
-    pin = json.loads((pins / "massive-v1.json").read_text())
-    (pins / "massive-v2.json").write_text(json.dumps({**pin, "version": 2}))
+    pin = json.loads(path_of(pins, "massive", task.version).read_text())
+    path_of(pins, "massive", task.version + 1).write_text(
+        json.dumps({**pin, "version": task.version + 1})
+    )
     monkeypatch.setattr(type(task), "pins", pins)
     later = "2026-03-03T00:00:00+00:00"
     new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
