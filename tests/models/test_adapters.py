@@ -11,7 +11,8 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.models import adapter_config
 from xlt_bench.models.adapter_card import alignment_languages
-from xlt_bench.models.adapters import attach, check_adapter, find_adapter
+from xlt_bench.models.adapter_fit import check_adapter
+from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.load import meta_model
 
 
@@ -117,7 +118,7 @@ def test_a_configuration_that_names_other_files(adapter, tiny_model, change, sai
         ({"rank_pattern": {"((": 2}}, "regular expression .*is invalid"),
         ({"rank_pattern": {f"a{i}": 2 for i in range(2000)}}, "2,000 entries"),
         ({"target_modules": [f"a{i}" for i in range(20_000)]}, "20,000 entries"),
-        ({"trainable_token_indices": [10**9]}, "does not fit|lacks"),
+        ({"trainable_token_indices": [10**9]}, "trains token 1000000000.*--model"),
         ({"trainable_token_indices": {"a": "b"}}, "does not fit"),
         ({"r": 65_536}, r"has shape \[2, 32\], .*asks for \[65536, 32\]"),
         ({"rank_pattern": {"q_proj": 65_536}}, "asks for"),
@@ -234,9 +235,6 @@ def test_what_peft_saves_is_taken(kind, tiny_model, tmp_path):
         change_config(tmp_path / "saved", {"tokenizer_name_or_path": "/not/there"})
     found = find_adapter(str(tmp_path / "saved"))
     check_adapter(found, meta_model(str(tiny_model)), "tiny")
-    model, names = attach(AutoModelForCausalLM.from_pretrained(tiny_model), "tiny", [found])
-    assert list(names.values()) == ["adapter_0"]
-    assert not any(parameter.is_meta for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -289,7 +287,7 @@ def test_factors_of_another_dimension(adapter, tiny_model, shape):
     tensors = load_file(adapter / "adapter_model.safetensors")
     change = {key: torch.zeros(shape) if "lora_A" in key else tensors[key] for key in tensors}
     save_file(change, adapter / "adapter_model.safetensors")
-    refuse(adapter, tiny_model, {}, r"size 32, the adapter's lora_A shape|has shape \[2, 32, 1\]")
+    refuse(adapter, tiny_model, {}, r"lora_A.weight has shape \[.*\], and its configuration asks for \[2, 32\]")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from xlt_bench.models.adapters import change_norms
+from xlt_bench.models.adapter_switch import change_norms
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import load_base

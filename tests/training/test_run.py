@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapter_card import alignment_languages
-from xlt_bench.models.adapters import check_adapter, find_adapter
+from xlt_bench.models.adapter_fit import check_adapter
+from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.load import meta_model
 from xlt_bench.training.recipe import parse_recipe
 from xlt_bench.training.run import TrainOptions, _last_checkpoint, train
