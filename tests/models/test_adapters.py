@@ -287,7 +287,7 @@ def test_factors_of_another_dimension(adapter, tiny_model, shape):
     tensors = load_file(adapter / "adapter_model.safetensors")
     change = {key: torch.zeros(shape) if "lora_A" in key else tensors[key] for key in tensors}
     save_file(change, adapter / "adapter_model.safetensors")
-    refuse(adapter, tiny_model, {}, r"lora_A.weight has shape \[.*\], and its configuration asks for \[2, 32\]")
+    refuse(adapter, tiny_model, {}, r"lora_A.weight has shape \[.*\], .* asks for \[2, 32\]")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
