@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.models.adapter_config import check_config, check_regexes
@@ -48,6 +47,8 @@ class Fit:
     """The base's tensors that peft changes: the file holds them whole, or the LoRA is a PiSSA."""
     vocabulary: int | None = None
     """Rows to which the base's embeddings are resized first; None if they stay as they are."""
+    complete: bool = True
+    """Whether all weights were compared; if not, `check_weights` does after loading."""
 
 
 def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> Fit:
@@ -82,7 +83,7 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> Fit:
             f"adapter {adapter.name} was trained with a vocabulary of {vocabulary:,}, and "
             f"{model_name} has another; {MERGE}"
         )
-    return Fit()
+    return Fit(complete=False)
 
 
 def _fit(adapter: AdapterFiles, base: Any, base_name: str, vocabulary: int | None) -> Fit:
@@ -146,34 +147,38 @@ def check_weights(model: Any, name: str, adapter: AdapterFiles, base: str) -> li
     from peft import get_peft_model_state_dict
 
     saved = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    wanted = _places(model, name, saved)
-    trained_on = one_line(adapter.config.get("base_model_name_or_path"), 80)
-    try:
-        given = _places(model, name, _tensors(adapter, model))
-        lacking, count = sorted(set(wanted) - set(given)), f"of {len(wanted)} "
-    except KeyError as error:  # by which peft says that a module's weights are missing
-        given, lacking, count = {}, [str(error.args[0])], "or more "
+    wanted: _Shapes = {key: tuple(tensor.shape) for key, tensor in saved.items()}
+    known = wanted
+    given: _Shapes = adapter.shapes
+    lacking = sorted(set(wanted) - set(given))
+    if next(model.parameters()).is_meta and not model.peft_config[name].is_prompt_learning:
+        # On a copy, since AdaLora changes the shapes of the model here.
+        wanted = _places(copy.deepcopy(model), name, wanted)
+        state = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+        known = {**state, **wanted}
+        try:
+            given = _places(model, name, adapter.shapes)
+            lacking = sorted(set(wanted) - set(given))
+        except KeyError as error:  # by which peft says that a module's weights are missing
+            lacking = [str(error.args[0])]
+    trained_on = f"it was trained on {one_line(adapter.config.get('base_model_name_or_path'), 80)}"
     if lacking:
         raise InputError(
-            f"adapter {adapter.name} lacks {len(lacking)} {count}weights that its configuration "
-            f"names, such as {_shown(lacking[0], name)}: is the file truncated, or for another "
-            f"model than {base} (it was trained on {trained_on})?"
+            f"adapter {adapter.name} lacks {len(lacking)} of {len(wanted)} weights that its "
+            f"configuration names, such as {_shown(lacking[0], name)}: is the file truncated, or "
+            f"for another model than {base} ({trained_on})?"
         )
-    known = dict(wanted)
-    if not model.peft_config[name].is_prompt_learning:
-        known |= {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     if unused := _unused(adapter, name, [key for key in given if key not in known]):
         raise InputError(
-            f"adapter {adapter.name} does not fit {base}: neither the model nor the "
-            f"configuration has a place for {len(unused)} of its {len(adapter.shapes)} weights, "
-            f"such as {_shown(unused[0], name)} (it was trained on {trained_on})"
+            f"adapter {adapter.name} does not fit {base}: neither the model nor the configuration "
+            f"has a place for {len(unused)} of its {len(adapter.shapes)} weights, such as "
+            f"{_shown(unused[0], name)} ({trained_on})"
         )
     for key, shape in given.items():
         if shape != known.get(key, shape):
             raise InputError(
                 f"adapter {adapter.name} does not fit {base}: {_shown(key, name)} has shape "
-                f"{list(shape)}, and its configuration asks for {list(known[key])} (it was trained "
-                f"on {trained_on})"
+                f"{list(shape)}, and its configuration asks for {list(known[key])} ({trained_on})"
             )
     return [key for key in given if key in known]
 
@@ -183,28 +188,20 @@ def _shown(place: str, name: str) -> str:
     return one_line(place.replace(f".{name}", "").removeprefix("base_model.model."), 120)
 
 
-def _tensors(adapter: AdapterFiles, model: Any) -> dict[str, torch.Tensor]:
-    """The tensors of the file; without their values, if the model has none either."""
-    if next(model.parameters()).is_meta:
-        return {key: torch.empty(shape, device="meta") for key, shape in adapter.shapes.items()}
-    return load_file(adapter.folder / WEIGHTS)
-
-
-def _places(model: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> _Shapes:
-    """Names in `model` of the tensors that peft would load from a file, and their shapes.
+def _places(model: Any, name: str, shapes: _Shapes) -> _Shapes:
+    """Names in a model on meta of the tensors that peft would load from a file, and their shapes.
 
     Raises KeyError if the file lacks the weights of a module that the configuration names.
     """
     from peft import set_peft_model_state_dict
 
-    if model.peft_config[name].is_prompt_learning:  # loaded by one name, which is the file's
-        return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     found: dict[str, tuple[int, ...]] = {}
 
     def note(state: Mapping[str, Any], *_: Any, **__: Any) -> Any:
         found.update({key: tuple(tensor.shape) for key, tensor in state.items()})
         return SimpleNamespace(missing_keys=[], unexpected_keys=[])
 
+    tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     model.load_state_dict = note  # hides the method: nothing is loaded
     try:
         set_peft_model_state_dict(model, tensors, adapter_name=name)

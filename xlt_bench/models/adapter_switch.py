@@ -82,8 +82,12 @@ class AdapterSwitch:
         return self._model
 
     def _loaded(self, adapter: AdapterFiles) -> Any:
-        prepare_base(self._base, self._fits[adapter.name])
-        return load_adapter(self._base, self._base_name, adapter, PEFT_NAME)
+        fit = self._fits[adapter.name]
+        prepare_base(self._base, fit)
+        model = load_adapter(self._base, self._base_name, adapter, PEFT_NAME)
+        if not fit.complete:
+            check_weights(model, PEFT_NAME, adapter, self._base_name)
+        return model
 
     def _resized(self, adapter: AdapterFiles) -> Any:
         with torch.random.fork_rng():
@@ -184,7 +188,6 @@ def load_adapter(model: Any, base: str, adapter: AdapterFiles, name: str) -> Any
             model = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
     except Exception as error:  # peft raises many types for an invalid configuration
         raise misfit(adapter, base, error) from None
-    check_weights(model, name, adapter, base)
     return model.eval()
 
 
