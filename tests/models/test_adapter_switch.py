@@ -19,7 +19,8 @@ from xlt_bench.models.hidden_states import acts_in_forward
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import meta_model
 
-IDS = torch.tensor([[0, 5, 9, 77, 30, 78, 40]])
+INVOCATION = byte_tokenizer()("ger")["input_ids"]  # is in a sentence
+IDS = torch.tensor([[0, 5, 9, *INVOCATION, 78, 40, 6]])
 SENTENCES = ["Wo bist du?", "A longer sentence than the first."]
 LAYERS = [1, 3]
 
@@ -29,7 +30,7 @@ _Q = {"target_modules": ["q_proj"]}
 QUICK = {
     "LORA dora": {**_ON, "r": 4, "use_dora": True},
     "LORA olora": {**_ON, "r": 4, "init_lora_weights": "olora"},
-    "LORA alora": {**_ON, "r": 4, "alora_invocation_tokens": [77, 30]},
+    "LORA alora": {**_ON, "r": 4, "alora_invocation_tokens": INVOCATION},
     "IA3": {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
     "PROMPT_TUNING": {"num_virtual_tokens": 4},
     "PREFIX_TUNING": {"num_virtual_tokens": 4},
