@@ -13,7 +13,7 @@ import torch
 from peft import IA3Config, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from tiny import byte_tokenizer, load_model, save_adapter
+from tiny import byte_tokenizer, load_model, save_adapter, with_lora
 from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.results.run_folder import predictions_path, read_predictions, read_record
@@ -158,6 +158,29 @@ def test_adapters_of_any_kinds_on_one_command_line_answer_as_alone(
         assert [row.hypothesis for row in found] == expected
         seen.add(tuple(expected))
     assert len(seen) == len(folders)
+
+
+@pytest.mark.parametrize("resized", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapters_added_tokens_need_embeddings(root, tiny_model, tmp_path, run_cli, resized):
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|turn|>"], special_tokens=True)
+    tokenizer.chat_template = "{% for m in messages %}<|turn|>{{ m['content'] }}{% endfor %}"
+    model = load_model(tiny_model)
+    if resized:
+        model.resize_token_embeddings(len(tokenizer))
+    adapter = tmp_path / "adapter"
+    with_lora(model, seed=2).save_pretrained(adapter)
+    tokenizer.save_pretrained(adapter)
+    code, _, err = run_cli(
+        *arguments(tiny_model, root, tmp_path / "run", "--adapter", adapter, "--limit", "1")
+    )
+    if resized:
+        assert code == 0
+        assert read_record(tmp_path / "run").adapter.probe_differing > 0
+    else:
+        assert code == 2
+        assert "prompts contain <|turn|>, token 258, and there are embeddings for 258 only" in err
 
 
 def answer(model, tokenizer, prompt, limit):

@@ -378,5 +378,5 @@ def test_a_lora_that_an_older_transformers_saved(name, rename, tmp_path):
     # A layer without its weights is not loaded completely, by whatever name.
     layer_1 = {key: value for key, value in older.items() if ".layers.1." not in key}
     save_file(layer_1, weights)
-    with pytest.raises(InputError, match="lacks .* weights that its configuration names"):
+    with pytest.raises(InputError, match=r"lacks .* weights that its configuration names"):
         check_adapter(find_adapter(str(saved)), meta_model(str(base)), "base")
