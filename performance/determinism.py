@@ -19,10 +19,12 @@ import torch
 from side_by_side import run
 
 from xlt_bench.data.root import data_root
-from xlt_bench.models.adapters import attach, find_adapter
+from xlt_bench.models.adapter_fit import check_adapter
+from xlt_bench.models.adapter_switch import AdapterSwitch
+from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.chat import encode_prompt
 from xlt_bench.models.lm import XltLM
-from xlt_bench.models.load import choose_device, load_base
+from xlt_bench.models.load import choose_device, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.tasks import massive
 
@@ -38,7 +40,7 @@ def main() -> int:
     """Answer with every setting, and count the differences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--adapter", action="append", default=[])
+    parser.add_argument("--adapter")
     parser.add_argument("--data-dir")
     parser.add_argument("--languages", default="de,sw")
     parser.add_argument("--limit", type=int, default=100)
@@ -54,7 +56,10 @@ def main() -> int:
     )
     for dtype in options.dtypes.split(","):
         base = load_base(options.model, dtype, device)
-        model, _ = attach(base.model, base.name, [find_adapter(name) for name in options.adapter])
+        found = find_adapter(options.adapter) if options.adapter else None
+        skeleton = meta_model(options.model)
+        fits = {found.name: check_adapter(found, skeleton, base.name)} if found else {}
+        model = AdapterSwitch(base.model, base.name, fits).use(found)
         lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=1)
         every = [item for rows in items.values() for item in rows]
         prompts = [lm.apply_chat_template(item.messages) for item in every]

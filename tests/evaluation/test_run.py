@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from peft import IA3Config, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from tiny import byte_tokenizer, load_model, save_adapter, with_lora
 from xlt_bench.evaluation.config import Options, run_folder
-from xlt_bench.results.run_folder import read_predictions, read_record
+from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
+from xlt_bench.results.run_folder import predictions_path, read_predictions, read_record
 from xlt_bench.tasks.registry import get_text_task, text_tasks
 
 
@@ -107,6 +111,85 @@ def test_batch_sizes_give_the_same_answers(root, tiny_model, tmp_path, run_cli):
         assert len(files) == 5
         answers.append([read_predictions(path) for path in files])
     assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_of_any_kinds_on_one_command_line_answer_as_alone(
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
+):
+    """As plain peft has each alone, in whatever order."""
+    folders = [save_adapter(tiny_model, tmp_path / "dora", seed=2, use_dora=True)]
+    folders += [tmp_path / "ia3", shutil.copytree(tiny_adapter, tmp_path / "embeddings")]
+    scaled = get_peft_model(
+        load_model(tiny_model),
+        IA3Config(
+            "CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
+        ),
+    )
+    for weight in scaled.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, 1, 0.9)
+    scaled.save_pretrained(folders[1])
+    weights = folders[2] / "adapter_model.safetensors"
+    own = load_model(tiny_model).get_input_embeddings().weight.detach().flip(0)
+    named = {"base_model.model.model.embed_tokens.weight": own.contiguous()}
+    save_file(load_file(weights) | named, weights)
+    folders.append(tiny_adapter)
+
+    named = [word for folder in folders for word in ("--adapter", folder)]
+    out = tmp_path / "out"
+    argv = arguments(tiny_model, root, out, *named, "--limit", "2")
+    code, _, err = run_cli(*argv)
+    assert code == 0, err
+    task, tokenizer = get_text_task("massive"), byte_tokenizer()
+    set_chat_template(tokenizer, None)
+    prompts = [
+        encode_prompt(tokenizer, render_chat(tokenizer, item.messages, add_generation_prompt=True))
+        for item in task.load(root, "de")[:2]
+    ]
+    seen = set()
+    for folder in folders:
+        plain = PeftModel.from_pretrained(load_model(tiny_model), str(folder)).eval()
+        expected = [answer(plain, tokenizer, prompt, task.max_new_tokens) for prompt in prompts]
+        options = Options(model=str(tiny_model), adapters=list(map(str, folders)), output=out)
+        found = read_predictions(
+            predictions_path(run_folder(options, str(folder)), "massive", "de")
+        )
+        assert [row.hypothesis for row in found] == expected
+        seen.add(tuple(expected))
+    assert len(seen) == len(folders)
+
+
+@pytest.mark.parametrize("resized", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapters_added_tokens_need_embeddings(root, tiny_model, tmp_path, run_cli, resized):
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|turn|>"], special_tokens=True)
+    tokenizer.chat_template = "{% for m in messages %}<|turn|>{{ m['content'] }}{% endfor %}"
+    model = load_model(tiny_model)
+    if resized:
+        model.resize_token_embeddings(len(tokenizer))
+    adapter = tmp_path / "adapter"
+    with_lora(model, seed=2).save_pretrained(adapter)
+    tokenizer.save_pretrained(adapter)
+    code, _, err = run_cli(
+        *arguments(tiny_model, root, tmp_path / "run", "--adapter", adapter, "--limit", "1")
+    )
+    if resized:
+        assert code == 0
+        assert read_record(tmp_path / "run").adapter.probe_differing > 0
+    else:
+        assert code == 2
+        assert "prompts contain <|turn|>, token 258, and there are embeddings for 258 only" in err
+
+
+def answer(model, tokenizer, prompt, limit):
+    """The greedy answer of plain transformers to a prompt."""
+    ids = torch.tensor([prompt])
+    tokens = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False
+    )
+    return tokenizer.decode(tokens[0, len(prompt) :], skip_special_tokens=True)
 
 
 def test_an_adapter_without_effect_is_a_warning(root, tiny_model, tmp_path, run_cli):

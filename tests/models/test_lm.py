@@ -5,7 +5,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from xlt_bench.models.adapters import change_norms
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import load_base
@@ -147,16 +146,3 @@ def test_never_two_bos(tiny_model):
     assert once == encode_prompt(tokenizer, "<s>ab")
     assert once.count(0) == 1
     assert once.count(1) == 0
-
-
-def test_change_norm_is_that_of_the_product(tiny_model, tiny_adapter):
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    adapted = PeftModel.from_pretrained(model, tiny_adapter, adapter_name="a")
-    norms = change_norms(adapted, "a")
-    merged = dict(adapted.merge_and_unload().named_parameters())
-    for kind, norm in norms.items():
-        square = sum(
-            (merged[name] - before[name]).pow(2).sum().item() for name in before if kind in name
-        )
-        assert norm == pytest.approx(square**0.5, rel=1e-4)

@@ -1,5 +1,6 @@
 """Merging: the exact weighted sum of the two weight changes, chosen on dev."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from tiny import load_model, save_adapter
 from xlt_bench.data.root import MINI
@@ -99,6 +101,37 @@ def test_what_is_no_sum_is_refused(
     for task, alignment in ((other, adapters[1]), (adapters[0], other)):
         options = MergeOptions(str(task), str(alignment), tmp_path / "out", model=str(tiny_model))
         with pytest.raises(InputError, match=f"uses {next(iter(more))}: .* cannot be merged"):
+            merge(options)
+
+
+def _with_embeddings(folder: Path, shift: float) -> Path:
+    """Add the embeddings of the base to the file of an adapter, changed by `shift`."""
+    base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    own = load_model(Path(base)).get_input_embeddings().weight.detach() + shift
+    weights = folder / "adapter_model.safetensors"
+    save_file(load_file(weights) | {"base_model.model.model.embed_tokens.weight": own}, weights)
+    return folder
+
+
+def test_embeddings_of_the_base_in_the_file_change_nothing(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    task = _with_embeddings(save_adapter(tiny_model, tmp_path / "task", seed=2), shift=0)
+    merge(MergeOptions(str(task), str(adapters[1]), tmp_path / "out", model=str(tiny_model)))
+    assert _off_the_sum(tiny_model, task, adapters[1], tmp_path / "out", 0.9) < 1e-5
+
+
+@pytest.mark.parametrize("change", ["embeddings", "pissa"])
+def test_what_changes_the_base_is_refused(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path, change: str
+) -> None:
+    if change == "pissa":
+        other = save_adapter(tiny_model, tmp_path / "other", seed=2, init_lora_weights="pissa")
+    else:
+        other = _with_embeddings(save_adapter(tiny_model, tmp_path / "other", seed=2), shift=0.1)
+    for task, alignment in ((other, adapters[1]), (adapters[0], other)):
+        options = MergeOptions(str(task), str(alignment), tmp_path / "out", model=str(tiny_model))
+        with pytest.raises(InputError, match="changes the base model's own weights"):
             merge(options)
 
 

@@ -9,12 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    MixtralConfig,
+    OlmoeConfig,
+    PhiConfig,
+    Qwen2Config,
+)
 
+import tiny
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapter_card import alignment_languages
-from xlt_bench.models.adapters import check_adapter, find_adapter
+from xlt_bench.models.adapter_fit import check_adapter
+from xlt_bench.models.adapter_switch import AdapterSwitch
+from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.load import meta_model
 from xlt_bench.training.recipe import parse_recipe
 from xlt_bench.training.run import TrainOptions, _last_checkpoint, train
@@ -148,6 +163,61 @@ def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
     weights = tmp_path / "out" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match="one of them is damaged"):
+        train(options)
+
+
+_SIZE = tiny.SIZE | {"vocab_size": 258, "num_hidden_layers": 2, "max_position_embeddings": 2048}
+_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_ATTENTION = ["q_proj", "v_proj"]
+_ARCHITECTURES = {
+    "gpt2": (
+        GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=2048),
+        ["c_attn", "c_fc"],
+    ),
+    "mixtral": (MixtralConfig(**_SIZE, **_EXPERTS), [*_ATTENTION, "w1", "w2", "w3"]),
+    "olmoe": (
+        OlmoeConfig(**_SIZE, num_experts=4, num_experts_per_tok=2),
+        [*_ATTENTION, "gate_proj", "up_proj", "down_proj"],
+    ),
+    "falcon": (
+        FalconConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
+        ["query_key_value"],
+    ),
+    "phi": (PhiConfig(**_SIZE), [*_ATTENTION, "fc1", "fc2"]),
+    "embeddings": (Qwen2Config(**_SIZE), [*_ATTENTION, "embed_tokens"]),
+    "gemma 3": (Gemma3TextConfig(**_SIZE, head_dim=8), [*_ATTENTION, "up_proj"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", _ARCHITECTURES)
+def test_what_is_trained_is_evaluated_as_peft_has_it(name: str, tmp_path: Path) -> None:
+    config, targets = _ARCHITECTURES[name]
+    base = tmp_path / "base"
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    tiny.byte_tokenizer().save_pretrained(base)
+    lora = {"dropout": 0.0, "targets": targets}
+    recipe = parse_recipe(RECIPE | {"lora": lora}, "tiny")
+    options = TrainOptions("tiny", recipe, str(base), tmp_path / "out", str(MINI))
+    adapter = find_adapter(str(train(options)))
+    fits = {adapter.name: check_adapter(adapter, meta_model(str(base)), "tiny")}
+    model = AdapterSwitch(tiny.load_model(base).eval(), "tiny", fits).use(adapter)
+    plain = PeftModel.from_pretrained(tiny.load_model(base), str(adapter.folder)).eval()
+    ids = torch.tensor([[5, 9, 7, 30, 8]])
+    with torch.inference_mode():
+        assert torch.equal(model(ids).logits, plain(ids).logits)
+        assert not torch.equal(model(ids).logits, tiny.load_model(base).eval()(ids).logits)
+
+
+def test_experts_are_trained_without_dropout(tmp_path: Path) -> None:
+    config, targets = _ARCHITECTURES["mixtral"]
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tiny.byte_tokenizer().save_pretrained(tmp_path)
+    recipe = parse_recipe(RECIPE | {"lora": {"targets": targets}}, "tiny")
+    options = TrainOptions("tiny", recipe, str(tmp_path), tmp_path / "out", str(MINI))
+    with pytest.raises(InputError, match=r"lora\.dropout to 0"):
         train(options)
 
 

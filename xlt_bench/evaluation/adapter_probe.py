@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from xlt_bench.models.adapter_card import alignment_languages, recipe_name, trained_on_flores
-from xlt_bench.models.adapters import AdapterFiles, change_norms
-from xlt_bench.models.lm import XltLM
+from xlt_bench.models.adapter_fit import PEFT_NAME
+from xlt_bench.models.adapter_switch import change_norms
+from xlt_bench.models.adapters import AdapterFiles
+from xlt_bench.models.lm import Generation, XltLM
 from xlt_bench.results.record import AdapterRecord
 
 # Prompts that the model answers with and without the adapter, to see whether it has an effect.
@@ -28,28 +30,38 @@ def probe(lm: XltLM) -> list[str]:
     return [lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
 
 
-def prove(
-    lm: XltLM, model: Any, adapter: AdapterFiles, name: str
-) -> tuple[AdapterRecord, list[str]]:
-    """Compare the model with and without its active adapter.
+def bare_answers(lm: XltLM) -> list[Generation]:
+    """Answer the probe prompts.
 
     Args:
-        lm: The model that answers.
-        model: The peft model.
+        lm: The bare model.
+
+    Returns:
+        An answer to each.
+    """
+    answers = lm.generate(probe(lm), _PROBE_TOKENS)
+    lm.noted()  # resets the counts: the probe is not part of the run
+    return answers
+
+
+def prove(
+    lm: XltLM, bare: Sequence[Generation], adapter: AdapterFiles
+) -> tuple[AdapterRecord, list[str]]:
+    """Compare the model's answers with those of the bare model.
+
+    Args:
+        lm: The model with the adapter.
+        bare: The result of `bare_answers`.
         adapter: The files of the adapter.
-        name: The name of the adapter in `model`.
 
     Returns:
         The adapter's record, with the norms of its weight change and how many of the eight greedy
         answers differ, and a warning for each sign that it has no effect.
     """
-    prompts = probe(lm)
-    with_adapter = lm.generate(prompts, _PROBE_TOKENS)
-    with model.disable_adapter():
-        bare = lm.generate(prompts, _PROBE_TOKENS)
+    with_adapter = lm.generate(probe(lm), _PROBE_TOKENS)
     lm.noted()  # resets the counts: the probe is not part of the run
     differing = sum(a.text != b.text for a, b in zip(with_adapter, bare, strict=True))
-    norms = change_norms(model, name)
+    norms = change_norms(lm.model, PEFT_NAME)
     warnings = []
     if not any(norms.values()):
         warnings.append(f"WARNING: adapter {adapter.name} changes no weight")

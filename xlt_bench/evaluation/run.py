@@ -14,7 +14,7 @@ import torch
 
 from xlt_bench.distributed import from_first, rank, together, wait, world_size
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.adapter_probe import probe, prove
+from xlt_bench.evaluation.adapter_probe import bare_answers, probe, prove
 from xlt_bench.evaluation.build_record import (
     System,
     finish,
@@ -36,17 +36,13 @@ from xlt_bench.evaluation.predict import (
 from xlt_bench.evaluation.sharding import divide, unit_costs
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models.adapter_card import alignment_languages
-from xlt_bench.models.adapters import (
-    AdapterFiles,
-    adapter_commit,
-    attach,
-    check_adapter,
-    find_adapter,
-)
-from xlt_bench.models.chat import Template, encode_prompt, parse_args
+from xlt_bench.models.adapter_fit import MERGE, Fit, check_adapter
+from xlt_bench.models.adapter_switch import AdapterSwitch
+from xlt_bench.models.adapters import AdapterFiles, adapter_commit, find_adapter
+from xlt_bench.models.chat import Template, encode_prompt, parse_args, render_chat
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers
-from xlt_bench.models.lm import XltLM
+from xlt_bench.models.lm import Generation, XltLM
 from xlt_bench.models.load import Base, choose_device, commit_of, load_base, meta_model
 from xlt_bench.models.merged import merged
 from xlt_bench.models.tokenizer import Chat, choose_chat
@@ -61,19 +57,25 @@ _SERVED_AT_A_TIME = 16
 
 @dataclass
 class Evaluation:
-    """A loaded model with its adapters; a job uses one of them or none."""
+    """A loaded model; a job uses one of the adapters or none."""
 
     base: Base
-    model: Any
+    switch: AdapterSwitch
     lm: XltLM
-    names: Mapping[str, str]
     chats: Mapping[str | None, Chat]
+    alone: bool
+    """Whether there is a single adapter."""
 
     def choose(self, adapter: AdapterFiles | None) -> None:
         """Answer with this adapter from now on."""
-        if adapter:
-            self.model.set_adapter(self.names[adapter.name])
+        self.lm.use_model(self.switch.use(adapter))
         self.lm.use(self.chats[adapter.name if adapter else None])
+
+    def bare(self, adapter: AdapterFiles) -> list[Generation]:
+        """The bare model's answers to the probe prompts, as the adapter's template renders them."""
+        self.lm.use_model(self.switch.bare(adapter))
+        self.lm.use(self.chats[adapter.name])
+        return bare_answers(self.lm)
 
 
 def evaluate(request: Request, track: Any = untracked) -> Iterator[tuple[Path, Record]]:
@@ -118,17 +120,23 @@ def _prepare(
     commit = from_first(partial(commit_of, options.model))
     adapters = list(map(find_adapter, options.adapters, commits))
     skeleton = meta_model(options.model, options.trust_remote_code, commit)
+    fits = {found.name: check_adapter(found, skeleton, options.model) for found in adapters}
     for found in adapters:
-        check_adapter(found, skeleton, options.model)
         alignment_languages(found)  # a broken card fails now, not after inference
+        if options.backend == "vllm":
+            _check_vllm(found, fits[found.name])
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
     systems: list[AdapterFiles | None] = [*adapters] or [None]
     chats = {system.name if system else None: _chat(options, system, commit) for system in systems}
+    for found in adapters:
+        _check_tokens(found, chats[found.name], fits[found.name], skeleton)
     base = load_base(options.model, options.dtype, device, options.trust_remote_code, commit)
-    model, names = attach(base.model, base.name, adapters)
-    lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size=_batch(options))
+    lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=_batch(options))
+    switch = AdapterSwitch(base.model, base.name, fits)
+    for found in adapters:
+        switch.use(found)  # what peft refuses fails now, not after the adapters before it
     common: dict[str, Any] = {
         "model": base.name,
         "model_revision": base.revision,
@@ -146,13 +154,35 @@ def _prepare(
         plan = _plan(request, **common, **its, **_rendering(chat), stop_tokens=lm.stops().names)
         job = _open(request, plan, digests, lm, track)
         job.lm = lm
-        if (penalty := repetition_penalty(model)) != 1 and request.items:
+        if (penalty := repetition_penalty(base.model)) != 1 and request.items:
             job.notes.append(
                 f"greedy decoding with the model's own repetition penalty of {penalty:g}"
             )
         job.notes += _rendering_notes(chat.template)
         jobs.append((job, adapter))
-    return Evaluation(base, model, lm, names, chats), jobs
+    return Evaluation(base, switch, lm, chats, alone=len(adapters) == 1), jobs
+
+
+def _check_vllm(adapter: AdapterFiles, fit: Fit) -> None:
+    """Raise InputError if vLLM, which reads a LoRA's factors only, would answer differently."""
+    if fit.replaced or fit.vocabulary is not None:
+        raise InputError(
+            f"adapter {adapter.name} changes the base model's own weights (embeddings in its file, "
+            "or PiSSA and its like), which vLLM ignores; use --backend hf"
+        )
+
+
+def _check_tokens(adapter: AdapterFiles, chat: Chat, fit: Fit, skeleton: Any) -> None:
+    """Raise InputError if prompts have tokens for which there are no embeddings."""
+    rows = fit.vocabulary or len(skeleton.get_input_embeddings().weight)
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    prompt = render_chat(chat.tokenizer, messages, **chat.template.args)
+    if (highest := max(encode_prompt(chat.tokenizer, prompt), default=0)) >= rows:
+        token = chat.tokenizer.convert_ids_to_tokens(highest)
+        raise InputError(
+            f"adapter {adapter.name}: prompts contain {token}, token {highest:,}, and there are "
+            f"embeddings for {rows:,} only; {MERGE}, or choose another --tokenizer"
+        )
 
 
 def _plan(request: Request, **system: Any) -> Plan:
@@ -237,14 +267,15 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     base, proofs = evaluation.base, {}
     for job, adapter in jobs:
         if finished_record(job) is None:
-            evaluation.choose(adapter)
             proofs[job.run] = _proof(evaluation, job, adapter)
+            evaluation.choose(adapter)
             answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL_UNIT])
     systems = {
         name: hf_system(base, chat.tokenizer)  # before the device is meta
         for name, chat in evaluation.chats.items()
     }
-    evaluation.model.to("meta")
+    evaluation.switch.use(None)
+    base.model.to("meta")
     torch.cuda.empty_cache()
     adapters = [adapter for _, adapter in jobs if adapter]
     options = request.options
@@ -332,12 +363,12 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
     first = rank() == 0
     if (found := from_first(partial(finished_record, job))) is not None:
         return found if first else None
-    evaluation.choose(adapter)
     proof = _proof(evaluation, job, adapter) if first else None
-    # Only for a single adapter: switching between several by merging makes the weights drift.
-    alone = len(evaluation.names) == 1
-    sample = [encode_prompt(evaluation.lm.tokenizer, prompt) for prompt in probe(evaluation.lm)]
-    with merged(evaluation.model, sample) if alone else nullcontext(False) as job.merged:
+    evaluation.choose(adapter)
+    # Only for a single adapter: unmerging leaves rounding errors in the weights.
+    lm = evaluation.lm
+    sample = [encode_prompt(lm.tokenizer, prompt) for prompt in probe(lm)]
+    with merged(lm.model, sample) if evaluation.alone else nullcontext(False) as job.merged:
         _answer_share(job)
     if not first:
         return None
@@ -357,7 +388,8 @@ def _merged_throughout(run: Path) -> bool | None:
 def _proof(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> AdapterRecord | None:
     if adapter is None:
         return None
-    name = evaluation.names[adapter.name]
-    proof, warnings = prove(evaluation.lm, evaluation.model, adapter, name)
+    bare = evaluation.bare(adapter)
+    evaluation.choose(adapter)
+    proof, warnings = prove(evaluation.lm, bare, adapter)
     job.notes += warnings
     return proof

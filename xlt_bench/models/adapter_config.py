@@ -1,7 +1,7 @@
 """Validates adapter_config.json, which is untrusted, before peft reads it.
 
-The tables below name the keys that are restricted, and to which values. `adapters.check_adapter`,
-which has the model, checks whether the weights have the shapes that a configuration asks for.
+The tables below name the keys that are restricted, and to which values. `adapter_fit`, which has
+the model, checks whether the weights have the shapes that a configuration asks for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ _REFUSED_KINDS = {
     "SHADOW": "loads a second model",
     "XLORA": "loads other adapters",
     "MULTITASK_PROMPT_TUNING": "loads another adapter's weights and needs a task's number",
+    "POLY": "needs a task's number",
+    "LILY": "averages over the rows of a batch and their padding",
 }
+# Kinds whose virtual tokens peft adds only if the configuration names the task.
+_PROMPTS = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "CPT", "CARTRIDGE")
 
 # Keys that make peft load other files, models or code, or rebuild the base, each with its harmless
 # values. `base_model_name_or_path` and `revision` only name the base, and peft opens
@@ -132,6 +136,11 @@ def _check_kind(adapter: str, config: dict[str, Any]) -> str:
     if task not in (None, "CAUSAL_LM"):
         raise InputError(
             f"adapter {adapter}: task_type must be CAUSAL_LM, got {one_line(task, 60)}"
+        )
+    if kind in _PROMPTS and task is None:
+        raise InputError(
+            f"adapter {adapter}: without task_type in adapter_config.json, peft does not apply "
+            f'{kind}; set it to "CAUSAL_LM"'
         )
     return kind
 

@@ -44,6 +44,23 @@ def base_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def acts_in_forward(model: Any) -> bool:
+    """Check whether the active adapter acts in the forward of the PeftModel, not in its modules.
+
+    Virtual tokens do, and aLoRA, which searches the prompt for its invocation tokens.
+
+    Args:
+        model: The model, wrapped or not.
+
+    Returns:
+        Whether the base model's own forward would leave the adapter out.
+    """
+    adapter = getattr(model, "active_peft_config", None)
+    return adapter is not None and bool(
+        adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None)
+    )
+
+
 def count_layers(model: Any) -> int:
     """Count the decoder blocks, which is also the highest layer number.
 
@@ -109,6 +126,7 @@ def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[d
     def pool(layer: int) -> Callable[[Any, Any, Any], None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
+            hidden = hidden[:, -mask.shape[1] :]  # virtual tokens come first
             # The layers may be on several devices.
             pooled[layer] = mean_pool(hidden, mask.to(hidden.device))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from xlt_bench.models.hidden_states import base_model
+from xlt_bench.models.hidden_states import acts_in_forward, base_model
 
 # A full buffer grows by this many slots: a compromise between copies and unused memory.
 _GROWTH = 32
@@ -50,10 +50,7 @@ def keeps_every_slot(model: Any, slots: int) -> bool:
     accepted = inspect.signature(base.forward).parameters
     if base.config.is_encoder_decoder or not {"position_ids", "logits_to_keep"} <= set(accepted):
         return False
-    adapter = getattr(model, "active_peft_config", None)
-    if adapter is not None and (
-        adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None)
-    ):
+    if acts_in_forward(model):
         return False
     if not set(base.generation_config.to_diff_dict()) <= _FOLLOWED:
         return False

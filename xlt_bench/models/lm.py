@@ -23,11 +23,13 @@ from xlt_bench.metrics.retrieval import accuracy, all_pairs, even_layers
 from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
 from xlt_bench.models.generation import answers
 from xlt_bench.models.hidden_states import (
+    acts_in_forward,
     base_model,
     count_layers,
     lengths_mask,
     pad_right,
     pooled_layers,
+    without_head,
 )
 from xlt_bench.models.tokenizer import Chat
 from xlt_bench.models.turn_end import Stops, stops
@@ -93,6 +95,15 @@ class XltLM(HFLM):  # type: ignore[misc]
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         super()._create_model(*args, **kwargs)
         _disable_tying(self._model)
+
+    def use_model(self, model: Any) -> None:
+        """Answer with this model from now on.
+
+        Args:
+            model: The base model that this was made with, or a PeftModel of it.
+        """
+        _disable_tying(model)
+        self._model = model
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -301,9 +312,13 @@ class XltLM(HFLM):  # type: ignore[misc]
     def _pool_batch(self, batch: list[list[int]], layers: Sequence[int]) -> Tensor:
         ids = pad_right(batch, self.tokenizer.pad_token_id).to(self.device)
         mask = lengths_mask(batch).to(self.device)
-        decoder = base_model(self.model).get_decoder()
         with pooled_layers(self.model, mask, layers) as pooled:
-            decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+            if acts_in_forward(self.model):
+                with without_head(self.model):
+                    self.model(input_ids=ids, attention_mask=mask, use_cache=False)
+            else:
+                decoder = base_model(self.model).get_decoder()
+                decoder(input_ids=ids, attention_mask=mask, use_cache=False)
         return torch.stack([pooled[layer].cpu() for layer in layers], dim=1)
 
     def hidden_states(self, requests: list[Instance]) -> list[dict[str, float]]:

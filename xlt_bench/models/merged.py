@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlt_bench.models.hidden_states import base_model, lengths_mask, pad_right
+from xlt_bench.models.hidden_states import acts_in_forward, base_model, lengths_mask, pad_right
 
 TOLERANCE = 1e-3
 """The most that merging may change a logit, as a share of the sample's largest logit."""
@@ -74,8 +74,7 @@ def mergeable(model: Any) -> bool:
     """
     from peft.tuners.lora import Linear
 
-    adapter = model.active_peft_config
-    if adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None):
+    if acts_in_forward(model):
         return False
     layers = _adapted(base_model(model)).values()
     return bool(layers) and all(

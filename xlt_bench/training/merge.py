@@ -24,11 +24,9 @@ from xlt_bench.models.adapters import (
     CONFIG,
     AdapterFiles,
     base_of,
-    check_adapter,
     check_local,
     find_adapter,
     install,
-    load_beside,
 )
 from xlt_bench.models.chat import check_template, set_chat_template
 from xlt_bench.models.validate_names import check_device, check_model
@@ -37,6 +35,7 @@ from xlt_bench.results.run_folder import check_place, write_bytes, write_json
 from xlt_bench.tasks.registry import get_text_task, selectable
 
 if TYPE_CHECKING:
+    from xlt_bench.models.adapter_fit import Fit
     from xlt_bench.models.load import Base
 
 Combination = Literal["cat", "svd", "linear"]
@@ -92,10 +91,10 @@ def _merge(options: MergeOptions) -> dict[float, float]:
     task, alignment = find_adapter(options.task), find_adapter(options.alignment)
     name = options.model or base_of([options.task, options.alignment])
     commit = commit_of(name)
-    _check_fit(options, task, alignment, name, commit)
+    fits = _check_fit(options, task, alignment, name, commit)
     device = choose_device(options.device)
     base = load_base(name, "float32", device, options.trust_remote_code, commit)
-    model = _with_both(base, task, alignment)
+    model = _with_both(base, task, alignment, fits)
     for weight in options.weights:
         try:
             model.add_weighted_adapter(
@@ -166,8 +165,9 @@ def _check_fit(
     alignment: AdapterFiles,
     name: str,
     commit: str | None,
-) -> None:
+) -> list[Fit]:
     """Check the adapters against the base, before it is loaded."""
+    from xlt_bench.models.adapter_fit import check_adapter
     from xlt_bench.models.load import meta_model
 
     for adapter in (task, alignment):
@@ -182,13 +182,32 @@ def _check_fit(
                 "two factors a layer, and cannot be merged"
             )
     meta = meta_model(name, options.trust_remote_code, commit)
-    for adapter in (task, alignment):
-        check_adapter(adapter, meta, name)
+    fits = [check_adapter(adapter, meta, name) for adapter in (task, alignment)]
+    for adapter, fit in zip((task, alignment), fits, strict=True):
+        if fit.vocabulary is not None:
+            raise _not_a_sum(adapter)
+    return fits
 
 
-def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles) -> Any:
-    model = load_beside(base.model, base.name, task, "task")
-    model = load_beside(model, base.name, alignment, "alignment").eval()
+def _not_a_sum(adapter: AdapterFiles) -> InputError:
+    return InputError(
+        f"adapter {adapter.name} changes the base model's own weights (embeddings in its file, or "
+        "PiSSA and its like): its weight change is not the product of two factors a layer, and "
+        "cannot be merged"
+    )
+
+
+def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles, fits: Sequence[Fit]) -> Any:
+    """The base with both adapters. Raises InputError if one of them changes the base's weights."""
+    from xlt_bench.models.adapter_fit import Fit
+    from xlt_bench.models.adapter_switch import load_adapter, prepare_base
+
+    copies = prepare_base(base.model, Fit(frozenset().union(*(fit.replaced for fit in fits))))
+    model = base.model
+    for adapter, name in ((task, "task"), (alignment, "alignment")):
+        model = load_adapter(model, base.name, adapter, name)
+        if not all(own.equal(now) for own, now in copies):
+            raise _not_a_sum(adapter)
     # peft gives the merged adapter the task's configuration. The scale is part of the factors by
     # then, so rsLoRA must not apply it again, and the modules of both adapters must be adapted.
     config, other = model.peft_config["task"], model.peft_config["alignment"]

@@ -261,6 +261,11 @@ def _adapted(base: Base, recipe: Recipe) -> Any:
         return get_peft_model(base.model, config)
     except ValueError as error:
         line = str(error).split(". ")[0]
+        if "lora_dropout" in line:
+            raise InputError(
+                f"{base.name} has its experts in one tensor, on which a LoRA cannot have dropout: "
+                "set lora.dropout to 0, or leave them out of lora.targets"
+            ) from None
         raise InputError(f"lora.targets do not match {base.name}: {line}") from None
 
 
