@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from xlt_bench.cli.main import app
 from xlt_bench.errors import InputError
+from xlt_bench.evaluation.config import Options
 from xlt_bench.reproduce.steps import Project, Settings, Step
 from xlt_bench.reproduce.tables import System
 
@@ -137,3 +139,15 @@ def test_a_step_as_a_command_of_its_own(tmp_path: Path) -> None:
         yaml.safe_load(card.split("---")[1])["xlt_bench"]["trained_on_flores"] for card in cards
     ]
     assert told == [False, True, True]
+
+
+def test_an_evaluation_takes_every_setting_that_both_have(tmp_path: Path) -> None:
+    given = {
+        "model": "embedded", "limit": 3, "data_dir": "mini", "dtype": "float32", "device": "cpu",
+        "batch_size": "7", "chat_template": "plain", "trust_remote_code": True,
+    }  # fmt: skip
+    project = Project(Settings(output=tmp_path, **given))  # type: ignore[arg-type]
+    options = project.options(Step(System("massive-baseline"), 1, "massive"))
+    both = {field.name for field in fields(Settings)} & {field.name for field in fields(Options)}
+    assert both - {"output"} == set(given)
+    assert {name: getattr(options, name) for name in given} == given

@@ -306,6 +306,7 @@ class Project:
             batch_size=settings.batch_size,
             chat_template=settings.chat_template,
             data_dir=settings.data_dir,
+            trust_remote_code=settings.trust_remote_code,
         )
 
     @cached_property
