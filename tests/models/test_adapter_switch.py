@@ -236,6 +236,7 @@ _BOTH = ["embed_tokens", "lm_head"]
         (False, 261, {}),
         pytest.param(True, 261, {}, marks=pytest.mark.slow),
         pytest.param(False, 250, {}, marks=pytest.mark.slow),
+        pytest.param(False, 250, {"target_modules": ["lm_head"]}, marks=pytest.mark.slow),
         (True, 250, {}),
         (False, 261, {"modules_to_save": _BOTH}),
         pytest.param(True, 261, {"modules_to_save": _BOTH}, marks=pytest.mark.slow),

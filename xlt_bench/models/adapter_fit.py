@@ -92,7 +92,9 @@ def _fit(adapter: AdapterFiles, base: Any, base_name: str, vocabulary: int | Non
     from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
     from peft.utils import ModulesToSaveWrapper
 
+    grown = False
     if vocabulary is not None:
+        grown = vocabulary > len(base.get_input_embeddings().weight)
         base.resize_token_embeddings(vocabulary, mean_resizing=False)
     names = {id(tensor): name for name, tensor in base.state_dict(keep_vars=True).items()}
     embeddings = _embeddings(base)
@@ -107,7 +109,7 @@ def _fit(adapter: AdapterFiles, base: Any, base_name: str, vocabulary: int | Non
     loaded = check_weights(built, PEFT_NAME, adapter, base_name)
     state = built.state_dict(keep_vars=True)
     overwritten = {id(state[key]) for key in loaded if key in state} & names.keys()
-    if vocabulary is not None:
+    if grown:
         for name, module in embeddings.items():
             wrapped = isinstance(base.get_submodule(name), ModulesToSaveWrapper)
             if not wrapped and {id(weight) for weight in module.parameters()} - overwritten:
