@@ -135,7 +135,7 @@ def end_answers(model: Any, tokenizer: Any, items: Sequence[Item], prompts: Sequ
     head = model.get_output_embeddings()
     hook = head.register_forward_hook(record)
     sample = [encode_prompt(tokenizer, prompt) for prompt in prompts[:16]]
-    ordinary(model, sample, longest, [end], end)
+    ordinary(model, sample, longest, [end])
     hook.remove()
     lowest = torch.stack(leads, dim=1).cummin(dim=1).values  # (rows, steps)
     raises = lowest.unique()  # in ascending order

@@ -77,7 +77,7 @@ def _full_forward(lm: Any, sentences: Sequence[str], layers: Sequence[int], size
     for start in range(0, len(sentences), size):
         rows = [encode_sentence(lm.tokenizer, text) for text in sentences[start : start + size]]
         mask = lengths_mask(rows).to(lm.device)
-        ids = pad_right(rows, lm.tokenizer.pad_token_id).to(lm.device)
+        ids = pad_right(rows).to(lm.device)
         states = lm.model(
             input_ids=ids, attention_mask=mask, output_hidden_states=True
         ).hidden_states

@@ -43,7 +43,7 @@ def main() -> int:
     model = with_lora(base).train()
     items = massive.TASK.load(data_root(options.data_dir), "en", "train")[: options.examples]
     examples, _ = encode_items(tokenizer, items, MAX_TOKENS)
-    packed = task_batch(examples, tokenizer.pad_token_id)
+    packed = task_batch(examples)
     batch = {name: tensor.to(base.device) for name, tensor in packed.items()}
     ways = {
         "ours": lambda: loss_and_gradients(model, lambda: task_loss(model, batch)),

@@ -463,3 +463,28 @@ def test_a_record_keeps_no_secrets(monkeypatch):
     assert "~/runs" in line
     for hidden in (secret, "s3cret", "pass-word", str(Path.home())):
         assert hidden not in line
+
+
+def test_scores_that_are_not_finite_are_no_answer_and_finished_units_are_kept(
+    root, tiny_model, tmp_path, run_cli
+):
+    said = {
+        name: "".join(
+            m["content"] for item in get_text_task(task).load(root, name) for m in item.messages
+        )
+        for task, name in (("massive", "sw"), ("massive", "de"), ("wmt23", "de-en"))
+    }
+    only = min(set(said["de-en"]) - set(said["de"]) - set(said["sw"]))
+    model, run = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(tiny_model, model)
+    weights = load_file(model / "model.safetensors")
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    weights["model.embed_tokens.weight"][tokenizer["model"]["vocab"][only]] = float("inf")
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    code, _, errors = run_cli(*arguments(model, root, run))
+    assert code == 2
+    last = errors.strip().splitlines()[-1]
+    assert "wmt23 de-en: logits are not finite in float32; check the weights" in last
+    kept = sorted(path.name.split(".")[0] for path in run.glob("predictions/*/*"))
+    assert kept == ["de", "sw"]
+    assert not (run / "record.json").exists()

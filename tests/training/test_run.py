@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     FalconConfig,
@@ -335,3 +336,19 @@ def test_a_folder_in_use_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not empty and not a training"):
         train(options)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("broken", ["lm_head.weight", "model.layers.2.mlp.up_proj.weight"])
+def test_a_loss_that_is_not_finite_ends_the_training(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, run_cli: RunCli, broken: str
+) -> None:
+    model, output = tmp_path / "model", tmp_path / "adapter"
+    shutil.copytree(tiny_model, model)
+    weights = load_file(model / "model.safetensors")
+    weights[broken][0, 0] = float("nan")
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    code, _, errors = run_cli(*_command(recipe_file, model, output))
+    assert code == 2
+    assert "task loss is not finite by update" in errors.strip().splitlines()[-1]
+    assert not (output / "adapter_model.safetensors").exists()
+    assert not list(output.glob("checkpoints/checkpoint-*"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xlt_bench.errors import InputError
 from xlt_bench.models.adapter_card import alignment_languages, recipe_name, trained_on_flores
 from xlt_bench.models.adapter_fit import PEFT_NAME
 from xlt_bench.models.adapter_switch import change_norms
 from xlt_bench.models.adapters import AdapterFiles
+from xlt_bench.models.generation import NotFiniteError
 from xlt_bench.models.lm import Generation, XltLM
 from xlt_bench.results.record import AdapterRecord
 
@@ -30,6 +32,13 @@ def probe(lm: XltLM) -> list[str]:
     return [lm.apply_chat_template([{"role": "user", "content": text}]) for text in PROBE]
 
 
+def _answers(lm: XltLM, who: str) -> list[Generation]:
+    try:
+        return lm.generate(probe(lm), _PROBE_TOKENS)
+    except NotFiniteError as error:
+        raise InputError(f"probe prompts, {who}: {error}") from None
+
+
 def bare_answers(lm: XltLM) -> list[Generation]:
     """Answer the probe prompts.
 
@@ -38,8 +47,11 @@ def bare_answers(lm: XltLM) -> list[Generation]:
 
     Returns:
         An answer to each.
+
+    Raises:
+        InputError: If the model's numbers overflow.
     """
-    answers = lm.generate(probe(lm), _PROBE_TOKENS)
+    answers = _answers(lm, "the bare model")
     lm.noted()  # resets the counts: the probe is not part of the run
     return answers
 
@@ -57,8 +69,11 @@ def prove(
     Returns:
         The adapter's record, with the norms of its weight change and how many of the eight greedy
         answers differ, and a warning for each sign that it has no effect.
+
+    Raises:
+        InputError: If the model's numbers overflow.
     """
-    with_adapter = lm.generate(probe(lm), _PROBE_TOKENS)
+    with_adapter = _answers(lm, f"adapter {adapter.name}")
     lm.noted()  # resets the counts: the probe is not part of the run
     differing = sum(a.text != b.text for a, b in zip(with_adapter, bare, strict=True))
     norms = change_norms(lm.model, PEFT_NAME)

@@ -19,6 +19,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import text_units
 from xlt_bench.evaluation.sharding import Items, Unit
 from xlt_bench.metrics.retrieval import all_pairs
+from xlt_bench.models.generation import NotFiniteError
 from xlt_bench.models.lm import Generation, Progress, XltLM
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import (
@@ -111,7 +112,10 @@ def _predict(job: Job, unit: Unit) -> None:
     prompts = [job.text_lm.apply_chat_template(item.messages) for item in items]
     started = time.perf_counter()
     with job.track(f"{task} {name}", len(items)) as progress:
-        answers = job.text_lm.generate(prompts, get_text_task(task).max_new_tokens, progress)
+        try:
+            answers = job.text_lm.generate(prompts, get_text_task(task).max_new_tokens, progress)
+        except NotFiniteError as error:
+            raise InputError(f"{task} {name}: {error}") from None
     _finished(job, job.text_lm, f"{task}_{name}", started)
     predictions = [
         Prediction(item.id, answer.text, answer.cut_off)
@@ -158,10 +162,7 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
     with job.track(f"retrieval {code}", len(sentences)) as progress:
         states = lm.sentence_states(sentences, job.plan.layers, progress)
     if not torch.isfinite(states).all():
-        raise InputError(
-            f"hidden states of {code} are not finite in {job.plan.dtype}; choose --dtype bfloat16 "
-            "or float32, and another --output"
-        )
+        raise NotFiniteError(f"hidden states of {code}", job.plan.dtype)
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
     _finished(job, lm, f"retrieval_{code}", started)
     # Not save_file, which does not raise OSError on a full disk.

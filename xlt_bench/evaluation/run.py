@@ -35,12 +35,12 @@ from xlt_bench.evaluation.predict import (
 )
 from xlt_bench.evaluation.sharding import divide, unit_costs
 from xlt_bench.metrics.retrieval import even_layers
+from xlt_bench.models import generation_config
 from xlt_bench.models.adapter_card import alignment_languages
 from xlt_bench.models.adapter_fit import MERGE, Fit, check_adapter
 from xlt_bench.models.adapter_switch import AdapterSwitch
 from xlt_bench.models.adapters import AdapterFiles, adapter_commit, find_adapter
 from xlt_bench.models.chat import Template, encode_prompt, parse_args, render_chat
-from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.lm import Generation, XltLM
 from xlt_bench.models.load import Base, choose_device, commit_of, load_base, meta_model
@@ -133,7 +133,10 @@ def _prepare(
     for found in adapters:
         _check_tokens(found, chats[found.name], fits[found.name], skeleton)
     base = load_base(options.model, options.dtype, device, options.trust_remote_code, commit)
+    if options.backend == "vllm":
+        _check_followed(base.model)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=_batch(options))
+    lm.try_out(_has_text(request), layers)
     switch = AdapterSwitch(base.model, base.name, fits)
     for found in adapters:
         switch.use(found)  # what peft refuses fails now, not after the adapters before it
@@ -154,10 +157,8 @@ def _prepare(
         plan = _plan(request, **common, **its, **_rendering(chat), stop_tokens=lm.stops().names)
         job = _open(request, plan, digests, lm, track)
         job.lm = lm
-        if (penalty := repetition_penalty(base.model)) != 1 and request.items:
-            job.notes.append(
-                f"greedy decoding with the model's own repetition penalty of {penalty:g}"
-            )
+        if _has_text(request):
+            job.notes += generation_config.notes(base.model)
         job.notes += _rendering_notes(chat.template)
         jobs.append((job, adapter))
     return Evaluation(base, switch, lm, chats, alone=len(adapters) == 1), jobs
@@ -182,6 +183,22 @@ def _check_tokens(adapter: AdapterFiles, chat: Chat, fit: Fit, skeleton: Any) ->
         raise InputError(
             f"adapter {adapter.name}: prompts contain {token}, token {highest:,}, and there are "
             f"embeddings for {rows:,} only; {MERGE}, or choose another --tokenizer"
+        )
+
+
+def _has_text(request: Request) -> bool:
+    return any(task != RETRIEVAL for task in request.units)
+
+
+def _check_followed(model: Any) -> None:
+    """Raise InputError for a generation config that vLLM would not follow as transformers does."""
+    followed = {*generation_config.applied(model)} - {"repetition_penalty"}
+    if generation_config.stop_strings(model):
+        followed.add(generation_config.CUT)
+    if followed:
+        raise InputError(
+            f"vLLM does not apply {', '.join(sorted(followed))} of the model's generation config; "
+            "use --backend hf"
         )
 
 

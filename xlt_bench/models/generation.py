@@ -16,15 +16,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import RepetitionPenaltyLogitsProcessor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+)
 from transformers.cache_utils import Cache
 
-from xlt_bench.models.hidden_states import base_model
-from xlt_bench.models.kv_cache import BufferedLayer, closed_up, keeps_every_slot
+from xlt_bench.errors import InputError
+from xlt_bench.models.generation_config import applied, greedy
+from xlt_bench.models.hidden_states import PADDING, acts_in_forward
+from xlt_bench.models.kv_cache import (
+    BufferedLayer,
+    closed_up,
+    keeps_every_slot,
+)
+from xlt_bench.models.padding import keeps_rows_apart, masks_padding
 
 Rows = Sequence[list[int]]
 Answer = tuple[int, list[int]]
@@ -33,6 +46,22 @@ Answer = tuple[int, list[int]]
 # Waiting prompts join once this share of the batch is free: joining costs a forward and a copy of
 # the cache, so it should serve several.
 _FREE = 0.25
+
+# What to try instead of a number format in which scores overflow.
+_WIDER = {"float16": "--dtype bfloat16 or float32", "bfloat16": "--dtype float32"}
+
+
+class NotFiniteError(InputError):
+    """The model's numbers overflow, or its weights are broken: there is no answer."""
+
+    def __init__(self, what: str, dtype: str) -> None:
+        wider = _WIDER.get(dtype)
+        remedy = (
+            f"choose {wider}, and another --output"
+            if wider
+            else "check the weights of the model and of the adapter"
+        )
+        super().__init__(f"{what} are not finite in {dtype}; {remedy}")
 
 
 def repetition_penalty(model: Any) -> float:
@@ -44,20 +73,17 @@ def repetition_penalty(model: Any) -> float:
     Returns:
         The penalty; 1 for none.
     """
-    return float(base_model(model).generation_config.repetition_penalty or 1)
+    return float(applied(model).get("repetition_penalty", 1))
 
 
 def answers(
-    model: Any,
-    rows: Rows,
-    size: int,
-    max_new_tokens: int,
-    stops: Sequence[int],
-    pad_token_id: int,
+    model: Any, rows: Rows, size: int, max_new_tokens: int, stops: Sequence[int]
 ) -> Iterator[Answer]:
     """Generate answers greedily, `size` prompts at a time.
 
-    The active adapter must not change before the last answer.
+    The active adapter must not change before the last answer. Rows are padded only where the model
+    masks the padding; otherwise a batch has rows of one length, or a single row if the model mixes
+    rows up.
 
     Args:
         model: The model, with its adapter active.
@@ -65,19 +91,66 @@ def answers(
         size: Rows of a batch.
         max_new_tokens: The longest answer.
         stops: Token ids that end an answer.
-        pad_token_id: The token id of the padding.
 
     Yields:
         Each answer as it ends.
+
+    Raises:
+        NotFiniteError: If a token's best score is infinite or NaN.
     """
     slots = max(map(len, rows), default=0) + max_new_tokens
-    if not keeps_every_slot(model, slots):
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            found = ordinary(model, batch, max_new_tokens, stops, pad_token_id)
-            yield from enumerate(found, start)
+    only_penalty = set(applied(model)) <= {"repetition_penalty"}
+    if only_penalty and keeps_every_slot(model, slots) and _pads_inside(model, rows):
+        yield from _greedy(_Decoding(model, rows, size, max_new_tokens, frozenset(stops)), slots)
         return
-    yield from _greedy(_Decoding(model, rows, size, max_new_tokens, frozenset(stops)), slots)
+    several, start = min(len(rows), size) > 1, 0
+    # Other processors of scores read the padding too: n-grams, lengths.
+    padded = several and only_penalty and _pads_left(model, rows)
+    if several and not padded and not keeps_rows_apart(partial(_runs_left, model), rows[0]):
+        size = 1
+    for batch in _batches(rows, size, padded):
+        yield from enumerate(ordinary(model, batch, max_new_tokens, stops), start)
+        start += len(batch)
+
+
+def _pads_inside(model: Any, rows: Rows) -> bool:
+    """Whether the rows may share a prefix and be padded after it; see `masks_padding`."""
+
+    @torch.inference_mode()
+    def run(chosen: Rows, fill: int) -> Tensor:
+        work = _Decoding(model, chosen, len(chosen), 1, frozenset())
+        batch = work.newcomers(list(range(len(chosen))), work.prefix(), fill)
+        found: Tensor = work.forward(batch)[0].to(model.dtype)
+        return found
+
+    return len(rows) < 2 or masks_padding(run, rows)
+
+
+def _runs_left(model: Any, chosen: Rows, fill: int) -> Tensor:
+    """Logits of the first two tokens that `generate` answers to the first row, padded on the left.
+
+    The second token shows whether the states that a model keeps are those of its row.
+    """
+    output = _generate(model, chosen, 2, (), fill, output_logits=True)
+    found: Tensor = torch.cat([step[0] for step in output.logits])
+    return found.to(model.dtype)
+
+
+def _pads_left(model: Any, rows: Rows) -> bool:
+    """Whether the rows may be padded on the left for `generate`; see `masks_padding`.
+
+    Virtual tokens come before the padding, and their distance would grow with it, too little to be
+    measured in half precision.
+    """
+    return not acts_in_forward(model) and masks_padding(partial(_runs_left, model), rows)
+
+
+def _batches(rows: Rows, size: int, padded: bool) -> Iterator[Rows]:
+    """Cut rows into batches in their order; of one length each, unless they may be padded."""
+    groups = [rows] if padded else [list(group) for _, group in groupby(rows, len)]
+    for group in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
 
 
 def shared_prefix(rows: Rows) -> int:
@@ -135,19 +208,18 @@ class _Decoding:
         ids = torch.tensor([self.rows[0][: self.shared]], device=self.model.device)
         cache = _cache([])
         if self.shared:
-            self._forward(_Batch([0], torch.ones_like(ids), ids, cache))
+            self.forward(_Batch([0], torch.ones_like(ids), ids, cache))
         return cast(list[BufferedLayer], cache.layers)
 
-    def newcomers(self, rows: list[int], prefix: Sequence[BufferedLayer]) -> _Batch:
-        """Make a batch of rows whose prompts have not run yet.
-
-        The padding repeats a token of its row; it is masked.
-        """
+    def newcomers(
+        self, rows: list[int], prefix: Sequence[BufferedLayer], fill: int = PADDING
+    ) -> _Batch:
+        """Make a batch of rows whose prompts have not run yet, padded with `fill`."""
         width = max(len(self.rows[i]) for i in rows)
         ids, mask = [], torch.ones(len(rows), width, dtype=torch.long)
         for place, i in enumerate(rows):
             gap, rest = width - len(self.rows[i]), self.rows[i][self.shared :]
-            ids.append([*rest[:1] * gap, *rest])
+            ids.append([*[fill] * gap, *rest])
             mask[place, self.shared : self.shared + gap] = 0
         device = self.model.device
         cache = _cache([layer.copies(len(rows)) for layer in prefix])
@@ -155,8 +227,10 @@ class _Decoding:
 
     def advance(self, batch: _Batch) -> list[Answer]:
         """Extend each row by a token, and remove and return the rows that end with it."""
-        tokens = self._choice(batch.rows, self._forward(batch))
+        tokens = self._choice(batch.rows, self.forward(batch))
         for row, token in zip(batch.rows, tokens.tolist(), strict=True):
+            if token == _NOT_FINITE:
+                raise _not_finite(self.model)
             self.answers[row].append(token)
         stay = [i for i, row in enumerate(batch.rows) if not self._ended(row)]
         ended = [(row, self.answers[row]) for row in batch.rows if self._ended(row)]
@@ -173,7 +247,7 @@ class _Decoding:
         answer = self.answers[row]
         return answer[-1] in self.stops or len(answer) == self.max_new_tokens
 
-    def _forward(self, batch: _Batch) -> Tensor:
+    def forward(self, batch: _Batch) -> Tensor:
         """Run the model on `batch.tokens`; float32 logits of the last one: (rows, vocabulary)."""
         output = self.model(
             input_ids=batch.tokens,
@@ -187,13 +261,17 @@ class _Decoding:
         return scores.float()
 
     def _choice(self, rows: Sequence[int], scores: Tensor) -> Tensor:
-        """Choose the best token of each row: (rows,); the repetition penalty applies."""
+        """Choose the best token of each row: (rows,); the repetition penalty applies.
+
+        `_NOT_FINITE` stands for one whose score is not finite. NaN counts as larger than any.
+        """
         if self._penalize is not None:
             seen = [[*self.rows[i], *self.answers[i]] for i in rows]
             width = max(map(len, seen))  # padding with a token repeats it, and it is penalised once
             ids = [[*row, *[row[0]] * (width - len(row))] for row in seen]
             scores = self._penalize(torch.tensor(ids, device=scores.device), scores)
-        return scores.argmax(-1)
+        best, tokens = scores.max(-1)
+        return torch.where(best.isfinite(), tokens, _NOT_FINITE)
 
 
 @torch.inference_mode()
@@ -249,36 +327,74 @@ def _cache(layers: Sequence[BufferedLayer]) -> Cache:
     return cache
 
 
-@torch.inference_mode()
-def ordinary(
-    model: Any, batch: Rows, max_new_tokens: int, stops: Sequence[int], pad_token_id: int
-) -> list[list[int]]:
+_NOT_FINITE = -1
+
+
+def _not_finite(model: Any) -> NotFiniteError:
+    return NotFiniteError("logits", str(model.dtype).removeprefix("torch."))
+
+
+class _Finite(LogitsProcessor):
+    """Remembers whether a best score was not finite, on the device: `generate` waits for nothing.
+
+    Rows whose answer has ended go on in `generate`, and do not count.
+    """
+
+    def __init__(self, width: int, stops: Sequence[int], device: Any) -> None:
+        self._width, self._stops = width, torch.tensor(stops, dtype=torch.long, device=device)
+        self.all = torch.tensor(True, device=device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Look at the scores (rows, vocabulary), and return them."""
+        ended = torch.isin(input_ids[:, self._width :], self._stops).any(-1)
+        finite = scores.max(-1).values.isfinite()
+        self.all = self.all & (finite | ended).all()
+        return scores
+
+
+def ordinary(model: Any, batch: Rows, max_new_tokens: int, stops: Sequence[int]) -> list[list[int]]:
     """Decode a batch by transformers' `generate`, for models whose cache cannot be padded.
 
     Args:
         model: The model, with its adapter active.
-        batch: Prompts as token ids.
+        batch: Prompts as token ids; of one length, unless the model masks padding on the left.
         max_new_tokens: The longest answer.
         stops: Token ids that end an answer.
-        pad_token_id: The token id of the padding.
 
     Returns:
         The new tokens of each row; padding follows a stop token.
+
+    Raises:
+        NotFiniteError: If a token's best score is infinite or NaN.
     """
     width = max(map(len, batch))
-    ids = torch.tensor([[pad_token_id] * (width - len(row)) + [*row] for row in batch])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-    output = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=list(stops),
-        pad_token_id=pad_token_id,
-    )
-    rows: list[list[int]] = output[:, width:].tolist()
+    check = _Finite(width, stops, model.device)
+    output = _generate(model, batch, max_new_tokens, stops, PADDING, LogitsProcessorList([check]))
+    if not check.all:
+        raise _not_finite(model)
+    rows: list[list[int]] = output.sequences[:, width:].tolist()
     return rows
+
+
+@torch.inference_mode()
+def _generate(
+    model: Any,
+    batch: Rows,
+    max_new_tokens: int,
+    stops: Sequence[int],
+    fill: int,
+    processors: LogitsProcessorList | None = None,
+    output_logits: bool = False,
+) -> Any:
+    """Call transformers' `generate` on rows padded on the left with `fill`."""
+    width = max(map(len, batch))
+    ids = torch.tensor([[fill] * (width - len(row)) + [*row] for row in batch])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+    with greedy(model, max_new_tokens, stops) as config:
+        config.return_dict_in_generate, config.output_logits = True, output_logits
+        return model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            logits_processor=processors,
+        )

@@ -15,6 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from xlt_bench.errors import InputError
 
+PADDING = 0
+"""The token id of padding. Since padding is masked, any token that the model has will do, and the
+tokenizer's may be missing or beyond the embeddings."""
+
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """Average hidden states over the tokens of each sentence, as the paper does (section 2).
@@ -70,13 +74,31 @@ def count_layers(model: Any) -> int:
     return int(base_model(model).config.get_text_config().num_hidden_layers)
 
 
+def body(model: Any) -> Any:
+    """Find the module that computes the hidden states, without the LM head.
+
+    Args:
+        model: The model, wrapped or not.
+
+    Returns:
+        What transformers calls the decoder, or the base model where that name is the LM head's.
+    """
+    base = base_model(model)
+    decoder = base.get_decoder()
+    return base.base_model if isinstance(decoder, nn.Linear) else decoder
+
+
 def _blocks_parent(model: Any) -> tuple[Any, str]:
     """The module whose attribute is the list of decoder blocks, and the attribute's name."""
-    decoder, n_layers = base_model(model).get_decoder(), count_layers(model)
+    decoder, n_layers = body(model), count_layers(model)
     for parent in decoder.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == n_layers:
-                return parent, name
+        lists = [
+            name
+            for name, child in parent.named_children()
+            if isinstance(child, nn.ModuleList) and len(child) == n_layers
+        ]
+        if len(lists) == 1:  # several are the parts of blocks: attentions, norms
+            return parent, lists[0]
     raise InputError(
         f"{type(decoder).__name__} has no list of {n_layers} decoder blocks: this architecture is "
         "not supported"
@@ -125,8 +147,7 @@ def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[d
 
     def pool(layer: int) -> Callable[[Any, Any, Any], None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            hidden = hidden[:, -mask.shape[1] :]  # virtual tokens come first
+            hidden = _states(blocks[layer - 1], output, mask)
             # The layers may be on several devices.
             pooled[layer] = mean_pool(hidden, mask.to(hidden.device))
 
@@ -140,6 +161,26 @@ def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[d
         setattr(parent, name, blocks)
         for hook in hooks:
             hook.remove()
+
+
+def _states(block: Any, output: Any, mask: Tensor) -> Tensor:
+    """The states that a block returned, alone or first of several: (n, tokens, d).
+
+    Raises InputError if that is not what they are.
+    """
+    hidden = output[0] if isinstance(output, (tuple, list)) else output
+    if isinstance(hidden, Tensor):
+        if hidden.ndim == 2 and len(hidden) == mask.numel():  # the tokens of all rows, flat
+            hidden = hidden.view(*mask.shape, -1)
+        if hidden.ndim == 3:
+            hidden = hidden[:, -mask.shape[1] :]  # virtual tokens come first
+        if hidden.ndim == 3 and hidden.shape[:2] == mask.shape:
+            return hidden
+    got = list(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
+    raise InputError(
+        f"{type(block).__name__} returns {got} for {list(mask.shape)} tokens and not one state per "
+        "token: retrieval and alignment do not support this architecture"
+    )
 
 
 @contextmanager
@@ -178,7 +219,7 @@ def head_at(model: Any, positions: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+def pad_right(rows: Sequence[Sequence[int]], value: int = PADDING) -> Tensor:
     """Stack rows of token ids, padded on the right.
 
     Args:

@@ -18,26 +18,18 @@ from xlt_bench.models.hidden_states import acts_in_forward, base_model
 # A full buffer grows by this many slots: a compromise between copies and unused memory.
 _GROWTH = 32
 
-# Settings of a generation config that do not change greedy decoding, or that our loop applies too.
-_FOLLOWED = frozenset(
-    "_from_model_config bos_token_id cache_implementation do_sample eos_token_id max_length "
-    "max_new_tokens min_p num_beams output_attentions output_hidden_states output_scores "
-    "pad_token_id repetition_penalty return_dict_in_generate temperature top_k top_p "
-    "transformers_version typical_p use_cache".split()
-)
-
 
 def keeps_every_slot(model: Any, slots: int) -> bool:
     """Check whether rows of a batch may be padded in the middle without changing their results.
 
     They may not, and decoding is left to transformers, if
 
-    - the model takes no `position_ids` and so counts the padding (ALiBi by slot, recurrent states);
+    - the model takes no `position_ids` and so counts the padding (ALiBi by slot, recurrent states),
+      or has no cache;
     - a layer caches anything but the keys and values of all slots: recurrent states, shared or
       compressed caches, sliding or chunked windows shorter than `slots`, which would count the
       padding as distance (a window that holds every slot is harmless);
-    - the adapter adds virtual tokens, or searches the prompt for its invocation tokens (aLoRA);
-    - the generation config asks for more than greedy decoding with a repetition penalty.
+    - the adapter adds virtual tokens, or searches the prompt for its invocation tokens (aLoRA).
 
     Args:
         model: The model, with its adapter active.
@@ -48,11 +40,10 @@ def keeps_every_slot(model: Any, slots: int) -> bool:
     """
     base = base_model(model)
     accepted = inspect.signature(base.forward).parameters
-    if base.config.is_encoder_decoder or not {"position_ids", "logits_to_keep"} <= set(accepted):
+    needed = {"position_ids", "logits_to_keep", "past_key_values"}
+    if base.config.is_encoder_decoder or not needed <= set(accepted):
         return False
     if acts_in_forward(model):
-        return False
-    if not set(base.generation_config.to_diff_dict()) <= _FOLLOWED:
         return False
     # GPT-Neo's local attention is not in its cache's layers.
     if "local" in getattr(base.config, "attention_layers", ()):

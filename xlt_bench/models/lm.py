@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +18,22 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
-from xlt_bench.errors import InputError
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.metrics.retrieval import accuracy, all_pairs, even_layers
 from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
-from xlt_bench.models.generation import answers
+from xlt_bench.models.generation import NotFiniteError, answers
+from xlt_bench.models.generation_config import stop_strings
 from xlt_bench.models.hidden_states import (
     acts_in_forward,
     base_model,
+    body,
     count_layers,
     lengths_mask,
     pad_right,
     pooled_layers,
     without_head,
 )
+from xlt_bench.models.padding import OTHER_TOKENS, close
 from xlt_bench.models.tokenizer import Chat
 from xlt_bench.models.turn_end import Stops, stops
 from xlt_bench.tasks import retrieval
@@ -49,6 +52,12 @@ class Generation:
 
     text: str
     cut_off: bool | None
+
+
+def _cut(answer: Generation, strings: Sequence[str]) -> Generation:
+    """End an answer before the first of `strings` that occurs in it."""
+    ends = [end for text in strings if (end := answer.text.find(text)) >= 0]
+    return Generation(answer.text[: min(ends)], cut_off=False) if ends else answer
 
 
 def silent(_: int) -> None:
@@ -161,7 +170,8 @@ class XltLM(HFLM):  # type: ignore[misc]
             The answers, in the order of the prompts.
 
         Raises:
-            InputError: If the model's context is too short, or the device has too little memory.
+            InputError: If the model's context is too short, the device has too little memory, or
+                the model's scores are not finite.
         """
         room = self.max_length - max_new_tokens
         if room <= 0:
@@ -177,6 +187,11 @@ class XltLM(HFLM):  # type: ignore[misc]
         encoded = [ids[-room:] for ids in encoded]
         self._check_ids(encoded)
         ends = self.stops()
+        strings = stop_strings(self.model)
+        vocabulary = self.tokenizer.get_vocab() if strings else {}
+        # A special token's text is not in the decoded answer.
+        also = {vocabulary[text] for text in strings if text in vocabulary}
+        ends = replace(ends, ids=tuple(sorted({*ends.ids, *also})))
         todo = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
         found: dict[int, list[int]] = {}
         while todo:
@@ -187,14 +202,53 @@ class XltLM(HFLM):  # type: ignore[misc]
                     self._batch(),
                     max_new_tokens,
                     ends.ids,
-                    self.tokenizer.pad_token_id,
                 ):
                     found[todo[i]] = tokens
                     progress(1)
             except torch.OutOfMemoryError:
                 self._halve_batch()
             todo = [i for i in todo if i not in found]
-        return [self._answer(found[i], ends) for i in range(len(encoded))]
+        return [_cut(self._answer(found[i], ends), strings) for i in range(len(encoded))]
+
+    def try_out(self, text: bool, layers: Sequence[int]) -> None:
+        """Answer a few tokens, so that an unsupported architecture fails before anything is done.
+
+        Args:
+            text: Whether text will be generated.
+            layers: The decoder blocks whose states will be needed; none for no retrieval.
+
+        Raises:
+            InputError: If the model cannot do what will be asked of it.
+        """
+        name = type(base_model(self.model)).__name__
+        try:
+            if not self._is_causal():
+                raise InputError(
+                    f"{name} reads the tokens that follow a token, so it cannot generate text; if "
+                    "it was trained as a decoder, set is_decoder in its config.json"
+                )
+            if text:
+                self.generate(["a", "a few words"], 2)
+            if layers:
+                self.sentence_states(["a", "a few words"], layers)
+        except NotFiniteError:
+            pass  # the first unit that it happens in will name itself
+        except InputError:
+            raise
+        except Exception as error:  # models raise many types for inputs that they lack
+            raise InputError(
+                f"the architecture {name} is not supported: it cannot answer a text prompt alone "
+                f"({one_line(error, 200) or type(error).__name__})"
+            ) from error
+        self.noted()  # resets the counts
+
+    @torch.inference_mode()
+    def _is_causal(self) -> bool:
+        """Whether the logits of a token stay the same when the token after it changes."""
+        pair = torch.tensor([[1, 2, 3], [1, 2, 4]], device=self.device)
+        output = self.model(input_ids=pair, attention_mask=torch.ones_like(pair), use_cache=False)
+        first, second = output.logits[:, -2].to(self.model.dtype)
+        return close(first, second, OTHER_TOKENS) or not bool(first.isfinite().all())
 
     def noted(self) -> dict[str, Any]:
         """Report on the prompts since the last call, for the record.
@@ -310,15 +364,19 @@ class XltLM(HFLM):  # type: ignore[misc]
         return torch.stack(self._batched(encoded, pool, progress))
 
     def _pool_batch(self, batch: list[list[int]], layers: Sequence[int]) -> Tensor:
-        ids = pad_right(batch, self.tokenizer.pad_token_id).to(self.device)
+        ids = pad_right(batch).to(self.device)
         mask = lengths_mask(batch).to(self.device)
         with pooled_layers(self.model, mask, layers) as pooled:
             if acts_in_forward(self.model):
                 with without_head(self.model):
                     self.model(input_ids=ids, attention_mask=mask, use_cache=False)
             else:
-                decoder = base_model(self.model).get_decoder()
-                decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+                body(self.model)(input_ids=ids, attention_mask=mask, use_cache=False)
+        if missing := sorted(set(layers) - set(pooled)):
+            name = type(base_model(self.model)).__name__
+            raise InputError(
+                f"{name} does not run block {missing[0]} for text; choose others with --layers"
+            )
         return torch.stack([pooled[layer].cpu() for layer in layers], dim=1)
 
     def hidden_states(self, requests: list[Instance]) -> list[dict[str, float]]:

@@ -110,6 +110,6 @@ def _unmerge(model: Any) -> None:
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Logits of all tokens of `rows`: (tokens, vocabulary), float32."""
     mask = lengths_mask(rows).to(model.device)
-    ids = pad_right(rows, 0).to(model.device)
+    ids = pad_right(rows).to(model.device)
     logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     return logits[mask.bool()].float()

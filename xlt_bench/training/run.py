@@ -328,6 +328,11 @@ def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data
     """Write the adapter, its card and the log; the weights last, since they mark the end."""
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if not all(value.isfinite().all() for value in trained(model).values()):
+        raise InputError(
+            "the trained weights are not finite; lower training.learning_rate or check the base "
+            "model's weights, and choose another --output"
+        )
     staging = output / "checkpoints" / "final"
     with saving(staging):
         model.save_pretrained(staging, state_dict=trained(model))

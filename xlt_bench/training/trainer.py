@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,18 +132,40 @@ class AlternatingTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log with each objective's mean loss since the last log, over all processes."""
         if "loss" in logs:
-            sums = self.accelerator.reduce(self._sums, reduction="sum")
-            for name, (total, count) in zip(self._names, sums.tolist(), strict=True):
-                if count:
-                    logs[f"{name}_loss"] = total / count
+            logs.update({f"{name}_loss": loss for name, loss in self._mean_losses().items()})
             self._sums = self._zeros()
         super().log(logs, start_time)
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Each objective's mean loss since the last log, over all processes.
+
+        Raises InputError if one is not finite: the update has then made every weight NaN.
+        """
+        sums = self.accelerator.reduce(self._sums, reduction="sum")
+        means = {
+            name: total / count
+            for name, (total, count) in zip(self._names, sums.tolist(), strict=True)
+            if count
+        }
+        for name, loss in means.items():
+            self._check_finite(f"{name} loss", loss)
+        return means
+
+    def _check_finite(self, what: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the {what} is not finite by update {self.state.global_step}; lower "
+                "training.learning_rate or check the base model's weights, and choose another "
+                "--output"
+            )
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Compute each objective's mean dev loss, and `eval_loss`, which selects the checkpoint."""
         metrics = {f"eval_{name}_loss": self._dev_loss(rows) for name, rows in self._dev.items()}
+        for name in self._dev:
+            self._check_finite(f"{name} dev loss", metrics[f"eval_{name}_loss"])
         chosen = list(metrics.values())
         if self._recipe.training.select_on == "task":
             chosen = chosen[:1]  # the first objective's; alignment's if there is no task
@@ -179,6 +202,7 @@ class AlternatingTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save the Trainer's checkpoint and, when every process has written its part, digests."""
+        self._mean_losses()  # a checkpoint of NaN weights would be resumed from for ever
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with saving(folder):
             super()._save_checkpoint(model, trial)

@@ -33,7 +33,7 @@ def test_causal_loss_is_the_mean_over_labelled_tokens() -> None:
 def test_task_loss_is_the_models_own_and_needs_few_logits(model: Any) -> None:
     """Against transformers' own loss with all logits; the head sees the labelled tokens alone."""
     rows = [Example([1, 2, 3, 4, 5], [6, 7]), Example([8, 9], [10, 11, 12])]
-    batch = task_batch(rows, pad=0)
+    batch = task_batch(rows)
     seen: list[torch.Size] = []
     head = model.get_base_model().get_output_embeddings()
     hook = head.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape))
@@ -51,7 +51,7 @@ def test_a_prompt_that_rows_share_runs_once_for_the_same_gradients(
     model = adapted(kind, sliding_window=64).double()
     prompt = list(range(20, 40))
     rows = [Example([*prompt, 1, 2, 3], [6, 7]), Example([*prompt, 8], [10, 11, 12])]
-    batch = task_batch([*rows, Example([*prompt, 1, 2], [9])], pad=0)
+    batch = task_batch([*rows, Example([*prompt, 1, 2], [9])])
     widths: list[torch.Size] = []
     layer = model.get_base_model().model.layers[0]
     hook = layer.register_forward_pre_hook(lambda _m, inputs: widths.append(inputs[0].shape[:2]))
@@ -69,7 +69,7 @@ def test_a_prompt_that_rows_share_runs_once_for_the_same_gradients(
 def test_gradient_checkpointing_shares_no_prompt(adapted: Callable[..., Any]) -> None:
     model = adapted("llama").train()
     rows = [Example([*range(20, 40), 1], [6, 7]), Example([*range(20, 40), 8], [9])]
-    batch = task_batch(rows, pad=0)
+    batch = task_batch(rows)
     plain = task_loss(model, batch)
     model.gradient_checkpointing_enable()
     assert task_loss(model, batch).item() == pytest.approx(plain.item(), rel=1e-5)

@@ -28,12 +28,11 @@ IGNORE = -100
 _SHORTEST_SHARED = 16
 
 
-def task_batch(examples: Sequence[Example], pad: int) -> dict[str, Tensor]:
+def task_batch(examples: Sequence[Example]) -> dict[str, Tensor]:
     """Collate examples, padded on the right.
 
     Args:
         examples: n prompts with their answers.
-        pad: The token id of the padding.
 
     Returns:
         `input_ids`, `attention_mask` and `labels`, each (n, tokens); labels are `IGNORE` outside
@@ -42,7 +41,7 @@ def task_batch(examples: Sequence[Example], pad: int) -> dict[str, Tensor]:
     rows = [[*example.prompt, *example.answer] for example in examples]
     labels = [[IGNORE] * len(example.prompt) + example.answer for example in examples]
     return {
-        "input_ids": pad_right(rows, pad),
+        "input_ids": pad_right(rows),
         "attention_mask": lengths_mask(rows),
         "labels": pad_right(labels, IGNORE),
     }

@@ -32,7 +32,7 @@ def alignment_batch(pairs: Sequence[Pair], tokenizer: Any) -> dict[str, Tensor]:
     texts = [pair.anchor for pair in pairs] + [pair.candidate for pair in pairs]
     rows = [encode_sentence(tokenizer, text) for text in texts]
     return {
-        "input_ids": pad_right(rows, tokenizer.pad_token_id),
+        "input_ids": pad_right(rows),
         "attention_mask": lengths_mask(rows),
     }
 

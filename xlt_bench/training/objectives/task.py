@@ -58,7 +58,7 @@ class TaskObjective(Objective[TaskTexts, Example]):
         """Collate prompts and answers: `input_ids`, `attention_mask` and `labels`."""
         from xlt_bench.training.objectives.causal import task_batch
 
-        return task_batch(rows, tokenizer.pad_token_id)
+        return task_batch(rows)
 
     def loss(self, model: Any, tensors: dict[str, Tensor]) -> Tensor:
         """Compute the mean cross-entropy of the answers' tokens."""
