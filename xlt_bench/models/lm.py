@@ -5,7 +5,6 @@ Registered as `xlt`: `import xlt_bench.models.lm`, then `lm_eval.simple_evaluate
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -55,20 +54,22 @@ def silent(_: int) -> None:
     """Report no progress."""
 
 
-def as_requests(prompts: Sequence[str], **settings: Any) -> list[Instance]:
-    """Wrap prompts as lm-eval's `generate_until` takes them.
+def read_answer(tokenizer: Any, tokens: Sequence[int], ends: Stops) -> Generation:
+    """Read the answer in new tokens.
 
     Args:
-        prompts: Rendered prompts.
-        **settings: Generation settings, of which each request gets a copy.
+        tokenizer: The tokenizer.
+        tokens: The new tokens, perhaps with more after the end of the answer.
+        ends: What ends an answer.
 
     Returns:
-        A request for each prompt.
+        The text before the end, and whether there is no end.
     """
-    return [
-        Instance("generate_until", {}, (prompt, copy.deepcopy(settings)), i)
-        for i, prompt in enumerate(prompts)
-    ]
+    end = next((i for i, token in enumerate(tokens) if token in ends.ids), None)
+    text = tokenizer.decode(list(tokens[:end]), skip_special_tokens=True)
+    if ends.text is not None and ends.text in text:
+        return Generation(text.partition(ends.text)[0], cut_off=False)
+    return Generation(text, cut_off=end is None)
 
 
 def _disable_tying(model: Any) -> None:
@@ -194,7 +195,7 @@ class XltLM(HFLM):  # type: ignore[misc]
             except torch.OutOfMemoryError:
                 self._halve_batch()
             todo = [i for i in todo if i not in found]
-        return [self._answer(found[i], ends) for i in range(len(encoded))]
+        return [read_answer(self.tokenizer, found[i], ends) for i in range(len(encoded))]
 
     def noted(self) -> dict[str, Any]:
         """Report on the prompts since the last call, for the record.
@@ -246,13 +247,6 @@ class XltLM(HFLM):  # type: ignore[misc]
                 f"the tokenizer has the token {token!r} (id {highest}), and the model only "
                 f"{size} embeddings; choose the base model's with --tokenizer"
             )
-
-    def _answer(self, tokens: list[int], ends: Stops) -> Generation:
-        end = next((i for i, token in enumerate(tokens) if token in ends.ids), None)
-        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        if ends.text is not None and ends.text in text:
-            return Generation(text.partition(ends.text)[0], cut_off=False)
-        return Generation(text, cut_off=end is None)
 
     def use(self, chat: Chat) -> None:
         """Answer with this tokenizer and chat template from now on.
