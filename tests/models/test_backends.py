@@ -1,27 +1,23 @@
 """The other backends: a real loopback server, and a fake vllm package.
 
 Both answer with the embedded model by transformers' own `generate`, one prompt at a time, so the
-answers must be those of the hf backend. vLLM itself needs a GPU: its arguments, prompts and records
-are tested here, not its decoding.
+answers must be those of the hf backend. `test_vllm_engine.py` runs vLLM itself.
 """
 
-import importlib.machinery
-import importlib.metadata
 import json
 import shutil
 import socket
-import sys
 import threading
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 
+from fake_vllm import FakeVllm, Greedy, install
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.config import Options, check, prepare
@@ -59,40 +55,6 @@ def items(folder: Path) -> list[Item]:
     return [item for task, unit in units for item in get_text_task(task).load(root, unit)[:3]]
 
 
-class Greedy:
-    """transformers' own greedy answers of the embedded model, bare or with an adapter."""
-
-    def __init__(self, adapter: str | None = None) -> None:
-        self.base = load_base("embedded", "float32", "cpu")
-        set_chat_template(self.base.tokenizer, None)
-        self.model = self.base.model
-        if adapter:
-            from peft import PeftModel
-
-            self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        self.lock = threading.Lock()
-        self.known: dict[tuple[int, ...], tuple[str, str]] = {}
-
-    def answer(self, ids: list[int], limit: int) -> tuple[str, str]:
-        """The answer's text, and why it ended in the words of OpenAI and vLLM."""
-        with self.lock:  # each test asks for the same answers
-            key = (limit, *ids)
-            if key not in self.known:
-                self.known[key] = self._generate(ids, limit)
-            return self.known[key]
-
-    def _generate(self, ids: list[int], limit: int) -> tuple[str, str]:
-        with torch.inference_mode():
-            whole = self.model.generate(
-                input_ids=torch.tensor([ids]), max_new_tokens=limit, do_sample=False,
-                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-            )  # fmt: skip
-        new = whole[0, len(ids) :].tolist()
-        ended = new[-1] == self.base.tokenizer.eos_token_id
-        text = self.base.tokenizer.decode(new, skip_special_tokens=True)
-        return text, "stop" if ended else "length"
-
-
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
     """The run of the hf backend that the others must equal."""
@@ -108,8 +70,12 @@ class Server:
     keys: set[str | None] = field(default_factory=set)
     failures: list[int] = field(default_factory=list)
     """Status codes of the next responses."""
+    reason: Any = field(default_factory=lambda: {"error": {"message": "no"}})
+    """The body of a failure."""
     body: dict[str, Any] | None = None
     """In place of an answer."""
+    adds_bos: bool | None = None
+    """Whether the tokenizer, not the template, adds the BOS; None: there is no /tokenize."""
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +88,31 @@ def server(greedy: Greedy) -> Iterator[Server]:
     state, lock = Server(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = {"data": [{"id": "one"}, {"id": "two"}]}
+            self._send(*(200, known) if self.path == "/v1/models" else (404, {}))
+
         def do_POST(self) -> None:
             payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path != "/v1/chat/completions":
+                self._send(*self._tokenized(payload))
+                return
             with lock:
                 state.keys.add(self.headers.get("Authorization"))
                 status = state.failures.pop(0) if state.failures else 200
                 state.asked.append(payload | {"status": status})
-            reply: dict[str, Any] = {"error": {"message": "no"}}
+            reply = state.reason
             if status == 200:
                 reply = state.body or self._completion(payload)
+            self._send(status, reply)
+
+        def _tokenized(self, payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+            if state.adds_bos is None or self.path != "/tokenize":
+                return 404, {"detail": "Not Found"}
+            chat = [7, 8, 9] if state.adds_bos else [1, 7, 8, 9]
+            return 200, {"tokens": [1, *chat] if payload["add_special_tokens"] else chat}
+
+        def _send(self, status: int, reply: Any) -> None:
             text = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -141,9 +123,11 @@ def server(greedy: Greedy) -> Iterator[Server]:
         def _completion(self, payload: dict[str, Any]) -> dict[str, Any]:
             tokenizer = greedy.base.tokenizer
             prompt = render_chat(tokenizer, payload["messages"], add_generation_prompt=True)
-            text, end = greedy.answer(encode_prompt(tokenizer, prompt), payload["max_tokens"])
+            ids = encode_prompt(tokenizer, prompt)
+            text, end = greedy.answer(ids, payload["max_tokens"])
             message = {"role": "assistant", "content": text}
-            return {"choices": [{"index": 0, "message": message, "finish_reason": end}]}
+            choice = {"index": 0, "message": message, "finish_reason": end}
+            return {"choices": [choice], "usage": {"prompt_tokens": len(ids)}}
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -158,7 +142,8 @@ def server(greedy: Greedy) -> Iterator[Server]:
 
 
 def served(output: Path, server: Server, **more: Any) -> Options:
-    arguments = f"base_url={server.address}"
+    extra = more.pop("arguments", "")
+    arguments = f"base_url={server.address}{extra}"
     return options(output, backend="openai", model_args=arguments, **more)
 
 
@@ -206,7 +191,7 @@ def test_a_server_that_refuses_is_one_line_and_the_rest_goes_on(
     bare: tuple[Path, Record], server: Server, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    server.failures = [200] * 3 + [401] * 3
+    server.failures = [200] * 3 + [401]
     with pytest.raises(InputError, match="401"):
         run(served(folder, server, batch_size="1"))
     assert predictions_path(folder, "massive", "de").exists()
@@ -215,6 +200,91 @@ def test_a_server_that_refuses_is_one_line_and_the_rest_goes_on(
     run(served(folder, server, batch_size="1"))
     assert len(server.asked) == len(items(folder)) - 3
     assert answers(folder) == answers(bare[0])
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said"),
+    [
+        (
+            400,
+            {"error": {"message": "maximum context length is 256 tokens", "code": 400}},
+            "refused a request: 400 maximum context length is 256 tokens; finished languages",
+        ),
+        (400, {"detail": [{"msg": "Field required"}]}, "400 .*Field required"),
+        (
+            404,
+            {"error": {"message": "The model `embedded` does not exist."}},
+            "404 The model `embedded` does not exist.; name a model .*: one, two",
+        ),
+        (422, {}, "422 Unprocessable"),
+    ],
+)
+def test_a_refusal_is_one_line_with_its_reason_and_is_not_repeated(
+    server: Server, tmp_path: Path, status: int, reason: Any, said: str
+) -> None:
+    server.failures, server.reason = [status], reason
+    with pytest.raises(InputError, match=said):
+        run(served(tmp_path / "run", server, batch_size="1"))
+    assert len(server.asked) == 1
+
+
+def test_an_address_that_is_not_the_whole_one(server: Server, tmp_path: Path) -> None:
+    server.address = server.address.removesuffix("/chat/completions")
+    with pytest.raises(InputError, match="404 Not Found; base_url must be the whole address"):
+        run(served(tmp_path / "run", server))
+
+
+def test_extra_fields_are_sent_with_each_request_and_belong_to_the_run(
+    server: Server, tmp_path: Path
+) -> None:
+    extra = {"add_special_tokens": True, "chat_template_kwargs": {"enable_thinking": False}}
+    arguments = json.dumps({"base_url": server.address, "extra_body": extra})
+    asked = replace(served(tmp_path / "run", server), model_args=arguments)
+    ((_, record),) = run(asked)
+    assert all(row.items() >= extra.items() for row in server.asked)
+    assert json.loads(record.plan.model_args) == extra
+    assert any("enable_thinking" in note for note in record.notes)
+    with pytest.raises(InputError, match="another model args"):
+        run(served(tmp_path / "run", server))
+    run(served(tmp_path / "other", server, arguments=',extra_body={"top_k":1}'))
+    assert server.asked[-1]["top_k"] == 1
+
+
+@pytest.mark.parametrize(
+    ("adds_bos", "sent", "bos", "said"),
+    [
+        (True, False, [0], "lack the BOS"),
+        (True, True, [1], None),
+        (False, False, [1], None),
+        (False, True, [2], "two BOS"),
+    ],
+)
+def test_a_bos_that_a_server_leaves_out_or_doubles_is_noted(
+    server: Server, tmp_path: Path, adds_bos: bool, sent: bool, bos: list[int], said: str | None
+) -> None:
+    server.adds_bos = adds_bos
+    extra = f',extra_body={{"add_special_tokens":{str(sent).lower()}}}'
+    asked = served(tmp_path / "run", server, tasks=["massive"], languages=["de"], arguments=extra)
+    ((_, record),) = run(asked)
+    assert record.bos_per_prompt == bos
+    noted = [note for note in record.notes if "BOS" in note]
+    assert len(noted) == (said is not None)
+    assert all(said in note for note in noted if said)
+
+
+def test_a_server_s_count_of_tokens_is_compared_with_a_tokenizer_s(
+    server: Server, tmp_path: Path
+) -> None:
+    base = load_base("embedded", "float32", "cpu")
+    set_chat_template(base.tokenizer, None)
+    base.tokenizer.save_pretrained(tmp_path / "equal")
+    base.tokenizer.chat_template = "<x>" + str(base.tokenizer.chat_template)
+    base.tokenizer.save_pretrained(tmp_path / "longer")
+    small = {"tasks": ["massive"], "languages": ["de"]}
+    for name, differs in [("equal", False), ("longer", True)]:
+        extra = f",tokenizer={tmp_path / name}"
+        ((_, record),) = run(served(tmp_path / f"run {name}", server, arguments=extra, **small))
+        assert any("prompts differ" in note for note in record.notes) == differs
 
 
 def test_what_is_no_completion_is_one_line(server: Server, tmp_path: Path) -> None:
@@ -246,6 +316,14 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         ({"backend": "tgi"}, "unknown backend 'tgi'"),
         ({"model_args": "tensor_parallel_size=2"}, "--model-args needs --backend"),
         ({"backend": "openai"}, "base_url="),
+        ({"backend": "openai", "model_args": "base_url"}, "not KEY=VALUE"),
+        ({"backend": "openai", "model_args": "{"}, "not valid JSON"),
+        ({"backend": "openai", "model_args": "base_url=x,bse=1"}, "unknown --model-args key 'bse'"),
+        ({"backend": "openai", "model_args": "base_url=x,extra_body=1"}, "must be a JSON object"),
+        (
+            {"backend": "openai", "model_args": 'base_url=x,extra_body={"temperature":1}'},
+            "cannot set temperature",
+        ),
         ({"backend": "openai", "model_args": "base_url=x", "adapters": ["a"]}, "--adapter cannot"),
         ({"backend": "openai", "model_args": "base_url=x", "dtype": "float32"}, "--dtype cannot"),
         (
@@ -262,67 +340,11 @@ def test_what_an_engine_cannot_take_is_one_line(
         check(options(tmp_path / "run", **more))
 
 
-@dataclass(frozen=True)
-class LoRARequest:
-    name: str
-    number: int
-    path: str
-
-
-class FakeVllm:
-    """Replaces `vllm.LLM`; records its arguments and requests."""
-
-    made: ClassVar[list[dict[str, Any]]] = []
-    prompts: ClassVar[list[list[int]]] = []
-    penalties: ClassVar[set[float]] = set()
-    answerers: ClassVar[dict[str | None, Greedy]] = {}
-
-    def __init__(self, **arguments: Any) -> None:
-        self.made.append(arguments)
-        config = types.SimpleNamespace(max_model_len=8192)
-        self.llm_engine = types.SimpleNamespace(model_config=config)
-
-    def generate(
-        self, prompts: Any, sampling_params: Any, lora_request: Any = None, **_: Any
-    ) -> list[Any]:
-        found = []
-        path = lora_request.path if lora_request else None
-        if path not in self.answerers:
-            self.answerers[path] = Greedy(path)
-        for prompt, sampling in zip(prompts, sampling_params, strict=True):
-            assert sampling["temperature"] == 0
-            self.penalties.add(sampling["repetition_penalty"])
-            ids = prompt["prompt_token_ids"]
-            self.prompts.append(ids)
-            text, end = self.answerers[path].answer(ids, sampling["max_tokens"])
-            one = types.SimpleNamespace(text=text, finish_reason=end)
-            found.append(types.SimpleNamespace(outputs=[one]))
-        return found
-
-
 @pytest.fixture(scope="module")
 def vllm_package() -> Iterator[None]:
     """A `vllm` to import; once for all tests, since lm-eval registers its model once."""
-    from transformers import AutoTokenizer
-
-    contents: dict[str, dict[str, Any]] = {
-        "vllm": {"LLM": FakeVllm, "SamplingParams": dict, "TokensPrompt": dict},
-        "vllm.lora": {},
-        "vllm.lora.request": {"LoRARequest": LoRARequest},
-        "vllm.renderers": {},
-        "vllm.renderers.hf": {"resolve_chat_template": lambda **_: None},
-        "vllm.tokenizers": {"get_tokenizer": lambda name, **_: AutoTokenizer.from_pretrained(name)},
-    }
-    real = importlib.metadata.version
     with pytest.MonkeyPatch.context() as patch:
-        for name, values in contents.items():
-            module = types.ModuleType(name)
-            module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
-            vars(module).update(values)
-            patch.setitem(sys.modules, name, module)
-        patch.setattr(
-            importlib.metadata, "version", lambda name: "0.18.0" if name == "vllm" else real(name)
-        )
+        install(patch)
         yield
 
 
@@ -351,6 +373,11 @@ def test_vllm_gets_our_prompts_and_its_records_say_so(
         assert record.adapter
         assert expected.adapter
         assert record.adapter.probe_differing == expected.adapter.probe_differing
+        assert record.adapter.merged is False
+        assert record.bos_per_prompt == expected.bos_per_prompt
+        assert record.truncated_prompts == 0
+        assert record.versions["vllm"] == "0.32.0"
+        assert "vllm" not in expected.versions
         assert record.model == expected.model
     (made,) = fake_vllm.made
     assert made["tensor_parallel_size"] == 2
@@ -385,6 +412,69 @@ def test_a_repetition_penalty_is_every_engine_s_and_in_the_record(
     assert fake_vllm.penalties == {1.05}
 
 
+def test_vllm_gets_the_chosen_chat_template(fake_vllm: type[FakeVllm], tmp_path: Path) -> None:
+    """One that refuses the system role, so that its text is in the user's message."""
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    )
+    chosen = {"tasks": ["massive"], "languages": ["de"], "chat_template": str(template)}
+    ((folder, _),) = run(options(tmp_path / "hf", dtype="float32", **chosen))
+    fake_vllm.prompts.clear()
+    ((other, _),) = run(options(tmp_path / "vllm", backend="vllm", dtype="float32", **chosen))
+    tokenizer = load_base("embedded", "float32", "cpu").tokenizer
+    wanted = [
+        encode_prompt(
+            tokenizer, "<user>{}\n\n{}<assistant>".format(*(m["content"] for m in item.messages))
+        )
+        for item in items(other)
+    ]
+    assert fake_vllm.prompts == wanted
+    assert answers(other) == answers(folder)
+
+
+def test_a_prompt_that_leaves_no_room_is_truncated_on_the_left_and_counted(
+    fake_vllm: type[FakeVllm], tmp_path: Path
+) -> None:
+    asked = options(tmp_path / "run", backend="vllm", tasks=["massive"], languages=["de"])
+    run(asked)
+    whole = list(fake_vllm.prompts)
+    fake_vllm.prompts.clear()
+    longest = max(map(len, whole))
+    room = longest - 1
+    arguments = f"max_model_len={room + get_text_task('massive').max_new_tokens}"
+    ((_, record),) = run(replace(asked, output=tmp_path / "short", model_args=arguments))
+    assert fake_vllm.prompts == [ids[-room:] for ids in whole]
+    assert record.truncated_prompts == sum(len(ids) == longest for ids in whole)
+    assert json.loads(record.plan.model_args) == {
+        "max_model_len": room + get_text_task("massive").max_new_tokens
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("tensor_parallel_sise=2", "unknown vLLM setting .*did you mean 'tensor_parallel_size'"),
+        ("max_model_len=128", "128 tokens leaves no room"),
+        ("dtype=float16", "use --dtype instead of dtype"),
+        ("trust_remote_code=True", "use --trust-remote-code"),
+        ("add_bos_token=True", "add_bos_token in --model-args has no effect"),
+    ],
+)
+def test_settings_that_vllm_does_not_take_are_refused_before_a_model_is_loaded(
+    fake_vllm: type[FakeVllm],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("xlt_bench.evaluation.run.load_base", pytest.fail)
+    with pytest.raises(InputError, match=said):
+        run(options(tmp_path / "run", backend="vllm", model_args=arguments))
+    assert not fake_vllm.made
+
+
 def test_a_finished_run_starts_no_engine(fake_vllm: type[FakeVllm], tmp_path: Path) -> None:
     asked = options(tmp_path / "run", backend="vllm", tasks=["massive"], languages=["de"])
     first = run(asked)
@@ -399,6 +489,7 @@ def test_adapters_that_vllm_does_not_take(fake_vllm: type[FakeVllm], tmp_path: P
         ("wide", {"r": 513}, "ranks up to 512, got 513"),
         ("in places", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512, got 600"),
         ("other", {"peft_type": "LOHA"}, "vLLM supports LoRA only"),
+        ("dora", {"use_dora": True}, "does not yet support DoRA; use --backend hf"),
     ]:
         folder = shutil.copytree(sound, tmp_path / name)
         config = folder / "adapter_config.json"
@@ -406,3 +497,18 @@ def test_adapters_that_vllm_does_not_take(fake_vllm: type[FakeVllm], tmp_path: P
         with pytest.raises(InputError, match=message):
             run(options(tmp_path / f"run {name}", adapters=[str(folder)], backend="vllm"))
     assert not fake_vllm.made
+
+
+def test_weights_that_vllm_would_leave_out_are_refused(
+    fake_vllm: type[FakeVllm], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(find_adapter("embedded:baseline").folder, tmp_path / "more")
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights["base_model.model.model.embed_tokens.weight"] = torch.zeros(2, 2)
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(
+        InputError, match=r"LoRA factors of linear layers only.*embed_tokens\.weight"
+    ):
+        run(options(tmp_path / "run", adapters=[str(folder)], backend="vllm"))

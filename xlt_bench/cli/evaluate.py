@@ -91,7 +91,7 @@ ModelArgs = Annotated[
     str | None,
     typer.Option(
         metavar="KEY=VALUE,...",
-        help="For vllm and openai, as in lm_eval, such as tensor_parallel_size=4.",
+        help="For vllm and openai, as in lm_eval, such as tensor_parallel_size=4; or JSON.",
     ),
 ]
 

@@ -124,13 +124,18 @@ def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Sc
         data_digests=dict(job.digests),
         notes=[*job.notes, *_notes(plan, adapter)],
         signatures=_signatures(plan) | comet_signatures(read_comet(plan, job.run)),
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        versions=_versions(plan),
         hardware=_hardware(system.device),
         seconds={name: row["seconds"] for name, row in progress.items()},
         batch_sizes={name: row["batch_size"] for name, row in progress.items()},
         fertility=_fertility(system.tokenizer, plan, job.root) if system.tokenizer else {},
         results=results,
     )
+
+
+def _versions(plan: Plan) -> dict[str, str]:
+    names = [*_PACKAGES, "vllm"] if plan.backend == "vllm" else _PACKAGES
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def now() -> str:
@@ -202,6 +207,8 @@ def remarks(request: Request, plan: Plan, digests: Mapping[str, str]) -> list[st
             "answered by a server: weights, adapter and chat template are not verified; "
             "no retrieval, since it needs hidden states"
         )
+    if plan.model_args:
+        notes.append(f"with --model-args {plan.model_args}")
     if plan.trust_remote_code:
         notes.append("the model's own code was allowed to run (--trust-remote-code)")
     if plan.corpus and RETRIEVAL in plan.units:

@@ -18,6 +18,7 @@ from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit
 from xlt_bench.languages import language
 from xlt_bench.models.adapters import check_hub_name, check_local, split_revision
 from xlt_bench.models.chat import check_template, parse_args
+from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
@@ -95,8 +96,7 @@ def check_backend(options: Options) -> None:
             )
     elif options.model_args:
         raise InputError("--model-args needs --backend vllm or openai")
-    if "trust_remote_code" in (options.model_args or ""):
-        raise InputError("use --trust-remote-code instead of trust_remote_code in --model-args")
+    answer_settings(options.backend, options.model_args)
     if options.backend == "vllm" and world_size() > 1:
         raise InputError(
             "vLLM starts its own processes: run it without torchrun, with --model-args "
@@ -107,10 +107,6 @@ def check_backend(options: Options) -> None:
 
 
 def _check_served(options: Options) -> None:
-    if "base_url=" not in (options.model_args or ""):
-        raise InputError(
-            "--backend openai needs --model-args base_url=http://HOST:PORT/v1/chat/completions"
-        )
     given = {
         "--adapter": options.adapters,
         "--layers": options.layers,

@@ -45,6 +45,7 @@ from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.lm import Generation, XltLM
 from xlt_bench.models.load import Base, choose_device, commit_of, load_base, meta_model
 from xlt_bench.models.merged import merged
+from xlt_bench.models.model_args import answer_settings, engine_args, server_args
 from xlt_bench.models.tokenizer import Chat, choose_chat
 from xlt_bench.results.atomic_write import in_use
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record
@@ -123,8 +124,8 @@ def _prepare(
     fits = {found.name: check_adapter(found, skeleton, options.model) for found in adapters}
     for found in adapters:
         alignment_languages(found)  # a broken card fails now, not after inference
-        if options.backend == "vllm":
-            _check_vllm(found, fits[found.name])
+    if options.backend == "vllm":
+        _check_vllm(request, adapters, fits, commit)
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
     device = choose_device(options.device)
@@ -164,13 +165,29 @@ def _prepare(
     return Evaluation(base, switch, lm, chats, alone=len(adapters) == 1), jobs
 
 
-def _check_vllm(adapter: AdapterFiles, fit: Fit) -> None:
-    """Raise InputError if vLLM, which reads a LoRA's factors only, would answer differently."""
-    if fit.replaced or fit.vocabulary is not None:
-        raise InputError(
-            f"adapter {adapter.name} changes the base model's own weights (embeddings in its file, "
-            "or PiSSA and its like), which vLLM ignores; use --backend hf"
-        )
+def _check_vllm(
+    request: Request, adapters: Sequence[AdapterFiles], fits: Mapping[str, Fit], commit: str | None
+) -> None:
+    """Raise InputError for what vLLM would refuse later, or would answer differently."""
+    from xlt_bench.models.vllm import check_engine
+
+    for adapter in adapters:
+        if fits[adapter.name].replaced or fits[adapter.name].vocabulary is not None:
+            raise InputError(
+                f"adapter {adapter.name} changes the base model's own weights (embeddings in its "
+                "file, or PiSSA and its like), which vLLM ignores; use --backend hf"
+            )
+    options = request.options
+    text_tasks = [task for task in map(get_task, request.units) if isinstance(task, TextTask)]
+    check_engine(
+        options.model,
+        commit,
+        options.dtype,
+        options.trust_remote_code,
+        adapters,
+        engine_args(options.model_args),
+        max((task.max_new_tokens for task in text_tasks), default=0),
+    )
 
 
 def _check_tokens(adapter: AdapterFiles, chat: Chat, fit: Fit, skeleton: Any) -> None:
@@ -192,10 +209,7 @@ def _has_text(request: Request) -> bool:
 
 def _check_followed(model: Any) -> None:
     """Raise InputError for a generation config that vLLM would not follow as transformers does."""
-    followed = {*generation_config.applied(model)} - {"repetition_penalty"}
-    if generation_config.stop_strings(model):
-        followed.add(generation_config.CUT)
-    if followed:
+    if followed := {*generation_config.applied(model)} - {"repetition_penalty"}:
         raise InputError(
             f"vLLM does not apply {', '.join(sorted(followed))} of the model's generation config; "
             "use --backend hf"
@@ -213,6 +227,7 @@ def _plan(request: Request, **system: Any) -> Plan:
         backend=options.backend,  # type: ignore[arg-type]  # checked before
         corpus=request.corpus.name if RETRIEVAL in request.units else None,
         trust_remote_code=options.trust_remote_code,
+        model_args=answer_settings(options.backend, options.model_args),
         **{"adapter": None, "adapter_sha256": None} | system,
     )
 
@@ -277,9 +292,8 @@ def _open(
 
 def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     """Run the probe and retrieval with transformers, then free its memory and answer with vLLM."""
-    from xlt_bench.models.vllm import VllmLM, lora_rank
+    from xlt_bench.models.vllm import VllmLM
 
-    lora_rank([find_adapter(name) for name in request.options.adapters])  # before models are loaded
     evaluation, jobs = _prepare(request, track)
     base, proofs = evaluation.base, {}
     for job, adapter in jobs:
@@ -295,17 +309,20 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     base.model.to("meta")
     torch.cuda.empty_cache()
     adapters = [adapter for _, adapter in jobs if adapter]
-    options = request.options
-    engine = VllmLM(base, job.plan.dtype, adapters, options.model_args) if proofs else None
+    todo = any(unanswered(job) for job, _ in jobs)
+    arguments = engine_args(request.options.model_args)
+    engine = VllmLM(base, job.plan.dtype, adapters, arguments) if todo else None
     for job, adapter in jobs:
         if (record := finished_record(job)) is None:
-            assert engine is not None
-            if adapter:
-                engine.use(adapter)
-            job.text_lm = engine
-            answer(job, unanswered(job))
-            system = systems[adapter.name if adapter else None]
-            record = finish(job, system, proofs[job.run])
+            if engine is not None:
+                name = adapter.name if adapter else None
+                engine.use(adapter, evaluation.chats[name])
+                job.text_lm = engine
+                answer(job, unanswered(job))
+            proof = proofs[job.run]
+            if proof:
+                proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
+            record = finish(job, systems[adapter.name if adapter else None], proof)
         yield job.run, record
 
 
@@ -315,7 +332,7 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
 
     options = request.options
     concurrent = _SERVED_AT_A_TIME if options.batch_size == "auto" else int(options.batch_size)
-    lm = ServedLM(options.model, concurrent, options.model_args or "")
+    lm = ServedLM(options.model, concurrent, server_args(options.model_args))
     plan = _plan(
         request,
         model=options.model,
@@ -337,6 +354,8 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
     )
     job = _open(request, plan, _digests(request), lm, track)
     if (record := from_first(partial(finished_record, job))) is None:
+        first = next(iter(request.items.values()))[0]
+        job.notes += lm.check_prompt(first.messages)
         _answer_share(job)
         record = finish(job, System(model), None) if rank() == 0 else None
     if record and rank() == 0:

@@ -5,10 +5,9 @@ Registered as `xlt`: `import xlt_bench.models.lm`, then `lm_eval.simple_evaluate
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +21,6 @@ from xlt_bench.errors import InputError, one_line
 from xlt_bench.metrics.retrieval import accuracy, all_pairs, even_layers
 from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
 from xlt_bench.models.generation import NotFiniteError, answers
-from xlt_bench.models.generation_config import stop_strings
 from xlt_bench.models.hidden_states import (
     acts_in_forward,
     base_model,
@@ -54,30 +52,26 @@ class Generation:
     cut_off: bool | None
 
 
-def _cut(answer: Generation, strings: Sequence[str]) -> Generation:
-    """End an answer before the first of `strings` that occurs in it."""
-    ends = [end for text in strings if (end := answer.text.find(text)) >= 0]
-    return Generation(answer.text[: min(ends)], cut_off=False) if ends else answer
-
-
 def silent(_: int) -> None:
     """Report no progress."""
 
 
-def as_requests(prompts: Sequence[str], **settings: Any) -> list[Instance]:
-    """Wrap prompts as lm-eval's `generate_until` takes them.
+def read_answer(tokenizer: Any, tokens: Sequence[int], ends: Stops) -> Generation:
+    """Read the answer in new tokens.
 
     Args:
-        prompts: Rendered prompts.
-        **settings: Generation settings, of which each request gets a copy.
+        tokenizer: The tokenizer.
+        tokens: The new tokens, perhaps with more after the end of the answer.
+        ends: What ends an answer.
 
     Returns:
-        A request for each prompt.
+        The text before the end, and whether there is no end.
     """
-    return [
-        Instance("generate_until", {}, (prompt, copy.deepcopy(settings)), i)
-        for i, prompt in enumerate(prompts)
-    ]
+    end = next((i for i, token in enumerate(tokens) if token in ends.ids), None)
+    text = tokenizer.decode(list(tokens[:end]), skip_special_tokens=True)
+    if places := [place for stop in ends.texts if (place := text.find(stop)) >= 0]:
+        return Generation(text[: min(places)], cut_off=False)
+    return Generation(text, cut_off=end is None)
 
 
 def _disable_tying(model: Any) -> None:
@@ -187,11 +181,6 @@ class XltLM(HFLM):  # type: ignore[misc]
         encoded = [ids[-room:] for ids in encoded]
         self._check_ids(encoded)
         ends = self.stops()
-        strings = stop_strings(self.model)
-        vocabulary = self.tokenizer.get_vocab() if strings else {}
-        # A special token's text is not in the decoded answer.
-        also = {vocabulary[text] for text in strings if text in vocabulary}
-        ends = replace(ends, ids=tuple(sorted({*ends.ids, *also})))
         todo = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
         found: dict[int, list[int]] = {}
         while todo:
@@ -208,7 +197,7 @@ class XltLM(HFLM):  # type: ignore[misc]
             except torch.OutOfMemoryError:
                 self._halve_batch()
             todo = [i for i in todo if i not in found]
-        return [_cut(self._answer(found[i], ends), strings) for i in range(len(encoded))]
+        return [read_answer(self.tokenizer, found[i], ends) for i in range(len(encoded))]
 
     def try_out(self, text: bool, layers: Sequence[int]) -> None:
         """Answer a few tokens, so that an unsupported architecture fails before anything is done.
@@ -301,13 +290,6 @@ class XltLM(HFLM):  # type: ignore[misc]
                 f"{size} embeddings; choose the base model's with --tokenizer"
             )
 
-    def _answer(self, tokens: list[int], ends: Stops) -> Generation:
-        end = next((i for i, token in enumerate(tokens) if token in ends.ids), None)
-        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        if ends.text is not None and ends.text in text:
-            return Generation(text.partition(ends.text)[0], cut_off=False)
-        return Generation(text, cut_off=end is None)
-
     def use(self, chat: Chat) -> None:
         """Answer with this tokenizer and chat template from now on.
 
@@ -318,9 +300,7 @@ class XltLM(HFLM):  # type: ignore[misc]
 
     def stops(self) -> Stops:
         """Collect what ends an answer: EOS, and what the chat template writes after one."""
-        eos = self.model.generation_config.eos_token_id
-        named = eos if isinstance(eos, list) else [eos]
-        return stops(self.tokenizer, named, self.chat_template_args)
+        return stops(self.model, self.tokenizer, self.chat_template_args)
 
     def _batch(self) -> int:
         if self.batch_size_per_gpu == "auto":

@@ -6,13 +6,14 @@ ChatML end their turns with `<|im_end|>` and keep `<|endoftext|>` as EOS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from xlt_bench.errors import InputError
 from xlt_bench.models.chat import Args, encode_prompt, render_chat
+from xlt_bench.models.generation_config import stop_strings
+from xlt_bench.models.hidden_states import base_model
 
 _CHAT = [{"role": "user", "content": "What the user says."}]
 _ANSWER = "What the assistant says."
@@ -24,8 +25,8 @@ class Stops:
 
     ids: tuple[int, ...]
     """Token ids, each of which ends an answer."""
-    text: str | None
-    """A text that ends an answer, if the template ends a turn with several tokens."""
+    texts: tuple[str, ...]
+    """Texts, each of which ends an answer: several tokens that end a turn, stop strings."""
     names: list[str]
     """All of these as text, for the record."""
 
@@ -80,22 +81,28 @@ def _closing(tokenizer: Any, args: Args) -> str:
     return closing if found else ""
 
 
-def stops(tokenizer: Any, eos: Iterable[int | None], args: Args | None = None) -> Stops:
+def stops(model: Any, tokenizer: Any, args: Args | None = None) -> Stops:
     """Collect what ends an answer.
 
     Args:
+        model: The model, wrapped or not; its generation config may name several EOS and strings.
         tokenizer: The tokenizer, with its chat template set.
-        eos: EOS ids of the model's generation config.
         args: Variables of the template.
 
     Returns:
-        EOS of the generation config and of the tokenizer, and the end of a turn.
+        EOS and stop strings of the generation config, EOS of the tokenizer, and the end of a turn.
     """
-    end = turn_end(tokenizer, args)
-    found = {*eos, tokenizer.eos_token_id, *(end.ids if end.text is None else ())}
+    named = base_model(model).generation_config.eos_token_id
+    end, strings = turn_end(tokenizer, args), stop_strings(model)
+    # The text of a special token is not in a decoded answer.
+    tokens = tokenizer.get_vocab() if strings else {}
+    found = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id}
+    found |= {tokens[text] for text in strings if text in tokens}
+    found |= set(end.ids) if end.text is None else set()
     ids = tuple(sorted(id_ for id_ in found if id_ is not None))
+    texts = tuple(dict.fromkeys([*([end.text] if end.text else []), *strings]))
     names = [tokenizer.convert_ids_to_tokens(id_) or str(id_) for id_ in ids]
-    return Stops(ids, end.text, names + ([end.text] if end.text else []))
+    return Stops(ids, texts, list(dict.fromkeys([*names, *texts])))
 
 
 def encode_exchange(

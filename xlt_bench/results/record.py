@@ -53,6 +53,8 @@ class Plan(_Strict):
     """The date that the chat template printed; None if it prints none."""
     stop_tokens: list[str] = []
     """What ends an answer; empty in older plans and if a server answered."""
+    model_args: str = ""
+    """JSON: those of --model-args that may change answers, such as a server's extra fields."""
 
 
 class Score(_Strict):
