@@ -194,8 +194,11 @@ def greedy(model: Any, max_new_tokens: int, stops: Sequence[int]) -> Iterator[Ge
     """
     base = base_model(model)
     own = base.generation_config
+    fields = applied(model)
+    if not stops:  # it raises the score of the stop tokens
+        fields.pop("exponential_decay_length_penalty", None)
     config = GenerationConfig(  # type: ignore[no-untyped-call]
-        **applied(model),
+        **fields,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,

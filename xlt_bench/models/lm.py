@@ -219,7 +219,7 @@ class XltLM(HFLM):  # type: ignore[misc]
             if text:
                 self.generate(["a", "a few words"], 2)
             if layers:
-                self.sentence_states(["a", "a few words"], layers)
+                self.sentence_states(["a", "a few words"], layers, silent)
         except NotFiniteError:
             pass  # the first unit that it happens in will name itself
         except InputError:
