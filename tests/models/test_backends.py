@@ -469,7 +469,7 @@ def test_settings_that_vllm_does_not_take_are_refused_before_a_model_is_loaded(
     arguments: str,
     said: str,
 ) -> None:
-    monkeypatch.setattr("xlt_bench.evaluation.run.load_base", pytest.fail)
+    monkeypatch.setattr("xlt_bench.evaluation.systems.load_base", pytest.fail)
     with pytest.raises(InputError, match=said):
         run(options(tmp_path / "run", backend="vllm", model_args=arguments))
     assert not fake_vllm.made

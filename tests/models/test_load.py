@@ -94,7 +94,7 @@ def test_a_config_that_the_weights_do_not_fit(
 def test_names_of_architectures_are_not_needed(tiny_model: Path, tmp_path: Path) -> None:
     for i, odd in enumerate((5, [], None, [5])):
         base = load_base(_changed(tiny_model, tmp_path / str(i), architectures=odd), "auto", "cpu")
-        assert hf_system(base, base.tokenizer).model.architecture == "LlamaForCausalLM"
+        assert hf_system(base).model.architecture == "LlamaForCausalLM"
 
 
 def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path) -> None:

@@ -66,21 +66,19 @@ class System:
     tokenizer: Any = None
 
 
-def hf_system(base: Base, tokenizer: Any) -> System:
-    """The system of a model that transformers has loaded, and of the tokenizer that it used."""
+def hf_system(base: Base) -> System:
+    """The system of a base model that transformers has loaded, without adapters."""
     config = base.model.config
     record = ModelRecord(
         name=base.name,
         revision=base.revision,
         sha256=base.sha256,
         architecture=type(base.model).__name__,
-        parameters=sum(
-            p.numel() for name, p in base.model.named_parameters() if ".lora_" not in name
-        ),
+        parameters=sum(p.numel() for p in base.model.parameters()),
         layers=config.get_text_config().num_hidden_layers,
         dtype=str(base.model.dtype).removeprefix("torch."),
     )
-    return System(record, str(base.model.device), tokenizer)
+    return System(record, str(base.model.device), base.tokenizer)
 
 
 def finished_record(job: Job) -> Record | None:
