@@ -33,6 +33,8 @@ NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
 
 DATE = datetime(2024, 7, 26)
 """The date of templates that print today's; those of Llama 3 fall back to it."""
+# It has nothing in common with DATE, not even the weekday.
+_OTHER_DATE = datetime(1998, 12, 31, 23, 59, 58)
 
 # Variables by which templates switch thinking, each with a value for on and one for off.
 _THINKING: dict[str, tuple[Any, Any]] = {
@@ -177,17 +179,29 @@ def _pinned(template: str, day: datetime) -> str:
     """
     if "strftime_now" not in template:
         return template
-    codes = [f"%{hyphen}{letter}" for letter in "aAwdbBmyYHIMpSfjUWGuV" for hyphen in ("", "-")]
-    filters = "".join(f"|replace('{code}', '{day.strftime(code)}')" for code in codes)
-    body = "{{ form" + filters + " }}"
     # The empty expression at the end keeps a line break with which the template starts.
-    return "{% macro strftime_now(form) %}" + body + "{% endmacro %}{{ '' }}" + template
+    return _strftime_macro(day) + "{{ '' }}" + template
+
+
+@lru_cache(maxsize=2)
+def _strftime_macro(day: datetime) -> str:
+    """A macro that formats `day` as strftime does, with the flags of the GNU C library."""
+    letters = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyYzZ"  # not %s, which depends on the time zone
+    flags = "-_0^#"
+    codes = [flag + letter for letter in letters for flag in ("", *flags)]
+    texts = json.dumps({code: day.strftime(f"%{code}") for code in codes})
+    return (
+        "{% macro strftime_now(format) %}{% set texts = " + texts + " %}"
+        "{% filter replace('\x00', '%') %}"  # it stands for %%
+        "{% for part in format.replace('%%', '\x00').split('%') %}"
+        "{% set code = part[:2] if part[:1] in '" + flags + "' else part[:1] %}"
+        "{{ part if loop.first else texts.get(code, '%' ~ code) ~ part[code|length:] }}"
+        "{% endfor %}{% endfilter %}{% endmacro %}"
+    )
 
 
 def _prints_date(tokenizer: Any, args: Args) -> bool:
-    first, second = (
-        _render_sample(tokenizer, args, day) for day in (DATE, datetime(1999, 12, 31, 23, 59, 58))
-    )
+    first, second = (_render_sample(tokenizer, args, day) for day in (DATE, _OTHER_DATE))
     return first != second
 
 
