@@ -161,7 +161,7 @@ def test_a_template_that_thinks_without_a_switch_is_noticed(tokenizer, opening):
 
 
 @pytest.mark.parametrize(
-    "text", ["enable_thinking=true", "[1]", '{"a": {"b": 1}}', "{", "[" * 9999]
+    "text", ["enable_thinking=true", "[1]", '{"a": {"b": 1}}', '{"a": NaN}', "{", "[" * 9999]
 )
 def test_variables_that_are_not_plain_json_are_refused(text):
     with pytest.raises(InputError, match="must be a JSON object") as refused:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -120,13 +121,18 @@ def parse_args(text: str | None) -> dict[str, Any]:
         args = json.loads(text or "{}")
     except (ValueError, RecursionError):
         args = None
-    plain = str | int | float | bool | None
-    if not isinstance(args, dict) or not all(isinstance(value, plain) for value in args.values()):
+    if not isinstance(args, dict) or not all(map(_is_plain, args.values())):
         raise InputError(
             "--chat-template-args must be a JSON object of strings, numbers and booleans, such as "
             f"'{{\"enable_thinking\": true}}', got {one_line(text, 80)}"
         )
     return args
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a string, finite number, boolean or null."""
+    number = isinstance(value, float)
+    return math.isfinite(value) if number else isinstance(value, str | int | bool | None)
 
 
 def _check_args(tokenizer: Any, args: Args) -> None:
