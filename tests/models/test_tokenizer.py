@@ -83,11 +83,22 @@ def test_an_adapter_that_brings_a_template_only(model, adapter, name):
     assert chosen(model, adapter, template="tokenizer") == ("model", "tokenizer", MODELS, False)
 
 
+def test_an_adapter_that_brings_several_templates(model, adapter):
+    named = {"tool_use": "{{ tools }}", "default": ADAPTERS}
+    rows = [{"name": name, "template": text} for name, text in named.items()]
+    (adapter / "tokenizer_config.json").write_text(json.dumps({"chat_template": rows}))
+    found = choose_chat(str(model), find_adapter(str(adapter)), None, None, {})
+    assert found.tokenizer.get_chat_template() == ADAPTERS
+    assert found.template.name == "adapter"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("tokenizer.json", "{", "brings a tokenizer that cannot be used"),
         ("tokenizer_config.json", "[1, 2]", "brings a chat template that cannot be read"),
+        ("tokenizer_config.json", '{"chat_template": 5}', "brings a chat .* is 5, not a text"),
+        ("tokenizer_config.json", '{"chat_template": [5]}', "brings a chat template that cannot"),
         ("chat_template.jinja", "{{ messages", "chat template .* cannot render"),
         ("chat_template.jinja", "\\xff" * 3_000_000, "larger than"),
     ],

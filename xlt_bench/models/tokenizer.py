@@ -166,10 +166,19 @@ def _own_template(adapter: AdapterFiles) -> Any:
         if (adapter.folder / _TEMPLATE).is_file():
             return read_small(adapter.folder / _TEMPLATE)
         if (adapter.folder / _CONFIG).is_file():
-            return json.loads(read_small(adapter.folder / _CONFIG)).get("chat_template")
-    except (ValueError, RecursionError, AttributeError) as error:
+            return _by_name(json.loads(read_small(adapter.folder / _CONFIG)).get("chat_template"))
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
         raise InputError(
             f"adapter {adapter.name} brings a chat template that cannot be read: "
             f"{one_line(error, 200)}; choose one with --chat-template"
         ) from None
     return None
+
+
+def _by_name(template: Any) -> Any:
+    """Several templates by name, as transformers has them; in the file they are a list."""
+    if isinstance(template, list):
+        return {row["name"]: row["template"] for row in template}
+    if not isinstance(template, str | None):
+        raise TypeError(f"chat_template is {one_line(template, 40)}, not a text")
+    return template
