@@ -183,6 +183,20 @@ def test_an_adapters_added_tokens_need_embeddings(root, tiny_model, tmp_path, ru
         assert "prompts contain <|turn|>, token 258, and there are embeddings for 258 only" in err
 
 
+def test_an_adapters_template_that_refuses_answers(
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
+):
+    adapter = shutil.copytree(tiny_adapter, tmp_path / "adapter")
+    (adapter / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('no') }}"
+        "{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", adapter, "--limit", "1")
+    assert run_cli(*argv)[0] == 0
+    assert read_record(tmp_path / "run").plan.template == "adapter"
+
+
 def answer(model, tokenizer, prompt, limit):
     """The greedy answer of plain transformers to a prompt."""
     ids = torch.tensor([prompt])
