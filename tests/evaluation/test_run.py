@@ -156,6 +156,8 @@ def test_adapters_of_any_kinds_on_one_command_line_answer_as_alone(
             predictions_path(run_folder(options, str(folder)), "massive", "de")
         )
         assert [row.hypothesis for row in found] == expected
+        record = read_record(run_folder(options, str(folder)))
+        assert record.model.parameters == load_model(tiny_model).num_parameters()
         seen.add(tuple(expected))
     assert len(seen) == len(folders)
 

@@ -123,6 +123,19 @@ def test_tokens_that_the_model_does_not_have(model, adapter):
         lm.sentence_states(["a<|im_end|>"], [1])
 
 
+def test_a_model_without_a_tokenizer(model, adapter, made_up_root, tmp_path, run_cli):
+    for path in [*model.glob("tokenizer*"), *model.glob("chat_template*")]:
+        path.unlink()
+    own(adapter, ADAPTERS)
+    words = ["evaluate", "--model", model, "--data-dir", made_up_root, "--tasks", "retrieval"]
+    words += ["--languages", "de,en", "--device", "cpu", "--limit", "2"]
+    code, _, errors = run_cli(*words, "--output", tmp_path / "none")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "cannot be loaded" in errors
+    assert run_cli(*words, "--output", tmp_path / "its", "--adapter", adapter)[0] == 0
+    assert run_cli(*words, "--output", tmp_path / "given", "--tokenizer", adapter)[0] == 0
+
+
 def test_a_run_answers_with_the_adapters_prompts(
     model, adapter, made_up_root, tmp_path, run_cli, monkeypatch
 ):

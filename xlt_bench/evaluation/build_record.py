@@ -74,9 +74,7 @@ def hf_system(base: Base, tokenizer: Any) -> System:
         revision=base.revision,
         sha256=base.sha256,
         architecture=type(base.model).__name__,
-        parameters=sum(
-            p.numel() for name, p in base.model.named_parameters() if ".lora_" not in name
-        ),
+        parameters=base.parameters,
         layers=config.get_text_config().num_hidden_layers,
         dtype=str(base.model.dtype).removeprefix("torch."),
     )

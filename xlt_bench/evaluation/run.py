@@ -133,7 +133,10 @@ def _prepare(
     chats = {system.name if system else None: _chat(options, system, commit) for system in systems}
     for found in adapters:
         _check_tokens(found, chats[found.name], fits[found.name], skeleton)
-    base = load_base(options.model, options.dtype, device, options.trust_remote_code, commit)
+    tokenizer = next(iter(chats.values())).tokenizer
+    base = load_base(
+        options.model, options.dtype, device, options.trust_remote_code, commit, tokenizer
+    )
     if options.backend == "vllm":
         _check_followed(base.model)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=_batch(options))

@@ -36,6 +36,8 @@ class Base:
     """The commit on the hub; None for a folder."""
     sha256: str | None
     """Digest of the weight files of a local model; None for one from the hub."""
+    parameters: int
+    """Number of parameters, counted before there is an adapter."""
     trust_remote_code: bool = False
     """Whether code that comes with the model was allowed to run."""
 
@@ -141,7 +143,12 @@ def meta_model(name: str, trust_remote_code: bool = False, commit: str | None = 
 
 
 def load_base(
-    name: str, dtype: str, device: str, trust_remote_code: bool = False, commit: str | None = None
+    name: str,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool = False,
+    commit: str | None = None,
+    tokenizer: Any = None,
 ) -> Base:
     """Load a base model in eval mode, and its tokenizer.
 
@@ -152,6 +159,7 @@ def load_base(
             over the processes.
         trust_remote_code: Run code that comes with the model.
         commit: What `commit_of` found, if it was called before.
+        tokenizer: A tokenizer to use instead of the model's, which may have none.
 
     Returns:
         The model and its tokenizer.
@@ -165,7 +173,7 @@ def load_base(
     placed: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
     if device == "fsdp":
         placed = {"distributed_config": _shares(meta_model(name, trust_remote_code, commit))}
-    tokenizer = load_tokenizer(name, trust_remote_code, commit)
+    tokenizer = tokenizer or load_tokenizer(name, trust_remote_code, commit)
     try:
         kind: Any = AutoModelForCausalLM
         model, loaded = kind.from_pretrained(
@@ -190,7 +198,9 @@ def load_base(
     if device == "fsdp":
         _settle(model)
     digest = weights_digest(Path(repo))
-    return Base(_title(name, commit), model, tokenizer, commit, digest, trust_remote_code)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    title = _title(name, commit)
+    return Base(title, model, tokenizer, commit, digest, parameters, trust_remote_code)
 
 
 def _title(name: str, commit: str | None) -> str:
