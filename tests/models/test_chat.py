@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.chat import DATE, check_template, parse_args, render_chat, set_chat_template
+from xlt_bench.models.chat import DATE, given_template, parse_args, render_chat, set_chat_template
 
 SYSTEM_REFUSED = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -58,7 +58,7 @@ def test_an_unreadable_file_is_seen_without_a_tokenizer(tmp_path):
     path = tmp_path / "chat.jinja"
     path.write_bytes(b"\xff")
     with pytest.raises(InputError, match="is not UTF-8"):
-        check_template(str(path))
+        given_template(str(path))
 
 
 def test_the_broken_template_of_a_tokenizer(tokenizer):

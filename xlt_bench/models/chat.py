@@ -82,17 +82,19 @@ def template_file(choice: str) -> Path:
     return path
 
 
-def check_template(choice: str | None) -> None:
-    """Check a choice of template before there is a tokenizer.
+def given_template(choice: str | None) -> str | None:
+    """Read a template that is not the tokenizer's own.
 
     Args:
         choice: A name, a path, or None for the default.
 
+    Returns:
+        The template; None for `tokenizer` and the default.
+
     Raises:
         InputError: If it is neither a known name nor a text file.
     """
-    if choice not in (None, "tokenizer"):
-        _read_template(str(choice))
+    return None if choice in (None, "tokenizer") else _read_template(str(choice))
 
 
 def _read_template(choice: str) -> str:
