@@ -156,6 +156,8 @@ def test_adapters_of_any_kinds_on_one_command_line_answer_as_alone(
             predictions_path(run_folder(options, str(folder)), "massive", "de")
         )
         assert [row.hypothesis for row in found] == expected
+        record = read_record(run_folder(options, str(folder)))
+        assert record.model.parameters == load_model(tiny_model).num_parameters()
         seen.add(tuple(expected))
     assert len(seen) == len(folders)
 
@@ -181,6 +183,20 @@ def test_an_adapters_added_tokens_need_embeddings(root, tiny_model, tmp_path, ru
     else:
         assert code == 2
         assert "prompts contain <|turn|>, token 258, and there are embeddings for 258 only" in err
+
+
+def test_an_adapters_template_that_refuses_answers(
+    root, tiny_model, tiny_adapter, tmp_path, run_cli
+):
+    adapter = shutil.copytree(tiny_adapter, tmp_path / "adapter")
+    (adapter / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('no') }}"
+        "{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    argv = arguments(tiny_model, root, tmp_path / "run", "--adapter", adapter, "--limit", "1")
+    assert run_cli(*argv)[0] == 0
+    assert read_record(tmp_path / "run").plan.template == "adapter"
 
 
 def answer(model, tokenizer, prompt, limit):

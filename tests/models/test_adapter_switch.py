@@ -344,3 +344,12 @@ def test_change_norm_is_that_of_the_product(tiny_model, tiny_adapter):
             (merged[name] - before[name]).pow(2).sum().item() for name in before if kind in name
         )
         assert norm == pytest.approx(square**0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ADAPTION_PROMPT", "IA3", "PROMPT_TUNING"])
+def test_change_norm_of_other_kinds_is_that_of_their_file(tiny_model, tmp_path, kind):
+    folder = save_kind(tiny_model, tmp_path, kind)
+    adapted = PeftModel.from_pretrained(load_model(tiny_model), folder, adapter_name=PEFT_NAME)
+    tensors = load_file(folder / "adapter_model.safetensors").values()
+    norm = sum(tensor.pow(2).sum().item() for tensor in tensors) ** 0.5
+    assert change_norms(adapted, PEFT_NAME) == {"parameters": pytest.approx(norm, rel=1e-4)}

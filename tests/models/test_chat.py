@@ -1,9 +1,11 @@
 """Unusable chat templates are refused at once, in one line."""
 
+from datetime import datetime
+
 import pytest
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.chat import check_template, parse_args, render_chat, set_chat_template
+from xlt_bench.models.chat import DATE, given_template, parse_args, render_chat, set_chat_template
 
 SYSTEM_REFUSED = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -56,7 +58,7 @@ def test_an_unreadable_file_is_seen_without_a_tokenizer(tmp_path):
     path = tmp_path / "chat.jinja"
     path.write_bytes(b"\xff")
     with pytest.raises(InputError, match="is not UTF-8"):
-        check_template(str(path))
+        given_template(str(path))
 
 
 def test_the_broken_template_of_a_tokenizer(tokenizer):
@@ -92,6 +94,32 @@ def test_the_date_is_pinned_and_stated(tokenizer):
     assert tokenizer.apply_chat_template(CHAT, tokenize=False) != render_chat(tokenizer, CHAT)
     tokenizer.chat_template = THINKING
     assert set_chat_template(tokenizer, None).date is None
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["%-d %B", "%e %b", "%F %T", "%D", "%x", "%c", "%^a", "%A", "%u", "%%d is %d, 100%%", "%"],
+)
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ strftime_now(FORM) }}",
+        "{{ strftime_now(format=FORM) }}",
+        "{% set today = strftime_now(FORM) %}\n{{- today|upper }}",
+        "{% macro date(form) %}{{ strftime_now(form) }}{% endmacro %}\n {{ date(FORM) }}",
+    ],
+)
+def test_dates_are_formatted_as_by_transformers(tokenizer, monkeypatch, form, template):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return DATE
+
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Clock)
+    said = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = template.replace("FORM", repr(form)) + said
+    assert render_chat(tokenizer, CHAT) == tokenizer.apply_chat_template(CHAT, tokenize=False)
+    assert set_chat_template(tokenizer, None).date == (None if form == "%" else "2024-07-26")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +161,7 @@ def test_a_template_that_thinks_without_a_switch_is_noticed(tokenizer, opening):
 
 
 @pytest.mark.parametrize(
-    "text", ["enable_thinking=true", "[1]", '{"a": {"b": 1}}', "{", "[" * 9999]
+    "text", ["enable_thinking=true", "[1]", '{"a": {"b": 1}}', '{"a": NaN}', "{", "[" * 9999]
 )
 def test_variables_that_are_not_plain_json_are_refused(text):
     with pytest.raises(InputError, match="must be a JSON object") as refused:

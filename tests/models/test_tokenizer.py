@@ -83,11 +83,22 @@ def test_an_adapter_that_brings_a_template_only(model, adapter, name):
     assert chosen(model, adapter, template="tokenizer") == ("model", "tokenizer", MODELS, False)
 
 
+def test_an_adapter_that_brings_several_templates(model, adapter):
+    named = {"tool_use": "{{ tools }}", "default": ADAPTERS}
+    rows = [{"name": name, "template": text} for name, text in named.items()]
+    (adapter / "tokenizer_config.json").write_text(json.dumps({"chat_template": rows}))
+    found = choose_chat(str(model), find_adapter(str(adapter)), None, None, {})
+    assert found.tokenizer.get_chat_template() == ADAPTERS
+    assert found.template.name == "adapter"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("tokenizer.json", "{", "brings a tokenizer that cannot be used"),
         ("tokenizer_config.json", "[1, 2]", "brings a chat template that cannot be read"),
+        ("tokenizer_config.json", '{"chat_template": 5}', "brings a chat .* is 5, not a text"),
+        ("tokenizer_config.json", '{"chat_template": [5]}', "brings a chat template that cannot"),
         ("chat_template.jinja", "{{ messages", "chat template .* cannot render"),
         ("chat_template.jinja", "\\xff" * 3_000_000, "larger than"),
     ],
@@ -110,6 +121,19 @@ def test_tokens_that_the_model_does_not_have(model, adapter):
         lm.generate([lm.apply_chat_template(CHAT)], 2)
     with pytest.raises(InputError, match="only 258 embeddings"):
         lm.sentence_states(["a<|im_end|>"], [1])
+
+
+def test_a_model_without_a_tokenizer(model, adapter, made_up_root, tmp_path, run_cli):
+    for path in [*model.glob("tokenizer*"), *model.glob("chat_template*")]:
+        path.unlink()
+    own(adapter, ADAPTERS)
+    words = ["evaluate", "--model", model, "--data-dir", made_up_root, "--tasks", "retrieval"]
+    words += ["--languages", "de,en", "--device", "cpu", "--limit", "2"]
+    code, _, errors = run_cli(*words, "--output", tmp_path / "none")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "cannot be loaded" in errors
+    assert run_cli(*words, "--output", tmp_path / "its", "--adapter", adapter)[0] == 0
+    assert run_cli(*words, "--output", tmp_path / "given", "--tokenizer", adapter)[0] == 0
 
 
 def test_a_run_answers_with_the_adapters_prompts(

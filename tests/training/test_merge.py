@@ -1,6 +1,7 @@
 """Merging: the exact weighted sum of the two weight changes, chosen on dev."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 import yaml
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
-from tiny import load_model, save_adapter
+from tiny import byte_tokenizer, load_model, save_adapter
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapter_card import alignment_languages
@@ -148,6 +150,40 @@ def test_the_weight_is_chosen_on_dev(
     head = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
     assert head["xlt_bench"]["merged"]["weight"] == max(scores, key=lambda w: scores[w])
     assert head["xlt_bench"]["dev_scores"] == {f"{w:g}": s for w, s in scores.items()}
+
+
+@pytest.mark.parametrize("given", [None, "plain"])
+def test_the_prompts_are_those_of_the_task_adapter(
+    tiny_model: Path,
+    adapters: tuple[Path, Path],
+    tmp_path: Path,
+    given: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from xlt_bench.models.lm import XltLM
+
+    task = shutil.copytree(adapters[0], tmp_path / "task")
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "<its own>{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer.save_pretrained(task)
+    prompts: list[str] = []
+    generate = XltLM.generate
+
+    def noted(self: XltLM, texts: list[str], *args: Any) -> Any:
+        prompts.extend(texts)
+        return generate(self, texts, 1)
+
+    monkeypatch.setattr(XltLM, "generate", noted)
+    merge(MergeOptions(
+        str(task), str(adapters[1]), tmp_path / "out", weights=[0.5], select_on="massive",
+        model=str(tiny_model), limit=1, data_dir="mini", chat_template=given,
+    ))  # fmt: skip
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"tokenizer.json", "tokenizer_config.json"} <= files
+    own = AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    assert own.startswith("<its own>") == (given is None)
+    assert prompts
+    assert {text.startswith("<its own>") for text in prompts} == {given is None}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from xlt_bench.models.adapter_fit import check_adapter
 from xlt_bench.models.adapter_switch import AdapterSwitch
 from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.load import meta_model
+from xlt_bench.models.tokenizer import choose_chat
 from xlt_bench.training.recipe import parse_recipe
 from xlt_bench.training.run import TrainOptions, _last_checkpoint, train
 from xlt_bench.training.trainer import seal
@@ -77,6 +78,22 @@ def _losses(output: Path) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     names = ("task_loss", "alignment_loss", "eval_task_loss", "eval_alignment_loss")
     return [{k: v for k, v in row.items() if k in names} for row in rows]
+
+
+def test_a_chat_template_that_is_given_stays_with_the_adapter(
+    recipe_file: Path, tiny_model: Path, tmp_path: Path, run_cli: RunCli
+) -> None:
+    own, given = tmp_path / "own", tmp_path / "given"
+    quick = ("--set", "training.max_steps=1")
+    assert run_cli(*_command(recipe_file, tiny_model, own, *quick))[0] == 0
+    assert not (own / "chat_template.jinja").exists()
+    template = tmp_path / "chat.jinja"
+    template.write_text("{% for m in messages %}<{{ m.content }}>\r\n{% endfor %}", newline="")
+    words = _command(recipe_file, tiny_model, given, *quick, "--chat-template", str(template))
+    assert run_cli(*words)[0] == 0
+    trained = json.loads((given / "training.json").read_text())["template_sha256"]
+    chat = choose_chat(str(tiny_model), find_adapter(str(given)), None, None, {})
+    assert (chat.template.name, chat.template.sha256) == ("adapter", trained)
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(

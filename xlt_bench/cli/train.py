@@ -68,7 +68,7 @@ def train(
     """
     quiet(progress=True)
     from xlt_bench.data.root import data_root
-    from xlt_bench.models.chat import check_template
+    from xlt_bench.models.chat import given_template
     from xlt_bench.models.validate_names import check_model
     from xlt_bench.results.run_folder import check_place
     from xlt_bench.training.recipe import load_recipe
@@ -76,7 +76,7 @@ def train(
     check_launcher()
     loaded = load_recipe(recipe, changes or [])
     check_model(model)
-    check_template(chat_template)
+    given_template(chat_template)
     check_place(output)
     from xlt_bench.training.objectives import read_texts
 

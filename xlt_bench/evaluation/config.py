@@ -17,7 +17,7 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.sharding import Items, Unit, divide, parse_share, unit_costs
 from xlt_bench.languages import language
 from xlt_bench.models.adapters import check_hub_name, check_local, split_revision
-from xlt_bench.models.chat import check_template, parse_args
+from xlt_bench.models.chat import given_template, parse_args
 from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
@@ -70,7 +70,7 @@ def check(options: Options) -> None:
     plan_units(options)
     check_dtype(options.dtype)
     check_device(options.device)
-    check_template(options.chat_template)
+    given_template(options.chat_template)
     parse_args(options.chat_template_args)
     if options.tokenizer and not Path(split_revision(options.tokenizer)[0]).is_dir():
         check_hub_name("tokenizer", options.tokenizer)

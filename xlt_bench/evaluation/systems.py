@@ -106,7 +106,10 @@ def load_systems(
     chats = {system.name if system else None: _chat(options, system, commit) for system in systems}
     for found in adapters:
         _check_tokens(found, chats[found.name], fits[found.name], skeleton)
-    base = load_base(options.model, options.dtype, device, options.trust_remote_code, commit)
+    tokenizer = next(iter(chats.values())).tokenizer
+    base = load_base(
+        options.model, options.dtype, device, options.trust_remote_code, commit, tokenizer
+    )
     if options.backend == "vllm":
         _check_followed(base.model)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=_batch(options))
@@ -167,8 +170,9 @@ def _check_vllm(
 def _check_tokens(adapter: AdapterFiles, chat: Chat, fit: Fit, skeleton: Any) -> None:
     """Raise InputError if prompts have tokens for which there are no embeddings."""
     rows = fit.vocabulary or len(skeleton.get_input_embeddings().weight)
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    prompt = render_chat(chat.tokenizer, messages, **chat.template.args)
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    options = {"add_generation_prompt": True, **chat.template.args}
+    prompt = render_chat(chat.tokenizer, messages, **options)
     if (highest := max(encode_prompt(chat.tokenizer, prompt), default=0)) >= rows:
         token = chat.tokenizer.convert_ids_to_tokens(highest)
         raise InputError(

@@ -205,6 +205,8 @@ def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
         The norm by kind of module (`q_proj`, ...) or of parameter, for experts in one tensor; a
         single `parameters` if it is not a LoRA.
     """
+    from peft import get_peft_model_state_dict
+
     squares: defaultdict[str, float] = defaultdict(float)
     for name, module in peft_model.named_modules():
         if (factors := _factors(module, adapter_name)) is None:
@@ -214,9 +216,11 @@ def change_norms(peft_model: Any, adapter_name: str) -> dict[str, float]:
         kind = getattr(module, "parameter_name", name.rsplit(".", 1)[-1])
         squares[kind] += module.scaling[adapter_name] ** 2 * gram
     if not squares:
-        for name, parameter in peft_model.named_parameters():
-            if f".{adapter_name}" in name:
-                squares["parameters"] += parameter.detach().double().pow(2).sum().item()
+        # Not by name: adaption prompts have parameters without the adapter's name.
+        state = get_peft_model_state_dict(
+            peft_model, adapter_name=adapter_name, save_embedding_layers=False
+        )
+        squares["parameters"] = sum(t.double().pow(2).sum().item() for t in state.values())
     return {kind: math.sqrt(max(square, 0.0)) for kind, square in sorted(squares.items())}
 
 

@@ -27,6 +27,7 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 """Patterns of the files of a tokenizer and its chat template, which an adapter may bring."""
+TEMPLATE = "chat_template.jinja"
 # The rule of huggingface_hub, which takes a tenth of a second to import.
 _HUB_NAME = re.compile(
     r"(?!.*(?:--|\.\.))(?:\w(?:[\w.-]{0,94}\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII
@@ -255,12 +256,27 @@ def _download(name: str, commit: str | None) -> Path:
         raise hub_error("adapter", name, error) from None
 
 
-def install(saved: Path, folder: Path) -> None:
+def copy_tokenizer(adapter: AdapterFiles, folder: Path) -> None:
+    """Copy the tokenizer and chat template that an adapter brings.
+
+    Args:
+        adapter: The adapter.
+        folder: The folder to copy to.
+    """
+    for path in sorted(adapter.folder.iterdir()):
+        if path.is_file() and any(map(path.match, TOKENIZER_FILES)):
+            write_bytes(folder / path.name, path.read_bytes())
+
+
+def install(saved: Path, folder: Path, template: str | None = None) -> None:
     """Copy a saved adapter, each file atomically, the weights last: they mark it as complete.
 
     Args:
         saved: The folder that peft wrote.
         folder: The folder to copy to.
+        template: The chat template that it was trained with, unless that is the tokenizer's own.
     """
+    if template is not None:
+        write_bytes(folder / TEMPLATE, template.encode())
     for name in (CONFIG, WEIGHTS):
         write_bytes(folder / name, (saved / name).read_bytes())

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ NAMED = sorted(path.stem for path in _FOLDER.glob("*.jinja"))
 
 DATE = datetime(2024, 7, 26)
 """The date of templates that print today's; those of Llama 3 fall back to it."""
+# It has nothing in common with DATE, not even the weekday.
+_OTHER_DATE = datetime(1998, 12, 31, 23, 59, 58)
 
 # Variables by which templates switch thinking, each with a value for on and one for off.
 _THINKING: dict[str, tuple[Any, Any]] = {
@@ -79,17 +82,19 @@ def template_file(choice: str) -> Path:
     return path
 
 
-def check_template(choice: str | None) -> None:
-    """Check a choice of template before there is a tokenizer.
+def given_template(choice: str | None) -> str | None:
+    """Read a template that is not the tokenizer's own.
 
     Args:
         choice: A name, a path, or None for the default.
 
+    Returns:
+        The template; None for `tokenizer` and the default.
+
     Raises:
         InputError: If it is neither a known name nor a text file.
     """
-    if choice not in (None, "tokenizer"):
-        _read_template(str(choice))
+    return None if choice in (None, "tokenizer") else _read_template(str(choice))
 
 
 def _read_template(choice: str) -> str:
@@ -118,13 +123,18 @@ def parse_args(text: str | None) -> dict[str, Any]:
         args = json.loads(text or "{}")
     except (ValueError, RecursionError):
         args = None
-    plain = str | int | float | bool | None
-    if not isinstance(args, dict) or not all(isinstance(value, plain) for value in args.values()):
+    if not isinstance(args, dict) or not all(map(_is_plain, args.values())):
         raise InputError(
             "--chat-template-args must be a JSON object of strings, numbers and booleans, such as "
             f"'{{\"enable_thinking\": true}}', got {one_line(text, 80)}"
         )
     return args
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a string, finite number, boolean or null."""
+    number = isinstance(value, float)
+    return math.isfinite(value) if number else isinstance(value, str | int | bool | None)
 
 
 def _check_args(tokenizer: Any, args: Args) -> None:
@@ -177,17 +187,29 @@ def _pinned(template: str, day: datetime) -> str:
     """
     if "strftime_now" not in template:
         return template
-    codes = [f"%{hyphen}{letter}" for letter in "aAwdbBmyYHIMpSfjUWGuV" for hyphen in ("", "-")]
-    filters = "".join(f"|replace('{code}', '{day.strftime(code)}')" for code in codes)
-    body = "{{ form" + filters + " }}"
     # The empty expression at the end keeps a line break with which the template starts.
-    return "{% macro strftime_now(form) %}" + body + "{% endmacro %}{{ '' }}" + template
+    return _strftime_macro(day) + "{{ '' }}" + template
+
+
+@lru_cache(maxsize=2)
+def _strftime_macro(day: datetime) -> str:
+    """A macro that formats `day` as strftime does, with the flags of the GNU C library."""
+    letters = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyYzZ"  # not %s, which depends on the time zone
+    flags = "-_0^#"
+    codes = [flag + letter for letter in letters for flag in ("", *flags)]
+    texts = json.dumps({code: day.strftime(f"%{code}") for code in codes})
+    return (
+        "{% macro strftime_now(format) %}{% set texts = " + texts + " %}"
+        "{% filter replace('\x00', '%') %}"  # it stands for %%
+        "{% for part in format.replace('%%', '\x00').split('%') %}"
+        "{% set code = part[:2] if part[:1] in '" + flags + "' else part[:1] %}"
+        "{{ part if loop.first else texts.get(code, '%' ~ code) ~ part[code|length:] }}"
+        "{% endfor %}{% endfilter %}{% endmacro %}"
+    )
 
 
 def _prints_date(tokenizer: Any, args: Args) -> bool:
-    first, second = (
-        _render_sample(tokenizer, args, day) for day in (DATE, datetime(1999, 12, 31, 23, 59, 58))
-    )
+    first, second = (_render_sample(tokenizer, args, day) for day in (DATE, _OTHER_DATE))
     return first != second
 
 

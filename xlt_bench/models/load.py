@@ -141,7 +141,12 @@ def meta_model(name: str, trust_remote_code: bool = False, commit: str | None = 
 
 
 def load_base(
-    name: str, dtype: str, device: str, trust_remote_code: bool = False, commit: str | None = None
+    name: str,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool = False,
+    commit: str | None = None,
+    tokenizer: Any = None,
 ) -> Base:
     """Load a base model in eval mode, and its tokenizer.
 
@@ -152,6 +157,7 @@ def load_base(
             over the processes.
         trust_remote_code: Run code that comes with the model.
         commit: What `commit_of` found, if it was called before.
+        tokenizer: A tokenizer to use instead of the model's, which may have none.
 
     Returns:
         The model and its tokenizer.
@@ -165,7 +171,8 @@ def load_base(
     placed: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
     if device == "fsdp":
         placed = {"distributed_config": _shares(meta_model(name, trust_remote_code, commit))}
-    tokenizer = load_tokenizer(name, trust_remote_code, commit)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(name, trust_remote_code, commit)
     try:
         kind: Any = AutoModelForCausalLM
         model, loaded = kind.from_pretrained(

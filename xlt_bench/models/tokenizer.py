@@ -15,11 +15,11 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from xlt_bench.errors import InputError, one_line
-from xlt_bench.models.adapters import AdapterFiles, read_small, split_revision
+from xlt_bench.models.adapters import TEMPLATE, AdapterFiles, read_small, split_revision
 from xlt_bench.models.chat import Template, set_chat_template
 from xlt_bench.models.hub import reason
 
-_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+_CONFIG = "tokenizer_config.json"
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -163,13 +163,22 @@ def _load_from(adapter: AdapterFiles) -> Any:
 def _own_template(adapter: AdapterFiles) -> Any:
     """The chat template of an adapter that brings no tokenizer; None if there is none."""
     try:
-        if (adapter.folder / _TEMPLATE).is_file():
-            return read_small(adapter.folder / _TEMPLATE)
+        if (adapter.folder / TEMPLATE).is_file():
+            return read_small(adapter.folder / TEMPLATE)
         if (adapter.folder / _CONFIG).is_file():
-            return json.loads(read_small(adapter.folder / _CONFIG)).get("chat_template")
-    except (ValueError, RecursionError, AttributeError) as error:
+            return _by_name(json.loads(read_small(adapter.folder / _CONFIG)).get("chat_template"))
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
         raise InputError(
             f"adapter {adapter.name} brings a chat template that cannot be read: "
             f"{one_line(error, 200)}; choose one with --chat-template"
         ) from None
     return None
+
+
+def _by_name(template: Any) -> Any:
+    """Several templates by name, as transformers has them; in the file they are a list."""
+    if isinstance(template, list):
+        return {row["name"]: row["template"] for row in template}
+    if not isinstance(template, str | None):
+        raise TypeError(f"chat_template is {one_line(template, 40)}, not a text")
+    return template

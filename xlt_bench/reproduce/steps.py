@@ -169,7 +169,7 @@ class Project:
         Raises:
             InputError: A setting is wrong, or OUTPUT was started with other settings.
         """
-        from xlt_bench.models.chat import check_template
+        from xlt_bench.models.chat import given_template
         from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 
         self.settings = settings
@@ -180,7 +180,7 @@ class Project:
         check_model(settings.model)
         check_dtype(settings.dtype)
         check_device(settings.device)
-        check_template(settings.chat_template)
+        given_template(settings.chat_template)
         self._check_identity()
 
     def _check_identity(self) -> None:

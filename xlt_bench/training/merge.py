@@ -25,10 +25,11 @@ from xlt_bench.models.adapters import (
     AdapterFiles,
     base_of,
     check_local,
+    copy_tokenizer,
     find_adapter,
     install,
 )
-from xlt_bench.models.chat import check_template, set_chat_template
+from xlt_bench.models.chat import given_template
 from xlt_bench.models.validate_names import check_device, check_model
 from xlt_bench.results.atomic_write import in_use, is_part
 from xlt_bench.results.run_folder import check_place, write_bytes, write_json
@@ -37,6 +38,7 @@ from xlt_bench.tasks.registry import get_text_task, selectable
 if TYPE_CHECKING:
     from xlt_bench.models.adapter_fit import Fit
     from xlt_bench.models.load import Base
+    from xlt_bench.models.tokenizer import Chat
 
 Combination = Literal["cat", "svd", "linear"]
 
@@ -87,13 +89,18 @@ def merge(options: MergeOptions) -> dict[float, float]:
 
 def _merge(options: MergeOptions) -> dict[float, float]:
     from xlt_bench.models.load import choose_device, commit_of, load_base
+    from xlt_bench.models.tokenizer import choose_chat
 
     task, alignment = find_adapter(options.task), find_adapter(options.alignment)
     name = options.model or base_of([options.task, options.alignment])
     commit = commit_of(name)
     fits = _check_fit(options, task, alignment, name, commit)
     device = choose_device(options.device)
-    base = load_base(name, "float32", device, options.trust_remote_code, commit)
+    trust = options.trust_remote_code
+    chat = None
+    if options.select_on:
+        chat = choose_chat(name, task, None, options.chat_template, {}, trust, commit)
+    base = load_base(name, "float32", device, trust, commit, chat and chat.tokenizer)
     model = _with_both(base, task, alignment, fits)
     for weight in options.weights:
         try:
@@ -109,16 +116,15 @@ def _merge(options: MergeOptions) -> dict[float, float]:
                 f"these adapters cannot be merged by {options.combination}: {line}"
             ) from None
     scores: dict[float, float] = {}
-    if options.select_on:
-        set_chat_template(base.tokenizer, options.chat_template)
+    if chat:
         for weight in options.weights:
             model.set_adapter(_named(weight))
-            scores[weight] = _dev_score(options, base, model)
+            scores[weight] = _dev_score(options, chat, model)
     best = max(scores, key=lambda weight: scores[weight]) if scores else options.weights[0]
     told = [trained_on_flores(adapter) for adapter in (task, alignment)]
     seen = True if True in told else None if None in told else False
     languages = [*alignment_languages(alignment), *alignment_languages(task)]
-    _write(options, base, model, best, list(dict.fromkeys(languages)), scores, seen)
+    _write(options, task, base, model, best, list(dict.fromkeys(languages)), scores, seen)
     return scores
 
 
@@ -147,7 +153,7 @@ def check(options: MergeOptions) -> None:
     check_place(options.output)
     _check_empty(options.output)
     check_device(options.device)
-    check_template(options.chat_template)
+    given_template(options.chat_template)
     if options.model:
         check_model(options.model)
     for name in (options.task, options.alignment):
@@ -218,11 +224,12 @@ def _with_both(base: Base, task: AdapterFiles, alignment: AdapterFiles, fits: Se
     return model
 
 
-def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
+def _dev_score(options: MergeOptions, chat: Chat, model: Any) -> float:
     from xlt_bench.models.lm import XltLM
 
     task, root = get_text_task(str(options.select_on)), data_root(options.data_dir)
-    lm = XltLM(pretrained=model, tokenizer=base.tokenizer, batch_size="auto")
+    lm = XltLM(pretrained=model, tokenizer=chat.tokenizer, batch_size="auto")
+    lm.use(chat)
     scores = []
     test_set = task.test_set()
     for unit in task.members(task.version, task.primary)["supervised"]:
@@ -236,6 +243,7 @@ def _dev_score(options: MergeOptions, base: Base, model: Any) -> float:
 
 def _write(
     options: MergeOptions,
+    task: AdapterFiles,
     base: Base,
     model: Any,
     weight: float,
@@ -243,7 +251,7 @@ def _write(
     scores: dict[float, float],
     seen: bool | None,
 ) -> None:
-    """Write the adapter's files, each atomically; the weights last."""
+    """Write the files of the adapter, which answers as the task adapter's prompts ask."""
     name = _named(weight)
     with TemporaryDirectory() as staging:
         _check_empty(options.output)  # again: something may have been written meanwhile
@@ -255,7 +263,8 @@ def _write(
             options.output / "README.md",
             _card(options, base, weight, languages, scores, seen).encode(),
         )
-        install(Path(staging) / name, options.output)
+        copy_tokenizer(task, options.output)
+        install(Path(staging) / name, options.output, given_template(options.chat_template))
 
 
 def _card(

@@ -29,7 +29,7 @@ from xlt_bench.data.root import data_root
 from xlt_bench.distributed import meeting, rank, world_size
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import CONFIG, WEIGHTS, install
-from xlt_bench.models.chat import set_chat_template
+from xlt_bench.models.chat import given_template, set_chat_template
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.models.load import Base, load_base
@@ -350,5 +350,5 @@ def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data
     text = card(options.recipe_name, options.recipe, base, data.digests, data.counts, history)
     write_bytes(output / "README.md", text.encode())
     write_json(output / DIGESTS, {WEIGHTS: file_digest(staging / WEIGHTS)})
-    install(staging, output)
+    install(staging, output, given_template(options.chat_template))
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
