@@ -199,6 +199,21 @@ def test_an_adapters_template_that_refuses_answers(
     assert read_record(tmp_path / "run").plan.template == "adapter"
 
 
+def test_a_model_whose_answers_nothing_ends_is_a_warning(root, tiny_model, tmp_path, run_cli):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    for name in ("tokenizer_config.json", "config.json", "generation_config.json"):
+        values = json.loads((model / name).read_text())
+        kept = {key: value for key, value in values.items() if not key.startswith("eos_token")}
+        (model / name).write_text(json.dumps(kept))
+    argv = arguments(model, root, tmp_path / "run", "--limit", "1")
+    code, _, err = run_cli(*argv)
+    assert code == 0
+    assert "WARNING: nothing ends an answer but the length limit" in " ".join(err.split())
+    code, _, err = run_cli(*arguments(tiny_model, root, tmp_path / "other", "--limit", "1"))
+    assert code == 0
+    assert "nothing ends" not in err
+
+
 def answer(model, tokenizer, prompt, limit):
     """The greedy answer of plain transformers to a prompt."""
     ids = torch.tensor([prompt])

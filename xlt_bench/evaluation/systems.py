@@ -73,6 +73,13 @@ class Evaluation:
         return bare_answers(self.lm)
 
 
+_NO_END = (
+    "WARNING: nothing ends an answer but the length limit: the tokenizer has no EOS, and the chat "
+    "template writes nothing after an assistant's message; choose others with --tokenizer and "
+    "--chat-template"
+)
+
+
 def load_systems(
     request: Request, track: Any
 ) -> tuple[Evaluation, list[tuple[Job, AdapterFiles | None]]]:
@@ -137,6 +144,8 @@ def load_systems(
         job.lm = lm
         if _has_text(request):
             job.notes += generation_config.notes(base.model)
+            if not plan.stop_tokens:
+                job.notes.append(_NO_END)
         job.notes += _rendering_notes(chat.template)
         jobs.append((job, adapter))
     return Evaluation(base, system, switch, lm, chats, alone=len(adapters) == 1), jobs
