@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from xlt_bench.results.record import Record
 from xlt_bench.store.build import connect, is_current
+from xlt_bench.tasks.registry import get_task
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
 PAGES = ["overview", "gains", "layers", "correlation", "compare", "submission", "how_to_submit"]
@@ -633,14 +634,14 @@ def test_the_database_says_which_tasks_there_are(board, tmp_path, monkeypatch):
     seen = visit("overview", task="riddles")
     assert options(seen, "Task")[-1] == "Riddles"
     assert len(options(seen, "Task")) == 4
-    assert captions(seen)[0].startswith("riddles v1, 7 systems. ")
+    assert captions(seen)[0].startswith(f"riddles v{get_task('massive').version}, 7 systems. ")
     shown = seen.dataframe[0].value
     assert list(shown["all"]) == sorted(shown["all"], reverse=True), "ranked by the mean of `all`"
     seen = visit("gains", task="riddles", system=ids["good"])
     assert seen.metric[2].value.startswith("+")
-    assert captions(seen)[0].startswith("riddles v1: ")
+    assert captions(seen)[0].startswith(f"riddles v{get_task('massive').version}: ")
     seen = visit("correlation", task="riddles", system=ids["good"])
-    assert captions(seen)[0].startswith("riddles v1: ")
+    assert captions(seen)[0].startswith(f"riddles v{get_task('massive').version}: ")
     # Answers need the task itself.
     seen = visit("compare", task="riddles", system=ids["good"])
     assert "cannot be read here" in seen.info[0].value

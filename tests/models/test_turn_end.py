@@ -10,7 +10,8 @@ from transformers import GenerationConfig
 from tiny import byte_tokenizer, load_model
 from xlt_bench.errors import InputError
 from xlt_bench.models.lm import XltLM
-from xlt_bench.models.turn_end import encode_exchange, stops, turn_end
+from xlt_bench.models.stops import stops
+from xlt_bench.models.turn_end import encode_exchange, turn_end
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -84,20 +85,30 @@ def test_every_eos_of_the_generation_config_counts(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("template", "end"),
+    ("template", "end", "mark", "texts"),
     [
-        (CHATML, "<|im_end|>"),
-        (LLAMA3, "<|eot_id|>"),
-        (CHATML.replace("<|im_end|>", "<|done|>"), "<|done|>"),
-        (TEMPLATES["nothing but a line break"][0], "</s>"),
+        (CHATML, "<|im_end|>", "<|im_end|>", ()),
+        (LLAMA3, "<|eot_id|>", "<|eot_id|>", ()),
+        (CHATML.replace("<|im_end|>", "<|done|>"), "<|done|>", None, ("<|done|>",)),
+        (CHATML.replace("<|im_end|>", "\n### End"), "\n### End", None, ("### End",)),
+        (
+            CHATML.replace("<|im_end|>", "\n### End<|im_end|>"),
+            "\n### End<|im_end|>",
+            "<|im_end|>",
+            ("### End",),
+        ),
+        (TEMPLATES["nothing but a line break"][0], "</s>", "</s>", ()),
     ],
 )
-def test_training_teaches_the_end_at_which_decoding_stops(tokenizer, template, end):
+def test_training_teaches_the_end_at_which_decoding_stops(tokenizer, template, end, mark, texts):
     tokenizer.chat_template = template
     _, answer = encode_exchange(tokenizer, [{"role": "user", "content": "Hi"}], "None")
     assert tokenizer.decode(answer) == "None" + end
     found = stops(model_ending(None), tokenizer)
-    assert answer[-1] in found.ids or found.texts == (end,)
+    assert found.texts == texts
+    if mark:
+        assert answer[-1] == tokenizer.convert_tokens_to_ids(mark)
+        assert answer[-1] in found.ids
 
 
 def test_a_turn_that_nothing_ends_is_refused(tokenizer):

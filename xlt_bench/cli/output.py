@@ -78,6 +78,7 @@ def quiet(progress: bool = False) -> None:
 
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=UserWarning, module="peft")  # advice on training
 
 
 @contextmanager

@@ -32,8 +32,8 @@ from xlt_bench.models.hidden_states import (
     without_head,
 )
 from xlt_bench.models.padding import OTHER_TOKENS, close
+from xlt_bench.models.stops import Stops, stops
 from xlt_bench.models.tokenizer import Chat
-from xlt_bench.models.turn_end import Stops, stops
 from xlt_bench.tasks import retrieval
 
 _AUTO_BATCH = {"cuda": 64}

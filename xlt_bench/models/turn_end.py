@@ -1,4 +1,4 @@
-"""Finds what ends an answer: EOS, and what the chat template writes after an assistant's turn.
+"""Finds what ends an assistant's turn in a chat template, and encodes answers for training.
 
 Training teaches the end of a turn, and decoding stops there: base models that were fine-tuned with
 ChatML end their turns with `<|im_end|>` and keep `<|endoftext|>` as EOS.
@@ -12,23 +12,9 @@ from typing import Any
 
 from xlt_bench.errors import InputError
 from xlt_bench.models.chat import Args, encode_prompt, render_chat
-from xlt_bench.models.generation_config import stop_strings
-from xlt_bench.models.hidden_states import base_model
 
 _CHAT = [{"role": "user", "content": "What the user says."}]
 _ANSWER = "What the assistant says."
-
-
-@dataclass(frozen=True)
-class Stops:
-    """What ends an answer."""
-
-    ids: tuple[int, ...]
-    """Token ids, each of which ends an answer."""
-    texts: tuple[str, ...]
-    """Texts, each of which ends an answer: several tokens that end a turn, stop strings."""
-    names: list[str]
-    """All of these as text, for the record."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +22,11 @@ class TurnEnd:
     """What a template writes after an assistant's message."""
 
     ids: tuple[int, ...]
-    """As training teaches it: one special or added token, or the tokens of `text`."""
+    """As training teaches it."""
+    mark: int | None = None
+    """The first special or added token, which is the last of `ids`."""
     text: str | None = None
-    """The text, if no special or added token ends the turn."""
+    """Ordinary text before that token, or instead of it."""
 
 
 def turn_end(tokenizer: Any, args: Args | None = None) -> TurnEnd:
@@ -49,9 +37,8 @@ def turn_end(tokenizer: Any, args: Args | None = None) -> TurnEnd:
         args: Variables of the template.
 
     Returns:
-        The first special or added token that the template writes after an assistant's message; if
-        there is none, the text that it writes, without the white space around it; if there is
-        none, the tokenizer's EOS. Without ids if there is no EOS either.
+        What the template writes after an assistant's message, up to the first special or added
+        token; if it writes nothing, the tokenizer's EOS. Without ids if there is no EOS either.
     """
     variables = tuple((args or {}).items())
     return _turn_end(tokenizer, str(tokenizer.chat_template), variables, tokenizer.eos_token_id)
@@ -60,15 +47,16 @@ def turn_end(tokenizer: Any, args: Args | None = None) -> TurnEnd:
 @lru_cache(maxsize=8)
 def _turn_end(tokenizer: Any, _template: str, args: Any, eos: int | None) -> TurnEnd:
     """`_template` is in the key since that of the tokenizer may change."""
-    closing = _closing(tokenizer, dict(args)).strip()
+    closing = _closing(tokenizer, dict(args)).rstrip()
     ids = tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
     marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    for id_ in ids:
+    for i, id_ in enumerate(ids):
         if id_ in marks and tokenizer.decode([id_]).strip():
-            return TurnEnd((id_,))
+            text = tokenizer.decode(ids[:i]).strip()
+            return TurnEnd(tuple(ids[: i + 1]) if text else (id_,), id_, text or None)
     if closing:
-        return TurnEnd(tuple(ids), closing)
-    return TurnEnd(() if eos is None else (eos,))
+        return TurnEnd(tuple(ids), text=closing.strip())
+    return TurnEnd(() if eos is None else (eos,), eos)
 
 
 def _closing(tokenizer: Any, args: Args) -> str:
@@ -79,30 +67,6 @@ def _closing(tokenizer: Any, args: Args) -> str:
     except Exception:  # there is no template, or one that renders no answers
         return ""
     return closing if found else ""
-
-
-def stops(model: Any, tokenizer: Any, args: Args | None = None) -> Stops:
-    """Collect what ends an answer.
-
-    Args:
-        model: The model, wrapped or not; its generation config may name several EOS and strings.
-        tokenizer: The tokenizer, with its chat template set.
-        args: Variables of the template.
-
-    Returns:
-        EOS and stop strings of the generation config, EOS of the tokenizer, and the end of a turn.
-    """
-    named = base_model(model).generation_config.eos_token_id
-    end, strings = turn_end(tokenizer, args), stop_strings(model)
-    # The text of a special token is not in a decoded answer.
-    tokens = tokenizer.get_vocab() if strings else {}
-    found = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id}
-    found |= {tokens[text] for text in strings if text in tokens}
-    found |= set(end.ids) if end.text is None else set()
-    ids = tuple(sorted(id_ for id_ in found if id_ is not None))
-    texts = tuple(dict.fromkeys([*([end.text] if end.text else []), *strings]))
-    names = [tokenizer.convert_ids_to_tokens(id_) or str(id_) for id_ in ids]
-    return Stops(ids, texts, list(dict.fromkeys([*names, *texts])))
 
 
 def encode_exchange(

@@ -25,8 +25,8 @@ from xlt_bench.models.chat import encode_prompt, render_chat
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.lm import Generation, Progress, read_answer
 from xlt_bench.models.load import Base
+from xlt_bench.models.stops import Stops, stops
 from xlt_bench.models.tokenizer import Chat
-from xlt_bench.models.turn_end import Stops, stops
 
 # vLLM reads these when it is imported.
 _LOGGED = "VLLM_LOGGING_LEVEL" in os.environ
