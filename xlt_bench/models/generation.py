@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ from xlt_bench.models.kv_cache import (
     closed_up,
     keeps_every_slot,
 )
-from xlt_bench.models.padding import keeps_rows_apart, masks_padding
+from xlt_bench.models.padding import Run, keeps_rows_apart, masks_padding
 
 Rows = Sequence[list[int]]
 Answer = tuple[int, list[int]]
@@ -46,6 +47,10 @@ Answer = tuple[int, list[int]]
 # Waiting prompts join once this share of the batch is free: joining costs a forward and a copy of
 # the cache, so it should serve several.
 _FREE = 0.25
+
+# By model, which is another object with each adapter, and by side of the padding: the shortest and
+# the longest row for which it was measured that padding is masked.
+_MASKED: WeakKeyDictionary[Any, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 
 # What to try instead of a number format in which scores overflow.
 _WIDER = {"float16": "--dtype bfloat16 or float32", "bfloat16": "--dtype float32"}
@@ -123,7 +128,19 @@ def _pads_inside(model: Any, rows: Rows) -> bool:
         found: Tensor = work.forward(batch)[0].to(model.dtype)
         return found
 
-    return len(rows) < 2 or masks_padding(run, rows)
+    return len(rows) < 2 or _measured(model, "inside", run, rows)
+
+
+def _measured(model: Any, side: str, run: Run, rows: Rows) -> bool:
+    """`masks_padding`, unless it was found for this model with rows as short and as long."""
+    known = _MASKED.setdefault(model, {})
+    shortest, longest = known.get(side, (len(rows[0]) + 1, -1))
+    if shortest <= len(rows[-1]) and len(rows[0]) <= longest:
+        return True
+    if not masks_padding(run, rows):
+        return False
+    known[side] = (min(shortest, len(rows[-1])), max(longest, len(rows[0])))
+    return True
 
 
 def _runs_left(model: Any, chosen: Rows, fill: int) -> Tensor:
@@ -142,7 +159,8 @@ def _pads_left(model: Any, rows: Rows) -> bool:
     Virtual tokens come before the padding, and their distance would grow with it, too little to be
     measured in half precision.
     """
-    return not acts_in_forward(model) and masks_padding(partial(_runs_left, model), rows)
+    run = partial(_runs_left, model)
+    return not acts_in_forward(model) and _measured(model, "left", run, rows)
 
 
 def _batches(rows: Rows, size: int, padded: bool) -> Iterator[Rows]:
