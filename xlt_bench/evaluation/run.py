@@ -16,6 +16,7 @@ from xlt_bench.evaluation.build_record import (
     System,
     finish,
     finished_record,
+    item_digests,
     read_progress,
 )
 from xlt_bench.evaluation.config import Request, run_folder
@@ -128,7 +129,7 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
         layers=None,
         dtype="unknown",
     )
-    job = open_job(request, plan, lm, track)
+    job = open_job(request, plan, item_digests(request.items), lm, track)
     if (record := from_first(partial(finished_record, job))) is None:
         first = next(iter(request.items.values()))[0]
         job.notes += lm.check_prompt(first.messages)

@@ -14,17 +14,9 @@ from typing import Any
 from xlt_bench.distributed import from_first
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.adapter_probe import bare_answers
-from xlt_bench.evaluation.build_record import (
-    System,
-    hf_system,
-    item_digests,
-    remarks,
-)
+from xlt_bench.evaluation.build_record import System, hf_system, item_digests, remarks
 from xlt_bench.evaluation.config import Chosen, Options, Request, run_folder
-from xlt_bench.evaluation.predict import (
-    Job,
-    TextLM,
-)
+from xlt_bench.evaluation.predict import Job, TextLM
 from xlt_bench.metrics.retrieval import even_layers
 from xlt_bench.models import generation_config
 from xlt_bench.models.adapter_card import alignment_languages
@@ -132,7 +124,7 @@ def load_systems(
         "dtype": str(base.model.dtype).removeprefix("torch."),
         "layers": layers,
     }
-    jobs = []
+    jobs, digests = [], item_digests(request.items)
     for adapter in systems:
         lm.use(chat := chats[adapter.name if adapter else None])
         its: dict[str, Any] = {}
@@ -140,7 +132,7 @@ def load_systems(
             its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256}
             its["adapter_revision"] = adapter.revision
         plan = plan_of(request, **common, **its, **_rendering(chat), stop_tokens=lm.stops().names)
-        job = open_job(request, plan, lm, track)
+        job = open_job(request, plan, digests, lm, track)
         job.lm = lm
         if _has_text(request):
             job.notes += generation_config.notes(base.model)
@@ -268,12 +260,15 @@ def _rendering_notes(template: Template) -> list[str]:
     return notes
 
 
-def open_job(request: Request, plan: Plan, text_lm: TextLM, track: Any) -> Job:
+def open_job(
+    request: Request, plan: Plan, digests: dict[str, str], text_lm: TextLM, track: Any
+) -> Job:
     """Open the run folder of a plan.
 
     Args:
         request: The checked options with their items.
         plan: What is evaluated.
+        digests: The content digest of each unit's items.
         text_lm: The model that answers the text tasks.
         track: Reports progress; see `run.evaluate`.
 
@@ -283,7 +278,7 @@ def open_job(request: Request, plan: Plan, text_lm: TextLM, track: Any) -> Job:
     Raises:
         InputError: The run folder belongs to another evaluation.
     """
-    run, digests = run_folder(request.options, plan.adapter), item_digests(request.items)
+    run = run_folder(request.options, plan.adapter)
     from_first(partial(open_run, run, plan, digests))
     job = Job(run, plan, request.items, digests, request.corpus.root, text_lm, track=track)
     job.notes += remarks(request, plan, digests)
