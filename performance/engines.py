@@ -71,7 +71,7 @@ def main() -> int:
     adapter = find_adapter(options.adapter) if options.adapter else None
     chat = choose_chat(options.model, adapter, None, None, {}, False, None)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=options.batch_size)
-    lm.use(chat)
+    lm.use_chat(chat)
     model = base.model
     if adapter:
         model = PeftModel.from_pretrained(model, str(adapter.folder)).eval()

@@ -51,7 +51,7 @@ class Evaluation:
     def choose(self, adapter: AdapterFiles | None) -> None:
         """Answer with this adapter from now on."""
         self.lm.use_model(self.switch.use(adapter))
-        self.lm.use(self.chats[adapter.name if adapter else None])
+        self.lm.use_chat(self.chats[adapter.name if adapter else None])
 
     def system(self, adapter: AdapterFiles | None) -> System:
         """The record of what answers with this adapter."""
@@ -61,7 +61,7 @@ class Evaluation:
     def bare(self, adapter: AdapterFiles) -> list[Generation]:
         """The bare model's answers to the probe prompts, as the adapter's template renders them."""
         self.lm.use_model(self.switch.bare(adapter))
-        self.lm.use(self.chats[adapter.name])
+        self.lm.use_chat(self.chats[adapter.name])
         return bare_answers(self.lm)
 
 
@@ -126,7 +126,7 @@ def load_systems(
     }
     jobs, digests = [], item_digests(request.items)
     for adapter in systems:
-        lm.use(chat := chats[adapter.name if adapter else None])
+        lm.use_chat(chat := chats[adapter.name if adapter else None])
         its: dict[str, Any] = {}
         if adapter:
             its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.metrics.retrieval import accuracy, all_pairs, even_layers
-from xlt_bench.models.chat import encode_prompt, encode_sentence, render_chat
+from xlt_bench.models.chat import encode_sentence
 from xlt_bench.models.generation import NotFiniteError, answers
 from xlt_bench.models.hidden_states import (
     acts_in_forward,
@@ -32,8 +32,8 @@ from xlt_bench.models.hidden_states import (
     without_head,
 )
 from xlt_bench.models.padding import OTHER_TOKENS, close
+from xlt_bench.models.prompts import Prompts
 from xlt_bench.models.stops import Stops, stops
-from xlt_bench.models.tokenizer import Chat
 from xlt_bench.tasks import retrieval
 
 _AUTO_BATCH = {"cuda": 64}
@@ -85,15 +85,13 @@ def _disable_tying(model: Any) -> None:
 
 
 @register_model("xlt")
-class XltLM(HFLM):  # type: ignore[misc]
+class XltLM(Prompts, HFLM):  # type: ignore[misc]
     """A causal model, with or without adapters; serves generate_until and hidden_states."""
 
     def __init__(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
         _disable_tying(pretrained)
         super().__init__(pretrained, *args, **kwargs)
         self.batch_size_per_gpu: int | str
-        self.truncated_prompts = 0
-        self.bos_counts: set[int] = set()
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         super()._create_model(*args, **kwargs)
@@ -107,26 +105,6 @@ class XltLM(HFLM):  # type: ignore[misc]
         """
         _disable_tying(model)
         self._model = model
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """Render a chat; if the template has no system role, the user's message includes its text.
-
-        Args:
-            chat_history: The messages: a `role` and a `content` each.
-            add_generation_prompt: End with the start of the assistant's turn.
-
-        Returns:
-            The prompt.
-        """
-        return render_chat(
-            self.tokenizer,
-            chat_history,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            **self.chat_template_args,
-        )
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Answer lm-eval's requests, grouped by their length limit.
@@ -173,12 +151,7 @@ class XltLM(HFLM):  # type: ignore[misc]
                 f"the model's context of {self.max_length} tokens leaves no room for a prompt and "
                 f"an answer of {max_new_tokens} tokens; choose another model"
             )
-        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
-        bos = self.tokenizer.bos_token_id
-        if bos is not None:
-            self.bos_counts.update(ids[:3].count(bos) for ids in encoded)
-        self.truncated_prompts += sum(len(ids) > room for ids in encoded)
-        encoded = [ids[-room:] for ids in encoded]
+        encoded = self.encode_prompts(prompts, room)
         self._check_ids(encoded)
         ends = self.stops()
         todo = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
@@ -245,13 +218,7 @@ class XltLM(HFLM):  # type: ignore[misc]
         Returns:
             `batch_size`, `bos` (numbers of BOS tokens that occurred) and `truncated_prompts`.
         """
-        row = {
-            "batch_size": str(self.batch_size_per_gpu),
-            "bos": sorted(self.bos_counts),
-            "truncated_prompts": self.truncated_prompts,
-        }
-        self.bos_counts, self.truncated_prompts = set(), 0
-        return row
+        return self._noted(str(self.batch_size_per_gpu))
 
     def _batched(
         self,
@@ -289,14 +256,6 @@ class XltLM(HFLM):  # type: ignore[misc]
                 f"the tokenizer has the token {token!r} (id {highest}), and the model only "
                 f"{size} embeddings; choose the base model's with --tokenizer"
             )
-
-    def use(self, chat: Chat) -> None:
-        """Answer with this tokenizer and chat template from now on.
-
-        Args:
-            chat: The tokenizer and the template.
-        """
-        self.tokenizer, self.chat_template_args = chat.tokenizer, chat.template.args
 
     def stops(self) -> Stops:
         """Collect what ends an answer: EOS, and what the chat template writes after one."""

@@ -21,10 +21,10 @@ from typing import Any
 
 from xlt_bench.errors import InputError, one_line, unknown
 from xlt_bench.models.adapters import AdapterFiles, split_revision
-from xlt_bench.models.chat import encode_prompt, render_chat
 from xlt_bench.models.generation import repetition_penalty
 from xlt_bench.models.lm import Generation, Progress, read_answer
 from xlt_bench.models.load import Base
+from xlt_bench.models.prompts import Prompts
 from xlt_bench.models.stops import Stops, stops
 from xlt_bench.models.tokenizer import Chat
 
@@ -234,7 +234,7 @@ class _Bar:
     def close(self) -> None: ...
 
 
-class VllmLM(VLLM):  # type: ignore[misc]
+class VllmLM(Prompts, VLLM):  # type: ignore[misc]
     """Generates greedy answers by vLLM, from the same token ids as the hf backend."""
 
     def __init__(
@@ -264,8 +264,6 @@ class VllmLM(VLLM):  # type: ignore[misc]
         self._base = base
         self._penalty = repetition_penalty(base.model)
         self._numbers = {adapter.name: i for i, adapter in enumerate(adapters, 1)}
-        self.truncated_prompts = 0
-        self.bos_counts: set[int] = set()
 
     def use(self, adapter: AdapterFiles | None, chat: Chat) -> None:
         """Use this adapter, tokenizer and chat template for the answers that follow.
@@ -278,27 +276,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
         if adapter:
             number = self._numbers[adapter.name]
             self.lora_request = LoRARequest(adapter.name, number, str(adapter.folder))
-        self.tokenizer, self.chat_template_args = chat.tokenizer, chat.template.args
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """Render a chat as the hf backend does, with the tokenizer's chat template.
-
-        Args:
-            chat_history: The messages: a `role` and a `content` each.
-            add_generation_prompt: End with the start of the assistant's turn.
-
-        Returns:
-            The prompt.
-        """
-        return render_chat(
-            self.tokenizer,
-            chat_history,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            **self.chat_template_args,
-        )
+        self.use_chat(chat)
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, progress: Progress
@@ -320,11 +298,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
             InputError: If the context is too short, or the engine fails.
         """
         room = _room(self.max_length, max_new_tokens)
-        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
-        bos = self.tokenizer.bos_token_id
-        if bos is not None:
-            self.bos_counts.update(ids[:3].count(bos) for ids in encoded)
-        self.truncated_prompts += sum(len(ids) > room for ids in encoded)
+        encoded = self.encode_prompts(prompts, room)
         ends = self.stops()
         sampling = SamplingParams(
             temperature=0,
@@ -335,7 +309,7 @@ class VllmLM(VLLM):  # type: ignore[misc]
             detokenize=False,
         )
         try:
-            outputs = self._run([ids[-room:] for ids in encoded], sampling, progress)
+            outputs = self._run(encoded, sampling, progress)
         except Exception as error:  # of many types, such as an adapter that vLLM cannot load
             raise _refused(self._base.name, error) from None
         return [read_answer(self.tokenizer, row.outputs[0].token_ids, ends) for row in outputs]
@@ -364,10 +338,4 @@ class VllmLM(VLLM):  # type: ignore[misc]
         Returns:
             `batch_size`, `bos` (numbers of BOS tokens that occurred) and `truncated_prompts`.
         """
-        row = {
-            "batch_size": "vllm",
-            "bos": sorted(self.bos_counts),
-            "truncated_prompts": self.truncated_prompts,
-        }
-        self.bos_counts, self.truncated_prompts = set(), 0
-        return row
+        return self._noted("vllm")

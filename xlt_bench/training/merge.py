@@ -229,7 +229,7 @@ def _dev_score(options: MergeOptions, chat: Chat, model: Any) -> float:
 
     task, root = get_text_task(str(options.select_on)), data_root(options.data_dir)
     lm = XltLM(pretrained=model, tokenizer=chat.tokenizer, batch_size="auto")
-    lm.use(chat)
+    lm.use_chat(chat)
     scores = []
     test_set = task.test_set()
     for unit in task.members(task.version, task.primary)["supervised"]:
