@@ -1,4 +1,4 @@
-"""The launcher's variables: what is no job is one line, and nothing waits for it."""
+"""Invalid variables of a launcher are refused in one line, and nothing waits for them."""
 
 import os
 import socket

@@ -169,7 +169,7 @@ def _check_vllm(
 
 
 def _check_tokens(adapter: AdapterFiles, chat: Chat, fit: Fit, skeleton: Any) -> None:
-    """Raise InputError if prompts have tokens for which there are no embeddings."""
+    """Raise InputError if prompts contain tokens without an embedding."""
     rows = fit.vocabulary or len(skeleton.get_input_embeddings().weight)
     messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
     options = {"add_generation_prompt": True, **chat.template.args}
