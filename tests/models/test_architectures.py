@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
 import architectures
@@ -23,17 +22,6 @@ LIMIT = 6
 STOPS = list(range(2, 30))
 PROMPTS = ["ab", "abcdefghij", "ab:xyzuvwrst,opq", "abcdefgh", "ab3", "abcdefghijklmnopqrs"]
 
-# Not built here, and why.
-LEFT_OUT = {
-    **dict.fromkeys(
-        "blt cohere_compass_text dbrx dots3_note dots3_note_text gemma3n gemma4 gemma4_assistant "
-        "gemma4_unified_assistant git got_ocr2 longcat_flash moss_transcribe_diarize musicgen "
-        "musicgen_melody phi4_multimodal qwen4_exp qwen4_exp_text reformer roc_bert xlstm "
-        "zamba2".split(),
-        "no small configuration",
-    ),
-    "cpmant": "no small configuration",
-}
 # Their `hidden_states` begin with the output of the first block.
 WITHOUT_EMBEDDINGS = {"falcon_mamba", "mamba", "mamba2", "rwkv"}
 # Refused: what the message says.
@@ -50,7 +38,6 @@ WITHOUT_STATES = {
     "hy_v4": "not one state per token",
     "mllama": "does not run block 4 for text",
 }
-NAMES = sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - {*LEFT_OUT})
 
 
 def with_lora(model: Any) -> Any:
@@ -125,7 +112,7 @@ def check(name: str, model: Any, size: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", architectures.NAMES)
 def test_answers_and_states_are_those_of_one_row(name: str) -> None:
     model = architectures.random_model(architectures.config_of(name))
     model.generation_config.forced_eos_token_id = None  # a task's limit marks what it cuts off

@@ -5,10 +5,24 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import tiny
 
 VOCABULARY = len(tiny.byte_tokenizer())
+
+# Not built here, and why.
+LEFT_OUT = {
+    **dict.fromkeys(
+        "blt cohere_compass_text dbrx dots3_note dots3_note_text gemma3n gemma4 gemma4_assistant "
+        "gemma4_unified_assistant git got_ocr2 longcat_flash moss_transcribe_diarize musicgen "
+        "musicgen_melody phi4_multimodal qwen4_exp qwen4_exp_text reformer roc_bert xlstm "
+        "zamba2".split(),
+        "no small configuration",
+    ),
+    "cpmant": "no small configuration",
+}
+NAMES = sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - {*LEFT_OUT})
 
 # Given to every configuration, and to its text_config, that has a key of the name.
 SIZES: dict[str, Any] = tiny.SIZE | {

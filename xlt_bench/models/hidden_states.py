@@ -126,17 +126,24 @@ def blocks_name(model: Any) -> str:
 
 
 @contextmanager
-def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+def pooled_layers(
+    model: Any,
+    mask: Tensor,
+    layers: Sequence[int],
+    pool: Callable[[Tensor, Tensor], Tensor] = mean_pool,
+) -> Iterator[dict[int, Tensor]]:
     """Make forwards pool the given layers and stop at the highest, while the body runs.
 
     Args:
         model: The model, wrapped or not.
-        mask: Attention mask (n, tokens) of the batch that the body runs.
+        mask: Which tokens belong together, as `pool` takes it: by default the attention mask (n,
+            tokens) of the batch that the body runs.
         layers: Decoder blocks, from 1. Blocks above the highest do not run.
+        pool: Makes one state for each sentence of a layer's states (n, tokens, d) and the mask.
 
     Yields:
-        A dictionary that the forward fills: for each layer the mean over the tokens of `mask`,
-        (n, d) float32, with its gradient.
+        A dictionary that the forward fills: for each layer what `pool` returns, by default the mean
+        over the tokens of `mask`, (n, d) float32, with its gradient.
 
     Raises:
         InputError: If the list of decoder blocks is not found.
@@ -145,15 +152,15 @@ def pooled_layers(model: Any, mask: Tensor, layers: Sequence[int]) -> Iterator[d
     blocks = getattr(parent, name)
     pooled: dict[int, Tensor] = {}
 
-    def pool(layer: int) -> Callable[[Any, Any, Any], None]:
+    def pooling(layer: int) -> Callable[[Any, Any, Any], None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             hidden = _states(blocks[layer - 1], output, mask)
             # The layers may be on several devices.
-            pooled[layer] = mean_pool(hidden, mask.to(hidden.device))
+            pooled[layer] = pool(hidden, mask.to(hidden.device))
 
         return hook
 
-    hooks = [blocks[layer - 1].register_forward_hook(pool(layer)) for layer in layers]
+    hooks = [blocks[layer - 1].register_forward_hook(pooling(layer)) for layer in layers]
     setattr(parent, name, nn.ModuleList(blocks[: max(layers)]))
     try:
         yield pooled

@@ -15,7 +15,7 @@ from torch import Tensor
 # The most that padding may change a logit, as a share of the row's largest: what rounding does,
 # in multiples of the number format's epsilon, and the least share, for float32.
 OTHER_TOKENS = (4, 1e-4)  # the shapes are the same: only experts' batches are rounded differently
-_ALONE = (16, 1e-3)  # other shapes, so other kernels
+OTHER_SHAPES = (16, 1e-3)  # so other kernels
 
 # Odd, since layers take tokens together in twos, fours and so on.
 _GAP = 5
@@ -54,7 +54,7 @@ def _is_masked(run: Run, short: list[int], long: list[int]) -> bool:
         raise
     except Exception:  # models that take no padding raise many types
         return False
-    return close(again, padded, OTHER_TOKENS) and close(run([short], first), padded, _ALONE)
+    return close(again, padded, OTHER_TOKENS) and close(run([short], first), padded, OTHER_SHAPES)
 
 
 def keeps_rows_apart(run: Run, row: list[int]) -> bool:
@@ -67,7 +67,7 @@ def keeps_rows_apart(run: Run, row: list[int]) -> bool:
     Returns:
         Whether the logits are the same, up to the rounding of their number format.
     """
-    return close(run([row, row[::-1]], row[0]), run([row], row[0]), _ALONE)
+    return close(run([row, row[::-1]], row[0]), run([row], row[0]), OTHER_SHAPES)
 
 
 def close(found: Tensor, expected: Tensor, tolerance: tuple[int, float]) -> bool:
@@ -76,7 +76,8 @@ def close(found: Tensor, expected: Tensor, tolerance: tuple[int, float]) -> bool
     Args:
         found: Logits, in the number format of the model.
         expected: Logits of the same shape.
-        tolerance: What rounding may do: `OTHER_TOKENS` if both come from the same shapes.
+        tolerance: What rounding may do: `OTHER_TOKENS` if both come from the same shapes,
+            `OTHER_SHAPES` if not.
 
     Returns:
         Whether they are equal up to rounding.

@@ -249,6 +249,8 @@ def _last_checkpoint(output: Path) -> str | None:
 def _adapted(base: Base, recipe: Recipe) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    from xlt_bench.training.lora_linear import LoraLinear
+
     config = LoraConfig(
         r=recipe.lora.r,
         lora_alpha=recipe.lora.alpha,
@@ -256,6 +258,8 @@ def _adapted(base: Base, recipe: Recipe) -> Any:
         target_modules=recipe.lora.targets,
         task_type="CAUSAL_LM",
     )
+    if getattr(base.model, "hf_quantizer", None) is None:  # peft has modules of its own for those
+        config._register_custom_module({torch.nn.Linear: LoraLinear})
     torch.manual_seed(recipe.training.seed)
     try:
         return get_peft_model(base.model, config)

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.parallel import DistributedDataParallel
-from transformers import DynamicCache
 
-from xlt_bench.models.hidden_states import (
-    base_model,
-    head_at,
-    lengths_mask,
-    pad_right,
-    without_head,
-)
-from xlt_bench.models.kv_cache import keeps_every_slot
+from xlt_bench.models.hidden_states import head_at, lengths_mask, pad_right, without_head
 from xlt_bench.training.dataset import Example
+from xlt_bench.training.head_loss import frozen_head, head_loss
+from xlt_bench.training.packing import can_pack, pack, packed_attention, packed_inputs
 
 IGNORE = -100
 """The label of a token that is not learned: the prompt and the padding."""
-
-# Sharing a shorter prefix does not pay: its forward costs more than it saves.
-_SHORTEST_SHARED = 16
 
 
 def task_batch(examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -47,42 +38,12 @@ def task_batch(examples: Sequence[Example]) -> dict[str, Tensor]:
     }
 
 
-def predicting(labels: Tensor) -> Tensor:
-    """Mark the positions that need logits: those whose next token has a label.
-
-    Args:
-        labels: (n, tokens), parallel to the input ids, `IGNORE` outside the answer.
-
-    Returns:
-        A Boolean mask (n, tokens).
-    """
-    mask = torch.zeros_like(labels, dtype=torch.bool)
-    mask[:, :-1] = labels[:, 1:] != IGNORE
-    return mask
-
-
-def causal_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the mean cross-entropy of the labelled tokens.
-
-    Args:
-        logits: (labelled tokens, vocabulary): the rows at `predicting(labels)`, in row order.
-        labels: (n, tokens).
-
-    Returns:
-        A scalar, nats per token.
-    """
-    targets = labels[:, 1:]
-    return cross_entropy(logits.float(), targets[targets != IGNORE])
-
-
 def task_loss(model: Any, tensors: dict[str, Tensor]) -> Tensor:
     """Compute the cross-entropy of the answers, running the LM head only where it predicts them.
 
-    A prefix that all prompts share (MASSIVE's system prompt) runs once, in a forward of one row
-    whose keys and values the other rows reuse. Loss and gradients are the same, except that all
-    rows share one dropout mask over the prefix. The prefix is not shared with gradient
-    checkpointing, which keeps no keys and values, or with FSDP, where every process must run the
-    same forwards.
+    Rows are packed where the model allows it, and a prefix that all prompts share (MASSIVE's system
+    prompt) runs once for each line. Loss and gradients are the same, except that the rows of a line
+    share one dropout mask over the prefix.
 
     Args:
         model: The adapted model, perhaps in a DistributedDataParallel wrapper.
@@ -92,38 +53,36 @@ def task_loss(model: Any, tensors: dict[str, Tensor]) -> Tensor:
         A scalar, nats per token of the answers.
     """
     ids, mask, labels = tensors["input_ids"], tensors["attention_mask"], tensors["labels"]
-    base = base_model(model)
-    can_share = keeps_every_slot(model, ids.shape[1]) and not (
-        base.is_activation_checkpointing or base.is_distributed_loading_by_transformers
-    )
-    shared = _shared_tokens(ids, labels) if can_share else 0
-    cache = _prefix_cache(model, ids[:1, :shared], len(ids)) if shared else None
-    with head_at(model, predicting(labels)[:, shared:]):
-        output = model(
-            input_ids=ids[:, shared:],
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=bool(shared),
-        )
-    return causal_loss(output.logits, labels)
+    following = torch.full_like(labels, IGNORE)
+    following[:, :-1] = labels[:, 1:]
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    attention: AbstractContextManager[None] = nullcontext()
+    if can_pack(model, ids, mask):
+        layout = pack(mask, shared_tokens(ids, mask, following))
+        inputs, following = packed_inputs(layout, ids), layout.take(following)
+        attention = packed_attention(model, layout)
+    predicting, head = following != IGNORE, frozen_head(model)
+    with attention:
+        if head is None:
+            with head_at(model, predicting):
+                logits = model(**inputs, use_cache=False).logits
+            return cross_entropy(logits.float(), following[predicting])
+        with without_head(model):
+            states = model(**inputs, use_cache=False).logits
+    return head_loss(states[predicting], head, following[predicting])
 
 
-def _shared_tokens(ids: Tensor, labels: Tensor) -> int:
-    """The length of the prefix that all rows share and that predicts no label; 0 if too short."""
-    same = (ids == ids[0]).all(0) & ~predicting(labels).any(0)
-    shared = int(same.long().cumprod(0).sum())
-    return shared if shared >= _SHORTEST_SHARED and len(ids) > 1 else 0
+def shared_tokens(ids: Tensor, mask: Tensor, following: Tensor) -> int:
+    """Count the tokens with which all rows begin and which predict no label.
 
+    Args:
+        ids: (n, tokens), padded on the right.
+        mask: Its attention mask.
+        following: (n, tokens), the label of each next token, `IGNORE` for none.
 
-def _prefix_cache(model: Any, prefix: Tensor, rows: int) -> DynamicCache:
-    """Keys and values of a prefix (1, tokens), with their gradients, repeated for `rows` rows.
-
-    Bypasses the DistributedDataParallel wrapper, whose forwards wait for the other processes: their
-    rows may share no prefix. Gradients are still averaged, since that hooks into the parameters.
+    Returns:
+        The length of the prefix, shorter than any row; 0 for a single row.
     """
-    inner = model.module if isinstance(model, DistributedDataParallel) else model
-    cache = DynamicCache(config=base_model(model).config)
-    with without_head(model):
-        inner(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    cache.batch_repeat_interleave(rows)
-    return cache
+    same = (ids == ids[0]).all(0) & (following == IGNORE).all(0)
+    shared = int(same.long().cumprod(0).sum())
+    return min(shared, int(mask.sum(1).min()) - 1) if len(ids) > 1 else 0

@@ -5,7 +5,9 @@ Follows the authors' code, github dannigt/mid-align.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from xlt_bench.models.chat import encode_sentence
-from xlt_bench.models.hidden_states import lengths_mask, pad_right, pooled_layers, without_head
+from xlt_bench.models.hidden_states import (
+    lengths_mask,
+    mean_pool,
+    pad_right,
+    pooled_layers,
+    without_head,
+)
+from xlt_bench.training.packing import (
+    can_pack,
+    mean_by_owner,
+    pack,
+    packed_attention,
+    packed_inputs,
+)
 from xlt_bench.training.pairs import Pair
 from xlt_bench.training.recipe import Alignment
 
@@ -75,11 +90,17 @@ def alignment_loss(
     Returns:
         A scalar in nats, the sum over the layers.
     """
-    mask = tensors["attention_mask"]
-    with without_head(model), pooled_layers(model, mask, layers) as pooled:
-        model(
-            input_ids=tensors["input_ids"], attention_mask=mask, use_cache=False, logits_to_keep=1
-        )
+    ids, mask = tensors["input_ids"], tensors["attention_mask"]
+    inputs, places = {"input_ids": ids, "attention_mask": mask}, mask
+    pool: Callable[[Tensor, Tensor], Tensor] = mean_pool
+    attention: AbstractContextManager[None] = nullcontext()
+    if can_pack(model, ids, mask):
+        layout = pack(mask)
+        inputs, places = packed_inputs(layout, ids), layout.owners[None]
+        pool = partial(mean_by_owner, rows=len(ids))
+        attention = packed_attention(model, layout)
+    with attention, without_head(model), pooled_layers(model, places, layers, pool) as pooled:
+        model(**inputs, use_cache=False, logits_to_keep=1)
     losses = []
     for layer in layers:
         anchors, candidates = pooled[layer].chunk(2)
