@@ -3,26 +3,27 @@
     python performance/engines.py --model MODEL [--adapter ADAPTER] [--limit 8] [--batch-size 32]
 
 Needs vLLM (docs/scaling.md). Both get the same MASSIVE prompts; the reference is transformers' own
-`generate`, one prompt at a time. The first text of each engine is not timed.
+`generate`, one prompt at a time. A first turn is not counted. The last line is
+`engines ratio=X goal=1.00 met|missed`: vLLM's seconds divided by those of hf.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from peft import PeftModel
-from side_by_side import run
+from side_by_side import by_turns, median_ratio, run, verdict
 
 from xlt_bench.data.root import data_root
 from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.chat import encode_prompt
-from xlt_bench.models.lm import Generation, XltLM, silent
+from xlt_bench.models.lm import XltLM, silent
 from xlt_bench.models.load import choose_device, load_base
 from xlt_bench.models.model_args import read_model_args
+from xlt_bench.models.prepacked import prepacked
 from xlt_bench.models.tokenizer import choose_chat
 from xlt_bench.models.vllm import VllmLM
 from xlt_bench.tasks import massive
@@ -45,14 +46,6 @@ def one_by_one(model: Any, tokenizer: Any, prompts: list[str], limit: int) -> li
     return texts
 
 
-def timed(generate: Callable[..., list[Generation]], prompts: list[str], limit: int) -> Any:
-    """The answers and the seconds that they took."""
-    generate(prompts[:1], limit, silent)
-    started = time.perf_counter()
-    texts = [one.text for one in generate(prompts, limit, silent)]
-    return texts, time.perf_counter() - started
-
-
 def main() -> int:
     """Answer with every engine, and count the equal answers."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,6 +58,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--new-tokens", type=int, default=massive.TASK.max_new_tokens)
     parser.add_argument("--model-args", default="")
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     root = data_root(options.data_dir)
     base = load_base(options.model, options.dtype, choose_device(None))
@@ -83,19 +77,26 @@ def main() -> int:
     ]
     prompts = [lm.apply_chat_template(chat) for chat in chats]
     right = one_by_one(model, chat.tokenizer, prompts, options.new_tokens)
-    found = {"hf": timed(lm.generate, prompts, options.new_tokens)}
     arguments = read_model_args(options.model_args) | {"max_num_seqs": options.batch_size}
     engine = VllmLM(base, options.dtype, [adapter] if adapter else [], arguments)
     engine.use(adapter, chat)
-    found["vllm"] = timed(engine.generate, prompts, options.new_tokens)
-    for name, (texts, seconds) in found.items():
+
+    def answer_with(backend: Any) -> list[str]:
+        engine.model.reset_prefix_cache()  # otherwise vLLM has read the prompts in the turn before
+        return [one.text for one in backend.generate(prompts, options.new_tokens, silent)]
+
+    with prepacked(model):  # as `evaluate` does
+        ways = {"hf": partial(answer_with, lm), "vllm": partial(answer_with, engine)}
+        by_turns(ways, 1)  # compiles kernels, and ours measures what padding does
+        seconds, found = by_turns(ways, options.turns)
+    for name, texts in found.items():
         equal = sum(a == b for a, b in zip(texts, right, strict=True))
         print(
             f"{options.dtype}, batch {options.batch_size}, {name}: {equal} of {len(right)} answers "
-            f"equal ({len(set(right))} distinct), {seconds:.1f} s",
-            flush=True,
+            f"equal ({len(set(right))} distinct)"
         )
-    return 0
+    ratio = median_ratio(seconds, "vllm", "hf")
+    return verdict("engines", ratio, 1.0, ratio >= 1)
 
 
 if __name__ == "__main__":

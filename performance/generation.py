@@ -35,6 +35,7 @@ from xlt_bench.models.generation import ordinary
 from xlt_bench.models.lm import XltLM
 from xlt_bench.models.load import DTYPES, choose_device, load_base
 from xlt_bench.models.merged import merged
+from xlt_bench.models.prepacked import prepacked
 from xlt_bench.tasks import massive
 from xlt_bench.tasks.base import Item
 
@@ -82,7 +83,11 @@ def main() -> int:
         results = {}
         for name in order:  # `evaluate` merges a single adapter
             sample = [encode_prompt(tokenizer, prompt) for prompt in prompts[:4]]
-            with merged(model, sample) if name == "ours" and options.adapter else nullcontext():
+            ours = name == "ours"
+            with (
+                merged(model, sample) if ours and options.adapter else nullcontext(),
+                prepacked(model) if ours else nullcontext(),
+            ):
                 results[name] = timed(lms[name], prompts, limit)
         (ours, our_texts), (stock, stock_texts) = results["ours"], results["stock"]
         differing += sum(a != b for a, b in zip(our_texts, stock_texts, strict=True))

@@ -33,6 +33,7 @@ from xlt_bench.models.adapters import AdapterFiles
 from xlt_bench.models.chat import encode_prompt
 from xlt_bench.models.merged import merged
 from xlt_bench.models.model_args import engine_args, server_args
+from xlt_bench.models.prepacked import prepacked
 from xlt_bench.results.atomic_write import in_use
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Record
 
@@ -159,7 +160,8 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
     # Only for a single adapter: unmerging leaves rounding errors in the weights.
     lm = evaluation.lm
     sample = [encode_prompt(lm.tokenizer, prompt) for prompt in probe(lm)]
-    with merged(lm.model, sample) if evaluation.alone else nullcontext(False) as job.merged:
+    merging = merged(lm.model, sample) if evaluation.alone else nullcontext(False)
+    with merging as job.merged, prepacked(lm.model):
         _answer_share(job)
     if not first:
         return None

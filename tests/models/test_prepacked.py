@@ -1,0 +1,81 @@
+"""Linear layers on weights laid out for oneDNN, against `nn.Linear`."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import tiny
+from xlt_bench.models.prepacked import prepacked
+
+
+def model(dtype: torch.dtype = torch.float32) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=600,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        attention_bias=True,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def laid_out(whole: Any) -> int:
+    return sum("forward" in vars(module) for module in whole.modules())
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+@torch.inference_mode()
+def test_logits_are_those_of_linear_layers(dtype: torch.dtype, share: float, rows: int) -> None:
+    plain = model(dtype)
+    ids = torch.arange(rows * 5).view(rows, 5)
+    expected = plain(ids).logits
+    with prepacked(plain):
+        assert laid_out(plain) == 2 * 7 + 1
+        found = plain(ids).logits
+    most = share * expected.float().abs().max().item()
+    torch.testing.assert_close(found.float(), expected.float(), rtol=0, atol=most)
+    assert laid_out(plain) == 0
+    assert torch.equal(plain(ids).logits, expected)
+
+
+@torch.inference_mode()
+def test_an_adapter_acts_on_top() -> None:
+    adapted = tiny.with_lora(model(), 1, target_modules="all-linear").eval()
+    ids = torch.arange(10).view(2, 5)
+    expected = adapted(ids).logits
+    with prepacked(adapted):
+        assert laid_out(adapted) == 2 * 7 + 1
+        torch.testing.assert_close(adapted(ids).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_without_room_for_copies_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = model()
+    weights = sum(m.weight.nbytes for m in plain.modules() if isinstance(m, nn.Linear))
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * weights - 2)
+    )
+    with prepacked(plain):
+        assert laid_out(plain) == 0
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * weights))
+    with prepacked(plain):
+        assert laid_out(plain) > 0
+
+
+def test_other_dtypes_and_subclasses_are_left_alone() -> None:
+    class Own(nn.Linear):
+        pass
+
+    kept = [nn.Linear(200, 200, dtype=torch.float64), nn.Linear(8, 8), Own(200, 200)]
+    whole = nn.Sequential(*kept)
+    with prepacked(whole):
+        assert laid_out(whole) == 0
