@@ -246,6 +246,7 @@ def _launch(processes: int, *words: str) -> list[str]:
 
 # Each process draws its own random numbers for dropout.
 NO_DROPOUT = ("--set", "lora.dropout=0")
+SHORT = ("--set", "training.max_steps=6")
 SHARES = ("--set", "training.fsdp=true")
 
 
@@ -272,9 +273,10 @@ def test_two_processes_train_as_one(
     both: tuple[str],
     run_cli: RunCli,
 ) -> None:
-    words = _command(recipe_file, tiny_model, tmp_path / "1", *NO_DROPOUT, *both)
+    both = (*NO_DROPOUT, *SHORT, *both)
+    words = _command(recipe_file, tiny_model, tmp_path / "1", *both)
     assert run_cli(*words)[0] == 0
-    words = _command(recipe_file, tiny_model, tmp_path / "2", *NO_DROPOUT, *both, *shared)
+    words = _command(recipe_file, tiny_model, tmp_path / "2", *both, *shared)
     done = _run(*_launch(2, PROGRAM), *words)
     assert done.returncode == 0, done.stderr[-2000:]
     _same_losses(tmp_path / "1", tmp_path / "2")
