@@ -250,18 +250,45 @@ SHORT = ("--set", "training.max_steps=6")
 SHARES = ("--set", "training.fsdp=true")
 
 
+# The command line, which also writes to a file the share of the base that its process keeps. A file
+# for each process: lines that two print to one pipe can get mixed.
+WATCHED = """
+import os
+from pathlib import Path
+from xlt_bench.models import load
+
+load_base = load.load_base
+
+def watched(*args, **options):
+    base = load_base(*args, **options)
+    kept = whole = 0
+    for weight in base.model.parameters():
+        kept += (weight.to_local() if hasattr(weight, "to_local") else weight).numel()
+        whole += weight.numel()
+    Path(os.environ["SHARES"], os.environ["RANK"]).write_text(str(kept / whole))
+    return base
+
+load.load_base = watched
+
+from xlt_bench.cli.main import main
+main()
+"""
+
+
 def _same_losses(one: Path, two: Path) -> None:
     for a, b in zip(_losses(one), _losses(two), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("shared", "both"),
+    ("shared", "share", "both"),
     [
-        ((), ()),
-        pytest.param((), ("--set", "training.alternation=microbatch"), marks=pytest.mark.slow),
+        ((), "1.0", ()),
+        pytest.param(
+            (), "1.0", ("--set", "training.alternation=microbatch"), marks=pytest.mark.slow
+        ),
         # For three dev batches two processes run four forwards; the mean must be of three.
-        (SHARES, ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
+        (SHARES, "0.5", ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
     ],
     ids=["step", "microbatch", "fsdp"],
 )
@@ -270,6 +297,7 @@ def test_two_processes_train_as_one(
     tiny_model: Path,
     tmp_path: Path,
     shared: tuple[str],
+    share: str,
     both: tuple[str],
     run_cli: RunCli,
 ) -> None:
@@ -277,28 +305,15 @@ def test_two_processes_train_as_one(
     words = _command(recipe_file, tiny_model, tmp_path / "1", *both)
     assert run_cli(*words)[0] == 0
     words = _command(recipe_file, tiny_model, tmp_path / "2", *both, *shared)
-    done = _run(*_launch(2, PROGRAM), *words)
+    shares = tmp_path / "shares"
+    shares.mkdir()
+    done = _run(*_launch(2, sys.executable, "-c", WATCHED), *words, SHARES=str(shares))
     assert done.returncode == 0, done.stderr[-2000:]
+    assert {file.name: file.read_text() for file in shares.iterdir()} == {"0": share, "1": share}
     _same_losses(tmp_path / "1", tmp_path / "2")
     one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
     assert one.keys() == two.keys()
     assert all((one[name] - two[name]).abs().max() < 1e-5 for name in one)
-
-
-def test_each_process_keeps_its_share_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
-    # A file for each process: lines that two print to one pipe can get mixed.
-    code = (
-        "import os\n"
-        "from pathlib import Path\n"
-        "from xlt_bench.models.load import load_base\n"
-        f"weights = list(load_base({str(tiny_model)!r}, 'float32', 'fsdp').model.parameters())\n"
-        "kept = sum(weight.to_local().numel() for weight in weights)\n"
-        "share = kept / sum(weight.numel() for weight in weights)\n"
-        f"Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(share))\n"
-    )
-    done = _run(*_launch(2, sys.executable, "-c", code))
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"0": "0.5", "1": "0.5"}
 
 
 @pytest.mark.slow
