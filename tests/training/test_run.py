@@ -100,15 +100,16 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed, run_cli: RunCli
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_cli(*_command(recipe_file, tiny_model, whole))[0] == 0
+    steps = ("--set", "training.max_steps=14")
+    assert run_cli(*_command(recipe_file, tiny_model, whole, *steps))[0] == 0
     # The incomplete checkpoint must not be resumed from.
-    cut_short = killed_before("checkpoint-12/files.json")
-    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed), **cut_short)
+    cut_short = killed_before("checkpoint-8/files.json")
+    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, *steps), **cut_short)
     assert done.returncode == -signal.SIGKILL
-    assert (killed / "checkpoints" / "checkpoint-12" / "adapter_model.safetensors").exists()
+    assert (killed / "checkpoints" / "checkpoint-8" / "adapter_model.safetensors").exists()
     assert not (killed / "adapter_model.safetensors").exists()
 
-    assert run_cli(*_command(recipe_file, tiny_model, killed))[0] == 0
+    assert run_cli(*_command(recipe_file, tiny_model, killed, *steps))[0] == 0
     first, second = (load_file(f / "adapter_model.safetensors") for f in (whole, killed))
     assert first.keys() == second.keys()
     assert all((first[name] == second[name]).all() for name in first)
@@ -116,12 +117,12 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert (whole / "README.md").read_text() == (killed / "README.md").read_text()
     assert not (killed / "checkpoints").exists()
     # As if killed after writing the weights, before removing the checkpoints.
-    (killed / "checkpoints" / "checkpoint-8").mkdir(parents=True)
+    (killed / "checkpoints" / "checkpoint-4").mkdir(parents=True)
 
     # A finished training is left as it is; another one is refused, naming the difference.
-    assert run_cli(*_command(recipe_file, tiny_model, killed))[0] == 0
+    assert run_cli(*_command(recipe_file, tiny_model, killed, *steps))[0] == 0
     assert not (killed / "checkpoints").exists()
-    code, _, err = run_cli(*_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
+    code, _, err = run_cli(*_command(recipe_file, tiny_model, killed, *steps, "--set", "lora.r=4"))
     assert code == 2
     assert err.splitlines()[-1] == (
         f"error: {killed} holds another training (recipe.lora.r differs); choose another --output"
@@ -246,7 +247,7 @@ def _launch(processes: int, *words: str) -> list[str]:
 
 # Each process draws its own random numbers for dropout.
 NO_DROPOUT = ("--set", "lora.dropout=0")
-SHORT = ("--set", "training.max_steps=6")
+SHORT = ("--set", "training.max_steps=12")
 SHARES = ("--set", "training.fsdp=true")
 
 
@@ -336,7 +337,9 @@ def test_a_killed_training_in_shares_goes_on_in_one_process(
 def test_a_device_map_trains_as_one_device(tiny_model: Path, tmp_path: Path) -> None:
     """On whatever devices this machine has."""
     for name, more in (("plain", {}), ("spread", {"device_map": "auto"})):
-        recipe = parse_recipe(RECIPE | {"training": RECIPE["training"] | more}, "tiny")
+        recipe = parse_recipe(
+            RECIPE | {"training": RECIPE["training"] | {"max_steps": 6} | more}, "tiny"
+        )
         train(TrainOptions("tiny", recipe, str(tiny_model), tmp_path / name, str(MINI)))
     _same_losses(tmp_path / "plain", tmp_path / "spread")
 
