@@ -9,7 +9,6 @@ import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +147,9 @@ def content_digest(rows: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
-
-
 def _values(row: Any) -> list[Any]:
     """The values of a dataclass; its own `astuple` copies each of them, which takes far longer."""
-    return [getattr(row, name) for name in _names(type(row))]
+    return [getattr(row, field.name) for field in fields(row)]
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=_values)
