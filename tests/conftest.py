@@ -34,9 +34,10 @@ pytest.register_assert_rewrite("fuzz")
 # With `--dist loadfile` a file is one process's, and a long one that comes last keeps the others
 # waiting. From the longest.
 LONGEST = (
-    "faults/test_faults.py", "training/test_run.py", "leaderboard/test_browser.py",
-    "models/test_backends.py", "evaluation/test_sharding.py", "reproduce/test_run.py",
-    "leaderboard/test_app.py", "models/embedded/test_pretrain.py", "metrics/test_slots.py",
+    "leaderboard/test_browser.py", "evaluation/test_sharding.py", "faults/test_faults.py",
+    "training/test_run.py", "tasks/test_new_language.py", "leaderboard/test_app.py",
+    "reproduce/test_run.py", "models/test_backends.py", "models/embedded/test_pretrain.py",
+    "evaluation/test_determinism.py", "plugins/test_capitals.py", "submissions/test_fuzz.py",
 )  # fmt: skip
 
 

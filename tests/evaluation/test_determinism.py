@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = Path(sys.executable).with_name("xlt-bench")
 COMMAND = (
     "evaluate --model embedded --adapter embedded:aligned --tasks massive,uner,retrieval "
-    "--languages de,en,sw --limit 3 --layers 2,4 --data-dir mini --output"
+    "--languages de,en,sw --limit 2 --layers 2,4 --data-dir mini --output"
 ).split()
 
 

@@ -21,7 +21,7 @@ from xlt_bench.results.run_folder import read_record
 PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
 RunCli = Callable[..., tuple[int, str, str]]
 OPTIONS = [
-    "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "3",
+    "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "1",
     "--languages", "en,de,sw", "--tasks", "massive,wmt23,uner,retrieval", "--device", "cpu",
 ]  # fmt: skip
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
@@ -149,7 +149,7 @@ def test_an_output_made_while_runs_are_joined_stays(
 
 
 def _bare(output: Path) -> list[str]:
-    words = "evaluate --model embedded --data-dir mini --limit 2 --languages hi --tasks massive"
+    words = "evaluate --model embedded --data-dir mini --limit 1 --languages hi --tasks massive"
     return [*words.split(), "--device", "cpu", "--output", str(output)]
 
 

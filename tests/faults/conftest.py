@@ -22,10 +22,10 @@ RECIPE = {
     "title": "A small training",
     "task": {"name": "massive", "units": ["en"]},
     "alignment": {"data": "massive", "pairs": ["ru-en"]},
-    "training": {"batch_size": 8, "micro_batch_size": 4, "epochs": 1, "eval_steps": 2},
+    "training": {"batch_size": 4, "micro_batch_size": 2, "max_steps": 6, "eval_steps": 2},
 }
 EVALUATE = (
-    "evaluate --model embedded --adapter embedded:aligned --languages de,en,sw --limit 2 "
+    "evaluate --model embedded --adapter embedded:aligned --languages de,en,sw --limit 1 "
     "--layers 2,4 --data-dir data --output"
 ).split()
 # Keys of times, which differ between runs.

@@ -116,7 +116,12 @@ if __name__ == "__main__":
     import torch
 
     from xlt_bench.cli import main as cli
+    from xlt_bench.metrics.translation import is_wrong_language
+    from xlt_bench.tasks.registry import get_task
 
     torch.set_num_threads(1)
+    # Loads the language identifier, which takes longer than the rest of a submission.
+    candidates = tuple(get_task("wmt23").test_set().identifier_languages)
+    assert not is_wrong_language("A sentence in English.", "en", candidates)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -42,7 +42,6 @@ def serve(folder, monkeypatch, db=None):
 def visit(page="overview", /, **params):
     app = AppTest.from_file(APP, default_timeout=HANG)
     if page != "overview":
-        app.run()
         app.switch_page(f"views/{page}.py")
     app.query_params = params
     app.run()

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cases import slow_but
 from xlt_bench.store.build import connect
 from xlt_bench.submissions.create import About, submit
 
@@ -40,9 +41,18 @@ def shown(ids, page):
     return {**params, "unit": "ar", "verdict": "every"} if page == "compare" else params
 
 
+# A width is a layout and a theme is colours: a page has each once in two views.
+@pytest.mark.parametrize(
+    "views",
+    [
+        ((1280, False), (390, True)),
+        pytest.param(((390, False), (1280, True)), marks=pytest.mark.slow),
+    ],
+    ids=["wide light, narrow dark", "narrow light, wide dark"],
+)
 @pytest.mark.parametrize("name", TITLES)
-def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name):
-    for width, dark in ((1280, False), (390, False), (390, True), (1280, True)):
+def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, views):
+    for width, dark in views:
         page = tab.open(name, width=width, dark=dark, **shown(shelf[1], name))
         assert page.get_by_test_id("stCaptionContainer").first.is_visible()
         colour = "part => getComputedStyle(part).backgroundColor"
@@ -195,27 +205,48 @@ def test_the_overviews_file_holds_what_the_database_holds(tab, shelf):
     assert found.to_dict() == pytest.approx(stored)
 
 
-@pytest.mark.parametrize("name", [name for name in TITLES if name != "how_to_submit"])
-def test_hostile_names_do_no_harm(tab, shelf, hostile, name):
+# Every page and every kind of name, and the longest on the narrowest page; test_app.py has all.
+HARM = [
+    *(("overview", kind) for kind in ("script", "markup", "long")),
+    *(("gains", "markup"), ("layers", "long"), ("correlation", "script")),
+    *(("compare", "long"), ("submission", "markup")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    slow_but(
+        HARM,
+        [
+            (name, kind)
+            for name in TITLES
+            if name != "how_to_submit"
+            for kind in ("script", "markup", "long")
+        ],
+    ),
+)
+def test_hostile_names_do_no_harm(tab, shelf, name, kind):
     ids = shelf[1]
-    for kind in ("script", "markup", "long"):
-        params = {"system": ids[kind], "systems": [ids[kind]], "open": ids[kind], "task": "massive"}
-        page = tab.open(name, width=390, **params)
-        assert tab.fits()
-        found = page.evaluate(
-            "() => [...document.querySelectorAll('script')].map(s => s.text).join()"
-        )
-        assert "alert(1)" not in found
-        main = page.get_by_test_id("stMain")
-        assert main.locator("b, strong, em, mark").count() == 0
-        assert main.locator("a[href*='example.org']").count() == 0
-        assert main.locator("h1").count() == 1
-    # The name is shown as text.
-    page = tab.open("submission", system=ids["script"])
+    params = {"system": ids[kind], "systems": [ids[kind]], "open": ids[kind], "task": "massive"}
+    page = tab.open(name, width=390, **params)
+    assert tab.fits()
+    found = page.evaluate("() => [...document.querySelectorAll('script')].map(s => s.text).join()")
+    assert "alert(1)" not in found
+    main = page.get_by_test_id("stMain")
+    assert main.locator("b, strong, em, mark").count() == 0
+    assert main.locator("a[href*='example.org']").count() == 0
+    assert main.locator("h1").count() == 1
+
+
+def test_a_hostile_name_is_shown_as_text(tab, shelf, hostile):
+    page = tab.open("submission", system=shelf[1]["script"])
     assert page.get_by_text(hostile["script"], exact=True).first.is_visible()
 
 
-@pytest.mark.parametrize(("unit", "direction"), [("ar", "rtl"), ("ur", "rtl"), ("el", "ltr")])
+@pytest.mark.parametrize(
+    ("unit", "direction"),
+    slow_but([("ar", "rtl"), ("el", "ltr")], [("ar", "rtl"), ("ur", "rtl"), ("el", "ltr")]),
+)
 def test_right_to_left_scripts_run_from_right_to_left(tab, shelf, unit, direction):
     page = tab.open("compare", **{**shown(shelf[1], "compare"), "unit": unit})
     for place in range(4):

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
+from cases import slow_but
 from xlt_bench.data import wmt23
 from xlt_bench.data.wmt23 import ALL_DIRECTIONS
 from xlt_bench.metrics.significance import interval, percent
@@ -259,7 +260,11 @@ def wmt(data_dir):
     return read
 
 
-@pytest.mark.parametrize("direction", list(ALL_DIRECTIONS))
+# Each of sacreBLEU's tokenizers.
+TOKENIZED = slow_but(("de-en", "en-ja", "en-zh"), ALL_DIRECTIONS)
+
+
+@pytest.mark.parametrize("direction", TOKENIZED)
 def test_references_are_perfect(wmt, direction):
     target = direction.split("-")[1]
     _, references = wmt(direction)
@@ -268,7 +273,7 @@ def test_references_are_perfect(wmt, direction):
         assert float(SCORES[metric](sums)) == pytest.approx(100, abs=1e-9)
 
 
-@pytest.mark.parametrize("direction", list(ALL_DIRECTIONS))
+@pytest.mark.parametrize("direction", TOKENIZED)
 def test_scores_of_real_segments_are_sacrebleus(wmt, direction):
     target = direction.split("-")[1]
     sources, references = (side[:300] for side in wmt(direction))
@@ -292,7 +297,7 @@ def test_interval_agrees_with_sacrebleus_bootstrap(wmt):
     assert (ours.high + ours.low) / 2 == pytest.approx(theirs._mean, abs=theirs._ci / 5)
 
 
-@pytest.mark.parametrize("direction", list(ALL_DIRECTIONS))
+@pytest.mark.parametrize("direction", slow_but(("en-he", "is-en", "ru-en"), ALL_DIRECTIONS))
 def test_language_check_on_references_and_sources(wmt, direction):
     target = direction.split("-")[1]
     sources, references = wmt(direction)

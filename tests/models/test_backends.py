@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from fake_vllm import FakeVllm, Greedy, install
+from fake_vllm import FakeVllm, greedy, install
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.config import Options, check, prepare
@@ -31,9 +31,11 @@ from xlt_bench.results.run_folder import predictions_path, read_plan, read_predi
 from xlt_bench.tasks.base import Item
 from xlt_bench.tasks.registry import get_text_task
 
+LIMIT = 2  # items of a unit: enough to be padded
+
 
 def options(output: Path, **more: Any) -> Options:
-    chosen = {"tasks": ["massive", "uner"], "languages": ["de", "sw", "en"], "limit": 3}
+    chosen = {"tasks": ["massive", "uner"], "languages": ["de", "sw", "en"], "limit": LIMIT}
     return Options(model="embedded", output=output, data_dir="mini", **chosen | more)
 
 
@@ -52,7 +54,7 @@ def answers(folder: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
 
 def items(folder: Path) -> list[Item]:
     units, root = text_units(read_plan(folder)), data_root("mini")
-    return [item for task, unit in units for item in get_text_task(task).load(root, unit)[:3]]
+    return [item for task, unit in units for item in get_text_task(task).load(root, unit)[:LIMIT]]
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +80,9 @@ class Server:
     """Whether the tokenizer, not the template, adds the BOS; None: there is no /tokenize."""
 
 
-@pytest.fixture(scope="module")
-def greedy() -> Greedy:
-    return Greedy()
-
-
 @pytest.fixture
-def server(greedy: Greedy) -> Iterator[Server]:
-    state, lock = Server(), threading.Lock()
+def server() -> Iterator[Server]:
+    state, lock, model = Server(), threading.Lock(), greedy()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -121,10 +118,10 @@ def server(greedy: Greedy) -> Iterator[Server]:
             self.wfile.write(text)
 
         def _completion(self, payload: dict[str, Any]) -> dict[str, Any]:
-            tokenizer = greedy.base.tokenizer
+            tokenizer = model.base.tokenizer
             prompt = render_chat(tokenizer, payload["messages"], add_generation_prompt=True)
             ids = encode_prompt(tokenizer, prompt)
-            text, end = greedy.answer(ids, payload["max_tokens"])
+            text, end = model.answer(ids, payload["max_tokens"])
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "message": message, "finish_reason": end}
             return {"choices": [choice], "usage": {"prompt_tokens": len(ids)}}
@@ -134,7 +131,7 @@ def server(greedy: Greedy) -> Iterator[Server]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         state.address = f"http://127.0.0.1:{http.server_port}/v1/chat/completions"
-        thread = threading.Thread(target=http.serve_forever)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         yield state
         http.shutdown()
@@ -191,14 +188,14 @@ def test_a_server_that_refuses_is_one_line_and_the_rest_goes_on(
     bare: tuple[Path, Record], server: Server, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    server.failures = [200] * 3 + [401]
+    server.failures = [200] * LIMIT + [401]
     with pytest.raises(InputError, match="401"):
         run(served(folder, server, batch_size="1"))
     assert predictions_path(folder, "massive", "de").exists()
     assert not predictions_path(folder, "massive", "sw").exists()
     server.asked.clear()
     run(served(folder, server, batch_size="1"))
-    assert len(server.asked) == len(items(folder)) - 3
+    assert len(server.asked) == len(items(folder)) - LIMIT
     assert answers(folder) == answers(bare[0])
 
 
@@ -299,7 +296,7 @@ def test_an_answer_without_content_is_empty(server: Server, tmp_path: Path) -> N
     server.body = {"choices": [choice]}
     ((folder, _),) = run(served(tmp_path / "run", server, tasks=["massive"], languages=["de"]))
     rows = read_predictions(predictions_path(folder, "massive", "de"))
-    assert [(row.hypothesis, row.cut_off) for row in rows] == [("", False)] * 3
+    assert [(row.hypothesis, row.cut_off) for row in rows] == [("", False)] * LIMIT
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:

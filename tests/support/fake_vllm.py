@@ -10,6 +10,7 @@ import sys
 import threading
 import types
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +18,12 @@ import torch
 
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import load_base
+
+
+@cache
+def greedy(adapter: str | None = None) -> "Greedy":
+    """The same object for every test of the process, for each test asks for the same answers."""
+    return Greedy(adapter)
 
 
 class Greedy:
@@ -41,7 +48,7 @@ class Greedy:
 
     def tokens(self, ids: list[int], limit: int) -> list[int]:
         """The tokens of the answer, with the EOS that ends it."""
-        with self.lock:  # each test asks for the same answers
+        with self.lock:
             key = (limit, *ids)
             if key not in self.known:
                 self.known[key] = self._generate(ids, limit)
@@ -141,7 +148,7 @@ class FakeVllm:
         found = []
         path = lora_request.lora_path if lora_request else None
         if path not in self.answerers:
-            self.answerers[path] = Greedy(path)
+            self.answerers[path] = greedy(path)
         bar = use_tqdm(total=len(prompts), desc="Processed prompts")
         for prompt, sampling in zip(prompts, sampling_params, strict=True):
             assert sampling.temperature == 0

@@ -100,15 +100,16 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     recipe_file: Path, tiny_model: Path, tmp_path: Path, killed_before: Killed, run_cli: RunCli
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_cli(*_command(recipe_file, tiny_model, whole))[0] == 0
+    steps = ("--set", "training.max_steps=14")
+    assert run_cli(*_command(recipe_file, tiny_model, whole, *steps))[0] == 0
     # The incomplete checkpoint must not be resumed from.
-    cut_short = killed_before("checkpoint-12/files.json")
-    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed), **cut_short)
+    cut_short = killed_before("checkpoint-8/files.json")
+    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, *steps), **cut_short)
     assert done.returncode == -signal.SIGKILL
-    assert (killed / "checkpoints" / "checkpoint-12" / "adapter_model.safetensors").exists()
+    assert (killed / "checkpoints" / "checkpoint-8" / "adapter_model.safetensors").exists()
     assert not (killed / "adapter_model.safetensors").exists()
 
-    assert run_cli(*_command(recipe_file, tiny_model, killed))[0] == 0
+    assert run_cli(*_command(recipe_file, tiny_model, killed, *steps))[0] == 0
     first, second = (load_file(f / "adapter_model.safetensors") for f in (whole, killed))
     assert first.keys() == second.keys()
     assert all((first[name] == second[name]).all() for name in first)
@@ -116,12 +117,12 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert (whole / "README.md").read_text() == (killed / "README.md").read_text()
     assert not (killed / "checkpoints").exists()
     # As if killed after writing the weights, before removing the checkpoints.
-    (killed / "checkpoints" / "checkpoint-8").mkdir(parents=True)
+    (killed / "checkpoints" / "checkpoint-4").mkdir(parents=True)
 
     # A finished training is left as it is; another one is refused, naming the difference.
-    assert run_cli(*_command(recipe_file, tiny_model, killed))[0] == 0
+    assert run_cli(*_command(recipe_file, tiny_model, killed, *steps))[0] == 0
     assert not (killed / "checkpoints").exists()
-    code, _, err = run_cli(*_command(recipe_file, tiny_model, killed, "--set", "lora.r=4"))
+    code, _, err = run_cli(*_command(recipe_file, tiny_model, killed, *steps, "--set", "lora.r=4"))
     assert code == 2
     assert err.splitlines()[-1] == (
         f"error: {killed} holds another training (recipe.lora.r differs); choose another --output"
@@ -246,7 +247,33 @@ def _launch(processes: int, *words: str) -> list[str]:
 
 # Each process draws its own random numbers for dropout.
 NO_DROPOUT = ("--set", "lora.dropout=0")
+SHORT = ("--set", "training.max_steps=12")
 SHARES = ("--set", "training.fsdp=true")
+
+
+# The command line, which also writes to a file the share of the base that its process keeps. A file
+# for each process: lines that two print to one pipe can get mixed.
+WATCHED = """
+import os
+from pathlib import Path
+from xlt_bench.models import load
+
+load_base = load.load_base
+
+def watched(*args, **options):
+    base = load_base(*args, **options)
+    kept = whole = 0
+    for weight in base.model.parameters():
+        kept += (weight.to_local() if hasattr(weight, "to_local") else weight).numel()
+        whole += weight.numel()
+    Path(os.environ["SHARES"], os.environ["RANK"]).write_text(str(kept / whole))
+    return base
+
+load.load_base = watched
+
+from xlt_bench.cli.main import main
+main()
+"""
 
 
 def _same_losses(one: Path, two: Path) -> None:
@@ -255,12 +282,14 @@ def _same_losses(one: Path, two: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shared", "both"),
+    ("shared", "share", "both"),
     [
-        ((), ()),
-        pytest.param((), ("--set", "training.alternation=microbatch"), marks=pytest.mark.slow),
+        ((), "1.0", ()),
+        pytest.param(
+            (), "1.0", ("--set", "training.alternation=microbatch"), marks=pytest.mark.slow
+        ),
         # For three dev batches two processes run four forwards; the mean must be of three.
-        (SHARES, ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
+        (SHARES, "0.5", ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
     ],
     ids=["step", "microbatch", "fsdp"],
 )
@@ -269,34 +298,23 @@ def test_two_processes_train_as_one(
     tiny_model: Path,
     tmp_path: Path,
     shared: tuple[str],
+    share: str,
     both: tuple[str],
     run_cli: RunCli,
 ) -> None:
-    words = _command(recipe_file, tiny_model, tmp_path / "1", *NO_DROPOUT, *both)
+    both = (*NO_DROPOUT, *SHORT, *both)
+    words = _command(recipe_file, tiny_model, tmp_path / "1", *both)
     assert run_cli(*words)[0] == 0
-    words = _command(recipe_file, tiny_model, tmp_path / "2", *NO_DROPOUT, *both, *shared)
-    done = _run(*_launch(2, PROGRAM), *words)
+    words = _command(recipe_file, tiny_model, tmp_path / "2", *both, *shared)
+    shares = tmp_path / "shares"
+    shares.mkdir()
+    done = _run(*_launch(2, sys.executable, "-c", WATCHED), *words, SHARES=str(shares))
     assert done.returncode == 0, done.stderr[-2000:]
+    assert {file.name: file.read_text() for file in shares.iterdir()} == {"0": share, "1": share}
     _same_losses(tmp_path / "1", tmp_path / "2")
     one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
     assert one.keys() == two.keys()
     assert all((one[name] - two[name]).abs().max() < 1e-5 for name in one)
-
-
-def test_each_process_keeps_its_share_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
-    # A file for each process: lines that two print to one pipe can get mixed.
-    code = (
-        "import os\n"
-        "from pathlib import Path\n"
-        "from xlt_bench.models.load import load_base\n"
-        f"weights = list(load_base({str(tiny_model)!r}, 'float32', 'fsdp').model.parameters())\n"
-        "kept = sum(weight.to_local().numel() for weight in weights)\n"
-        "share = kept / sum(weight.numel() for weight in weights)\n"
-        f"Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(share))\n"
-    )
-    done = _run(*_launch(2, sys.executable, "-c", code))
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"0": "0.5", "1": "0.5"}
 
 
 @pytest.mark.slow
@@ -319,7 +337,9 @@ def test_a_killed_training_in_shares_goes_on_in_one_process(
 def test_a_device_map_trains_as_one_device(tiny_model: Path, tmp_path: Path) -> None:
     """On whatever devices this machine has."""
     for name, more in (("plain", {}), ("spread", {"device_map": "auto"})):
-        recipe = parse_recipe(RECIPE | {"training": RECIPE["training"] | more}, "tiny")
+        recipe = parse_recipe(
+            RECIPE | {"training": RECIPE["training"] | {"max_steps": 6} | more}, "tiny"
+        )
         train(TrainOptions("tiny", recipe, str(tiny_model), tmp_path / name, str(MINI)))
     _same_losses(tmp_path / "plain", tmp_path / "spread")
 

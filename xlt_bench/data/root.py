@@ -8,7 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import astuple, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,13 @@ def content_digest(rows: Iterable[Any]) -> str:
     """
     digest = hashlib.sha256()
     for row in rows:
-        value = astuple(row) if is_dataclass(row) and not isinstance(row, type) else row
-        digest.update(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+        digest.update(_ENCODER.encode(row).encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def _values(row: Any) -> list[Any]:
+    """The values of a dataclass; its own `astuple` copies each of them, which takes far longer."""
+    return [getattr(row, field.name) for field in fields(row)]
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=_values)

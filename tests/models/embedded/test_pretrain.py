@@ -176,7 +176,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_few_steps_lower_the_loss_and_the_folder_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretrain.main(["--output", str(tmp_path), "--steps", "30"])
+    pretrain.main(["--output", str(tmp_path), "--steps", "12"])
     losses = [float(x) for x in re.findall(r"loss (\d+\.\d+),", capsys.readouterr().out)]
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.bfloat16
@@ -274,11 +274,23 @@ def test_a_prompt_of_every_task_fits(shipped: tuple[Any, Any], data_dir: Path) -
             assert model(input_ids=torch.tensor([ids])).logits.isfinite().all()
 
 
+# A few documents differ from the card's 64, but not as weights of another model would.
+@pytest.mark.parametrize(
+    ("documents", "loss", "copied"),
+    [(16, 1.0, 3.0), pytest.param(pretrain.HELD_OUT, 0.02, 1.0, marks=pytest.mark.slow)],
+    ids=["16", "all"],
+)
 def test_the_shipped_model_copies_as_its_card_says(
-    shipped: tuple[Any, Any], data_dir: Path
+    shipped: tuple[Any, Any],
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    documents: int,
+    loss: float,
+    copied: float,
 ) -> None:
     """Measures the shipped weights again, on utterances that are not in the training data."""
     model, tokenizer = shipped
+    monkeypatch.setattr(pretrain, "HELD_OUT", documents)
     unseen = Texts(corpus.load_commands(data_dir, "validation"), {})
     results = pretrain.held_out(model, tokenizer, unseen)
     card = (SHIPPED / "README.md").read_text()
@@ -286,5 +298,5 @@ def test_the_shipped_model_copies_as_its_card_says(
         row = re.search(rf"\| {kind} \| ([\d.]+) \| ([\d.]+) % \|", card)
         assert row is not None
         # bfloat16 may be rounded differently on another machine.
-        assert results[f"loss {kind}"] == pytest.approx(float(row[1]), abs=0.02)
-        assert results[f"copied {kind}"] == pytest.approx(float(row[2]), abs=1.0)
+        assert results[f"loss {kind}"] == pytest.approx(float(row[1]), abs=loss)
+        assert results[f"copied {kind}"] == pytest.approx(float(row[2]), abs=copied)
