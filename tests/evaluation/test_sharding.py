@@ -21,7 +21,7 @@ from xlt_bench.results.run_folder import read_record
 PROGRAM = str(Path(sys.executable).with_name("xlt-bench"))
 RunCli = Callable[..., tuple[int, str, str]]
 OPTIONS = [
-    "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "1",
+    "--model", "embedded", "--adapter", "embedded:aligned", "--data-dir", "mini", "--limit", "2",
     "--languages", "en,de,sw", "--tasks", "massive,wmt23,uner,retrieval", "--device", "cpu",
 ]  # fmt: skip
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
