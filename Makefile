@@ -1,11 +1,11 @@
-# Two commands, each doing its own set-up in .venv: `make demo` and `make test`.
+# Each command does its own set-up in .venv: `make demo`, `make test`, `make bench`.
 PYTHON ?= python3
 VENV := .venv
 # A process a core, at most four: each holds a GB. A file's tests stay together, with its fixtures;
 # tests/conftest.py has the longest files first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow bench lint clean
 
 # torch comes first and by its pinned version: a resolver left alone takes a CUDA build (GBs).
 $(VENV)/.done: pyproject.toml constraints.txt
@@ -22,6 +22,10 @@ test: $(VENV)/.done lint
 
 test-slow: $(VENV)/.done
 	$(VENV)/bin/pytest -m slow
+
+# MODEL=FOLDER runs the scripts that take a model on it. Writes docs/performance.md.
+bench: $(VENV)/.done
+	$(VENV)/bin/python performance/bench.py $(if $(MODEL),--model $(MODEL))
 
 lint: $(VENV)/.done
 	$(VENV)/bin/ruff check .

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+from side_by_side import machine
 from store_build import generate, make_pool, measure
 
 PAINT_GOAL, FILTER_GOAL = 1.5, 0.5  # seconds
@@ -176,4 +177,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    print(machine(), flush=True)
     main()

@@ -29,7 +29,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 
 import websockets
 from leaderboard_app import served
-from side_by_side import verdict
+from side_by_side import run, verdict
 from store_build import generate, make_pool, measure
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.Delta_pb2 import Delta
@@ -171,4 +171,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

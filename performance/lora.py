@@ -51,8 +51,7 @@ def main() -> int:
     adapted = _with_adapter(copy.deepcopy(base), options.adapter)
 
     def answered(model: Any) -> dict[int, list[int]]:
-        pad = tokenizer.pad_token_id
-        return dict(answers(model, rows, len(rows), options.new_tokens, [], pad))
+        return dict(answers(model, rows, len(rows), options.new_tokens, []))
 
     ways = {"base": lambda: answered(base), "adapter": lambda: answered(adapted)}
     seconds, unmerged = by_turns(ways, 2)

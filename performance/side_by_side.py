@@ -8,10 +8,13 @@ Times are wall-clock seconds: other work on the machine makes them longer and th
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -21,6 +24,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from xlt_bench.errors import InputError
 from xlt_bench.models.embedded import shipped
 from xlt_bench.models.load import DTYPES, choose_device, load_base
+
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
+"""Those that change the speed of matrix products, as Linux names them."""
 
 Seconds = dict[str, list[float]]
 """The seconds of each turn, by name."""
@@ -121,8 +127,27 @@ def median_ratio(seconds: Seconds, over: str, under: str) -> float:
     return statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
 
 
+def machine() -> str:
+    """Describe what a measurement depends on: processor, instructions, cores, threads, torch."""
+    processor = platform.processor() or platform.machine()
+    flags: set[str] = set()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        named = dict(reversed([line.split("\t: ", 1) for line in lines if "\t: " in line]))
+        named = {key.strip(): value for key, value in named.items()}
+        processor = named.get("model name", processor)
+        flags = set(named.get("flags", "").split())
+    known = [name for name in INSTRUCTIONS if name in flags]
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return (
+        f"{processor} ({', '.join(known) or 'instructions unknown'}), {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
+    )
+
+
 def run(main: Callable[[], int]) -> NoReturn:
-    """Exit with what `main` returns; an InputError is printed as one line."""
+    """Print the machine and exit with what `main` returns; an InputError is one line."""
+    print(machine(), flush=True)
     try:
         sys.exit(main())
     except InputError as error:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from side_by_side import verdict
+from side_by_side import run, verdict
 
 LIMIT = 0.5
 _RUN = "evaluate --model embedded --output OUT --data-dir mini"
@@ -104,4 +104,4 @@ def _cpu_seconds(program: str, words: str, folder: Path, turns: int) -> tuple[fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

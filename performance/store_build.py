@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from side_by_side import machine
 
 from xlt_bench.evaluation.score import Counted, scores_of
 from xlt_bench.results.record import (
@@ -293,4 +294,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    print(machine(), flush=True)
     main()

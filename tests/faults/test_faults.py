@@ -60,6 +60,7 @@ def test_killed_and_run_again(bench, name, tmp_path):
     assert killed(bench, name, random.Random(1), tmp_path / "trial", timed=False)
 
 
+@pytest.mark.slow
 def test_killed_in_each_task_an_evaluation_ends_as_undisturbed(bench, tmp_path):
     folder = bench.trial("evaluate", tmp_path / "trial")
     for name in (

@@ -246,7 +246,20 @@ def _last_checkpoint(output: Path) -> str | None:
     return None
 
 
-def _adapted(base: Base, recipe: Recipe) -> Any:
+def adapted(base: Base, recipe: Recipe, fast: bool = True) -> Any:
+    """Put the recipe's LoRA into a model.
+
+    Args:
+        base: The model.
+        recipe: The recipe.
+        fast: With our module on linear layers, which computes what peft's does in less time.
+
+    Returns:
+        The PeftModel.
+
+    Raises:
+        InputError: If the recipe's targets do not fit the model.
+    """
     from peft import LoraConfig, get_peft_model
 
     from xlt_bench.training.lora_linear import LoraLinear
@@ -258,7 +271,8 @@ def _adapted(base: Base, recipe: Recipe) -> Any:
         target_modules=recipe.lora.targets,
         task_type="CAUSAL_LM",
     )
-    if getattr(base.model, "hf_quantizer", None) is None:  # peft has modules of its own for those
+    # peft has modules of its own for quantized layers.
+    if fast and getattr(base.model, "hf_quantizer", None) is None:
         config._register_custom_module({torch.nn.Linear: LoraLinear})
     torch.manual_seed(recipe.training.seed)
     try:
@@ -282,7 +296,7 @@ def _trainer(
         recipe=recipe,
         dev=data.dev,
         warmup=ceil(recipe.training.warmup_ratio * data.updates / counted),
-        model=_adapted(base, recipe),
+        model=adapted(base, recipe),
         args=arguments,
         train_dataset=data.train,
         eval_dataset=[batch for batches in data.dev.values() for batch in batches] or None,

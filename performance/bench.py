@@ -1,0 +1,171 @@
+"""Runs the scripts of this folder one after the other and writes the table of docs/performance.md.
+
+    python performance/bench.py [--model MODEL] [--only states,retrieval]
+
+Each script has three minutes. A goal that was missed is shown as missed, and so is a script that
+failed or ran out of time; the table keeps the rows of scripts that were not run. Without --model,
+generation runs a random model of SmolLM2-135M's shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from side_by_side import machine
+
+FOLDER = Path(__file__).resolve().parent
+PAGE = FOLDER.parent / "docs/performance.md"
+LIMIT = 180
+START, END = "<!-- written by performance/bench.py -->", "<!-- end -->"
+VERDICT = re.compile(r"^\w+ ratio=(\S+) goal=(\S+) (met|missed)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    step: str
+    command: str
+    peer: str
+    at_least: bool = True
+    """Whether the goal is the lowest ratio, or the highest."""
+    takes_model: bool = True
+
+
+_SMALL = "--prompts 64 --turns 2 --batch-size"
+ROWS = [
+    *(
+        Row(f"generation, batches of {n}", f"generation.py {_SMALL} {n}", "`lm_eval --model hf`")
+        for n in (8, 16, 32, 64)
+    ),
+    Row(
+        "the same in bfloat16",
+        f"generation.py {_SMALL} 32 --dtype bfloat16",
+        "`lm_eval --model hf`",
+    ),
+    *(
+        Row(
+            f"the same, {name}",
+            f"generation.py --family {name} --prompts 64 --turns 2",
+            "`lm_eval --model hf`",
+            takes_model=False,
+        )
+        for name in ("qwen2", "gemma3_text", "gpt2", "bloom")
+    ),
+    Row("one adapter", "lora.py --turns 3", "the bare base model", at_least=False),
+    Row("sentence states", "states.py", "all hidden states of a full forward", takes_model=False),
+    Row("retrieval", "retrieval.py --languages 4", "LASER's xSIM", takes_model=False),
+    Row("training update", "training.py --updates 2", "transformers' Trainer and peft"),
+    Row(
+        "the same in bfloat16",
+        "training.py --updates 2 --dtype bfloat16",
+        "transformers' Trainer and peft",
+    ),
+    Row("task step", "task_step.py --turns 2", "`model(**batch).loss`"),
+    Row(
+        "alignment step",
+        "alignment_step.py --turns 2",
+        "a step through all blocks and the head",
+        at_least=False,
+    ),
+    Row(
+        "slot F1, all intervals",
+        "scoring.py --resamples 3",
+        "a loop of seqeval over resamples",
+        takes_model=False,
+    ),
+    Row("start-up", "startup.py", "half a second of CPU time", at_least=False, takes_model=False),
+]
+
+
+def main() -> int:
+    """Run the scripts and write the table. Returns the exit code: 1 if a goal is missed."""
+    options = _options()
+    chosen = [
+        row
+        for row in ROWS
+        if not options.only or row.command.split(".py")[0] in options.only.split(",")
+    ]
+    page = PAGE.read_text(encoding="utf-8")
+    lines = _lines(page)
+    for row in chosen:
+        lines[_key(row)] = _measured(row, options)
+        PAGE.write_text(_with_table(page, lines), encoding="utf-8")
+    return int(any("missed" in lines[_key(row)] for row in chosen))
+
+
+def _key(row: Row) -> str:
+    return f"| {row.step} | `{row.command}` |"
+
+
+def _measured(row: Row, options: argparse.Namespace) -> str:
+    """The row's line of the table."""
+    words = row.command.split()
+    if row.takes_model and options.model:
+        words += ["--model", options.model]
+    if options.data_dir and words[0] not in ("retrieval.py", "startup.py"):
+        words += ["--data-dir", options.data_dir]
+    print(f"== {' '.join(words)}", flush=True)
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, FOLDER / words[0], *words[1:]],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(FOLDER.parent)},
+        )
+        output = done.stdout
+    except subprocess.TimeoutExpired:
+        output = f"missed: more than {LIMIT} s"
+    seconds = time.monotonic() - started
+    print(output, flush=True)
+    if found := VERDICT.search(output):
+        ratio, goal, verdict = found.groups()
+        bound = f"at {'least' if row.at_least else 'most'} {float(goal):g}: {verdict}"
+    else:
+        ratio, bound = "", "missed: " + (output.splitlines() or ["no output"])[-1][:60]
+    return f"{_key(row)} {row.peer} | {ratio} | {bound} | {seconds:.0f} |"
+
+
+def _lines(page: str) -> dict[str, str]:
+    """The lines of the page's table, by what they begin with."""
+    table = page[page.index(START) : page.index(END)]
+    lines = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    return {" |".join(line.split(" |")[:2]) + " |": line for line in lines}
+
+
+def _with_table(page: str, lines: dict[str, str]) -> str:
+    """The page with the table's lines, in the order of ROWS."""
+    table = [
+        START,
+        "",
+        "| step | command (`python performance/...`) | peer | ratio | goal | s |",
+        "|---|---|---|---|---|---|",
+        *(lines[_key(row)] for row in ROWS if _key(row) in lines),
+        "",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}: {machine()}.",
+        "",
+    ]
+    return page[: page.index(START)] + "\n".join(table) + page[page.index(END) :]
+
+
+def _options() -> argparse.Namespace:
+    made = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    made.add_argument("--model", help="model folder or hub name of the scripts that take one")
+    made.add_argument("--data-dir", help="data folder, as in xlt-bench")
+    made.add_argument("--only", help="names of scripts, without .py, separated by commas")
+    return made.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
