@@ -64,6 +64,27 @@ def load(root: Path, treebank: str, split: Split) -> list[Sentence]:
     return [_sentence(block, path) for block in _blocks(read_lines(path, "uner"))]
 
 
+def find(root: Path, treebank: str, split: Split, sentence_id: str) -> Sentence | None:
+    """One sentence of a treebank's split, without parsing the others; None if it is not there.
+
+    Args:
+        root: The data folder.
+        treebank: A name such as `Danish-DDT`.
+        split: `train`, `validation` or `test`.
+        sentence_id: Its `sent_id`.
+
+    Raises:
+        InputError: The treebank is unknown, or its file is missing or broken.
+    """
+    path = file(root, treebank, split)
+    blocks = _blocks(read_lines(path, "uner"))
+    # A comment may have more spaces around its equals sign: the parsed sentence decides.
+    near = (
+        block for block in blocks if any(line[0] == "#" and sentence_id in line for line in block)
+    )
+    return next((s for s in (_sentence(b, path) for b in near) if s.id == sentence_id), None)
+
+
 def is_prerelease(root: Path) -> bool:
     """Whether English train is read from the pre-release, because the release is missing."""
     folder = root / "uner" / "UNER_English-EWT"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.comet.stored import read_comet
 from xlt_bench.languages import language
-from xlt_bench.metrics.significance import Counts, Interval, Score, mean_interval, percent
+from xlt_bench.metrics.significance import (
+    Counts,
+    Interval,
+    Score,
+    mean_interval,
+    percent,
+    resample_together,
+)
 from xlt_bench.results.record import LayerAccuracy, Mean, Plan, Scores
 from xlt_bench.results.record import Score as ScoreRow
 from xlt_bench.results.run_folder import (
@@ -69,7 +77,7 @@ def scores_of(
         alignment_languages: The languages whose units form the split `aligned`.
         intervals: Whether to bootstrap; otherwise both ends of an interval are the score.
     """
-    draw = mean_interval if intervals else _point
+    draw = _bootstrap(counted) if intervals else _point
     aligned = {language(code).code for code in alignment_languages}
     scores: list[ScoreRow] = []
     means: list[Mean] = []
@@ -236,6 +244,13 @@ def _other_items(wanted: Sequence[str], got: Sequence[str]) -> str:
 
 Draw = Callable[[Mapping[str, Counts], Score], Interval]
 """The mean of a score over units, with an interval."""
+
+
+def _bootstrap(counted: Counted) -> Draw:
+    """Intervals, for which each counts are resampled once: a unit is in several means."""
+    by_unit = [u for by_metric in counted.tasks.values() for u in by_metric.values()]
+    each = [*(counts for units in by_unit for counts in units.values()), *counted.layers.values()]
+    return partial(mean_interval, resample=resample_together(each))
 
 
 def _point(counts: Mapping[str, Counts], score: Score) -> Interval:

@@ -82,19 +82,19 @@ def _render(sentence: uner.Sentence) -> str:
 @cache
 def _example(root: Path, unit: str, treebank: str) -> uner.Sentence:
     """The prompt's example: the sentence picked by hand, else the shortest with two types."""
-    sentences = uner.load(root, treebank, "train")
     if unit in EXAMPLES:
-        found = [sentence for sentence in sentences if sentence.id == EXAMPLES[unit]]
+        found = uner.find(root, treebank, "train", EXAMPLES[unit])
     else:
-        found = [s for s in sentences if len({e.type for e in s.entities}) > 1]
-        found.sort(key=lambda sentence: len(sentence.text))  # the first of the shortest
+        sentences = uner.load(root, treebank, "train")
+        mixed = [s for s in sentences if len({e.type for e in s.entities}) > 1]
+        found = min(mixed, key=lambda sentence: len(sentence.text), default=None)
     if not found:
         wanted = f"sentence {EXAMPLES[unit]!r}" if unit in EXAMPLES else "sentence with two types"
         raise InputError(
             f"the train split of UNER_{treebank} has no {wanted} for the prompt's example; get the "
             "pinned files with: xlt-bench data fetch uner"
         )
-    return found[0]
+    return found
 
 
 def _counts(
