@@ -83,10 +83,10 @@ def main() -> int:
         results = {}
         for name in order:  # `evaluate` merges a single adapter
             sample = [encode_prompt(tokenizer, prompt) for prompt in prompts[:4]]
-            ours = name == "ours"
+            mine = name == "ours"
             with (
-                merged(model, sample) if ours and options.adapter else nullcontext(),
-                prepacked(model) if ours else nullcontext(),
+                merged(model, sample) if mine and options.adapter else nullcontext(),
+                prepacked(model) if mine else nullcontext(),
             ):
                 results[name] = timed(lms[name], prompts, limit)
         (ours, our_texts), (stock, stock_texts) = results["ours"], results["stock"]

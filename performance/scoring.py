@@ -127,7 +127,7 @@ def _labels(items: Sequence[Item], answers: Sequence[str]) -> tuple[list[list[st
     """BIO labels of gold and predictions."""
     gold, predicted = [], []
     for item, answer in zip(items, answers, strict=True):
-        by_character = item.unit in massive.BY_CHARACTER
+        by_character = massive.by_character(item.unit)
         tokens, labels = gold_labels(item.gold, by_character)
         gold.append(bio(labels))
         predicted.append(bio(place(tokens, parse(answer)[0], by_character)[0]))

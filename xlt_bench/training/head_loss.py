@@ -1,7 +1,7 @@
-"""Cross-entropy through a frozen LM head, a few rows at a time, without keeping their logits.
+"""Cross-entropy through a frozen LM head, a part of the vocabulary at a time.
 
-The logits of a batch of MASSIVE answers over Gemma's 262,144 tokens are half a gigabyte in float32,
-which autograd would write and read several times.
+The logits of a batch of MASSIVE answers over Gemma's 262,144 tokens are a quarter of a gigabyte in
+float32, which autograd would write and read several times.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from xlt_bench.models.hidden_states import base_model, without_head
 from xlt_bench.models.padding import OTHER_TOKENS, close
 
-# Logits that are computed at a time, so that they stay in the processor's cache: 8 MB in float32.
-_AT_A_TIME = 1 << 21
+# Logits that are computed at a time: on a CPU as many as stay in its cache (8 MB in float32), on
+# other devices as many as keep it busy.
+_AT_A_TIME, _AT_A_TIME_ELSEWHERE = 1 << 21, 1 << 26
 
 _PLAIN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """Whether the logits of a transformers model are what its head returns, by model."""
@@ -31,8 +32,14 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        parts = torch.split(weight, max(1, _AT_A_TIME // len(states)))
-        exps, tops, sums = zip(*(_exp_logits(states, part) for part in parts), strict=True)
+        most = _AT_A_TIME if states.device.type == "cpu" else _AT_A_TIME_ELSEWHERE
+        parts = torch.split(weight, max(1, most // len(states)))
+        exps, tops, sums = [], [], []
+        for part in parts:
+            exp, part_top, part_sum = _exp_logits(states, part)
+            exps += [exp] if ctx.needs_input_grad[0] else []
+            tops.append(part_top)
+            sums.append(part_sum)
         top = torch.stack(tops).amax(0)
         shares = [(part_top - top).exp() for part_top in tops]
         total = torch.stack([a * b for a, b in zip(shares, sums, strict=True)]).sum(0)
