@@ -83,3 +83,21 @@ def test_ordinary_architectures_are_packed() -> None:
         model = architectures.random_model(config)
         assert can_pack(model, batch["input_ids"], batch["attention_mask"]), name
         assert task_loss(model, batch).item() == pytest.approx(alone(model), rel=1e-4)
+
+
+def test_a_model_that_mixes_rows_or_ignores_positions_is_not_packed() -> None:
+    """Each fault makes the states of the trial differ."""
+    batch = task_batch(ROWS)
+    for fault in ("none", "mixes rows", "ignores positions"):
+        model = architectures.random_model(architectures.config_of("llama"))
+        if fault == "mixes rows":  # a convolution over neighbouring tokens of the line
+            model.model.layers[0].register_forward_hook(
+                lambda _m, _i, output: output + output.roll(1, dims=1)
+            )
+        if fault == "ignores positions":
+            embed = model.model.rotary_emb.forward
+            model.model.rotary_emb.forward = lambda x, position_ids, embed=embed: embed(
+                x, torch.arange(x.shape[1])[None]
+            )
+        packs = can_pack(model, batch["input_ids"], batch["attention_mask"])
+        assert packs is (fault == "none"), fault

@@ -225,13 +225,13 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
     record = read_record(run) if (run / "record.json").exists() else None
     languages = record.alignment_languages if record else []
     if not checkpoint:
-        return score_run(run, root, languages, spread=True), record
+        return score_run(run, root, languages), record
     from xlt_bench.evaluation.comet.score import score_segments, with_comet
     from xlt_bench.results.atomic_write import in_use
 
     with in_use(run):
         score_segments(run, root, checkpoint, track)
-        scores = score_run(run, root, languages, spread=True)
+        scores = score_run(run, root, languages)
         return scores, record and with_comet(run, record, scores)
 
 

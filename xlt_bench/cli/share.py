@@ -103,7 +103,7 @@ def check(
     root = data_root(data_dir)
     states = []
     for folder in list_submissions(paths or [FOLDER]):
-        report = check_one(folder, root, spread=True)
+        report = check_one(folder, root)
         states.append(report.state)
         detail = f": {report.detail}" if report.detail else ""
         (console if report.state == "checked" else errors).print(

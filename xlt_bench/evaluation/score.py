@@ -12,8 +12,7 @@ import numpy as np
 
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.comet.stored import Segments, read_comet
-from xlt_bench.evaluation.parallel import each, processes_for
+from xlt_bench.evaluation.comet.stored import read_comet
 from xlt_bench.languages import language
 from xlt_bench.metrics.significance import (
     Counts,
@@ -53,24 +52,14 @@ class Counted:
     layers: dict[int, Counts]
 
 
-def score_run(
-    run: Path, root: Path, alignment_languages: Sequence[str] = (), *, spread: bool = False
-) -> Scores:
+def score_run(run: Path, root: Path, alignment_languages: Sequence[str] = ()) -> Scores:
     """Score what a run has on disk: scores with intervals, split means, and retrieval by layer.
-
-    Args:
-        run: The run folder.
-        root: The data folder.
-        alignment_languages: The languages whose units form the split `aligned`.
-        spread: Count a large run in several processes: only for a command's own process, since a
-            script must guard its main part then.
 
     Raises:
         InputError: Predictions are damaged, or do not match the items of the test sets.
     """
     plan = read_plan(run)
-    processes = processes_for(len(text_units(plan)), plan.limit) if spread else 1
-    return scores_of(plan, count_run(plan, run, root, processes), alignment_languages)
+    return scores_of(plan, count_run(plan, run, root), alignment_languages)
 
 
 def scores_of(
@@ -122,37 +111,24 @@ def partners(plan: Plan) -> list[str]:
     return RETRIEVAL_TASK.partners(plan.task_versions[RETRIEVAL], units) if units else []
 
 
-def count_run(plan: Plan, run: Path, root: Path, processes: int = 1) -> Counted:
-    """Count the predictions and retrieval answers that a run has on disk.
-
-    Args:
-        plan: What was evaluated.
-        run: The run folder.
-        root: The data folder.
-        processes: As for `parallel.each`.
-    """
+def count_run(plan: Plan, run: Path, root: Path) -> Counted:
+    """Count the predictions and retrieval answers that a run has on disk."""
+    digests = read_digests(run)
     comet = read_comet(plan, run)
-    there = [unit for unit in text_units(plan) if predictions_path(run, *unit).exists()]
-    counts = each(partial(_count_unit, plan, run, root, read_digests(run)), there, processes)
+
+    def count(task: str, unit: str, path: Path) -> dict[str, Counts]:
+        answers, digest = read_predictions(path), digests.get(f"{task}/{unit}")
+        counts = count_answers(root, plan, task, unit, answers, digest)
+        scored = {COMET: comet[unit].counts} if task == wmt23.TASK.name and unit in comet else {}
+        return counts | scored
+
+    there = [(task, unit, predictions_path(run, task, unit)) for task, unit in text_units(plan)]
     answered = (
-        (task, unit, found | _comet(comet, task, unit))
-        for (task, unit), found in zip(there, counts, strict=True)
+        (task, unit, count(task, unit, path)) for task, unit, path in there if path.exists()
     )
     paths = {layer: layer_path(run, layer) for layer in plan.layers}
     tables = ((layer, read_layer(path)) for layer, path in paths.items() if path.exists())
     return gather(plan, answered, tables)
-
-
-def _count_unit(
-    plan: Plan, run: Path, root: Path, digests: Mapping[str, str], name: tuple[str, str]
-) -> dict[str, Counts]:
-    """The counts of a (task, unit) pair by metric."""
-    answers = read_predictions(predictions_path(run, *name))
-    return count_answers(root, plan, *name, answers, digests.get("/".join(name)))
-
-
-def _comet(comet: Mapping[str, Segments], task: str, unit: str) -> dict[str, Counts]:
-    return {COMET: comet[unit].counts} if task == wmt23.TASK.name and unit in comet else {}
 
 
 def text_units(plan: Plan) -> list[tuple[str, str]]:

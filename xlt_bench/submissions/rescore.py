@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import numpy as np
 
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.parallel import each, processes_for
 from xlt_bench.evaluation.score import (
     Counted,
     count_items,
@@ -62,18 +60,16 @@ from xlt_bench.tasks.registry import RETRIEVAL, get_task
 from xlt_bench.tasks.retrieval import TASK
 
 
-def check(folder: Path, root: Path | None, *, spread: bool = False) -> Report:
+def check(folder: Path, root: Path | None) -> Report:
     """Check a submission.
 
     Args:
         folder: The submission. Its parent folder has the others.
         root: The data folder; None to check without test sets.
-        spread: Count many answers in several processes: only for a command's own process, since a
-            script must guard its main part then.
     """
     try:
         package = open_package(folder)
-        unchecked = check_package(package, root, folder.parent, spread=spread)
+        unchecked = check_package(package, root, folder.parent)
     except InputError as error:
         return refused(folder, error)
     if unchecked:
@@ -98,16 +94,13 @@ def _change(package: Package, older: Superseded) -> str:
     return f"supersedes {older}, with other answers in {len(differ)} of {len(old)} files"
 
 
-def check_package(
-    package: Package, root: Path | None, submissions: Path, *, spread: bool = False
-) -> list[str]:
+def check_package(package: Package, root: Path | None, submissions: Path) -> list[str]:
     """Recompute a submission from its answers, and compare.
 
     Args:
         package: The submission.
         root: The data folder; None to check without test sets.
         submissions: The folder with the other submissions.
-        spread: As for `check`.
 
     Returns:
         The units that could not be checked, because their test sets are missing or the version of
@@ -119,7 +112,7 @@ def check_package(
     record, plan = package.record, package.record.plan
     _check_others(package, submissions)
     stored = read_counts(package.folder / COUNTS, plan)
-    counted, unchecked = _count(package, stored, root, spread)
+    counted, unchecked = _count(package, stored, root)
     computed = scores_of(plan, counted, record.alignment_languages)
     if differs := difference(record.results, computed):
         raise InputError(differs)
@@ -154,20 +147,25 @@ def repeated(submissions: Path, name: str) -> str | None:
     return next(same, None)
 
 
-def _count(
-    package: Package, stored: Tasks, root: Path | None, spread: bool
-) -> tuple[Counted, list[str]]:
+def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted, list[str]]:
     """Count the answers against the references; take stored counts where a test set is missing."""
     record, plan, contents = package.record, package.record.plan, package.submission.contents
     files = {name: package.folder / path for name, path in answer_files(plan).items()}
-    processes = processes_for(len(text_units(plan)), plan.limit) if spread and root else 1
     unchecked = []
 
     def answered() -> Iterator[tuple[str, str, dict[str, Counts]]]:
-        units = list(_read(plan, files, contents))
-        references = each(partial(_from_references, record, root), units, processes)
-        for (task, unit, answers), found in zip(units, references, strict=True):
+        left = MAX_TEXT
+        for task, unit in text_units(plan):
+            answers = read_answers(files[f"{task}/{unit}"])
+            left -= sum(length(answer.hypothesis) for answer in answers)
+            if left < 0:
+                raise InputError(
+                    f"{task}/{unit}: all answers so far have over {MAX_TEXT:,} characters (an "
+                    "answer of n characters counts as n + n²/5,000)"
+                )
+            _check_digest(f"{task}/{unit}", answers_digest(answers), contents)
             there = {m: u[unit] for m, u in stored.get(task, {}).items() if unit in u}
+            found = _from_references(record, task, unit, answers, root)
             if found is None:
                 unchecked.append(f"{task} {unit}")
                 _same_length(task, unit, there, answers)
@@ -186,32 +184,15 @@ def _count(
     return counted, unchecked
 
 
-def _read(
-    plan: Plan, files: Mapping[str, Path], contents: dict[str, str]
-) -> Iterator[tuple[str, str, list[Prediction]]]:
-    """Read the answers of all units, of which their number of characters bounds the work."""
-    left = MAX_TEXT
-    for task, unit in text_units(plan):
-        answers = read_answers(files[f"{task}/{unit}"])
-        left -= sum(length(answer.hypothesis) for answer in answers)
-        if left < 0:
-            raise InputError(
-                f"{task}/{unit}: all answers so far have over {MAX_TEXT:,} characters (an answer "
-                "of n characters counts as n + n²/5,000)"
-            )
-        _check_digest(f"{task}/{unit}", answers_digest(answers), contents)
-        yield task, unit, answers
-
-
 def _from_references(
-    record: Record, root: Path | None, answered: tuple[str, str, list[Prediction]]
+    record: Record, task: str, unit: str, answers: list[Prediction], root: Path | None
 ) -> Any:
-    """Count the answers of a unit by metric.
+    """Count the answers by metric.
 
     Returns:
         None if the test set is missing, or the version of the task is no longer scored.
     """
-    (task, unit, answers), plan = answered, record.plan
+    plan = record.plan
     if root is None or plan.task_versions[task] < get_task(task).rescored_from:
         return None
     try:

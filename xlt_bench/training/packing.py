@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout, softmax
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -32,8 +33,8 @@ _FEW_PAIRS = 1 << 16
 PREFIX = -1
 """The owner of the tokens that all rows share."""
 
-# Of the rows on which a model is tried: enough to tell whether it takes positions and packed rows.
-_TRIED_TOKENS = 24
+# Tokens of the two rows on which a model is tried, after a prefix.
+_TRIED_PREFIX, _TRIED_TOKENS = 8, (16, 12)
 
 _TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """Whether a model gave packed rows the states that it gives them padded, by transformers model."""
@@ -204,8 +205,8 @@ def can_pack(model: Any, ids: Tensor, mask: Tensor) -> bool:
 
     The model must take positions, attend by transformers' AttentionInterface, and mix tokens in no
     other way: such are the models whose rows may be padded in the middle. A model is also tried,
-    once, on the beginnings of two rows. With gradient checkpointing, blocks would run again when
-    the layout is gone.
+    once, on the ends of two rows after one beginning. With gradient checkpointing, blocks would run
+    again when the layout is gone.
 
     Args:
         model: The model, with its adapter active.
@@ -219,19 +220,25 @@ def can_pack(model: Any, ids: Tensor, mask: Tensor) -> bool:
     attention = base.config._attn_implementation
     if base.is_activation_checkpointing or attention not in ("sdpa", "eager"):
         return False
-    if not keeps_every_slot(model, ids.shape[1]):
+    if len(ids) < 2 or not keeps_every_slot(model, ids.shape[1]):
         return False
     if base not in _TRIED:
-        _TRIED[base] = _packs(base, ids[:2, :_TRIED_TOKENS], mask[:2, :_TRIED_TOKENS])
+        ends = zip(ids, mask.sum(1).tolist(), _TRIED_TOKENS, strict=False)
+        _TRIED[base] = _packs(
+            base, ids[0, :_TRIED_PREFIX], [row[:length][-most:] for row, length, most in ends]
+        )
     return _TRIED[base]
 
 
 @torch.no_grad()
-def _packs(base: Any, ids: Tensor, mask: Tensor) -> bool:
+def _packs(base: Any, prefix: Tensor, ends: list[Tensor]) -> bool:
     """Whether the last states of rows are the same in a line as padded, up to rounding."""
     training = base.training
     base.eval()
-    layout = pack(mask)
+    rows = [torch.cat([prefix, end]) for end in ends]
+    ids = pad_sequence(rows, batch_first=True)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    layout = pack(mask, len(prefix))
     try:
         with without_head(base):
             padded = base(input_ids=ids, attention_mask=mask, use_cache=False).logits
