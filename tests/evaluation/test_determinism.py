@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = Path(sys.executable).with_name("xlt-bench")
 COMMAND = (
     "evaluate --model embedded --adapter embedded:aligned --tasks massive,uner,retrieval "
@@ -13,6 +15,7 @@ COMMAND = (
 ).split()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("one", "1"), ("two", "2")):
         # Nothing may hang on the order of a set.

@@ -175,6 +175,7 @@ def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
     assert len(done) == len(read_record(whole).seconds) - len(read_record(whole).plan.layers)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_fails_the_run_and_the_rest_goes_on(
     whole: Path, tmp_path: Path, killed_before: Callable[..., dict[str, str]]
 ) -> None:
