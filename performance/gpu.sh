@@ -22,7 +22,7 @@ step() {
 }
 
 : > "$out/log.txt"
-step throughput --model "$model" --device "$device" --prompts "$prompts" "${@/#/--adapter=}"
+step throughput --model "$model" --device "$device" --prompts "$prompts" --against-cpu 4 "${@/#/--adapter=}"
 step generation --model "$model" --device "$device" --dtype bfloat16 --prompts "$prompts" --turns 1
 step training --model "$model" --device "$device" --dtype bfloat16 --updates 2
 step alignment_step --model "$model" --device "$device" --dtype bfloat16 --turns 2
