@@ -177,7 +177,7 @@ def packed_attention(model: Any, layout: Packed) -> Iterator[None]:
         model: The model, wrapped or not.
         layout: The layout of the forward's tokens.
     """
-    config = base_model(model).config
+    config = base_model(model).config.get_text_config()
     token, before = _LAYOUT.set(layout), config._attn_implementation
     config._attn_implementation = _NAME
     try:
@@ -217,7 +217,7 @@ def can_pack(model: Any, ids: Tensor, mask: Tensor) -> bool:
         Whether the rows may be packed.
     """
     base = base_model(model)
-    attention = base.config._attn_implementation
+    attention = base.config.get_text_config()._attn_implementation
     if base.is_activation_checkpointing or attention not in ("sdpa", "eager"):
         return False
     if len(ids) < 2 or not keeps_every_slot(model, ids.shape[1]):
