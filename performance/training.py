@@ -34,7 +34,13 @@ from xlt_bench.models.hidden_states import base_model
 from xlt_bench.models.load import Base
 from xlt_bench.training.batches import Batch
 from xlt_bench.training.dataset import Example, encode_items, load_items
-from xlt_bench.training.objectives.causal import IGNORE, shared_tokens, task_batch, task_loss
+from xlt_bench.training.objectives.causal import (
+    IGNORE,
+    next_labels,
+    shared_tokens,
+    task_batch,
+    task_loss,
+)
 from xlt_bench.training.recipe import Recipe, load_recipe
 from xlt_bench.training.run import adapted
 from xlt_bench.training.trainer import AlternatingTrainer
@@ -203,9 +209,7 @@ def _trl(base: Base, recipe: Recipe, batches: Any, options: Any, watch: Watch) -
 def _products(base: Base, recipe: Recipe, rows: Sequence[Example]) -> float:
     """The seconds of the matrix products of an update, without those of attention and the LoRA."""
     batch = task_batch(rows)
-    labels = batch["labels"]
-    following = torch.full_like(labels, IGNORE)
-    following[:, :-1] = labels[:, 1:]
+    following = next_labels(batch["labels"])
     shared = shared_tokens(batch["input_ids"], batch["attention_mask"], following)
     tokens = int(batch["attention_mask"].sum()) - (len(rows) - 1) * shared
     transformer = base_model(base.model)

@@ -191,6 +191,22 @@ def _states(block: Any, output: Any, mask: Tensor) -> Tensor:
 
 
 @contextmanager
+def on_trial(model: Any) -> Iterator[None]:
+    """Run forwards of a model that may be in training as in evaluation, without gradients.
+
+    Args:
+        model: The transformers model.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
 def without_head(model: Any) -> Iterator[None]:
     """Replace the LM head by the identity, while the body runs: logits are then hidden states.
 

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from xlt_bench.models.hidden_states import base_model, without_head
+from xlt_bench.models.hidden_states import base_model, on_trial, without_head
 from xlt_bench.models.padding import OTHER_TOKENS, close
 
 # Logits that are computed at a time: on a CPU as many as stay in its cache (8 MB in float32), on
@@ -103,16 +103,11 @@ def frozen_head(model: Any) -> nn.Linear | None:
     return head if _PLAIN[base] else None
 
 
-@torch.no_grad()
 def _is_plain(base: Any, head: nn.Linear) -> bool:
     """Whether the logits of tokens are the head's products with their last states."""
-    training = base.training
-    base.eval()
     ids = torch.arange(8, device=base.device)[None]  # several, since padding may be all zeros
-    try:
+    with on_trial(base):
         logits = base(input_ids=ids, use_cache=False).logits
         with without_head(base):
             states = base(input_ids=ids, use_cache=False).logits
-    finally:
-        base.train(training)
-    return close(head(states), logits, OTHER_TOKENS)
+        return close(head(states), logits, OTHER_TOKENS)

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from xlt_bench.models.hidden_states import base_model, without_head
+from xlt_bench.models.hidden_states import base_model, on_trial, without_head
 from xlt_bench.models.kv_cache import keeps_every_slot
 from xlt_bench.models.padding import OTHER_SHAPES, close
 
@@ -230,17 +230,14 @@ def can_pack(model: Any, ids: Tensor, mask: Tensor) -> bool:
     return _TRIED[base]
 
 
-@torch.no_grad()
 def _packs(base: Any, prefix: Tensor, ends: list[Tensor]) -> bool:
     """Whether the last states of rows are the same in a line as padded, up to rounding."""
-    training = base.training
-    base.eval()
     rows = [torch.cat([prefix, end]) for end in ends]
     ids = pad_sequence(rows, batch_first=True)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     layout = pack(mask, len(prefix))
     try:
-        with without_head(base):
+        with on_trial(base), without_head(base):
             padded = base(input_ids=ids, attention_mask=mask, use_cache=False).logits
             with packed_attention(base, layout):
                 line = base(**packed_inputs(layout, ids), use_cache=False).logits
@@ -248,7 +245,5 @@ def _packs(base: Any, prefix: Tensor, ends: list[Tensor]) -> bool:
         raise
     except Exception:  # models that do not take a line raise many types
         return False
-    finally:
-        base.train(training)
     expected = padded.flatten(0, 1)[layout.places]
     return line[0].shape == expected.shape and close(line[0], expected, OTHER_SHAPES)

@@ -38,12 +38,26 @@ def task_batch(examples: Sequence[Example]) -> dict[str, Tensor]:
     }
 
 
+def next_labels(labels: Tensor) -> Tensor:
+    """Move labels to the tokens that predict them.
+
+    Args:
+        labels: (n, tokens), parallel to the input ids, `IGNORE` outside the answer.
+
+    Returns:
+        (n, tokens): the label of each next token, `IGNORE` where nothing is predicted.
+    """
+    following = torch.full_like(labels, IGNORE)
+    following[:, :-1] = labels[:, 1:]
+    return following
+
+
 def task_loss(model: Any, tensors: dict[str, Tensor]) -> Tensor:
     """Compute the cross-entropy of the answers, running the LM head only where it predicts them.
 
     Rows are packed where the model allows it, and a prefix that all prompts share (MASSIVE's system
-    prompt) runs once for each line. Loss and gradients are the same, except that the rows of a line
-    share one dropout mask over the prefix.
+    prompt) runs once. Loss and gradients are the same, except that the rows share one dropout mask
+    over the prefix.
 
     Args:
         model: The adapted model, perhaps in a DistributedDataParallel wrapper.
@@ -53,8 +67,7 @@ def task_loss(model: Any, tensors: dict[str, Tensor]) -> Tensor:
         A scalar, nats per token of the answers.
     """
     ids, mask, labels = tensors["input_ids"], tensors["attention_mask"], tensors["labels"]
-    following = torch.full_like(labels, IGNORE)
-    following[:, :-1] = labels[:, 1:]
+    following = next_labels(labels)
     inputs = {"input_ids": ids, "attention_mask": mask}
     attention: AbstractContextManager[None] = nullcontext()
     if can_pack(model, ids, mask):
@@ -78,7 +91,7 @@ def shared_tokens(ids: Tensor, mask: Tensor, following: Tensor) -> int:
     Args:
         ids: (n, tokens), padded on the right.
         mask: Its attention mask.
-        following: (n, tokens), the label of each next token, `IGNORE` for none.
+        following: What `next_labels` returns for it.
 
     Returns:
         The length of the prefix, shorter than any row; 0 for a single row.
