@@ -85,6 +85,21 @@ def test_ordinary_architectures_are_packed() -> None:
         assert task_loss(model, batch).item() == pytest.approx(alone(model), rel=1e-4)
 
 
+def test_rows_of_any_length_run_the_same_forwards() -> None:
+    """With FSDP each forward is run by all processes, whose rows have other lengths than ours."""
+    forwards = []
+    for length in (9, 40):
+        config = architectures.config_of("mistral")
+        config.sliding_window = 32
+        model = architectures.random_model(config)
+        seen: list[int] = []
+        model.register_forward_pre_hook(lambda _module, _inputs, seen=seen: seen.append(1))
+        ids = torch.arange(2 * length).view(2, length)
+        assert can_pack(model, ids, torch.ones_like(ids)) is (length == 9)
+        forwards.append(len(seen))
+    assert forwards[0] == forwards[1]
+
+
 def test_a_model_that_mixes_rows_or_ignores_positions_is_not_packed() -> None:
     """Each fault makes the states of the trial differ."""
     batch = task_batch(ROWS)

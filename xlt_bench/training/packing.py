@@ -220,14 +220,15 @@ def can_pack(model: Any, ids: Tensor, mask: Tensor) -> bool:
     attention = base.config.get_text_config()._attn_implementation
     if base.is_activation_checkpointing or attention not in ("sdpa", "eager"):
         return False
-    if len(ids) < 2 or not keeps_every_slot(model, ids.shape[1]):
+    if len(ids) < 2:
         return False
+    # Tried whatever the length of the rows is: with FSDP, all processes run the same forwards.
     if base not in _TRIED:
         ends = zip(ids, mask.sum(1).tolist(), _TRIED_TOKENS, strict=False)
-        _TRIED[base] = _packs(
+        _TRIED[base] = keeps_every_slot(model, 0) and _packs(
             base, ids[0, :_TRIED_PREFIX], [row[:length][-most:] for row, length, most in ends]
         )
-    return _TRIED[base]
+    return _TRIED[base] and keeps_every_slot(model, ids.shape[1])
 
 
 def _packs(base: Any, prefix: Tensor, ends: list[Tensor]) -> bool:
