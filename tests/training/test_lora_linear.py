@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
@@ -45,6 +46,36 @@ def test_output_and_gradients_are_pefts(bias: bool) -> None:
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("shape", [(12,), (0, 12), (2, 0, 12), (2, 3, 4, 12)])
+def test_inputs_of_any_shape_are_pefts(shape: tuple[int, ...]) -> None:
+    """Such as those of an expert to which no token goes."""
+    torch.manual_seed(2)
+    x = torch.randn(shape)
+    theirs = output_and_gradients(lora(False), x)
+    for found, expected in zip(output_and_gradients(lora(True), x), theirs, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert lora(True, dropout=0.5).train()(x).shape == theirs[0].shape
+
+
+def test_in_autocast_float64_stays_as_in_pefts() -> None:
+    torch.manual_seed(2)
+    x = torch.randn(5, 12, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = lora(True).double()(x), lora(False).double()(x)
+    torch.testing.assert_close(found, expected)
+
+
+def test_weights_that_accelerate_loads_when_they_are_needed_are_pefts() -> None:
+    """Offloaded weights are on the meta device outside of the layer's own forward."""
+    torch.manual_seed(2)
+    x = torch.randn(5, 12)
+    model = lora(True)
+    expected = model(x)
+    cpu_offload(model.base_model.model[0].base_layer, torch.device("cpu"))
+    assert model.base_model.model[0].base_layer.weight.is_meta
+    torch.testing.assert_close(model(x), expected)
+
+
 def test_in_autocast_output_and_gradients_are_pefts_up_to_rounding() -> None:
     torch.manual_seed(2)
     x = torch.randn(2, 7, 12).bfloat16()
@@ -69,6 +100,21 @@ def test_gradients_with_dropout_are_those_of_the_loss() -> None:
         return model(inputs[0])  # type: ignore[no-any-return]
 
     assert torch.autograd.gradcheck(run, (x, *weights))
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    """The mask's bits are no part of the graph, so they would be wrong."""
+    x = torch.randn(4, 12, requires_grad=True)
+    model = lora(True)
+    (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("rate", [1e-9, 1 - 1e-9])
+def test_extreme_rates_train(rate: float) -> None:
+    found = output_and_gradients(lora(True, dropout=rate).train(), torch.randn(3, 12))
+    assert all(values.isfinite().all() for values in found)
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -38,8 +39,8 @@ def keep_mask(shape: torch.Size, rate: float, device: torch.device) -> Tensor:
 
 
 def _kept(rate: float) -> int:
-    """How many of the `_LEVELS` are kept."""
-    return round((1 - rate) * _LEVELS)
+    """How many of the `_LEVELS` are kept at a rate between 0 and 1: neither all nor none."""
+    return min(max(round((1 - rate) * _LEVELS), 1), _LEVELS - 1)
 
 
 def _where_kept(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -64,14 +65,17 @@ class _LoraProduct(torch.autograd.Function):
         scale: float,
         rate: float,
     ) -> Tensor:
-        mask = keep_mask(x.shape, rate, x.device) if rate else None
-        scale = scale * _LEVELS / _kept(rate)
+        mask = None
+        if rate:
+            mask = keep_mask(x.shape, rate, x.device)
+            scale = scale * _LEVELS / _kept(rate)
         low = _where_kept(x, mask) @ a.T
         ctx.save_for_backward(x, mask, weight, a, b, low)
         ctx.scale = scale
         return linear(x, weight, bias).addmm_(low, b.T, alpha=scale)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, mask, weight, a, b, low = ctx.saved_tensors
         (gradient,) = gradients
@@ -97,11 +101,12 @@ class LoraLinear(PeftLinear):  # type: ignore[misc]
         if args or kwargs or not self._is_plain():
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         (adapter,) = self.active_adapters
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        kind, dtype = x.device.type, x.dtype
+        if torch.is_autocast_enabled(kind) and dtype != torch.float64:  # which autocast leaves
+            dtype = torch.get_autocast_dtype(kind)
         layer, dropout = self.get_base_layer(), self.lora_dropout[adapter]
         rows = _LoraProduct.apply(  # type: ignore[no-untyped-call]
-            x.to(dtype).flatten(0, -2),
+            x.to(dtype).reshape(-1, x.shape[-1]),
             layer.weight.to(dtype),
             None if layer.bias is None else layer.bias.to(dtype),
             self.lora_A[adapter].weight.to(dtype),
@@ -109,7 +114,7 @@ class LoraLinear(PeftLinear):  # type: ignore[misc]
             self.scaling[adapter],
             dropout.p if self.training and isinstance(dropout, nn.Dropout) else 0.0,
         )
-        return rows.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+        return rows.view(*x.shape[:-1], rows.shape[-1])  # type: ignore[no-any-return]
 
     def _is_plain(self) -> bool:
         """Whether the layer is a frozen linear one with one plain adapter that acts."""
@@ -124,4 +129,5 @@ class LoraLinear(PeftLinear):  # type: ignore[misc]
             and not (layer.bias is not None and layer.bias.requires_grad)
             and not self.lora_bias[adapters[0]]
             and layer.weight.is_floating_point()
+            and not layer.weight.is_meta  # accelerate loads it in the layer's own forward
         )
