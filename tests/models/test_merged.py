@@ -50,6 +50,24 @@ def test_the_base_is_restored_after_an_error(tiny_model):
         torch.testing.assert_close(logits(model), logits(load(tiny_model)), rtol=1e-5, atol=1e-5)
 
 
+def test_the_base_is_restored_if_the_check_of_the_merged_model_fails(tiny_model, monkeypatch):
+    model = adapted_model(tiny_model)
+    calls = []
+
+    def out_of_memory(*inputs):
+        calls.append(inputs)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError
+        return torch.zeros(1)
+
+    monkeypatch.setattr("xlt_bench.models.merged._logits", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError), merged(model, ROWS):
+        raise AssertionError
+    assert n_adapted(model) == 8
+    with model.disable_adapter():
+        torch.testing.assert_close(logits(model), logits(load(tiny_model)), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("dtype", "settings"),
     [

@@ -1,12 +1,17 @@
 """The loss of a frozen head against torch's cross-entropy on all logits."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from accelerate import dispatch_model
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import architectures
 from xlt_bench.training import head_loss as module
-from xlt_bench.training.head_loss import head_loss
+from xlt_bench.training.head_loss import frozen_head, head_loss
 
 
 def make(dtype: torch.dtype) -> tuple[torch.Tensor, nn.Linear, torch.Tensor]:
@@ -59,3 +64,45 @@ def test_without_a_gradient_there_is_the_loss_alone() -> None:
     with torch.no_grad():
         loss = head_loss(states, head, targets)
     assert loss.item() == pytest.approx(cross_entropy(head(states), targets).item(), rel=1e-5)
+
+
+def test_without_labels_the_loss_is_torchs() -> None:
+    states, head, targets = make(torch.float32)
+    assert cross_entropy(head(states[:0]), targets[:0]).isnan()
+    assert head_loss(states[:0], head, targets[:0]).isnan()
+
+
+def frozen(kind: str, dtype: torch.dtype = torch.bfloat16, **settings: Any) -> Any:
+    config = architectures.config_of(kind)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return architectures.random_model(config).to(dtype).requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_whose_logits_are_capped_runs_in_the_model(dtype: torch.dtype) -> None:
+    """Of these logits, which are small, the cap changes few by more than rounding does."""
+    model = frozen("gemma2", dtype, final_logit_softcapping=30.0)
+    model.lm_head.weight.mul_(0.1)
+    assert model(torch.arange(8)[None]).logits.abs().max() < 2
+    assert frozen_head(model) is None
+
+
+def test_a_head_whose_logits_are_changed_in_place_runs_in_the_model() -> None:
+    model = frozen("llama")
+    assert frozen_head(model) is model.lm_head
+    other = frozen("llama")
+
+    def scale(_module: Any, _inputs: Any, output: Any) -> None:
+        output.logits.mul_(1.01)
+
+    other.register_forward_hook(scale)
+    assert frozen_head(other) is None
+
+
+def test_a_head_that_accelerate_offloads_runs_in_the_model(tmp_path: Path) -> None:
+    model = frozen("llama", torch.float32)
+    places = {"model": "cpu", "lm_head": "disk"}
+    spread = dispatch_model(model, places, main_device="cpu", offload_dir=str(tmp_path))
+    assert spread.lm_head.weight.is_meta
+    assert frozen_head(spread) is None

@@ -100,6 +100,15 @@ def test_rows_of_any_length_run_the_same_forwards() -> None:
     assert forwards[0] == forwards[1]
 
 
+def test_a_trial_leaves_each_module_in_its_mode() -> None:
+    batch = task_batch(ROWS)
+    model = architectures.random_model(architectures.config_of("llama")).train()
+    model.model.layers[1].eval()  # as a frozen part that shall have no dropout
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert can_pack(model, batch["input_ids"], batch["attention_mask"])
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
 def test_a_model_that_mixes_rows_or_ignores_positions_is_not_packed() -> None:
     """Each fault makes the states of the trial differ."""
     batch = task_batch(ROWS)

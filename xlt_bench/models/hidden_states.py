@@ -160,9 +160,11 @@ def pooled_layers(
 
         return hook
 
-    hooks = [blocks[layer - 1].register_forward_hook(pooling(layer)) for layer in layers]
-    setattr(parent, name, nn.ModuleList(blocks[: max(layers)]))
+    hooks = []
     try:
+        for layer in layers:
+            hooks.append(blocks[layer - 1].register_forward_hook(pooling(layer)))
+        setattr(parent, name, nn.ModuleList(blocks[: max(layers)]))
         yield pooled
     finally:
         setattr(parent, name, blocks)
@@ -197,13 +199,14 @@ def on_trial(model: Any) -> Iterator[None]:
     Args:
         model: The transformers model.
     """
-    training = model.training
+    in_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module in in_training:  # one by one, since some may be kept in evaluation
+            module.training = True
 
 
 @contextmanager

@@ -50,16 +50,17 @@ def merged(model: Any, sample: Sequence[Sequence[int]]) -> Iterator[bool]:
         _unmerge(model)
         yield False
         return
-    # Bypass peft's layers, which would still check at each call whether they are merged.
-    _set(base, {name: layer.get_base_layer() for name, layer in layers.items()})
-    moved = (_logits(model, sample) - before).abs().max()
-    equal = bool(moved <= TOLERANCE * before.abs().max())
+    in_weights = True
     try:
-        if not equal:
+        # Bypass peft's layers, which would still check at each call whether they are merged.
+        _set(base, {name: layer.get_base_layer() for name, layer in layers.items()})
+        moved = (_logits(model, sample) - before).abs().max()
+        if not moved <= TOLERANCE * before.abs().max():
             _restore(model, base, layers)
-        yield equal
+            in_weights = False
+        yield in_weights
     finally:
-        if equal:
+        if in_weights:
             _restore(model, base, layers)
 
 

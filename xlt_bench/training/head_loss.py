@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from xlt_bench.models.hidden_states import base_model, on_trial, without_head
 from xlt_bench.models.padding import OTHER_TOKENS, close
@@ -33,7 +34,7 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         most = _AT_A_TIME if states.device.type == "cpu" else _AT_A_TIME_ELSEWHERE
-        parts = torch.split(weight, max(1, most // len(states)))
+        parts = torch.split(weight, max(1, most // max(1, len(states))))
         exps, tops, sums = [], [], []
         for part in parts:
             exp, part_top, part_sum = _exp_logits(states, part)
@@ -53,6 +54,7 @@ class _HeadLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * gradients[0].to(gradient.dtype), None, None
@@ -76,7 +78,7 @@ def head_loss(states: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
         targets: (labelled tokens), the token ids to predict.
 
     Returns:
-        A scalar in nats, at least float32.
+        A scalar in nats, at least float32; NaN without labelled tokens, as torch's.
     """
     return _HeadLoss.apply(states.to(head.weight.dtype), head.weight, targets)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -98,16 +100,31 @@ def frozen_head(model: Any) -> nn.Linear | None:
         return None
     if base.is_distributed_loading_by_transformers:  # its weights are there in forwards only
         return None
+    # accelerate offloads it, or puts it on another device than the model's inputs and outputs.
+    if head.weight.is_meta or head.weight.device != base.device:
+        return None
     if base not in _PLAIN:
         _PLAIN[base] = _is_plain(base, head)
     return head if _PLAIN[base] else None
 
 
 def _is_plain(base: Any, head: nn.Linear) -> bool:
-    """Whether the logits of tokens are the head's products with their last states."""
+    """Whether the logits of tokens are the head's products with their last states.
+
+    What the head returns must be the logits to the bit: in bfloat16, a cap changes small logits by
+    no more than rounding does.
+    """
     ids = torch.arange(8, device=base.device)[None]  # several, since padding may be all zeros
-    with on_trial(base):
-        logits = base(input_ids=ids, use_cache=False).logits
-        with without_head(base):
-            states = base(input_ids=ids, use_cache=False).logits
-        return close(head(states), logits, OTHER_TOKENS)
+    returned: list[Tensor] = []
+    # A copy, since the model may change them in place.
+    hook = head.register_forward_hook(lambda _m, _inputs, output: returned.append(output.clone()))
+    try:
+        with on_trial(base):
+            logits = base(input_ids=ids, use_cache=False).logits
+            hook.remove()
+            with without_head(base):
+                states = base(input_ids=ids, use_cache=False).logits
+            same = len(returned) == 1 and torch.equal(returned[0].to(logits.dtype), logits)
+            return same and close(head(states), logits, OTHER_TOKENS)
+    finally:
+        hook.remove()
