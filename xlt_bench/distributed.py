@@ -27,7 +27,7 @@ def rank() -> int:
     """Return the number of this process, from 0.
 
     Raises:
-        InputError: If the launcher's variable is not a number; so do the next two.
+        InputError: If the launcher's variable is not a number; so do the next three.
     """
     return _number("RANK", 0)
 
@@ -40,6 +40,11 @@ def local_rank() -> int:
 def world_size() -> int:
     """Return the number of processes."""
     return _number("WORLD_SIZE", 1)
+
+
+def local_world_size() -> int:
+    """Return the number of processes on this machine; of all, if the launcher does not say."""
+    return max(1, _number("LOCAL_WORLD_SIZE", world_size()))
 
 
 def _number(name: str, default: int) -> int:

@@ -1,5 +1,6 @@
 """Linear layers on weights laid out for oneDNN, against `nn.Linear`."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import tiny
+from xlt_bench.models import prepacked as prepacking
 from xlt_bench.models.prepacked import prepacked
 
 
@@ -57,10 +59,14 @@ def test_an_adapter_acts_on_top() -> None:
         torch.testing.assert_close(adapted(ids).logits, expected, rtol=1e-4, atol=1e-5)
 
 
+def weights_of(whole: Any) -> int:
+    return sum(m.weight.nbytes for m in whole.modules() if isinstance(m, nn.Linear))
+
+
 @torch.inference_mode()
 def test_without_room_for_copies_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = model()
-    weights = sum(m.weight.nbytes for m in plain.modules() if isinstance(m, nn.Linear))
+    weights = weights_of(plain)
     monkeypatch.setattr(
         psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * weights - 2)
     )
@@ -79,3 +85,52 @@ def test_other_dtypes_and_subclasses_are_left_alone() -> None:
     whole = nn.Sequential(*kept)
     with prepacked(whole):
         assert laid_out(whole) == 0
+
+
+def test_an_interrupt_while_weights_are_laid_out_leaves_no_layer_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, lay_out = model(), prepacking._forward
+
+    def interrupted(layer: nn.Linear) -> Any:
+        if laid_out(plain) == 2:
+            raise KeyboardInterrupt
+        return lay_out(layer)
+
+    monkeypatch.setattr(prepacking, "_forward", interrupted)
+    with pytest.raises(KeyboardInterrupt), prepacked(plain):
+        raise AssertionError
+    assert laid_out(plain) == 0
+
+
+def test_the_processes_of_a_machine_share_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = model()
+    free = SimpleNamespace(available=4 * weights_of(plain))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    for processes, packs in (("1", True), ("2", True), ("3", False)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        with prepacked(plain):
+            assert (laid_out(plain) > 0) is packs
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cached"),
+    [
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_a_container_has_no_more_than_its_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, used: str, cached: str
+) -> None:
+    """The files are laid out as in Linux' documentation of control groups, version 2 and 1."""
+    plain = model()
+    need = 2 * weights_of(plain)
+    monkeypatch.setattr(prepacking, "_CGROUP", tmp_path)
+    (tmp_path / limit).parent.mkdir(exist_ok=True)
+    (tmp_path / used).write_text("7000\n")
+    (tmp_path / limit).with_name("memory.stat").write_text(f"anon 5000\n{cached} 2000\n")
+    for most, packs in ((need + 5000, True), (need + 4999, False), ("max", True)):
+        (tmp_path / limit).write_text(f"{most}\n")
+        with prepacked(plain):
+            assert (laid_out(plain) > 0) is packs, most

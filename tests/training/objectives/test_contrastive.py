@@ -88,6 +88,12 @@ def test_alignment_loss_is_that_of_the_whole_forward(
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_layer_that_does_not_exist_leaves_no_hooks(model: Any, pairs: Tensors) -> None:
+    with pytest.raises(IndexError), pooled_layers(model, pairs["attention_mask"], [1, 9]):
+        raise AssertionError
+    assert not any(module._forward_hooks for module in model.modules())
+
+
 def test_an_alignment_step_leaves_the_blocks_above_alone(model: Any, pairs: Tensors) -> None:
     def forbidden(*_: Any) -> None:
         raise AssertionError("the LM head ran")
