@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt_bench.metrics import significance
-from xlt_bench.metrics.significance import Interval, interval, mean_interval, percent, resample_sums
+from xlt_bench.metrics.significance import (
+    Interval,
+    interval,
+    mean_interval,
+    percent,
+    resample_sums,
+    resample_together,
+)
 
 
 def hits(n, share, seed=0):
@@ -29,6 +36,21 @@ def test_each_replicate_draws_n_items_with_replacement():
 def test_sums_are_of_the_drawn_rows():
     counts = np.random.default_rng(0).integers(0, 100, size=(30, 3))
     assert np.array_equal(resample_sums(counts, 500), resample_sums(np.eye(30), 500) @ counts)
+
+
+def test_counts_resampled_together_get_the_sums_that_each_gets():
+    each = [hits(n, 0.4, seed)[:, :k] for seed, (n, k) in enumerate([(20, 2), (30, 1), (20, 1)])]
+    each.append(each[0])
+    together = resample_together(each, 100)
+    for counts in each:
+        assert np.array_equal(together(counts), resample_sums(counts, 100))
+
+
+def test_counts_that_are_gone_are_not_taken_for_others():
+    together = resample_together((hits(20, 0.4, seed) for seed in range(30)), 100)
+    for seed in range(30):
+        with pytest.raises(KeyError):
+            together(hits(20, 0.4, seed))
 
 
 def test_draws_depend_on_size_and_seed_alone():

@@ -101,15 +101,18 @@ def resample_together(
     Returns:
         What `resample_sums` returns for each of the matrices, looked up by the object.
     """
-    by_size: dict[int, dict[int, Floats]] = {}
-    for counts in all_counts:
-        by_size.setdefault(len(counts), {})[id(counts)] = _matrix(counts)
-    found: dict[int, Floats] = {}
-    for matrices in by_size.values():
-        sums = resample_sums(np.hstack(list(matrices.values())), n_resamples, seed)
-        ends = np.cumsum([matrix.shape[1] for matrix in matrices.values()])[:-1]
-        found |= zip(matrices, np.split(sums, ends, axis=1), strict=True)
-    return lambda counts: found[id(counts)]
+    by_size: dict[int, list[Counts]] = {}
+    for counts in {id(counts): counts for counts in all_counts}.values():
+        by_size.setdefault(len(counts), []).append(counts)
+    # With the objects, since the id of one that is gone is given to another.
+    found: dict[int, tuple[Counts, Floats]] = {}
+    for same in by_size.values():
+        matrices = [_matrix(counts) for counts in same]
+        sums = resample_sums(np.hstack(matrices), n_resamples, seed)
+        ends = np.cumsum([matrix.shape[1] for matrix in matrices])[:-1]
+        parts = np.split(sums, ends, axis=1)
+        found |= {id(one): (one, part) for one, part in zip(same, parts, strict=True)}
+    return lambda counts: found[id(counts)][1]
 
 
 def _weights(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
