@@ -3,8 +3,8 @@
     python performance/bench.py [--model MODEL] [--only states,retrieval]
 
 Each script has three minutes. A goal that was missed is shown as missed, and so is a script that
-failed or ran out of time; the table keeps the rows of scripts that were not run. Without --model,
-generation runs a random model of SmolLM2-135M's shape.
+failed or ran out of time. The table keeps the rows of scripts that were not run, if they were
+measured on the same machine. Without --model, a random model of SmolLM2-135M's shape is run.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import argparse
 import datetime
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,18 +124,7 @@ def _measured(row: Row, options: argparse.Namespace) -> str:
         words += ["--data-dir", options.data_dir]
     print(f"== {' '.join(words)}", flush=True)
     started = time.monotonic()
-    try:
-        done = subprocess.run(
-            [sys.executable, FOLDER / words[0], *words[1:]],
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-            env=os.environ | {"PYTHONPATH": str(FOLDER.parent)},
-        )
-        output, fault = done.stdout, f"exit code {done.returncode}"
-    except subprocess.TimeoutExpired:
-        output, fault = "", f"more than {LIMIT} s"
+    output, fault = _output([sys.executable, str(FOLDER / words[0]), *words[1:]], LIMIT)
     seconds = time.monotonic() - started
     print(output, flush=True)
     if found := VERDICT.search(output):
@@ -144,9 +135,27 @@ def _measured(row: Row, options: argparse.Namespace) -> str:
     return f"{_key(row)} {row.peer} | {ratio} | {bound} | {seconds:.0f} |"
 
 
+def _output(command: list[str], limit: float) -> tuple[str, str]:
+    """What a script prints, and how it ends; its own processes end with it."""
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as script:
+        try:
+            output, _ = script.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return "", f"more than {limit:g} s"
+        finally:  # Ctrl-C too: a script that is left would slow down what is timed next
+            with suppress(ProcessLookupError):
+                os.killpg(script.pid, signal.SIGKILL)
+        return output, f"exit code {script.returncode}"
+
+
 def _lines(page: str) -> dict[str, str]:
-    """The lines of the page's table, by what they begin with."""
+    """The lines of the page's table, by what they begin with; none from another machine."""
     table = page[page.index(START) : page.index(END)]
+    if f": {machine()}.\n" not in table:
+        return {}
     lines = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
     return {" |".join(line.split(" |")[:2]) + " |": line for line in lines}
 
@@ -171,7 +180,11 @@ def _options() -> argparse.Namespace:
     made.add_argument("--model", help="model folder or hub name of the scripts that take one")
     made.add_argument("--data-dir", help="data folder, as in xlt-bench")
     made.add_argument("--only", help="names of scripts, without .py, separated by commas")
-    return made.parse_args()
+    options = made.parse_args()
+    names = {row.command.split(".py")[0] for row in ROWS}
+    if unknown := {*(options.only or "").split(",")} - {"", *names}:
+        made.error(f"--only: no script {sorted(unknown)[0]}; there are {', '.join(sorted(names))}")
+    return options
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from xlt_bench.models.load import choose_device, load_base
 from xlt_bench.models.model_args import read_model_args
 from xlt_bench.models.prepacked import prepacked
 from xlt_bench.models.tokenizer import choose_chat
-from xlt_bench.models.vllm import VllmLM
 from xlt_bench.tasks import massive
 
 
@@ -60,6 +59,9 @@ def main() -> int:
     parser.add_argument("--model-args", default="")
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
+
+    from xlt_bench.models.vllm import VllmLM  # here, so that --help needs no vLLM
+
     root = data_root(options.data_dir)
     base = load_base(options.model, options.dtype, choose_device(None))
     adapter = find_adapter(options.adapter) if options.adapter else None

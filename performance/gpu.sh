@@ -7,6 +7,7 @@
 # has the last lines. DEVICE=cpu runs the same on a CPU, with small sizes, to try the script.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+: "${2:?usage: performance/gpu.sh MODEL OUT [ADAPTER ...]}"
 model=$1 out=$2
 shift 2
 device=${DEVICE:-cuda}
