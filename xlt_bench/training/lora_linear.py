@@ -75,7 +75,7 @@ class _LoraProduct(torch.autograd.Function):
         return linear(x, weight, bias).addmm_(low, b.T, alpha=scale)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, mask, weight, a, b, low = ctx.saved_tensors
         (gradient,) = gradients
