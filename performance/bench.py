@@ -42,6 +42,11 @@ class Row:
     """Whether the goal is the lowest ratio, or the highest."""
     takes_model: bool = True
 
+    @property
+    def script(self) -> str:
+        """The name of the script, without .py."""
+        return self.command.partition(".py")[0]
+
 
 # Four prompts and more for each row of a batch: a test set has thousands.
 ROWS = [
@@ -97,11 +102,7 @@ ROWS = [
 def main() -> int:
     """Run the scripts and write the table. Returns the exit code: 1 if a goal is missed."""
     options = _options()
-    chosen = [
-        row
-        for row in ROWS
-        if not options.only or row.command.split(".py")[0] in options.only.split(",")
-    ]
+    chosen = [row for row in ROWS if not options.only or row.script in options.only]
     missed = False
     for row in chosen:
         line = _measured(row, options)
@@ -179,10 +180,13 @@ def _options() -> argparse.Namespace:
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     made.add_argument("--model", help="model folder or hub name of the scripts that take one")
     made.add_argument("--data-dir", help="data folder, as in xlt-bench")
-    made.add_argument("--only", help="names of scripts, without .py, separated by commas")
+    made.add_argument(
+        "--only", default="", help="names of scripts, without .py, separated by commas"
+    )
     options = made.parse_args()
-    names = {row.command.split(".py")[0] for row in ROWS}
-    if unknown := {*(options.only or "").split(",")} - {"", *names}:
+    options.only = {name for name in options.only.split(",") if name}
+    names = {row.script for row in ROWS}
+    if unknown := options.only - names:
         made.error(f"--only: no script {sorted(unknown)[0]}; there are {', '.join(sorted(names))}")
     return options
 

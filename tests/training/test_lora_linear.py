@@ -103,7 +103,7 @@ def test_gradients_with_dropout_are_those_of_the_loss() -> None:
 
 
 def test_gradients_of_gradients_are_refused() -> None:
-    """The mask's bits are no part of the graph, so they would be wrong."""
+    """Autograd does not record the dropout mask, so second derivatives would be wrong."""
     x = torch.randn(4, 12, requires_grad=True)
     model = lora(True)
     (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)

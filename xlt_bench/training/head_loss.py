@@ -116,15 +116,14 @@ def _is_plain(base: Any, head: nn.Linear) -> bool:
     """
     ids = torch.arange(8, device=base.device)[None]  # several, since padding may be all zeros
     returned: list[Tensor] = []
-    # A copy, since the model may change them in place.
-    hook = head.register_forward_hook(lambda _m, _inputs, output: returned.append(output.clone()))
-    try:
-        with on_trial(base):
+    with on_trial(base):
+        # A copy, since the model may change them in place.
+        hook = head.register_forward_hook(lambda _m, _inputs, out: returned.append(out.clone()))
+        try:
             logits = base(input_ids=ids, use_cache=False).logits
+        finally:
             hook.remove()
-            with without_head(base):
-                states = base(input_ids=ids, use_cache=False).logits
-            same = len(returned) == 1 and torch.equal(returned[0].to(logits.dtype), logits)
-            return same and close(head(states), logits, OTHER_TOKENS)
-    finally:
-        hook.remove()
+        with without_head(base):
+            states = base(input_ids=ids, use_cache=False).logits
+        same = len(returned) == 1 and torch.equal(returned[0].to(logits.dtype), logits)
+        return same and close(head(states), logits, OTHER_TOKENS)
