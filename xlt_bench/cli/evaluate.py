@@ -1,4 +1,4 @@
-"""The commands `evaluate`, `score`, `join`, `compare` and `demo`.
+"""The commands `evaluate`, `score`, `join` and `compare`.
 
 Nothing here imports torch before a command runs.
 """
@@ -34,7 +34,7 @@ from xlt_bench.cli.options import (
 from xlt_bench.cli.output import console, errors, quiet, show, track, write_data
 from xlt_bench.cli.share import FOLDER
 from xlt_bench.errors import InputError
-from xlt_bench.results.tables import DATA_FORMATS, Table
+from xlt_bench.results.tables import DATA_FORMATS
 
 app = typer.Typer()
 
@@ -165,9 +165,10 @@ def evaluate(
 
 def _evaluate(options: Any, checkpoint: str | None) -> None:
     from xlt_bench.cli.print_scores import comet_table, score_tables
+    from xlt_bench.evaluation.config import prepare
 
     finished = []
-    for run, record in _evaluated(options):
+    for run, record in evaluated(prepare(options), track):
         for note in record.notes:
             errors.print(note, style="bold red" if "WARNING" in note else "")
         title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
@@ -181,11 +182,8 @@ def _evaluate(options: Any, checkpoint: str | None) -> None:
             _check_record(run, record, scores)
 
 
-def _evaluated(options: Any) -> Iterator[Any]:
-    """Each run of `evaluate` as it finishes, with our progress bar instead of the loader's."""
-    from xlt_bench.evaluation.config import prepare
-
-    request = prepare(options)  # errors in the options come before torch
+def evaluated(request: Any, track: Any) -> Iterator[Any]:
+    """Each run of a checked request as it finishes, with `track` instead of the loader's bar."""
     from transformers.utils import logging as hf_logging
 
     from xlt_bench.evaluation.run import evaluate as run_all
@@ -284,36 +282,3 @@ def compare(
     if form in DATA_FORMATS:
         for note in notes:
             errors.print(note)
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the two runs.")] = Path(
-        "runs/demo"
-    ),
-) -> None:
-    """Evaluate the embedded model's two adapters on the mini suite, offline; print the gains."""
-    quiet()
-    from xlt_bench.cli.print_scores import interval
-    from xlt_bench.data.root import data_root
-    from xlt_bench.evaluation.config import Options
-    from xlt_bench.submissions.compare import compare_systems, load_system
-    from xlt_bench.submissions.compare import tables as comparison_tables
-
-    adapters = ["embedded:baseline", "embedded:aligned"]
-    options = Options(model="embedded", adapters=adapters, data_dir="mini", output=output)
-    (base_run, base), (run, aligned) = _evaluated(options)
-    root = data_root("mini")
-    systems = [load_system(str(path), FOLDER, root) for path in (run, base_run)]
-    layers = zip(base.results.layers, aligned.results.layers, strict=True)
-    rows = [[before.layer, interval(before), interval(after)] for before, after in layers]
-    table = Table("retrieval by layer", ["layer", "baseline", "aligned"], rows)
-    show([*comparison_tables(*compare_systems(*systems), "table"), table])
-    console.print(_AFTER_DEMO)
-
-
-_AFTER_DEMO = """\
-These are real answers of a teaching model to a few hand-written items: they show what the benchmark
-measures, and say nothing about LLMs. Next, with your own model:
-  xlt-bench data fetch
-  xlt-bench evaluate --model MODEL --adapter ADAPTER --output runs/mine"""

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from xlt_bench.cli import data, evaluate, leaderboard, share, train
+from xlt_bench.cli import data, demo, evaluate, leaderboard, share, train
 from xlt_bench.cli.output import errors, prepare_streams
 from xlt_bench.distributed import rank
 from xlt_bench.errors import InputError
@@ -21,13 +21,14 @@ from xlt_bench.errors import InputError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 # The panels of `--help`, in this order.
-for panel, group in {
-    "Evaluate": evaluate.app,
-    "Train": train.app,
-    "Share": share.app,
-    "Leaderboard": leaderboard.app,
-    "Data": data.app,
-}.items():
+for panel, group in (
+    ("Evaluate", evaluate.app),
+    ("Evaluate", demo.app),
+    ("Train", train.app),
+    ("Share", share.app),
+    ("Leaderboard", leaderboard.app),
+    ("Data", data.app),
+):
     for command in group.registered_commands:
         command.rich_help_panel = panel
     for subgroup in group.registered_groups:

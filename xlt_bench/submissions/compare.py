@@ -220,7 +220,7 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
             if alone := _alone(task, metric, system, baseline):
                 label, names = f"{task} {metric}" if metric == COMET else task, " ".join(alone)
                 notes.append(f"{label}: only one of the two has {names}; left out of the means")
-            if one := _compared(task, metric, system, baseline):
+            if one := compare_metric(task, metric, system, baseline):
                 found.append(one)
     if not found:
         raise InputError("; ".join(["the two have no comparable unit", *notes]))
@@ -254,8 +254,12 @@ def _alone(task: str, metric: str, system: System, baseline: System) -> list[str
     return get_task(task).order(set(ours) ^ set(theirs))
 
 
-def _compared(task: str, metric: str, system: System, baseline: System) -> Comparison | None:
-    """The gains in a metric; None if no unit has it on both sides."""
+def compare_metric(task: str, metric: str, system: System, baseline: System) -> Comparison | None:
+    """Compare two systems, evaluated on the same items of a task, in one of its metrics.
+
+    Returns:
+        The gains; None if no unit has the metric on both sides.
+    """
     ours, theirs = (_drawn(one.tasks[task][metric], task, metric) for one in (system, baseline))
     version = system.plan.task_versions[task]
     gains = compare_units(get_task(task), version, ours, theirs, system.alignment_languages)
