@@ -157,12 +157,18 @@ def run_cli(
 
 @pytest.fixture(scope="session")
 def edit() -> Callable[[Path, Callable[[Any], object]], None]:
-    """Changes what a JSON file holds."""
+    """Changes what a JSON file holds; submission.json then has the changed record's sha256."""
+    import hashlib
 
     def change_file(path: Path, change: Callable[[Any], object]) -> None:
         value = json.loads(path.read_text())
         change(value)
         path.write_text(json.dumps(value))
+        about = path.with_name("submission.json")
+        if path.name == "record.json" and about.exists():
+            stated = json.loads(about.read_text())
+            stated["record_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            about.write_text(json.dumps(stated))
 
     return change_file
 

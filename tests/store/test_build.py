@@ -18,7 +18,7 @@ from xlt_bench.tasks.test_set import path_of
 
 
 @pytest.fixture(scope="module")
-def board(make_run, made_up_root, tmp_path_factory):
+def board(make_run, made_up_root, tmp_path_factory, edit):
     """Two base models. On the first: a bare run, two adapters, a newer run and a limited one."""
     folder = tmp_path_factory.mktemp("board")
     submissions = folder / "submissions"
@@ -42,10 +42,8 @@ def board(make_run, made_up_root, tmp_path_factory):
         "other base": add("other base", 4, model="large"),
     }
     declared = About(name="<script>alert(1)</script>", baseline=ids["new"])
-    old = submissions / ids["old"] / "record.json"
-    record = json.loads(old.read_text())
-    assert record["adapter"].pop("recipe") is None, "older records do not have this key"
-    old.write_text(json.dumps(record))
+    # Older records do not have this key.
+    edit(submissions / ids["old"] / "record.json", lambda record: record["adapter"].pop("recipe"))
     ids["declared"] = add("declared", 5, declared, adapter="next", right=0.9)
     db = folder / "leaderboard.duckdb"
     built = build(submissions, db)

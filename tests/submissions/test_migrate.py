@@ -4,6 +4,7 @@
 tasks, on the mini suite. A new schema or task version adds a fixture; fixtures never change.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from xlt_bench.data.root import MINI
 from xlt_bench.results.migrations import upgrade_plan, upgrade_record
 from xlt_bench.results.record import SCHEMA_VERSION
-from xlt_bench.results.run_folder import read_digests, read_plan
+from xlt_bench.results.run_folder import read_digests, read_plan, write_bytes
 from xlt_bench.store.build import build, connect
+from xlt_bench.submissions.create import public
 from xlt_bench.submissions.migrate import migrate
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.validate import open_package
@@ -58,12 +60,45 @@ def test_migration_changes_no_id_score_or_answer(old, tmp_path):
     assert migrate(folder)
     assert not migrate(folder)
     assert json.loads((folder / "record.json").read_text())["schema_version"] == SCHEMA_VERSION
-    assert open_package(folder) == before
+    after = open_package(folder)
+    assert after.record == public(before.record)
+    digest = hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()
+    assert after.submission == before.submission.model_copy(update={"record_sha256": digest})
     assert check(folder, MINI).state == "checked"
     assert {path: path.read_bytes() for path in answers} == answers
     build(old, tmp_path / "after")
     for name in ("scores", "split_means", "layer_curves", "pair_accuracies", "runs"):
         assert view(tmp_path / "after", name) == view(tmp_path / "before", name)
+
+
+def test_migration_shortens_paths(old, edit):
+    (folder,) = old.iterdir()
+    edit(folder / "record.json", lambda r: r.update(command="xlt-bench join /work/ada/a b/c"))
+    edit(folder / "record.json", lambda r: r["notes"].append("read http://10.0.0.3:81/ada"))
+    assert migrate(folder)
+    record = open_package(folder).record
+    assert (record.command, record.notes[-1]) == ("xlt-bench join a c", "read http://***/ada")
+    assert not migrate(folder)
+    assert check(folder, MINI).state == "checked"
+
+
+@pytest.mark.parametrize("end", ["submission.json", "counts.parquet", "record.json"])
+def test_an_interrupted_migration_leaves_a_valid_submission(old, end, monkeypatch):
+    (folder,) = old.iterdir()
+
+    def write(path, data):
+        write_bytes(path, data)
+        if path.name == end:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("xlt_bench.submissions.migrate.write_bytes", write)
+    monkeypatch.setattr("xlt_bench.submissions.counts.write_bytes", write)
+    with pytest.raises(KeyboardInterrupt):
+        migrate(folder)
+    assert check(folder, MINI).state == "checked"
+    monkeypatch.undo()
+    assert migrate(folder)
+    assert open_package(folder).submission.record_sha256
 
 
 def test_the_command_migrates_a_folder_and_says_how_many(old, run_cli):

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from xlt_bench.errors import InputError
-from xlt_bench.results.record import Plan
+from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import (
     Prediction,
     predictions_path,
@@ -24,7 +24,7 @@ from xlt_bench.submissions import rescore as checking
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.rescore import answers_digest, check
-from xlt_bench.submissions.schema import identity
+from xlt_bench.submissions.schema import Submission, identity
 from xlt_bench.tasks.registry import get_task
 
 
@@ -50,7 +50,7 @@ def refusal(folder, root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["scores"][0].update(low=-5), "massive de slot_f1: low is -5"),
+        (lambda r: r["scores"][0].update(low=1.5), "massive de slot_f1: low is 1.5"),
         (lambda r: r["scores"][0].update(aligned=True), "slot_f1: aligned is True"),
         (lambda r: r["scores"][0].update(n=500), "slot_f1: n is 500"),
         (lambda r: r["means"][0].update(value=77), "mean slot_f1: value is 77"),
@@ -68,6 +68,58 @@ def test_forged_results_are_seen_with_and_without_the_test_sets(
 ):
     edit(submission / "record.json", lambda record: change(record["results"]))
     assert message in refusal(submission, made_up_root if data else None)
+
+
+def test_a_record_that_was_changed_after_submitting(submission, made_up_root):
+    path = submission / "record.json"
+    path.write_text(path.read_text().replace("xlt-bench evaluate", "xlt-bench evaluate --limit 9"))
+    found = refusal(submission, made_up_root)
+    assert found == "record.json was changed: its sha256 is not the one in submission.json"
+
+
+def numbers(model, where=""):
+    """The fields of a pydantic model that hold numbers, with the bounds of each."""
+    schema = model.model_json_schema()
+    left, seen = [(where, schema)], []
+    while left:
+        name, part = left.pop()
+        if "$ref" in part:
+            left.append((name, schema["$defs"][part["$ref"].rpartition("/")[2]]))
+        left += [(f"{name}.{key}", one) for key, one in part.get("properties", {}).items()]
+        left += [(name, one) for one in part.get("anyOf", [])]
+        left += [(name, part[key]) for key in ("items", "additionalProperties")
+                 if isinstance(part.get(key), dict)]  # fmt: skip
+        if part.get("type") in ("integer", "number") and "const" not in part:
+            seen.append((name, part.get("minimum"), part.get("maximum")))
+    return seen
+
+
+def test_every_number_of_a_record_has_bounds():
+    found = numbers(Record)
+    assert {".plan.limit", ".results.scores.value", ".seconds", ".adapter.change_norms"} <= {
+        name for name, *_ in found
+    }
+    assert [name for name, low, high in found if low is None or high is None] == []
+    assert numbers(Submission) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda r: r["seconds"].update(all=-1.0), "seconds.all"),
+        (lambda r: r["seconds"].update(all=1e300), "seconds.all"),
+        (lambda r: r["model"].update(parameters=-5), "model.parameters"),
+        (lambda r: r["model"].update(parameters=10**18), "model.parameters"),
+        (lambda r: r["adapter"]["change_norms"].update(q_proj=-1.0), "adapter.change_norms.q_proj"),
+        (lambda r: r["adapter"].update(probe_prompts=10**9), "adapter.probe_prompts"),
+        (lambda r: r.update(bos_per_prompt=[-1]), "bos_per_prompt.0"),
+        (lambda r: r["results"]["scores"][0].update(value=101.0), "results.scores.0.value"),
+        (lambda r: r["results"]["scores"][0].update(n=10**30), "results.scores.0.n"),
+    ],
+)
+def test_numbers_out_of_bounds(change, field, submission, made_up_root, edit):
+    edit(submission / "record.json", change)
+    assert refusal(submission, made_up_root).startswith(f"record.json: {field}: Input should be")
 
 
 def test_scores_and_counts_forged_together(submission, made_up_root, edit):
@@ -468,7 +520,10 @@ def test_links_to_extra_files_are_refused(submission, made_up_root, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["model"].update(layers=2**31), "model.layers must be at most 1,000"),
+        (
+            lambda r: r["model"].update(layers=2**31),
+            "model.layers: Input should be less than or equal to 1000",
+        ),
         (lambda r: r["plan"].update(limit=10**30), "plan.limit"),
         (lambda r: r.update(notes=[""] * 20_000), "has 20,000 elements"),
         (lambda r: r.update(created="0001-01-01T00:00:00+23:59"), "before the year 2000"),

@@ -118,9 +118,11 @@ def check(
 
 @submissions.command()
 def migrate(paths: Paths = None) -> None:
-    """Rewrite submissions of older record schemas in the current one.
+    """Rewrite submissions in the current form.
 
-    Ids, answers, scores and places do not change. This is optional: older schemas are still read.
+    Records get the current schema and lose paths and inner addresses; submission.json gets the
+    record's sha256. Ids, answers, scores and places do not change. This is optional: older forms
+    are still read.
     """
     from xlt_bench.submissions.migrate import migrate as rewrite
     from xlt_bench.submissions.report import list_submissions

@@ -6,14 +6,9 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +27,7 @@ from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
 from xlt_bench.models.load import Base
 from xlt_bench.results.record import AdapterRecord, Fertility, ModelRecord, Plan, Record, Scores
+from xlt_bench.results.redact import command_line, without_home
 from xlt_bench.results.run_folder import read_record, write_bytes
 from xlt_bench.tasks import retrieval, wmt23
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
@@ -40,18 +36,6 @@ _PACKAGES = (
     "xlt-bench torch transformers peft tokenizers lm_eval sacrebleu mecab-python3 py3langid numpy "
     "safetensors"
 ).split()
-
-
-_KEY = r"(?:api[-_]?key|access[-_]?key|auth|token|password|passwd|secret)"
-_MASKED = "-masked-"  # needs no quotes in a shell
-_SECRET_OPTION = re.compile(rf"(?i)-.*{_KEY}")
-# Group 1, the text before the secret, is kept.
-_SECRETS = (
-    re.compile(r"()\b(?:hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}"),
-    re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*[\"']?)[^,&\"'}}]+"),
-    re.compile(r"(?i)(\bbearer\s+)[^\s,\"']+"),
-    re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/]+(?=@)"),
-)
 
 
 @dataclass(frozen=True)
@@ -157,39 +141,6 @@ def read_progress(run: Path) -> dict[str, Any]:
                 "the same evaluate command again"
             ) from None
     return found
-
-
-def command_line() -> str:
-    """The command line, with the program's bare name, `~` for home folders and masked secrets."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return without_home(shlex.join(_masked(words))).replace(_MASKED, "***")
-
-
-def without_home(text: str) -> str:
-    """Replace the home folder in a text by `~`, and the user's name in others by `***`.
-
-    >>> without_home("--model /home/ada/m --adapter=../../Users/ada/a --output /homes/x")
-    '--model /home/***/m --adapter=../../Users/***/a --output /homes/x'
-    """
-    end = r"(?![^/\s'\"])"
-    with suppress(RuntimeError):  # a user without a home folder, as in some containers
-        text = re.sub(rf"(?<![\w./~-]){re.escape(str(Path.home()))}{end}", "~", text)
-    return re.sub(rf"(/home|/Users)/[^/\s'\"]+{end}", r"\1/***", text)
-
-
-def _masked(words: Sequence[str]) -> Iterator[str]:
-    """Replace what looks like a secret by _MASKED, because records are published.
-
-    Secrets are tokens of common formats, values of keys and options such as `--api-key`, and
-    passwords in addresses.
-    """
-    for before, word in pairwise(["", *words]):
-        if _SECRET_OPTION.fullmatch(before) and "=" not in before and word[:1] != "-":
-            yield _MASKED
-            continue
-        for pattern in _SECRETS:
-            word = pattern.sub(rf"\1{_MASKED}", word)
-        yield word
 
 
 def item_digests(items: Items) -> dict[str, str]:

@@ -15,6 +15,7 @@ from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import parse_share
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.record import AdapterRecord, Plan, Record
+from xlt_bench.results.redact import command_line
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
@@ -163,7 +164,7 @@ def _joined_record(
     folder: Path,
     root: Path,
 ) -> Record:
-    from xlt_bench.evaluation.build_record import command_line, now
+    from xlt_bench.evaluation.build_record import now
 
     first = records[0]
     truncated = [record.truncated_prompts for record in records]

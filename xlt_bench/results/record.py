@@ -5,13 +5,25 @@ Plans and records of older schemas are upgraded by `results.migrations` before t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from xlt_bench.languages import Setting
 
 SCHEMA_VERSION = 2
+
+# Every number has bounds, far from what a run can have: a submission's record may hold anything.
+MAX_LAYERS = 1_000
+MAX_LIMIT = 1_000_000
+# Of a score; sums of floats may exceed 100 in the last digits.
+Percent = Annotated[float, Field(ge=0, le=100.001)]
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
+Layer = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+Version = Annotated[int, Field(ge=0, le=10_000)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(ge=-1e300, le=1e300)]
+"""A number that the chat template is given."""
 
 
 class _Strict(BaseModel):
@@ -21,7 +33,7 @@ class _Strict(BaseModel):
 class Plan(_Strict):
     """What a run evaluates. A command resumes a run if its plan is equal."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Version = SCHEMA_VERSION
     model: str
     model_revision: str | None
     model_sha256: str | None
@@ -32,10 +44,10 @@ class Plan(_Strict):
     dtype: str
     template: str
     template_sha256: str
-    limit: int | None
-    layers: list[int]
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] | None
+    layers: list[Layer]
     units: dict[str, list[str]]
-    task_versions: dict[str, int]
+    task_versions: dict[str, Version]
     shard: str | None = None
     """`2/4`: the units are the second of four shares of those asked for."""
     backend: Literal["hf", "vllm", "openai"] = "hf"
@@ -47,7 +59,7 @@ class Plan(_Strict):
     tokenizer: str | None = None
     """`model`, `adapter` or `--tokenizer NAME`; None in older plans."""
     tokenizer_sha256: str | None = None
-    template_args: dict[str, str | int | float | bool | None] = {}
+    template_args: dict[str, str | Number | bool | None] = {}
     """Variables of the chat template: thinking switched off, and those of the user."""
     template_date: str | None = None
     """The date that the chat template printed; None if it prints none."""
@@ -68,10 +80,10 @@ class Score(_Strict):
     setting: Setting | None
     aligned: bool
     metric: str
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Percent
+    low: Percent
+    high: Percent
+    n: Count
 
 
 class Mean(_Strict):
@@ -84,9 +96,9 @@ class Mean(_Strict):
     task: str
     split: Literal["all", "supervised", "transfer", "aligned"]
     metric: str
-    value: float
-    low: float
-    high: float
+    value: Percent
+    low: Percent
+    high: Percent
     units: list[str]
     missing: list[str]
 
@@ -94,10 +106,10 @@ class Mean(_Strict):
 class LayerAccuracy(_Strict):
     """Retrieval accuracy at one layer: the mean over all ordered pairs of the ranked languages."""
 
-    layer: int
-    value: float
-    low: float
-    high: float
+    layer: Layer
+    value: Percent
+    low: Percent
+    high: Percent
 
 
 class Scores(_Strict):
@@ -119,9 +131,9 @@ class AdapterRecord(_Strict):
     alignment_languages: list[str]
     recipe: str | None = None  # as its card says; None in older records
     trained_on_flores: bool | None = None  # on FLORES dev, as its card says; None: unknown
-    change_norms: dict[str, float]
-    probe_prompts: int
-    probe_differing: int
+    change_norms: dict[str, Annotated[float, Field(ge=0, le=1e12)]]
+    probe_prompts: Annotated[int, Field(ge=0, le=1_000)]
+    probe_differing: Annotated[int, Field(ge=0, le=1_000)]
     merged: bool | None = None  # into the weights, for every answer; None: for some, or unknown
 
 
@@ -132,22 +144,22 @@ class ModelRecord(_Strict):
     revision: str | None
     sha256: str | None
     architecture: str | None
-    parameters: int | None
-    layers: int | None
+    parameters: Annotated[int, Field(ge=1, le=10**15)] | None
+    layers: Layer | None
     dtype: str
 
 
 class Fertility(_Strict):
     """How many tokens the tokenizer needs for the FLORES dev sentences of a language."""
 
-    tokens_per_character: float
-    tokens_per_word: float | None
+    tokens_per_character: Annotated[float, Field(ge=0, le=1_000)]
+    tokens_per_word: Annotated[float, Field(ge=0, le=100_000)] | None
 
 
 class Record(_Strict):
     """A finished run. `harness` is the program that ran it; plain lm-eval reports less."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Version = SCHEMA_VERSION
     harness: Literal["xlt-bench", "lm-eval"] = "xlt-bench"
     created: str
     command: str
@@ -155,15 +167,15 @@ class Record(_Strict):
     adapter: AdapterRecord | None
     template: str
     template_sha256: str
-    bos_per_prompt: list[int]
-    truncated_prompts: int | None
+    bos_per_prompt: list[Count]
+    truncated_prompts: Count | None
     plan: Plan
     data_digests: dict[str, str]
     notes: list[str]
     signatures: dict[str, str]
     versions: dict[str, str]
     hardware: dict[str, str]
-    seconds: dict[str, float]
+    seconds: dict[str, Seconds]
     batch_sizes: dict[str, str]
     fertility: dict[str, Fertility]
     results: Scores

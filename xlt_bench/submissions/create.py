@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from xlt_bench.models.adapters import looks_local
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.record import Plan, Record
+from xlt_bench.results.redact import reduced_values
 from xlt_bench.results.run_folder import Table, write_bytes
 from xlt_bench.submissions import from_lm_eval
 from xlt_bench.submissions.counts import Tasks, write_counts
@@ -41,6 +42,7 @@ from xlt_bench.submissions.schema import (
     SUBMISSION,
     Submission,
     answer_files,
+    json_bytes,
     missing,
     submission_id,
 )
@@ -52,9 +54,6 @@ from xlt_bench.submissions.validate import (
     superseded,
 )
 from xlt_bench.tasks.registry import RETRIEVAL
-
-# The record's command is quoted by shlex.join.
-_COMET_MODEL = re.compile(r"--comet-model[ =]('[^']+'|\S+)")
 
 
 @dataclass(frozen=True)
@@ -164,17 +163,19 @@ def _check_commits(run: Path, plan: Plan) -> None:
 
 
 def public(record: Record) -> Record:
-    """Shorten local paths in a record to their last part, so that no folder is published."""
+    """Shorten paths in a record to their last part and hide inner addresses.
+
+    Versions, signatures and what the plan asks for have none.
+    """
     given = [record.model.name]
     if record.adapter:
         adapter = record.adapter
         given += [adapter.name, adapter.base_model or "", adapter.recipe or ""]
-    given += [name.strip("'") for name in _COMET_MODEL.findall(record.command)]
     local = [name for name in given if looks_local(name)]
-    if not local:
-        return record
     ends = {name: Path(name).expanduser().resolve().name for name in sorted(local, key=len)[::-1]}
-    return Record.model_validate(_renamed(record.model_dump(), ends))
+    value = _renamed(record.model_dump(), ends)
+    kept = {key: value[key] for key in ("versions", "signatures", "data_digests", "results")}
+    return Record.model_validate(reduced_values(value) | kept)
 
 
 def _renamed(value: Any, ends: dict[str, str]) -> Any:
@@ -221,6 +222,7 @@ def _described(name: str, record: Record, contents: dict[str, str], about: About
             notes=about.notes,
             baseline=about.baseline,
             contents=contents,
+            record_sha256=hashlib.sha256(json_bytes(record)).hexdigest(),
         )
     except ValidationError as error:
         raise InputError(f"--{first_fault(error)}") from None
@@ -230,8 +232,8 @@ def _write(folder: Path, run: Path, submission: Submission, record: Record, task
     for path in answer_files(record.plan).values():
         write_bytes(folder / path, read_bytes(run / path, MAX_PACKED))
     write_counts(folder / COUNTS, tasks)
-    for name, model in ((RECORD, record), (SUBMISSION, submission)):
-        write_bytes(folder / name, model.model_dump_json(indent=1).encode() + b"\n")
+    write_bytes(folder / RECORD, json_bytes(record))
+    write_bytes(folder / SUBMISSION, json_bytes(submission))
 
 
 def _moved(folder: Path, there: Path) -> bool:

@@ -22,7 +22,6 @@ from xlt_bench.evaluation.score import (
     count_items,
     gather,
     items_answered,
-    scores_of,
     text_units,
 )
 from xlt_bench.metrics.significance import Counts
@@ -54,6 +53,7 @@ from xlt_bench.submissions.validate import (
     Superseded,
     difference,
     open_package,
+    recomputed,
     superseded,
 )
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
@@ -113,8 +113,7 @@ def check_package(package: Package, root: Path | None, submissions: Path) -> lis
     _check_others(package, submissions)
     stored = read_counts(package.folder / COUNTS, plan)
     counted, unchecked = _count(package, stored, root)
-    computed = scores_of(plan, counted, record.alignment_languages)
-    if differs := difference(record.results, computed):
+    if differs := difference(record.results, recomputed(record, counted)):
         raise InputError(differs)
     return unchecked
 

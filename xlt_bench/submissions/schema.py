@@ -1,6 +1,7 @@
 """Defines the files of a submission and its id.
 
-submissions/<id>/submission.json   name and contact, and the digest of every file of answers
+submissions/<id>/submission.json   name and contact, the digests of the record and of every file of
+                                   answers
                  record.json       the run's record
                  counts.parquet    the counts of each item for each metric, derived from the answers
                  predictions/<task>/<unit>.jsonl.zst and retrieval/layer-NNN.parquet, as in a run
@@ -76,10 +77,15 @@ Url = Annotated[
 ]
 Id = Annotated[str, StringConstraints(max_length=MAX_ID, pattern=f"^{ID.pattern}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Submission(BaseModel):
-    """submission.json: what the submitter states, and the digest of each file of answers."""
+    """submission.json: what the submitter states, and the digests of record and answers.
+
+    `record_sha256` is that of the bytes of record.json; None in older submissions, to which
+    `submissions migrate` adds it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,6 +97,12 @@ class Submission(BaseModel):
     notes: Text | None
     baseline: Id | None
     contents: dict[str, Digest]
+    record_sha256: Sha256 | None = None
+
+
+def json_bytes(model: Record | Submission) -> bytes:
+    """The contents of record.json or submission.json."""
+    return model.model_dump_json(indent=1).encode() + b"\n"
 
 
 def answer_files(plan: Plan) -> dict[str, Path]:

@@ -6,6 +6,7 @@ answers, for `submissions check`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +15,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.errors import InputError
+from pydantic import ValidationError
+
+from xlt_bench.errors import InputError, first_fault
 from xlt_bench.evaluation.score import Counted, scores_of
 from xlt_bench.languages import language
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.record import SCHEMA_VERSION, LayerAccuracy, Plan, Record, Scores
 from xlt_bench.submissions.counts import Tasks
-from xlt_bench.submissions.safe_read import MAX_LANGUAGES, read_model
+from xlt_bench.submissions.safe_read import MAX_JSON, MAX_LANGUAGES, read_bytes, read_model
 from xlt_bench.submissions.schema import (
     COUNTS,
     ID,
@@ -39,8 +42,6 @@ from xlt_bench.tasks.registry import RETRIEVAL, tasks
 
 TOLERANCE = 1e-6
 MAX_TEXT = 4_000
-MAX_LAYERS = 1_000  # a report lists every layer that a plan lacks
-MAX_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ def open_package(folder: Path) -> Package:
         raise InputError(f"{SUBMISSION}: id differs from the folder name")
     if not folder.name.endswith("-" + identity(record.plan, submission.contents)):
         raise InputError(f"{SUBMISSION}: id does not match the plan and the contents")
+    found = hashlib.sha256(read_bytes(folder / RECORD, MAX_JSON)).hexdigest()
+    if submission.record_sha256 not in (None, found):
+        raise InputError(f"{RECORD} was changed: its sha256 is not the one in {SUBMISSION}")
     return Package(folder, submission, record)
 
 
@@ -194,11 +198,7 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
         raise InputError(f"{RECORD}: plan.task_versions and plan.units have different tasks")
     for name, units in plan.units.items():
         _check_units(name, plan.task_versions[name], units)
-    if plan.limit is not None and not 1 <= plan.limit <= MAX_LIMIT:
-        raise InputError(f"{RECORD}: plan.limit must be between 1 and {MAX_LIMIT:,}")
     layers, most = plan.layers, n_layers or 0
-    if most > MAX_LAYERS:
-        raise InputError(f"{RECORD}: model.layers must be at most {MAX_LAYERS:,}")
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers must be layers of the model in ascending order")
     codes = plan.units.get(RETRIEVAL)
@@ -291,12 +291,23 @@ def check_results(record: Record, counts: Tasks, layers: Mapping[int, float]) ->
     Raises:
         InputError: A score is missing, unexpected, or differs from its counts.
     """
-    plan = record.plan
-    computed = scores_of(plan, Counted(counts, {}), record.alignment_languages, intervals=False)
+    computed = recomputed(record, Counted(counts, {}), intervals=False)
     by_layer = [LayerAccuracy(layer=n, value=v, low=v, high=v) for n, v in layers.items()]
     computed = computed.model_copy(update={"layers": by_layer})
     if differs := difference(record.results, computed, intervals=False):
         raise InputError(differs)
+
+
+def recomputed(record: Record, counted: Counted, *, intervals: bool = True) -> Scores:
+    """Compute the scores of a record from counts that may be forged.
+
+    Raises:
+        InputError: A score is out of bounds.
+    """
+    try:
+        return scores_of(record.plan, counted, record.alignment_languages, intervals=intervals)
+    except ValidationError as error:
+        raise InputError(f"{COUNTS}: {first_fault(error)}") from None
 
 
 def difference(claimed: Scores, computed: Scores, *, intervals: bool = True) -> str:

@@ -215,7 +215,9 @@ def test_comet_is_compared_under_one_checkpoint_only(
     assert notes == [f"wmt23 comet is left out: only {scored_runs / 'lora'} has it"]
 
 
-def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, make_run, run_cli):
+def test_a_submission_carries_no_comet_and_says_so(
+    scored_runs, made_up_root, make_run, run_cli, edit
+):
     folder = scored_runs / "submissions"
     argv = ("submit", scored_runs / "lora", "--submissions", folder, "--data-dir", made_up_root)
     code, out, _ = run_cli(*argv)
@@ -228,7 +230,8 @@ def test_a_submission_carries_no_comet_and_says_so(scored_runs, made_up_root, ma
     again = submit(bare, About(), folder, made_up_root)
     assert (again.repeat, again.comet) == (True, False)
     # Restored by hand, it is refused.
-    (there / "record.json").write_bytes((scored_runs / "lora" / "record.json").read_bytes())
+    whole = json.loads((scored_runs / "lora" / "record.json").read_text())
+    edit(there / "record.json", lambda record: record.update(whole))
     report = check(there, made_up_root)
     assert (report.state, "is not a score of this run" in report.detail) == ("refused", True)
 

@@ -1,5 +1,6 @@
 """Mutates the folder of a submission, or one of its files."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -73,7 +74,7 @@ def change_tree(draw, folder, outside):
 
 
 def seal(folder, root, rescored):
-    """Correct the digests and id, and if `rescored` the counts and scores, as a forger would.
+    """Correct the digests and the id, and if `rescored` the counts and scores, as a forger would.
 
     Returns:
         The renamed folder, or the unchanged folder if a reader refuses a file.
@@ -95,6 +96,7 @@ def seal(folder, root, rescored):
             record["results"] = scores_of(plan, counted, aligned).model_dump()
             write_counts(folder / COUNTS, counted.tasks)
             (folder / RECORD).write_text(json.dumps(record))
+        about["record_sha256"] = hashlib.sha256((folder / RECORD).read_bytes()).hexdigest()
         about["id"] = about["id"][:-21] + identity(plan, about["contents"])
         (folder / SUBMISSION).write_text(json.dumps(about))
         return folder.rename(folder.with_name(about["id"]))
