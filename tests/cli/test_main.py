@@ -75,6 +75,8 @@ WRONG = [
     "leaderboard build --submissions . --db .",
     "leaderboard export --format csv --db .",
     "leaderboard serve --submissions none",
+    "leaderboard serve --submissions . --run none",
+    "leaderboard serve --submissions . --run .",
 ]
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
 from xlt_bench.submissions.create import About, submit
@@ -101,6 +102,17 @@ def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
     assert check(old.folder, root).state == "checked"
 
 
+def test_a_newer_run_on_other_items_supersedes_nothing(make_run, root, folder, tmp_path):
+    units = {"massive": ["de", "sw"], "wmt23": ["en-de"]}
+    old = make_run(tmp_path / "old", adapter="lora", units=units)
+    submit(old, About(), folder, root)
+    later = "2026-03-03T00:00:00+00:00"
+    new = make_run(
+        tmp_path / "new", 1, adapter="lora", units=units, created=later, root=MINI
+    )  # the same languages of the mini suite
+    assert submit(new, About(), folder, MINI).supersedes == []
+
+
 def test_a_run_of_a_newer_version_supersedes_in_the_other_tasks_only(
     make_run, root, folder, tmp_path, monkeypatch, run_cli
 ):
@@ -117,7 +129,7 @@ def test_a_run_of_a_newer_version_supersedes_in_the_other_tasks_only(
     code, out, _ = run_cli("submit", new, "--submissions", folder, "--data-dir", root)
     told = (
         f"supersedes {old.folder.name} in wmt23, uner, retrieval "
-        "(not in massive, of which it has another version)"
+        "(not in massive, where versions or items differ)"
     )
     assert (code, f"it {told}; the older files stay" in out) == (0, True), out
     (added,) = set(folder.iterdir()) - {old.folder}

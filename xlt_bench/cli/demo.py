@@ -168,8 +168,8 @@ def _next(output: Path) -> list[Next]:
     mine = shlex.quote(str(output.with_name("mine")))
     return [
         Next(
-            "the leaderboard",
-            f"{program} leaderboard serve",
+            "the leaderboard with these runs",
+            f"{program} leaderboard serve --run {folder} --data-dir {_SUITE}",
         ),
         Next("every language", f"{program} demo --output {folder} --details"),
         Next(

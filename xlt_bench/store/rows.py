@@ -197,7 +197,7 @@ def relate(entries: Sequence[Entry]) -> list[Entry]:
     """Fill in `superseded_by`, `bare` and `baseline` in the rows of all submissions and runs.
 
     A run supersedes an older one of the same system that it covers: as a whole, or, if it has other
-    versions of some tasks, in the tasks of equal version. The bare model is the newest
+    versions or items of some tasks, in the others. The bare model is the newest
     current submission of the base model without an adapter, with the same limit, template and
     number format. The baseline is the declared one, else the bare model.
     """
@@ -231,7 +231,7 @@ def _newer(entry: Entry, others: Sequence[Entry]) -> dict[str | None, int | None
     """The newest later run of the same system that covers each task; under None, all tasks."""
     found: dict[str | None, int | None] = dict.fromkeys([None, *entry.plan.task_versions])
     for other in sorted((e for e in others if e.age > entry.age), key=lambda e: e.age):
-        covered = covered_tasks(other.plan, entry.plan)
+        covered = covered_tasks(other, entry)
         found |= dict.fromkeys(covered, other.number)
         if len(covered) == len(entry.plan.units):
             found[None] = other.number

@@ -21,7 +21,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
@@ -198,19 +198,38 @@ def age(record: Record, name: str) -> tuple[datetime, str]:
     return datetime.fromisoformat(record.created), name
 
 
-def covered_tasks(newer: Plan, older: Plan) -> list[str]:
+class Asked(Protocol):
+    """What was evaluated, as a record says: the plan, and the digest of each unit's items."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+
+    @property
+    def data_digests(self) -> Mapping[str, str]:
+        """Digests by `<task>/<unit>`."""
+
+
+def covered_tasks(newer: Asked, older: Asked) -> list[str]:
     """List the tasks in which a run replaces an older one on the leaderboard.
 
     Returns:
-        The tasks of which both have the same version, as each version has its own ranking. None,
-        unless both have the same system and limit, and `newer` has all units and layers of `older`.
+        The tasks of which both have the same version, as each version has its own ranking, and the
+        same items. None, unless both have the same system and limit, and `newer` has all units and
+        layers of `older`.
     """
+    ours, theirs = newer.plan, older.plan
     if (
-        system(newer) != system(older)
-        or newer.limit != older.limit
-        or not set(newer.layers) >= set(older.layers)
-        or not all(set(newer.units.get(t, [])) >= set(names) for t, names in older.units.items())
+        system(ours) != system(theirs)
+        or ours.limit != theirs.limit
+        or not set(ours.layers) >= set(theirs.layers)
+        or not all(set(ours.units.get(t, [])) >= set(names) for t, names in theirs.units.items())
     ):
         return []
-    ours, theirs = newer.task_versions, older.task_versions
-    return [task for task in older.units if ours.get(task) == theirs[task]]
+    asked = {task: [f"{task}/{unit}" for unit in names] for task, names in theirs.units.items()}
+    return [
+        task
+        for task, names in asked.items()
+        if ours.task_versions.get(task) == theirs.task_versions[task]
+        and all(newer.data_digests.get(name) == older.data_digests.get(name) for name in names)
+    ]

@@ -87,7 +87,7 @@ class Superseded:
     Attributes:
         id: Its id.
         tasks: The tasks in which the newer one takes its place.
-        kept: The others, in which it keeps its place because their versions differ.
+        kept: The others, in which it keeps its place because their versions or items differ.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Superseded:
     def __str__(self) -> str:
         if not self.kept:
             return f"{self.id} in all its tasks"
-        others = f"not in {', '.join(self.kept)}, of which it has another version"
+        others = f"not in {', '.join(self.kept)}, where versions or items differ"
         return f"{self.id} in {', '.join(self.tasks)} ({others})"
 
 
@@ -116,7 +116,7 @@ def superseded(folder: Path, record: Record) -> list[Superseded]:
                 older = open_package(path).record
             except InputError:
                 continue
-            covered = covered_tasks(record.plan, older.plan)
+            covered = covered_tasks(record, older)
             if covered and age(record, folder.name) > age(older, path.name):
                 kept = [task for task in older.plan.units if task not in covered]
                 found.append(Superseded(path.name, covered, kept))
