@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bidi
 import queries
 import streamlit as st
 import widgets
@@ -21,10 +22,13 @@ PAGES = {
     "how_to_submit": "How to submit",
 }
 CHECKED_EVERY = 10  # seconds
-# Less empty space above and below. Streamlit does not escape this text: keep it constant.
-_STYLE = (
-    "<style>[data-testid=stMainBlockContainer] {padding-top: 4rem; padding-bottom: 3rem}</style>"
-)
+# Less empty space, smaller headings, and captions that have enough contrast. Streamlit does not
+# escape this text: keep it constant.
+_STYLE = f"""<style>
+[data-testid=stMainBlockContainer] {{padding-top: 4rem; padding-bottom: 3rem}}
+[data-testid=stMainBlockContainer] h2 {{font-size: 1.5rem}}
+[data-testid=stCaptionContainer] {{opacity: .85}}
+{bidi.STYLE}</style>"""
 
 
 @st.fragment(run_every=CHECKED_EVERY)

@@ -187,8 +187,13 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
     return alt.LayerChart(layer=[cells, stars], height=alt.Step(22))
 
 
-def layers(frame: pd.DataFrame) -> alt.LayerChart:
-    """A line for each `system` over `layer`, with a band if the frame has `low` and `high`."""
+def layers(frame: pd.DataFrame, marks: pd.DataFrame) -> alt.LayerChart:
+    """A line for each `system` over `layer`, with a ring around its best layer.
+
+    Args:
+        frame: `system`, `layer` and `value`; with `low` and `high` there is a band.
+        marks: Layers with a vertical line and its name: `layer` and `mark`.
+    """
     names = list(dict.fromkeys(frame["system"]))
     # Colour and dash share one legend; without symbolOpacity it would be as faint as the bands.
     legend = _legend(columns=1, labelLimit=320, symbolType="stroke", symbolOpacity=1)
@@ -198,7 +203,10 @@ def layers(frame: pd.DataFrame) -> alt.LayerChart:
         scale=alt.Scale(domain=names, range=COLOURS[: len(names)]),
         legend=legend,
     )
-    base = alt.Chart(frame).encode(x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)))
+    best = frame.groupby("system")["value"].transform("max") == frame["value"]
+    base = alt.Chart(frame.assign(best=best)).encode(
+        x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1))
+    )
     y = alt.Y("value:Q", title="retrieval accuracy (%)", scale=alt.Scale(zero=False))
     tooltip = [
         alt.Tooltip("system:N"),
@@ -219,6 +227,15 @@ def layers(frame: pd.DataFrame) -> alt.LayerChart:
     if "low" in frame:
         band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
         drawn.insert(0, band)
+    rings = base.transform_filter("datum.best").mark_point(size=260, strokeWidth=2, opacity=1)
+    drawn.append(rings.encode(y=y, color=colour, tooltip=tooltip))
+    # Names on two lines in turn, so that neighbours do not overlap.
+    named = alt.Chart(marks.assign(line=[place % 2 for place in range(len(marks))]))
+    drawn.insert(0, named.mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="layer:Q"))
+    for line, offset in ((0, 10), (1, 24)):
+        some = named.transform_filter(f"datum.line === {line}")
+        text = some.mark_text(align="left", dx=4, dy=offset, color=GREY)
+        drawn.append(text.encode(x="layer:Q", y=alt.value(0), text="mark:N"))
     return alt.LayerChart(layer=drawn, height=400 + 20 * len(names))
 
 

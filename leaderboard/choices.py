@@ -6,7 +6,7 @@ A box offers at most fifty submissions; a text field beside it finds the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -25,6 +25,9 @@ WHERE (s.superseded_by IS NULL OR s.id = ANY($kept::VARCHAR[]))
     ))
     AND ($base = '' OR s.base_model = $base)
     AND s.id <> $without
+    AND (NOT $with_points OR s.id IN (
+        SELECT submission FROM transfer_points WHERE task = $task AND version = $version
+    ))
     AND (s.id = ANY($kept::VARCHAR[]) OR s.name ILIKE $words ESCAPE '!'
         OR s.id ILIKE $words ESCAPE '!' OR s.model ILIKE $words ESCAPE '!')
 ORDER BY s.id = ANY($kept::VARCHAR[]) DESC, s.adapter IS NULL, s.created DESC, s.id
@@ -53,7 +56,7 @@ def task(answers: str | None = None) -> TaskVersion:
 
 
 def _found(label: str, key: str, kept: list[str], **filters: Any) -> dict[str, str]:
-    given = {"task": "", "version": 0, "base": "", "without": "", **filters}
+    given = {"task": "", "version": 0, "base": "", "without": "", "with_points": False, **filters}
     given |= {"kept": kept, "most": OFFERED}
     found = ask(_FOUND, {**given, "words": "%"})
     total = int(found["total"].iloc[0]) if len(found) else 0
@@ -82,7 +85,8 @@ def system(
         key: Its key in the URL.
         default: The id that is chosen at first; else the newest.
         empty: What the page says if there is none.
-        filters: `task` and `version`, `base` (a base model) and `without` (an id).
+        filters: `task` and `version`, `base` (a base model), `without` (an id) and `with_points`
+            (only systems with scores and retrieval accuracies of the same languages).
     """
     wanted = [one for one in (st.query_params.get(key, ""), default or "") if one]
     names = _found(label, key, wanted, **filters)
@@ -95,10 +99,10 @@ def system(
     return chosen, names[chosen]
 
 
-def systems(label: str, key: str, most: int, **filters: Any) -> dict[str, str]:
-    """Labels by id of up to `most` chosen submissions; at first the newest three."""
-    names = _found(label, key, st.query_params.get_all(key), **filters)
-    chosen = several(
-        label, list(names), key, default=list(names)[:3], name=names.__getitem__, most=most
-    )
+def systems(
+    label: str, key: str, most: int, *, default: Sequence[str] = (), **filters: Any
+) -> dict[str, str]:
+    """Labels by id of up to `most` chosen submissions; at first those of `default`."""
+    names = _found(label, key, [*st.query_params.get_all(key), *default], **filters)
+    chosen = several(label, list(names), key, default=default, name=names.__getitem__, most=most)
     return {one: names[one] for one in chosen}

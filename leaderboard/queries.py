@@ -181,11 +181,19 @@ def describe(frame: pd.DataFrame) -> None:
     frame["group"] = [group(*one) for one in placed]
 
 
-def group(setting: str | None, aligned: bool, ranked: bool) -> str:
-    """The group of a unit in a chart; `aligned` depends on the adapter and precedes the setting."""
+def group(setting: object, aligned: bool, ranked: bool) -> str:
+    """The group of a unit in a chart; `aligned` depends on the adapter and precedes the setting.
+
+    Args:
+        setting: The setting of the unit. A task without settings has None, or NaN in a frame.
+        aligned: Whether the adapter was aligned on the unit's language.
+        ranked: Whether the unit is in the ranked set.
+    """
     if not ranked:
         return charts.BEYOND
-    return "aligned" if aligned else setting or "not aligned"
+    if aligned:
+        return "aligned"
+    return setting if isinstance(setting, str) else "not aligned"
 
 
 def unit_labels(frame: pd.DataFrame) -> list[str]:

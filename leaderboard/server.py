@@ -1,13 +1,14 @@
-"""Serves app.py with HTTP headers that keep other pages from framing it.
+"""Serves app.py with HTTP headers that keep other pages from framing it, and compressed scripts.
 
-`xlt-bench leaderboard serve` runs this file. Streamlit has no setting for such headers, so
-`streamlit run leaderboard/app.py` serves without them.
+`xlt-bench leaderboard serve` runs this file. Streamlit has no setting for either, so
+`streamlit run leaderboard/app.py` serves without.
 """
 
 from __future__ import annotations
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from static_files import StaticFiles
 from streamlit.starlette import App
 
 _HEADERS = [
@@ -37,4 +38,4 @@ class Headers:
         await self.inner(scope, receive, sending)
 
 
-app = App("app.py", middleware=[Middleware(Headers)])
+app = App("app.py", middleware=[Middleware(Headers), Middleware(StaticFiles)])

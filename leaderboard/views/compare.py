@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bidi
 import choices
 import pandas as pd
 import streamlit as st
@@ -13,7 +14,6 @@ from xlt_bench.store.on_demand import answers
 
 ROWS = 10
 LONGEST = 2_000  # characters of an answer that the page shows; a download has them all
-RIGHT_TO_LEFT = {"Arabic", "Hebrew"}
 VERDICTS = {
     "differ": "the answers differ",
     "system": "the first is better",
@@ -23,7 +23,7 @@ VERDICTS = {
     "every": "every item",
 }
 _UNITS = """
-SELECT DISTINCT u.unit, t.name, t.script
+SELECT DISTINCT u.unit, t.name
 FROM unit_scores u JOIN submissions s USING (number)
 JOIN units n USING (task, unit) JOIN languages t ON t.code = n.language
 WHERE s.id = $id AND u.task = $task AND n.version = $version ORDER BY u.unit
@@ -31,11 +31,6 @@ WHERE s.id = $id AND u.task = $task AND n.version = $version ORDER BY u.unit
 _BASELINE = """
 SELECT b.id FROM submissions s JOIN submissions b ON b.number = s.baseline WHERE s.id = $id
 """
-# Containers with these keys show their texts from right to left, or with line breaks.
-_STYLE = """<style>
-[class*="st-key-rtl"] [data-testid="stText"] {direction: rtl; text-align: right}
-[class*="st-key-text"] [data-testid="stText"] {white-space: pre-wrap; overflow-wrap: anywhere}
-</style>"""
 
 
 @st.cache_data(max_entries=20, ttl=60, show_spinner="Reading the answers …")
@@ -59,25 +54,21 @@ def chosen(frame: pd.DataFrame, verdict: str) -> pd.DataFrame:
     return frame[masks[verdict]]
 
 
-def item(row: pd.Series, names: tuple[str, str], rtl: tuple[bool, bool]) -> None:
-    """Show one item. `rtl`: whether the source, and the answers, run from right to left."""
+def item(row: pd.Series, names: tuple[str, str]) -> None:
+    """Show one item: source and reference, and the two answers with their scores below."""
     scores = (f"{row['value']:.0f}", f"{row['baseline_value']:.0f}")
-    with st.container(border=True):
-        top, below = st.columns(2), st.columns(2)
-        source, target = rtl
-        cells = (
-            (top[0], "Source", row["source"], source),
-            (top[1], "Reference", row["reference"], target),
-            (below[0], f"{short(names[0], 40)} ({scores[0]})", row["hypothesis"], target),
-            (below[1], f"{short(names[1], 40)} ({scores[1]})", row["baseline"], target),
-        )
-        for place, (column, title, text, right_to_left) in enumerate(cells):
-            kind = "rtl-text" if right_to_left else "text"
-            # A title may contain a submitter's name, so it must not be Markdown.
-            column.text(title)
-            with column.container(key=f"{kind}-{row['id']}-{place}", border=True):
-                # Without the full width, a text from right to left would begin in the middle.
-                st.text(short_answer(text), width="stretch")
+    cells = (
+        ("Source", row["source"]),
+        ("Reference", row["reference"]),
+        (f"{short(names[0], 40)} ({scores[0]})", row["hypothesis"]),
+        (f"{short(names[1], 40)} ({scores[1]})", row["baseline"]),
+    )
+    with st.container(border=True, key=f"item-{row['id']}"):
+        for pair in (cells[:2], cells[2:]):
+            for column, (title, text) in zip(st.columns(2), pair, strict=True):
+                # A title may contain a submitter's name, so it must not be Markdown.
+                column.text(title)
+                column.html(bidi.as_html(short_answer(text)))
 
 
 def short_answer(text: object) -> str:
@@ -87,13 +78,6 @@ def short_answer(text: object) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + " …"
 
 
-def directions(unit: str, script: str) -> tuple[bool, bool]:
-    """Whether the source, and the target, of a unit run from right to left."""
-    rtl = script in RIGHT_TO_LEFT
-    return (rtl and not unit.startswith("en-"), rtl and not unit.endswith("-en"))
-
-
-st.html(_STYLE)
 task = choices.task(TEXT)
 first, second = st.columns(2)
 with first:
@@ -127,9 +111,8 @@ if rows["source"].isna().all():
     st.info("Sources and references are in the test sets, which are missing. Download them:")
     st.code("xlt-bench data fetch", language=None)
 page = page_number(len(rows), ROWS)
-script = units.set_index("unit")["script"][unit]
 for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
-    item(row, (name, other_name), directions(unit, script))
+    item(row, (name, other_name))
 footer(
     f"compare-{task.name}-v{task.version}-{unit}",
     f"{task}: {len(rows)} of {len(frame)} items that both answered. In brackets: the item's "

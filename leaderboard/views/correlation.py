@@ -8,7 +8,7 @@ from typing import Any
 import charts
 import choices
 import streamlit as st
-from queries import TEXT, ask, describe, one
+from queries import TEXT, TaskVersion, ask, describe, one
 from widgets import choose, figures, footer, nothing
 
 SPLITS = {"transfer": "transfer languages", "all": "all languages"}
@@ -21,11 +21,29 @@ WHERE p.submission = $system AND p.task = $task AND p.version = $version
     AND p.retrieval_of = $retrieval_of
     AND ($split = 'all' OR p.setting = $split)
 """
+_OPENING = """
+SELECT p.submission
+FROM transfer_points p JOIN submissions s ON s.id = p.submission
+JOIN runs r ON r.number = s.number AND r.task = p.task
+WHERE p.task = $task AND p.version = $version AND r.superseded_by IS NULL
+GROUP BY p.submission, s.created, s.alignment_languages
+ORDER BY count(*) DESC, len(s.alignment_languages) > 0 DESC, s.created DESC, p.submission LIMIT 1
+"""
+NO_POINTS = (
+    "No system has both scores of this task and retrieval accuracies of its languages. Evaluate "
+    "one with --tasks retrieval as well."
+)
 _FIT = """
 SELECT * FROM transfer_correlation
 WHERE submission = $system AND task = $task AND version = $version
     AND retrieval_of = $retrieval_of AND split = $split
 """
+
+
+def opening(task: TaskVersion) -> str | None:
+    """The system with the most points, the newest aligned one of these; None if none has points."""
+    found = one(_OPENING, task.bound)
+    return str(found["submission"]) if found else None
 
 
 def statistics(fit: dict[str, Any]) -> None:
@@ -47,7 +65,9 @@ def _number(value: Any) -> float:
 task = choices.task(TEXT)
 left, middle, right = st.columns([2, 1, 1])
 with left:
-    system, name = choices.system("System", **task.bound)
+    system, name = choices.system(
+        "System", default=opening(task), with_points=True, empty=NO_POINTS, **task.bound
+    )
 with middle:
     retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
 with right:
@@ -56,8 +76,8 @@ given = {"system": system, **task.bound, "retrieval_of": retrieval_of, "split": 
 rows = ask(_POINTS, given)
 if rows.empty:
     nothing(
-        "This system has no retrieval accuracy of these languages, or its bare model was not "
-        "submitted. Choose another system, or evaluate this one with --tasks retrieval as well."
+        "This system has no such retrieval accuracy, or its bare model was not submitted. Choose "
+        "another retrieval above, or evaluate the bare model with --tasks retrieval as well."
     )
 describe(rows)
 fit = one(_FIT, given)

@@ -29,6 +29,10 @@ SELECT unit, aligned, gain AS value, low, high, p, p_holm, significant, n
 FROM significance
 WHERE submission = $system AND baseline = $baseline AND task = $task AND version = $version
 """
+_MEANS = """
+SELECT split, gain AS value, low, high, len(units) AS units FROM gain_means
+WHERE submission = $system AND baseline = $baseline AND task = $task AND version = $version
+"""
 # The systems of one base model that have stored gains, ordered by the gain in the ranking mean.
 _SYSTEMS = """
 SELECT s.id, s.name, count(*) OVER () AS total
@@ -48,12 +52,23 @@ FROM significance WHERE task = $task AND version = $version AND ranked AND submi
 @st.cache_data(max_entries=200, show_spinner="Testing the gains …")
 def tested(
     system: str, baseline: str, task: str, built: Stamp
-) -> tuple[list[dict[str, object]], list[str]]:
-    """The gains over a baseline without stored tests, computed from the counts, and notes.
+) -> tuple[list[dict[str, object]], list[dict[str, object]], list[str]]:
+    """The gains over a baseline without stored tests: by unit, by split, and notes.
 
-    `built` is part of the cache's key, because another build may have other submissions.
+    They are computed from the counts. `built` is part of the cache's key, because another build
+    may have other submissions.
     """
     found, notes = paired_gains(submissions(), system, baseline, task)
+    means = [
+        {
+            "split": mean.split,
+            "value": mean.gain.value,
+            "low": mean.gain.low,
+            "high": mean.gain.high,
+            "units": len(mean.units),
+        }
+        for mean in found.means
+    ]
     rows = [
         {
             "unit": row.unit,
@@ -68,38 +83,52 @@ def tested(
         }
         for row in found.units
     ]
-    return rows, notes
+    return rows, means, notes
 
 
-def gains(system: str, baseline: str, task: TaskVersion) -> tuple[pd.DataFrame, list[str]]:
-    """A row for each unit with its test, stored or computed now, and notes."""
-    rows = ask(_STORED, {"system": system, "baseline": baseline, **task.bound})
+def gains(
+    system: str, baseline: str, task: TaskVersion
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """A row for each unit and one for each split, with tests stored or computed now, and notes."""
+    given = {"system": system, "baseline": baseline, **task.bound}
+    rows, means = ask(_STORED, given), ask(_MEANS, given)
     notes: list[str] = []
     if rows.empty:
         try:
-            found, notes = tested(system, baseline, task.name, stamp())
+            found, split_means, notes = tested(system, baseline, task.name, stamp())
         except (InputError, OSError) as error:
             what = "These two systems cannot be compared"
             unreadable(what, error, "Choose another baseline")
-        rows = pd.DataFrame(found)
+        rows, means = pd.DataFrame(found), pd.DataFrame(split_means)
     rows = rows.merge(ask(_LANGUAGES, task.bound), on="unit")
     describe(rows)
     rows["mark"] = rows["significant"].map({True: "*", False: ""})
-    return rows, notes
+    return rows, means, notes
 
 
-def counts(rows: pd.DataFrame) -> None:
-    """Show how many ranked languages gain and lose, how many significantly, and the mean gain."""
+def headline(rows: pd.DataFrame, means: pd.DataFrame) -> None:
+    """Show the mean gain of each split, and how many ranked languages gain and lose."""
+    splits = means.set_index("split").to_dict("index") if len(means) else {}
+    shown = [
+        (
+            f"Mean gain, {split}",
+            f"{found['value']:+.1f}",
+            f"{found['low']:+.1f} to {found['high']:+.1f}, {found['units']} units",
+        )
+        for split in ("transfer", "aligned", "supervised")
+        if (found := splits.get(split))
+    ]
+    if not {"transfer", "supervised"} & set(splits) and (found := splits.get("all")):
+        interval = f"{found['low']:+.1f} to {found['high']:+.1f}, {found['units']} units"
+        shown.insert(0, ("Mean gain", f"{found['value']:+.1f}", interval))
     ranked = rows[rows["ranked"]]
-    shown = []
     for label, chosen in (
         ("Languages that gain", ranked["value"] > 0),
         ("Languages that lose", ranked["value"] < 0),
     ):
         sure = int((chosen & ranked["significant"]).sum())
-        shown.append((label, int(chosen.sum()), f"{sure} significant"))
-    mean = "–" if ranked.empty else f"{ranked['value'].mean():+.1f}"
-    figures(*shown, ("Mean gain", mean, f"{len(ranked)} units"))
+        shown.append((label, f"{int(chosen.sum())} of {len(ranked)}", f"{sure} significant"))
+    figures(*shown)
 
 
 def heat(task: TaskVersion, base: str) -> None:
@@ -108,7 +137,7 @@ def heat(task: TaskVersion, base: str) -> None:
     total = ask(_SYSTEMS, {**given, "most": 1, "skip": 0})
     if total.empty:
         return
-    st.subheader("All systems of this base model")
+    st.header("All systems of this base model")
     page = page_number(int(total["total"].iloc[0]))
     systems = ask(_SYSTEMS, {**given, "most": ROWS, "skip": (page - 1) * ROWS})
     names = choices.labels(systems["id"], systems["name"])
@@ -149,10 +178,10 @@ with middle:
     )
 with right:
     colour = choose("Colour by", list(COLOURS), "colour", name=COLOURS.__getitem__)
-rows, notes = gains(system, baseline, task)
+rows, means, notes = gains(system, baseline, task)
 metric = ask("SELECT metric FROM metrics WHERE task = $task AND is_primary", {"task": task.name})
 st.text(f"{name}\nagainst {baseline_name}")
-counts(rows)
+headline(rows, means)
 rows["shown"] = charts.few(rows[colour])
 caption = (
     f"{task}: gain in {metric['metric'].iloc[0]}, with the 95 % interval of a paired bootstrap "

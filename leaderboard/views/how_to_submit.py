@@ -41,7 +41,7 @@ STEPS = (
 )
 
 for title, text, command in STEPS:
-    st.subheader(title)
+    st.header(title)
     st.markdown(text)
     st.code(command, language="sh", wrap_lines=True)
 st.caption("Answers, records and names of a submission are public. Keep secrets out of them.")

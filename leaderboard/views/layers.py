@@ -1,4 +1,8 @@
-"""Layers: the retrieval accuracy of several systems by layer, and of the pairs at one layer."""
+"""Layers: the retrieval accuracy of several systems by layer, and of the pairs at one layer.
+
+It opens with the bare model, an SFT system and an aligned system of one base model. A chart holds
+systems with the same pairs of languages; means over other pairs get a chart of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ import charts
 import choices
 import pandas as pd
 import streamlit as st
-from queries import NEIGHBOURS, TaskVersion, ask
+from queries import NEIGHBOURS, TaskVersion, ask, one
 from widgets import SUBMIT, choose, footer, nothing, several
+
+from xlt_bench.training.recipe import load_recipe
+from xlt_bench.training.recipe import names as recipe_names
 
 _CURVES = (
     "SELECT submission, layer, value, low, high FROM layer_curves WHERE submission = ANY($ids)"
@@ -26,6 +33,50 @@ SELECT y.submission FROM language_curves y
 JOIN units u ON u.task = $task AND u.version = $version AND u.unit = y.language
 WHERE y.submission = ANY($ids)
 GROUP BY y.submission HAVING count(DISTINCT y.language) FILTER (u.ranked) < 2
+"""
+# Which pairs a mean is over: systems with equal `pairs` can be compared.
+_SETS = """
+SELECT submission, count(*) AS number, list_sort(list_distinct(list(source))) AS languages,
+    md5(string_agg(source || ' ' || target, ',' ORDER BY source, target)) AS pairs
+FROM (
+    SELECT DISTINCT submission, source, target FROM pair_accuracies
+    WHERE submission = ANY($ids)
+        AND (source = ANY($from::VARCHAR[])
+            OR (len($from) = 0 AND (source = ANY($ranked) OR submission = ANY($few::VARCHAR[]))))
+        AND (target = ANY($to::VARCHAR[])
+            OR (len($to) = 0 AND (target = ANY($ranked) OR submission = ANY($few::VARCHAR[]))))
+)
+GROUP BY submission
+"""
+# A current aligned system with its bare model and an SFT system, if these have curves over the same
+# languages. The SFT system is its baseline where that has a curve.
+_OPENING = """
+WITH curves AS (
+    SELECT s.number, s.id, s.base_model, s.item_limit, s.dtype, s.adapter IS NOT NULL AS tuned,
+        len(s.alignment_languages) > 0 AS aligned, s.baseline, s.created,
+        count(DISTINCT y.layer) AS layers, list_sort(list(DISTINCT l.language)) AS languages
+    FROM submissions s
+    JOIN layer_scores y USING (number)
+    JOIN runs r USING (number)
+    JOIN language_layers l ON l.number = s.number AND l.layer = y.layer
+    WHERE r.task = $task AND r.version = $version AND r.superseded_by IS NULL
+    GROUP BY ALL
+)
+SELECT a.id, b.id AS baseline, n.id AS bare
+FROM curves a
+LEFT JOIN curves b ON b.tuned AND NOT b.aligned AND a.aligned
+    AND (b.base_model, b.item_limit, b.dtype, b.languages)
+    IS NOT DISTINCT FROM (a.base_model, a.item_limit, a.dtype, a.languages)
+LEFT JOIN curves n ON NOT n.tuned AND a.tuned
+    AND (n.base_model, n.item_limit, n.dtype, n.languages)
+    IS NOT DISTINCT FROM (a.base_model, a.item_limit, a.dtype, a.languages)
+ORDER BY (n.id IS NOT NULL)::INT + (b.id IS NOT NULL)::INT DESC, a.aligned DESC,
+    coalesce(b.number = a.baseline, false) DESC, len(a.languages) DESC, a.layers DESC,
+    a.created DESC, a.id, b.created DESC, b.id, n.created DESC, n.id
+LIMIT 1
+"""
+_MODELS = """
+SELECT id, n_layers, recipe FROM submissions WHERE id = ANY($ids)
 """
 _PAIRS = """
 SELECT source, target, accuracy FROM pair_accuracies
@@ -52,11 +103,44 @@ def curves(
     return rows.sort_values(["place", "layer"]).drop(columns="place")
 
 
+def opening(task: TaskVersion) -> list[str]:
+    """The ids that the page opens with: bare, SFT and aligned, of one base model."""
+    found = one(_OPENING, task.bound) or {}
+    return [found[kind] for kind in ("bare", "baseline", "id") if found.get(kind)]
+
+
+def marks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The layers to mark: the middle, those of the alignment loss, and the best of each system."""
+    found: dict[int, list[str]] = {}
+    for model in ask(_MODELS, {"ids": list(rows["submission"].unique())}).to_dict("records"):
+        if pd.isna(model["n_layers"]):
+            continue
+        n_layers = int(model["n_layers"])
+        found.setdefault(n_layers // 2, []).append("middle")
+        for layer in aligned_layers(model["recipe"], n_layers):
+            found.setdefault(layer, []).append("aligned")
+    return pd.DataFrame(
+        [
+            {"layer": layer, "mark": f"{', '.join(dict.fromkeys(names))} ({layer})"}
+            for layer, names in sorted(found.items())
+        ],
+        columns=["layer", "mark"],
+    )
+
+
+def aligned_layers(recipe: object, n_layers: int) -> list[int]:
+    """The layers of a shipped recipe's alignment loss; none for another recipe."""
+    if recipe not in recipe_names():
+        return []
+    section = load_recipe(str(recipe)).alignment
+    return section.block_numbers(n_layers) if section else []
+
+
 def matrix(
     task: TaskVersion, names: dict[str, str], chosen: dict[str, list[str]], order: list[str]
 ) -> None:
     """Show the pairs of one system at one layer."""
-    st.subheader("Pairs at a layer")
+    st.header("Pairs at a layer")
     left, right = st.columns([3, 1])
     with left:
         system = choose("System", list(names), "pairs_of", name=names.__getitem__)
@@ -87,7 +171,9 @@ languages = ask(
     task.bound,
 )
 titles = dict(zip(languages["unit"], languages["name"], strict=True))
-names = choices.systems("Systems", "systems", len(charts.DASHES), **task.bound)
+names = choices.systems(
+    "Systems", "systems", len(charts.DASHES), default=opening(task), **task.bound
+)
 left, right = st.columns(2)
 with left:
     source = several("Queries in", list(titles), "from", name=titles.__getitem__, placeholder="all")
@@ -109,8 +195,18 @@ if not (source or target):
     pairs = f"all ordered pairs of ranked languages{more}, with 95 % intervals"
 caption = (
     f"{task}: accuracy of translation retrieval by layer, the mean over {pairs}. Layers are "
-    "decoder blocks, counted from 1."
+    "decoder blocks, counted from 1. A ring marks the best layer of a system, vertical lines the "
+    "middle layer and the layers of the alignment loss, by the recipe."
 )
-st.altair_chart(charts.layers(rows), alt=caption)
-footer(f"layers-{task.name}-v{task.version}", caption, rows)
+given = {"ids": list(names), "ranked": ranked, "few": few, **chosen}
+sets = ask(_SETS, given).set_index("submission")
+rows["pairs"] = rows["submission"].map(sets["pairs"])
+for _, alike in rows.groupby("pairs", sort=False):
+    if rows["pairs"].nunique() > 1:
+        over = sets.loc[alike["submission"].iloc[0]]
+        st.text(f"{over['number']} pairs: {' '.join(over['languages'])}")
+    st.altair_chart(charts.layers(alike.drop(columns="pairs"), marks(alike)), alt=caption)
+if rows["pairs"].nunique() > 1:
+    caption += " Means over other pairs cannot be compared, and have a chart of their own."
+footer(f"layers-{task.name}-v{task.version}", caption, rows.drop(columns="pairs"))
 matrix(task, names, chosen, list(titles))

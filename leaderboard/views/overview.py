@@ -252,7 +252,7 @@ def published(task: TaskVersion) -> None:
     figures = ask(_PUBLISHED, {"task": task.name})
     if figures.empty:
         return
-    st.subheader("Published in the paper")
+    st.header("Published in the paper")
     st.dataframe(
         figures,
         hide_index=True,

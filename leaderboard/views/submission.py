@@ -53,7 +53,7 @@ def as_text(value: Any) -> str:
 
 def record(given: dict[str, Any]) -> None:
     """Show the rest of the record, part by part."""
-    st.subheader("Record")
+    st.header("Record")
     for part in _PARTS:
         values = given.get(part)
         if isinstance(values, dict) and values:
@@ -66,7 +66,7 @@ def record(given: dict[str, Any]) -> None:
 
 def files(folder: Path) -> None:
     """List the files of a submission, and offer one for download."""
-    st.subheader("Files")
+    st.header("Files")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if not paths:
         st.info("The files are missing. Give the folder of submissions:")
@@ -95,9 +95,9 @@ if row["notes"]:
 st.dataframe(
     facts({**row, "name": short(row["name"], 400)}), hide_index=True, height="content", alt="Facts"
 )
-st.subheader("The command that repeats it")
+st.header("The command that repeats it")
 st.code(row["command"], language=None, wrap_lines=True)
-st.subheader("Tasks and means")
+st.header("Tasks and means")
 tasks = ask(_TASKS, {"id": chosen})
 listed = tasks.drop(columns=["task", "answers"]).rename(columns={"title": "task"})
 st.dataframe(listed, hide_index=True, placeholder="", alt="Tasks")

@@ -132,8 +132,6 @@ ARGUMENTS = (
 HANG = 900  # seconds after which a server or a build is considered to hang
 PATIENCE = 300_000  # milliseconds; a limit for hangs on a busy machine, not an expectation
 DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
-# Streamlit's page tries these below its own path first, where they are missing.
-PROBES = ("/_stcore/health", "/_stcore/host-config")
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +276,7 @@ class Tab:
         page.on("request", self._request)
 
     def _console(self, message):
-        if message.type == "error" and not message.location["url"].endswith(PROBES):
+        if message.type == "error":
             self.complaints.append(f"console: {message.text}")
 
     def _dialog(self, dialog):

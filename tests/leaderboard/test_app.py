@@ -1,7 +1,10 @@
 """Every page of the leaderboard in Streamlit's AppTest, over small databases."""
 
+import gzip
+import html
 import io
 import json
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -216,8 +219,9 @@ def test_gains_are_those_of_the_database(app, board):
         query = "SELECT unit, gain FROM significance WHERE submission = ? AND task = 'massive'"
         stored = dict(store.execute(query, [ids["good"]]).fetchall())
     metrics = {metric.label: metric.value for metric in seen.metric}
-    assert metrics["Languages that gain"] == str(sum(gain > 0 for gain in stored.values()))
-    assert metrics["Languages that lose"] == str(sum(gain < 0 for gain in stored.values()))
+    for label, sign in (("Languages that gain", 1), ("Languages that lose", -1)):
+        wanted = sum(gain * sign > 0 for gain in stored.values())
+        assert metrics[label] == f"{wanted} of {len(stored)}"
 
 
 def test_gains_over_any_other_baseline_are_tested_on_the_spot(app, board):
@@ -231,7 +235,7 @@ def test_gains_over_any_other_baseline_are_tested_on_the_spot(app, board):
         ((mean,),) = store.execute(
             query, [ids["good"], ids["long"], "massive", "slot_f1"]
         ).fetchall()
-    assert seen.metric[2].value == f"{mean:+.1f}"
+    assert seen.metric[0].value == f"{mean:+.1f}"
 
 
 def test_layers_of_chosen_pairs(app, board):
@@ -319,42 +323,119 @@ def test_compare_shows_the_answers_of_both(app, board):
     _, ids = board
     params = {"task": "massive", "system": ids["good"], "baseline": ids["bare"], "unit": "sw"}
     every = app("compare", **params, verdict="every")
-    texts = [text.value for text in every.text]
+    texts = [cell for _, cell in cells(every)]
     assert texts.count("play song 0 now") == 1
     assert texts.count("nothing of it") + texts.count("song_name: song 0; time: now") > 0
-    better = app("compare", **params, verdict="system")
-    texts = [text.value for text in better.text]
-    firsts = [texts[i + 1] for i, t in enumerate(texts) if t.startswith("good adapter (")]
-    seconds = [texts[i + 1] for i, t in enumerate(texts) if t.startswith("bare model (")]
+    better = cells(app("compare", **params, verdict="system"))
+    firsts = [text for title, text in better if title.startswith("good adapter (")]
+    seconds = [text for title, text in better if title.startswith("bare model (")]
     assert firsts
     assert all(text != "nothing of it" for text in firsts)
     assert set(seconds) == {"nothing of it"}
 
 
-@pytest.mark.parametrize(
-    ("unit", "wanted"),
-    [("de-en", [True, False, False, False]), ("en-de", [False, True, True, True])],
-)
-def test_hebrew_runs_from_right_to_left_and_english_does_not(
-    app, board, tmp_path, monkeypatch, unit, wanted
+def cells(app):
+    """The title and the text of each cell of the items on Compare."""
+    found, title = [], None
+    for element in app.main:
+        if element.type == "text":
+            title = element.value
+        elif element.type == "html" and 'class="answer"' in element.value:
+            found.append((title, html.unescape(re.sub("<.*?>", "", element.value))))
+    return found
+
+
+def test_compare_shows_the_sentence_without_the_prompt_around_it(app, board):
+    _, ids = board
+    params = {"task": "uner", "system": ids["good"], "baseline": ids["bare"], "unit": "da"}
+    shown = dict(cells(app("compare", **params, verdict="every")))
+    assert re.fullmatch(r"Ada bor i Oslo \d\.", shown["Source"])
+
+
+def test_gains_draws_every_language_of_a_task_without_settings(app, board):
+    _, ids = board
+    seen = app("gains", task="retrieval", system=ids["good"])
+    (rows,) = [f for f in data(seen, 0) if "group" in f]
+    groups = rows.dropna(subset=["unit"]).set_index("unit")["group"].to_dict()
+    assert groups == {
+        **dict.fromkeys(("de", "en"), "not aligned"),
+        "sw": "aligned",
+    }
+    spec = json.dumps(charts(seen)[0])
+    assert "NOT ALIGNED (2)" in spec
+    assert "ALIGNED (1)" in spec
+
+
+def test_gains_shows_the_mean_gain_of_each_split_with_its_interval(app, board):
+    folder, ids = board
+    with connect(folder / "leaderboard.duckdb") as store:
+        query = (
+            "SELECT split, gain, low, high FROM gain_means "
+            "WHERE submission = ? AND baseline = ? AND task = 'massive'"
+        )
+        stored = store.execute(query, [ids["good"], ids["bare"]]).fetchall()
+    seen = app("gains", task="massive", system=ids["good"], baseline=ids["bare"])
+    shown = {metric.label: (metric.value, metric.delta) for metric in seen.metric}
+    splits = {split for split, *_ in stored} - {"all"}
+    assert splits == {"transfer", "aligned"}
+    for split, gain, low, high in stored:
+        if split != "all":
+            value, remark = shown[f"Mean gain, {split}"]
+            assert value == f"{gain:+.1f}"
+            assert remark.startswith(f"{low:+.1f} to {high:+.1f}, ")
+
+
+def test_layers_opens_with_the_bare_model_an_sft_and_an_aligned_system(
+    board, tmp_path, monkeypatch
 ):
     folder, ids = board
     db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
     with duckdb.connect(db) as store:
-        store.execute("UPDATE languages SET script = 'Hebrew' WHERE code = 'de'")
-    monkeypatch.setenv("XLT_BENCH_LEADERBOARD", str(db))
-    params = {"task": "wmt23", "system": ids["good"], "baseline": ids["bare"], "unit": unit}
-    seen = app("compare", **params, verdict="every")
-    keys = [block.key or "" for block in containers(seen.main)]
-    first = [key for key in keys if "text-0-" in key]
-    assert ["rtl-text" in key for key in first] == wanted
+        query = "UPDATE submissions SET alignment_languages = [] WHERE id = ?"
+        store.execute(query, [ids["long"]])
+    serve(folder, monkeypatch, db)
+    chosen = widget(visit("layers"), "Systems").value
+    assert len(chosen) == 3
+    assert chosen[:2] == [ids["bare"], ids["long"]]
+    assert chosen[2] in (ids["good"], ids["script"], ids["markup"])
 
 
-def containers(block):
-    for child in block.children.values():
-        if hasattr(child, "children"):
-            yield child
-            yield from containers(child)
+def test_systems_with_other_languages_have_a_chart_of_their_own(app, board, tmp_path, monkeypatch):
+    folder, ids = board
+    alike = app("layers", systems=[ids["good"], ids["bare"]])
+    db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        number = "(SELECT number FROM submissions WHERE name = 'bare model')"
+        for column in ("source", "target"):
+            store.execute(f"DELETE FROM pair_scores WHERE number = {number} AND {column} = 'sw'")
+    serve(folder, monkeypatch, db)
+    unlike = visit("layers", systems=[ids["good"], ids["bare"]])
+    assert len(charts(unlike)) == len(charts(alike)) + 1
+    for place, name in enumerate(("good adapter", "bare model")):
+        (frame,) = [f for f in data(unlike, place) if {"layer", "value", "low"} <= set(f)]
+        assert set(frame["system"]) == {name}
+    assert [text.value for text in unlike.text] == ["6 pairs: de en sw", "2 pairs: de en"]
+
+
+def test_layers_marks_the_middle_and_the_aligned_layer(app, board):
+    _, ids = board
+    seen = app("layers", systems=ids["good"])
+    (marks,) = [f for f in data(seen, 0) if "mark" in f]
+    assert marks["mark"].tolist() == ["middle, aligned (2)"], "of four blocks"
+
+
+def test_correlation_opens_on_a_system_that_has_both(board, tmp_path, monkeypatch):
+    folder, ids = board
+    db = shutil.copy(folder / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        keep = "(SELECT number FROM submissions WHERE name = 'good adapter')"
+        store.execute(f"DELETE FROM unit_scores WHERE task = 'retrieval' AND number <> {keep}")
+        store.execute(f"DELETE FROM language_layers WHERE number <> {keep}")
+    serve(folder, monkeypatch, db)
+    seen = visit("correlation", task="massive")
+    assert widget(seen, "System").value == ids["good"]
+    assert widget(seen, "System").options == ["good adapter"]
+    assert len(charts(seen)) == 1
 
 
 @pytest.mark.parametrize(
@@ -671,6 +752,24 @@ def test_downloads_hold_the_cells_and_no_formulas(monkeypatch):
     assert back["x"].tolist() == [-1.5, 2.0, 3.0]
     same = pd.read_parquet(io.BytesIO(widgets.parquet(frame)))
     assert same["text"].tolist()[:2] == ["=1+1", "plain"]
+
+
+def test_scripts_are_sent_compressed_and_deep_links_find_their_server(small_address):
+    def get(path, **headers):
+        asked = urllib.request.Request(small_address + path, headers=headers)
+        with urllib.request.urlopen(asked, timeout=HANG) as answer:
+            return answer.headers, answer.read()
+
+    root, deep = get("/"), get("/gains?task=uner")
+    assert root[1] == deep[1]
+    scripts = re.findall(r'src="\.(/static/[^"]+\.js)"', deep[1].decode())
+    for path in (*scripts, "/gains"):
+        _, plain = get(path)
+        headers, packed = get(path, **{"Accept-Encoding": "gzip, br"})
+        assert headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(packed) == plain
+    assert "immutable" in get(scripts[-1])[0]["Cache-Control"]
+    assert get("/")[0]["Cache-Control"] == "no-cache"
 
 
 def test_no_other_page_may_frame_the_leaderboard(small_address):

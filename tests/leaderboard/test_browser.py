@@ -249,19 +249,20 @@ def test_a_hostile_name_is_shown_as_text(tab, shelf, hostile):
 )
 def test_right_to_left_scripts_run_from_right_to_left(tab, shelf, unit, direction):
     page = tab.open("compare", **{**shown(shelf[1], "compare"), "unit": unit})
-    for place in range(4):
-        text = page.locator(f"[class*='text-9'][class*='-{place} '] [data-testid=stText]").first
-        assert text.evaluate("part => getComputedStyle(part).direction") == direction
-        # The distances of the letters from the two ends of their cell.
-        left, right = text.evaluate(
-            "part => { const range = document.createRange(); let letters = part;"
-            " while (letters.firstChild) letters = letters.firstChild;"
-            " range.selectNodeContents(letters);"
-            " const cell = part.closest('[class*=st-key-]');"
-            " const ink = range.getBoundingClientRect(), box = cell.getBoundingClientRect();"
-            " return [ink.left - box.left, box.right - ink.right]; }"
-        )
-        assert right < left if direction == "rtl" else left < right
+    source, reference = page.locator("[class*='st-key-item-9'] .answer").all()[:2]
+    assert source.evaluate("part => getComputedStyle(part).direction") == direction
+    # The distances of the letters from the two ends of their cell.
+    left, right = source.evaluate(
+        "part => { const range = document.createRange(); range.selectNodeContents(part);"
+        " const ink = range.getBoundingClientRect(), box = part.getBoundingClientRect();"
+        " return [ink.left - box.left, box.right - ink.right]; }"
+    )
+    assert right < left if direction == "rtl" else left < right
+    # A slot stands left of its value in every script.
+    pieces = reference.locator("bdi").all()
+    assert pieces
+    ends = [piece.bounding_box()["x"] for piece in pieces]
+    assert ends == sorted(ends)
 
 
 def test_the_keyboard_reaches_and_moves_everything(tab, shelf):

@@ -1,5 +1,7 @@
 """Prompts word for word, and gold answers at their ceilings on the real sets."""
 
+import json
+
 import pytest
 
 from xlt_bench.tasks import uner, wmt23
@@ -35,6 +37,14 @@ def test_english_entities_prompt_is_the_papers(data_dir):
     first = uner.TASK.load(data_dir, "en")[0]
     assert first.user.startswith(UNER_EN)
     assert first.system == ""
+
+
+def test_the_sentence_of_an_entities_prompt_is_what_its_entities_stand_in(data_dir):
+    for item in uner.TASK.load(data_dir, "pt")[:50]:
+        sentence = uner.TASK.sentence(item)
+        assert item.user.endswith(f"result?\n\n{sentence}")
+        for entity in json.loads(item.target)["Results"]:
+            assert sentence[entity["Start"] : entity["End"]] == entity["Text"]
 
 
 @pytest.mark.parametrize("unit", get_task("uner").test_set().units)

@@ -26,7 +26,7 @@ class Answers:
 
     Attributes:
         id: The item's id.
-        source: The input; None without the test set.
+        source: The sentence that the item is about; None without the test set.
         reference: The gold answer; None without the test set.
         hypothesis: The answer of the system.
         baseline: The answer of the baseline.
@@ -90,14 +90,15 @@ def answers(
     """
     ours, values = _answered(folder, system, task, unit)
     theirs, baseline_values = _answered(folder, baseline, task, unit)
+    text_task = get_text_task(task)
     try:
-        items = {item.id: item for item in get_text_task(task).load(data_root(data_dir), unit)}
+        items = {item.id: item for item in text_task.load(data_root(data_dir), unit)}
     except MissingFileError:
         items = {}
     return [
         Answers(
             id=name,
-            source=items[name].user if name in items else None,
+            source=text_task.sentence(items[name]) if name in items else None,
             reference=items[name].target if name in items else None,
             hypothesis=hypothesis,
             baseline=theirs[name],

@@ -257,6 +257,10 @@ class TextTask(Task):
     ) -> dict[str, Counts]:
         """Counts (n, width) of the answers to n items of one unit, by metric."""
 
+    def sentence(self, item: Item) -> str:
+        """The text that an item is about: its prompt without instructions and examples."""
+        return item.user
+
     def item_scores(self, counts: Counts) -> Floats:
         """Scores (n,), 0 to 100, of n single answers from their counts under `item_metric`."""
         score = self.metric(self.item_metric).score

@@ -56,6 +56,8 @@ Considering the input sentence below, what is the output result?
 
 {sentence}"""
 
+_QUESTION = PROMPT[PROMPT.index("Considering") : PROMPT.index("{sentence}")]
+
 # The worked example of each language, a sentence of its train split. English is the paper's own;
 # the others are short sentences with entities of two types, picked by hand.
 EXAMPLES = {
@@ -173,6 +175,10 @@ class Uner(TextTask):
             lenient = [entities.find_entities(hypothesis) for hypothesis in hypotheses]
             counts["entity_f1_lenient"] = _counts(gold, lenient, "span")
         return counts
+
+    def sentence(self, item: Item) -> str:
+        """The sentence, without the instructions and the example."""
+        return item.user.rpartition(_QUESTION)[2]
 
     def item_scores(self, counts: Counts) -> Floats:
         """100 for an answer whose entities are all right, else 0."""
