@@ -49,11 +49,11 @@ FROM (
 GROUP BY submission
 """
 # A current aligned system with its bare model and an SFT system, if these have curves over the same
-# languages. The SFT system is its baseline where that has a curve.
+# languages: of several SFT systems, the one that was evaluated next to it.
 _OPENING = """
 WITH curves AS (
     SELECT s.number, s.id, s.base_model, s.item_limit, s.dtype, s.adapter IS NOT NULL AS tuned,
-        len(s.alignment_languages) > 0 AS aligned, s.baseline, s.created,
+        len(s.alignment_languages) > 0 AS aligned, s.created,
         count(DISTINCT y.layer) AS layers, list_sort(list(DISTINCT l.language)) AS languages
     FROM submissions s
     JOIN layer_scores y USING (number)
@@ -71,8 +71,8 @@ LEFT JOIN curves n ON NOT n.tuned AND a.tuned
     AND (n.base_model, n.item_limit, n.dtype, n.languages)
     IS NOT DISTINCT FROM (a.base_model, a.item_limit, a.dtype, a.languages)
 ORDER BY (n.id IS NOT NULL)::INT + (b.id IS NOT NULL)::INT DESC, a.aligned DESC,
-    coalesce(b.number = a.baseline, false) DESC, len(a.languages) DESC, a.layers DESC,
-    a.created DESC, a.id, b.created DESC, b.id, n.created DESC, n.id
+    len(a.languages) DESC, a.layers DESC, a.created DESC, a.id,
+    abs(epoch(b.created) - epoch(a.created)), b.id, n.created DESC, n.id
 LIMIT 1
 """
 _MODELS = """
