@@ -16,36 +16,44 @@ tags: [multilingual, teaching]
 # The embedded model of xlt-bench
 
 A multilingual Llama of {parameters:,} parameters (8 decoder blocks, 192 wide, a byte-level BPE of
-6,144 tokens, bfloat16) that ships with xlt-bench, so that adapters can be trained and compared
+{vocabulary:,} tokens, bfloat16) that ships with xlt-bench, so that adapters can be trained and compared
 within minutes on a laptop. It is a teaching model, not an LLM: it knows no facts, follows no
 instructions, and without an adapter it solves none of the benchmark's tasks.
 
-Trained from scratch, with its tokenizer, by
+Trained, with its tokenizer, by
 
-    python -m xlt_bench.models.embedded.pretrain --data-dir DATA --output MODEL \\
-      --steps {steps} --seed {seed}
+    python -m xlt_bench.models.embedded.pretrain --data-dir DATA --messages MESSAGES \\
+      --output MODEL --steps {steps} --seed {seed}{start}
 
 ## Training text
 
 - MASSIVE 1.1, split train, 20 locales, utterances without their slots: CC BY 4.0.
+- Universal NER v1, split train, 8 treebanks, sentences without their entities: CC BY-SA 4.0.
 - Tatoeba, in LASER's v1 and the Tatoeba Challenge v2021-08-07: CC BY 2.0 FR.
 - ALMA's human-written training pairs (cs, de, ru, zh), which are dev and test texts of WMT17 to
   WMT20: MIT for ALMA's repository, WMT's terms (research use) for the text.
+- Messages of free programs and their translations, from the Debian packages of
+  xlt_bench/models/embedded/packages.tsv. Each has its licence in usr/share/doc/*/copyright; all
+  are free software.
 
 FLORES-200, which ALMA's files contain, is left out, and so are all validation and test splits of
 the benchmark. No slot, entity or other annotation was used.
 
 Documents: the same utterance in several languages, sentence pairs in both orders, and text that
-is repeated (whole, or words of a turn in its answer), since slot filling copies from its prompt.
-English prompts of the benchmark occur as system turns.
+is repeated (whole, or words of a turn in its answer, plainly or as JSON), since slot filling and
+named entities copy from the prompt. English prompts of the benchmark occur as system turns.
 
 ## Training
 
 {steps:,} steps of {batch:,} tokens ({tokens:,} in all), rows of 256 and 512 tokens; Muon for the
-blocks' matrices and AdamW for the rest, linear warm-up, cosine to zero. Longer prompts work (the
-context is 2,048) but were not trained on.
+blocks' matrices and AdamW for the rest; linear warm-up, constant, linear to zero in the last
+quarter. Longer prompts work (the context is 2,048) but were not trained on.
 
-On {documents} documents a kind of MASSIVE's validation split, unseen in training:
+Each step also draws translations together: a contrastive loss tells the mean states at block
+{block} of {translations} pairs of texts from each other, in both directions. So the bare model is
+aligned already, more than an LLM would be.
+
+On {documents} documents a kind of the validation splits of MASSIVE and UNER, unseen in training:
 
 | documents | loss (nats a token) | copied tokens predicted right |
 |---|---|---|
@@ -59,15 +67,16 @@ tokenizer adds one BOS and the template none.
 
 
 def model_card(
-    parameters: int, plan: Mapping[str, int], batch: int, documents: int, held: Mapping[str, float]
+    sizes: Mapping[str, int], steps: int, seed: int, start: str | None, held: Mapping[str, float]
 ) -> str:
     """Write the card.
 
     Args:
-        parameters: Number of parameters.
-        plan: `steps` and `seed` of the training.
-        batch: Tokens of a step.
-        documents: Held-out documents of each kind.
+        sizes: `parameters`, `vocabulary`, `batch` (tokens of a step), `translations` (pairs of a
+            step), their `block`, and `documents` (held out, of each kind).
+        steps: Steps of the training.
+        seed: Its seed.
+        start: The model from which it started, if any.
         held: `loss <kind>` (nats per token) and `copied <kind>` (per cent), as `held_out` returns.
 
     Returns:
@@ -78,8 +87,7 @@ def model_card(
         if f"loss {kind}" in held:
             copied = f"{held[f'copied {kind}']:.1f} %" if f"copied {kind}" in held else ""
             rows.append(f"| {kind} | {held[f'loss {kind}']:.3f} | {copied} |")
-    tokens = plan["steps"] * batch
     return _CARD.format(
-        parameters=parameters, batch=batch, documents=documents, tokens=tokens,
-        table="\n".join(rows), **plan,
+        **sizes, steps=steps, seed=seed, start=f" --start-from {start}" if start else "",
+        tokens=steps * sizes["batch"], table="\n".join(rows),
     )  # fmt: skip

@@ -1,6 +1,10 @@
-"""Trains the embedded model and its tokenizer from scratch, in about an hour on one CPU core.
+"""Trains the embedded model and its tokenizer, in about an hour on one CPU core.
 
-    python -m xlt_bench.models.embedded.pretrain --data-dir DATA --output MODEL
+    python -m xlt_bench.models.embedded.pretrain --data-dir DATA --messages MESSAGES --output MODEL
+
+MESSAGES is a folder of unpacked Debian packages (`models/embedded/messages`). Each step predicts
+the tokens of documents, and draws the states of translations together at the middle block.
+`--start-from` takes the blocks of another model, and a token's embedding from that of its parts.
 
 An interrupted training resumes from its last checkpoint when the same command is run again, and
 ends with the same weights. The result is a folder of save_pretrained with a model card; the one
@@ -11,12 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,8 +28,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM
+from torch.nn.functional import cross_entropy, normalize
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
@@ -34,15 +37,19 @@ from xlt_bench.models.embedded import corpus
 from xlt_bench.models.embedded.card import model_card
 from xlt_bench.models.embedded.corpus import Texts
 from xlt_bench.models.embedded.tokenizer import train_tokenizer
+from xlt_bench.models.hidden_states import lengths_mask, pad_right, pooled_layers, without_head
 from xlt_bench.results.run_folder import write_bytes
 
 ROW = 256
 LONG_ROW, LONG_EVERY = 512, 4
+TRANSLATION_ROW = 64
 BATCH_TOKENS = 4096
 # Learning rates of Muon, for the matrices of the blocks, and AdamW, for the rest. After 125 steps
 # the loss was that of AdamW alone after 300.
-RATE, OTHER_RATE = 5e-3, 3e-3
-WARM_UP, WEIGHT_DECAY, CLIP = 0.03, 0.05, 1.0
+RATE, OTHER_RATE = 4e-3, 2.5e-3
+WARM_UP_STEPS, DECAY, WEIGHT_DECAY, CLIP = 60, 0.25, 0.05, 1.0
+# Translations whose mean states at this block are drawn together in each step.
+BLOCK, TRANSLATIONS, TEMPERATURE = 4, 48, 0.1
 CHECKPOINT_EVERY = 100
 HELD_OUT = 64
 
@@ -53,6 +60,20 @@ class Plan:
 
     steps: int
     seed: int
+    start: str | None = None
+    """The model whose weights it started from, as it was named."""
+    bfloat16: bool = False
+    """Whether matrix products are computed in bfloat16."""
+
+    @property
+    def decay_start(self) -> int:
+        """The step from which the learning rates fall."""
+        return round((1 - DECAY) * self.steps)
+
+    def continues(self, other: Plan, step: int) -> bool:
+        """Whether a training by another plan is, up to a step, one by this plan too."""
+        same = replace(other, steps=self.steps) == self
+        return self == other or (same and step <= min(self.decay_start, other.decay_start))
 
 
 def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
@@ -76,8 +97,6 @@ def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
         eos_token_id=1,
         pad_token_id=2,
     )
-    # On the CPU, plain matrix products take a third of the time of fused attention.
-    config._attn_implementation = "eager"
     return LlamaForCausalLM(config)
 
 
@@ -104,20 +123,49 @@ def rows(texts: Texts, tokenizer: Any, plan: Plan, step: int) -> Tensor:
     return torch.tensor(batch)
 
 
-def schedule(step: int, steps: int) -> float:
-    """Compute the learning rate's factor: linear warm-up, then a cosine to zero.
+def start_from(model: LlamaForCausalLM, tokenizer: Any, folder: Path) -> None:
+    """Copy a trained model's blocks, and make embeddings from its embeddings.
+
+    A token's embedding is the mean of the embeddings of the tokens that it is there.
+
+    Args:
+        model: The untrained model, whose blocks have the same shapes.
+        tokenizer: The model's tokenizer.
+        folder: The trained model and its tokenizer.
+
+    Raises:
+        InputError: If the blocks have other shapes.
+    """
+    old: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    old_tokenizer = AutoTokenizer.from_pretrained(folder)
+    new: Any = model.get_input_embeddings()
+    table = old.get_input_embeddings().weight
+    kept = {key: value for key, value in old.state_dict().items() if len(value) != len(table)}
+    try:
+        model.load_state_dict(kept, strict=False)
+    except RuntimeError:
+        raise InputError(f"{folder}: the blocks have other shapes than the new model's") from None
+    with torch.no_grad():
+        for token, name in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+            same = old_tokenizer.get_vocab().get(name)
+            parts = old_tokenizer(tokenizer.decode([token]), add_special_tokens=False)["input_ids"]
+            if known := parts if same is None else [same]:
+                new.weight[token] = table[known].mean(0)
+
+
+def schedule(step: int, plan: Plan) -> float:
+    """Compute the learning rate's factor: linear warm-up, constant, linear to zero.
 
     Args:
         step: The step, from 0.
-        steps: All steps.
+        plan: The plan.
 
     Returns:
         The factor of the highest rate, 0 to 1.
     """
-    warm_up = max(1, round(WARM_UP * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+    rising = (step + 1) / WARM_UP_STEPS
+    falling = (plan.steps - step) / (plan.steps - plan.decay_start + 1)
+    return min(1.0, rising, falling)
 
 
 def next_token_logits(model: Any, ids: Tensor) -> Tensor:
@@ -128,18 +176,14 @@ def next_token_logits(model: Any, ids: Tensor) -> Tensor:
         ids: Token ids (rows, length).
 
     Returns:
-        (rows, length - 1, vocabulary), bfloat16.
+        (rows, length - 1, vocabulary).
     """
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16):
-        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits[:, :-1]
 
 
 def training_loss(model: Any, ids: Tensor) -> Tensor:
     """Compute the mean loss.
-
-    It is computed in bfloat16: its rounding errors are small compared with the noise of a batch,
-    and the softmax in float32 would take half of a step's time on the CPU.
 
     Args:
         model: The model.
@@ -149,6 +193,31 @@ def training_loss(model: Any, ids: Tensor) -> Tensor:
         A scalar, nats per token.
     """
     return cross_entropy(next_token_logits(model, ids).flatten(0, 1), ids[:, 1:].flatten())
+
+
+def translation_loss(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> Tensor:
+    """Compute the contrastive loss of translations at the middle block, in both directions.
+
+    As the benchmark's alignment (section 3 of the paper), but symmetric: the cosines of mean
+    states, divided by a temperature, tell a text's translation from those of the other texts.
+
+    Args:
+        model: The model.
+        tokenizer: The tokenizer.
+        pairs: n pairs of texts.
+
+    Returns:
+        A scalar in nats.
+    """
+    texts = [text for pair in zip(*pairs, strict=True) for text in pair]
+    ids = [row[:TRANSLATION_ROW] for row in tokenizer(texts)["input_ids"]]
+    mask = lengths_mask(ids)
+    with without_head(model), pooled_layers(model, mask, [BLOCK]) as pooled:
+        model(input_ids=pad_right(ids), attention_mask=mask, use_cache=False, logits_to_keep=1)
+    first, second = normalize(pooled[BLOCK].float(), dim=1).chunk(2)
+    scores = first @ second.T / TEMPERATURE
+    right = torch.arange(len(scores))
+    return (cross_entropy(scores, right) + cross_entropy(scores.T, right)) / 2
 
 
 def token_losses(model: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,7 +283,7 @@ class Run:
         try:
             with safe_open(self.path, "pt") as file:
                 about = file.metadata()
-                if about["plan"] != json.dumps(asdict(self.plan)):
+                if not self.plan.continues(Plan(**json.loads(about["plan"])), int(about["step"])):
                     raise InputError(
                         f"{self.path} belongs to a training with {about['plan']}; choose another "
                         "--output, or delete it"
@@ -237,7 +306,7 @@ class Run:
                 return optimizer.state[parameter]
         raise KeyError("no optimizer has this parameter")
 
-    def train(self, texts: Texts, tokenizer: Any) -> Iterator[tuple[int, float]]:
+    def train(self, texts: Texts, tokenizer: Any) -> Iterator[tuple[int, float, float]]:
         """Train to the end of the plan.
 
         Args:
@@ -245,21 +314,28 @@ class Run:
             tokenizer: The tokenizer.
 
         Yields:
-            The number of each step, from 1, and its loss in nats per token.
+            The number of each step, from 1, its loss in nats per token, and that of translations.
         """
         self.model.train()
         while self.step < self.plan.steps:
             for optimizer, highest in self.optimizers.items():
                 for group in optimizer.param_groups:
-                    group["lr"] = highest * schedule(self.step, self.plan.steps)
-            loss = training_loss(self.model, rows(texts, tokenizer, self.plan, self.step))
+                    group["lr"] = highest * schedule(self.step, self.plan)
+            batch = rows(texts, tokenizer, self.plan, self.step)
+            rng = Random(f"{self.plan.seed} {self.step} translations")
+            pairs = corpus.translations(texts, rng, TRANSLATIONS)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.bfloat16):
+                loss = training_loss(self.model, batch)
             loss.backward()  # type: ignore[no-untyped-call]
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.bfloat16):
+                apart = translation_loss(self.model, tokenizer, pairs)
+            apart.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
             for optimizer in self.optimizers:
                 optimizer.step()
             self.model.zero_grad()
             self.step += 1
-            yield self.step, loss.item()
+            yield self.step, loss.item(), apart.item()
             if self.step % CHECKPOINT_EVERY == 0 and self.step < self.plan.steps:
                 self.save()
 
@@ -280,7 +356,7 @@ def held_out(model: Any, tokenizer: Any, texts: Texts) -> dict[str, float]:
     model.eval()
     results = {}
     for kind, (_, make) in corpus.KINDS.items():
-        if kind == "pairs" and not texts.pairs:
+        if (kind == "pairs" and not texts.pairs) or (kind == "entities" and not texts.sentences):
             continue
         rng = Random(f"held out {kind}")
         losses, copied = [], []
@@ -316,20 +392,21 @@ def export(model: Any, tokenizer: Any, card: str, output: Path) -> None:
             write_bytes(output / file.name, file.read_bytes())
 
 
-def _report(step: int, done: int, steps: int, loss: float, seconds: float) -> None:
+def _report(step: int, done: int, steps: int, loss: str, seconds: float) -> None:
     """Print one line of progress; `done` steps took `seconds`."""
     speed, left = done * BATCH_TOKENS / seconds, seconds / done * (steps - step) / 60
     print(
-        f"step {step} of {steps}, loss {loss:.3f}, {speed:,.0f} tokens/s, {left:.0f} min left",
+        f"step {step} of {steps}, loss {loss}, {speed:,.0f} tokens/s, {left:.0f} min left",
         flush=True,
     )
 
 
-def pretrain(data_dir: Path | None, output: Path, plan: Plan) -> None:
+def pretrain(data_dir: Path | None, messages: Path, output: Path, plan: Plan) -> None:
     """Train and write a model, printing progress.
 
     Args:
         data_dir: The data folder; None for the default.
+        messages: The folder of unpacked packages.
         output: The model's folder.
         plan: Steps and seed.
 
@@ -339,22 +416,30 @@ def pretrain(data_dir: Path | None, output: Path, plan: Plan) -> None:
     if plan.steps < 1:
         raise InputError(f"--steps must be at least 1, got {plan.steps}")
     root = data_root(data_dir)
-    texts = corpus.load_training(root)
-    unseen = Texts(corpus.load_commands(root, "validation"), {})
+    texts = corpus.load_training(root, messages)
+    unseen = corpus.load_unseen(root)
     tokenizer = train_tokenizer(texts)
     output.mkdir(parents=True, exist_ok=True)
-    run = Run(new_model(len(tokenizer), plan.seed), plan, output)
+    model = new_model(len(tokenizer), plan.seed)
+    if plan.start:
+        start_from(model, tokenizer, Path(plan.start))
+    run = Run(model, plan, output)
     run.load()
-    started, first, mean = time.monotonic(), run.step, 0.0
-    for step, loss in run.train(texts, tokenizer):
-        mean = loss if step == first + 1 else 0.95 * mean + 0.05 * loss
+    started, first, mean = time.monotonic(), run.step, [0.0, 0.0]
+    for step, *losses in run.train(texts, tokenizer):
+        share = 1 if step == first + 1 else 0.05
+        mean = [old + share * (new - old) for old, new in zip(mean, losses, strict=True)]
         if step % 25 == 0 or step == plan.steps:
-            _report(step, step - first, plan.steps, mean, time.monotonic() - started)
-    model: Any = run.model
-    model.to(torch.bfloat16)
+            text = f"{mean[0]:.3f}, of translations {mean[1]:.3f}"
+            _report(step, step - first, plan.steps, text, time.monotonic() - started)
+    model.to(torch.bfloat16)  # type: ignore[arg-type]
     results = held_out(model, tokenizer, unseen)
     print(json.dumps(results, indent=1))
-    card = model_card(model.num_parameters(), asdict(plan), BATCH_TOKENS, HELD_OUT, results)
+    sizes = {
+        "parameters": model.num_parameters(), "vocabulary": len(tokenizer), "batch": BATCH_TOKENS,
+        "translations": TRANSLATIONS, "block": BLOCK, "documents": HELD_OUT,
+    }  # fmt: skip
+    card = model_card(sizes, plan.steps, plan.seed, plan.start, results)
     export(model, tokenizer, card, output)
     run.path.unlink(missing_ok=True)
 
@@ -370,12 +455,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m xlt_bench.models.embedded.pretrain")
     parser.add_argument("--data-dir", type=Path, help="default: $XLT_BENCH_DATA, else the cache")
+    parser.add_argument("--messages", type=Path, required=True, help="unpacked packages")
     parser.add_argument("--output", type=Path, required=True, help="the model's folder")
+    parser.add_argument("--start-from", metavar="MODEL", help="a model whose weights to start from")
     parser.add_argument("--steps", type=int, default=4000, help="updates of 4,096 tokens")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="ten times slower on a processor without instructions for it",
+    )
     options = parser.parse_args(arguments)
     try:
-        pretrain(options.data_dir, options.output, Plan(options.steps, options.seed))
+        plan = Plan(options.steps, options.seed, options.start_from, options.bfloat16)
+        pretrain(options.data_dir, options.messages, options.output, plan)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -6,6 +6,7 @@ The tokenizer adds the BOS and the template does not, so a prompt has exactly on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -14,7 +15,7 @@ from xlt_bench.models.embedded import corpus
 from xlt_bench.models.embedded.corpus import Texts
 
 BOS, PAD = "<s>", "<pad>"
-VOCABULARY = 6144
+VOCABULARY = 8192
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ '<|' + message['role'] + '|> ' + message['content'] | trim + eos_token }}"
@@ -78,16 +79,20 @@ def train_tokenizer(texts: Texts, size: int = VOCABULARY) -> PreTrainedTokenizer
 
 
 def _tokenizer_lines(texts: Texts) -> Iterator[str]:
-    """Yield all utterances, and up to about 2,000 pairs a language, each after a space.
+    """Yield all utterances, and of a language about 4,000 pairs and 500 answers in JSON.
 
-    Utterances are also yielded without the space: the model is for them.
+    Each comes after a space. Utterances are also yielded without the space: the model is for them.
     """
     for command in texts.commands:
         for text in command.values():
             yield from (text, f" {text}")
     for rows in texts.pairs.values():
-        step = max(1, len(rows) // 2000)
+        step = max(1, len(rows) // 4000)
         for foreign, english in rows[::step]:
             yield f" {foreign}"
             if step > 1:
                 yield f" {english}"
+    rng = Random(0)
+    for code in texts.sentences:
+        for _ in range(500):
+            yield corpus.entities(Texts([], {}, {code: texts.sentences[code]}), rng).text
