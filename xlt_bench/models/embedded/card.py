@@ -16,9 +16,9 @@ tags: [multilingual, teaching]
 # The embedded model of xlt-bench
 
 A multilingual Llama of {parameters:,} parameters (8 decoder blocks, 192 wide, a byte-level BPE of
-{vocabulary:,} tokens, bfloat16) that ships with xlt-bench, so that adapters can be trained and compared
-within minutes on a laptop. It is a teaching model, not an LLM: it knows no facts, follows no
-instructions, and without an adapter it solves none of the benchmark's tasks.
+{vocabulary:,} tokens, bfloat16) that ships with xlt-bench, so that adapters can be trained and
+compared within minutes on a laptop. It is a teaching model, not an LLM: it knows no facts, follows
+no instructions, and without an adapter it solves none of the benchmark's tasks.
 
 Trained, with its tokenizer, by
 
