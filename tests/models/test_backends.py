@@ -327,7 +327,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
             {"backend": "openai", "model_args": "base_url=x", "tasks": ["retrieval"]},
             "retrieval needs hidden states",
         ),
-        ({"backend": "vllm"}, "pip install 'lm_eval\\[vllm\\]'"),
+        ({"backend": "vllm"}, "pip install 'xlt-bench\\[vllm\\]'"),
     ],
 )
 def test_what_an_engine_cannot_take_is_one_line(

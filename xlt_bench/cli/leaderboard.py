@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from xlt_bench.cli.options import DataDir, Submissions
+from xlt_bench.cli.options import DataDir
 from xlt_bench.cli.output import console, errors
 from xlt_bench.cli.share import FOLDER
 from xlt_bench.errors import InputError
@@ -24,6 +25,14 @@ app = typer.Typer()
 leaderboard = typer.Typer(no_args_is_help=True, help="Build, export and serve the leaderboard.")
 app.add_typer(leaderboard, name="leaderboard")
 
+Source = Annotated[
+    str,
+    typer.Option(
+        "--submissions",
+        metavar="DIR",
+        help="Folder of the submissions, or the URL of a zip or tar archive that has it.",
+    ),
+]
 Database = Annotated[Path, typer.Option(metavar="FILE", help="DuckDB file.")]
 _DB = Path("build/leaderboard.duckdb")
 Runs = Annotated[
@@ -38,17 +47,39 @@ Runs = Annotated[
 
 
 @leaderboard.command()
-def build(db: Database = _DB, submissions: Submissions = FOLDER) -> None:
-    """Load all submissions into a DuckDB file. Exits 1 if one had to be left out."""
-    _check_places(db, submissions)
+def build(db: Database = _DB, submissions: Source = str(FOLDER)) -> None:
+    """Load all submissions into a DuckDB file. Exits 1 if one had to be left out.
+
+    Submissions from a URL are unpacked beside the file, into FILE.submissions.
+    """
+    folder = _folder(db, submissions)
+    _check_places(db, None if _is_url(submissions) else folder)
+    if not _build(submissions, folder, db):
+        raise SystemExit(1)
+
+
+def _is_url(submissions: str) -> bool:
+    return submissions.startswith(("https://", "http://"))
+
+
+def _folder(db: Path, submissions: str) -> Path:
+    """The folder of the submissions; those from a URL are beside the database."""
+    return db.with_name(f"{db.name}.submissions") if _is_url(submissions) else Path(submissions)
+
+
+def _build(submissions: str, folder: Path, db: Path) -> bool:
+    """Build the database, from a URL after the download; returns whether nothing was left out."""
     from xlt_bench.store.build import build as build_store
 
-    built = build_store(submissions, db)
+    if _is_url(submissions):
+        from xlt_bench.submissions.archive import fetch_submissions
+
+        fetch_submissions(submissions, folder)
+    built = build_store(folder, db)
     for report in built.refused:
         errors.print(f"{report.name}: left out: {report.detail}")
     console.print(f"{built.loaded} submissions in {db}")
-    if built.refused:
-        raise SystemExit(1)
+    return not built.refused
 
 
 @leaderboard.command()
@@ -74,7 +105,7 @@ def export(
 @leaderboard.command()
 def serve(
     db: Database = _DB,
-    submissions: Submissions = FOLDER,
+    submissions: Source = str(FOLDER),
     port: Annotated[
         int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")
     ] = 8501,
@@ -83,17 +114,32 @@ def serve(
 ) -> None:
     """Serve the leaderboard in a browser, read-only; builds the database if there is none.
 
+    Submissions from a URL are downloaded, and the database is built, at each start; if the download
+    fails, an earlier database is served.
+
     It listens on localhost; set $STREAMLIT_SERVER_ADDRESS=0.0.0.0 to open it to the network.
 
     With --run, it serves a temporary database of all submissions and the runs, which pass the
     checks of `submit` first; --data-dir is the data that they were evaluated on.
     """
+    folder = _folder(db, submissions)
     # A database can be served without a folder of submissions, unless one is named.
-    alone = db.is_file() and submissions == FOLDER and not run
-    _check_places(db, None if alone else submissions)
+    alone = db.is_file() and folder == FOLDER and not run
+    _check_places(db, None if alone or _is_url(submissions) else folder)
+    if find_spec("streamlit") is None:
+        raise ModuleNotFoundError(name="streamlit")
+    if _is_url(submissions):
+        try:
+            _build(submissions, folder, db)
+        except InputError as error:
+            if not db.is_file():
+                raise
+            errors.print(f"{error}; serving the database as it was")
     if run:
-        _serve_runs(run, submissions, port, data_dir)
-    command, environment = _streamlit(db, submissions, port)
+        _serve_runs(run, folder, port, data_dir)
+    console.print(f"submissions: {folder}, database: {db}")
+    sys.stdout.flush()
+    command, environment = _streamlit(db, folder, port)
     # Replaces this process, so that a signal to stop reaches the server.
     os.execve(sys.executable, command, environment)
 
@@ -101,7 +147,7 @@ def serve(
 def _streamlit(db: Path, submissions: Path, port: int) -> tuple[list[str], dict[str, str]]:
     """The command and the environment that start the app."""
     packaged = Path(__file__).parents[1] / "leaderboard_app"
-    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "leaderboard"
+    app_folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "leaderboard"
     environment = {
         "STREAMLIT_SERVER_ADDRESS": "localhost",
         "STREAMLIT_SERVER_HEADLESS": "true",
@@ -113,7 +159,7 @@ def _streamlit(db: Path, submissions: Path, port: int) -> tuple[list[str], dict[
         "XLT_BENCH_LEADERBOARD": str(db),
         "XLT_BENCH_SUBMISSIONS": str(submissions),
     }
-    return [sys.executable, "-m", "streamlit", "run", str(folder / "server.py")], environment
+    return [sys.executable, "-m", "streamlit", "run", str(app_folder / "server.py")], environment
 
 
 def _serve_runs(

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from xlt_bench.cli import data, demo, evaluate, leaderboard, share, train
+from xlt_bench.cli.extras import extra_of
 from xlt_bench.cli.output import errors, prepare_streams
 from xlt_bench.distributed import rank
 from xlt_bench.errors import InputError
@@ -69,6 +70,12 @@ def _run() -> None:
         app(standalone_mode=True)
     except InputError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = extra_of(package)
+        if extra is None:
+            raise
+        _fail(f"this command needs {package}, which `pip install 'xlt-bench[{extra}]'` installs")
     except OSError as error:
         # Disk full, no permission, a folder that vanished: the system names the file.
         where = f": {error.filename}" if error.filename else ""

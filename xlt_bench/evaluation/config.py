@@ -27,8 +27,12 @@ from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 Chosen = dict[str, list[str]]
 """The units of each task, by its name."""
 
-BACKENDS = {"hf": None, "vllm": ("vllm", "vllm"), "openai": ("tenacity", "api")}
-"""The backends: the extra package that each needs, and lm-eval's extra that installs it."""
+BACKENDS = {
+    "hf": None,
+    "vllm": ("vllm", "xlt-bench[vllm]"),
+    "openai": ("tenacity", "lm_eval[api]"),
+}
+"""The backends: the package that each needs besides `eval`, and what installs it."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ def check_backend(options: Options) -> None:
     if options.backend not in BACKENDS:
         raise unknown("backend", options.backend, BACKENDS)
     if needed := BACKENDS[options.backend]:
-        package, extra = needed
+        package, requirement = needed
         if find_spec(package) is None:
             raise InputError(
-                f"--backend {options.backend} needs {package}: pip install 'lm_eval[{extra}]'"
+                f"--backend {options.backend} needs {package}: pip install '{requirement}'"
             )
     elif options.model_args:
         raise InputError("--model-args needs --backend vllm or openai")
