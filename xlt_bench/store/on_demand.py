@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xlt_bench.data.root import MissingFileError, data_root
+from xlt_bench.data.root import MissingFileError, content_digest, data_root
 from xlt_bench.errors import InputError
+from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import predictions_path
 from xlt_bench.submissions.compare import Comparison, compare_systems, load_system
 from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.safe_read import read_answers
 from xlt_bench.submissions.schema import COUNTS, ID
-from xlt_bench.submissions.validate import open_package
+from xlt_bench.submissions.validate import Package, open_package
+from xlt_bench.tasks.base import Item
 from xlt_bench.tasks.registry import get_text_task
 
 
@@ -26,8 +28,8 @@ class Answers:
 
     Attributes:
         id: The item's id.
-        source: The sentence that the item is about; None without the test set.
-        reference: The gold answer; None without the test set.
+        source: The sentence that the item is about; None without the items that were answered.
+        reference: The gold answer; None without them.
         hypothesis: The answer of the system.
         baseline: The answer of the baseline.
         value: The score of the system's answer by the task's `item_metric`, 0 to 100.
@@ -88,13 +90,11 @@ def answers(
     Raises:
         InputError: One of the two lacks the unit, or a file is missing or broken.
     """
-    ours, values = _answered(folder, system, task, unit)
-    theirs, baseline_values = _answered(folder, baseline, task, unit)
+    first, second = (open_package(_known(folder, name)) for name in (system, baseline))
+    ours, values = _answered(first, task, unit)
+    theirs, baseline_values = _answered(second, task, unit)
     text_task = get_text_task(task)
-    try:
-        items = {item.id: item for item in text_task.load(data_root(data_dir), unit)}
-    except MissingFileError:
-        items = {}
+    items = {item.id: item for item in _items(first.record, task, unit, data_dir)}
     return [
         Answers(
             id=name,
@@ -117,11 +117,18 @@ def _known(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _answered(
-    folder: Path, name: str, task: str, unit: str
-) -> tuple[dict[str, str], dict[str, float]]:
+def _items(record: Record, task: str, unit: str, data_dir: str | None) -> list[Item]:
+    """The items that a submission answered; none without them. Other data may have the same ids."""
+    try:
+        items = get_text_task(task).load(data_root(data_dir), unit)[: record.plan.limit]
+    except MissingFileError:
+        return []
+    return items if content_digest(items) == record.data_digests[f"{task}/{unit}"] else []
+
+
+def _answered(package: Package, task: str, unit: str) -> tuple[dict[str, str], dict[str, float]]:
     """Hypotheses and item scores by item id."""
-    package = open_package(_known(folder, name))
+    name = package.folder.name
     if unit not in package.record.plan.units.get(task, []):
         raise InputError(f"{name} has no {task} {unit}")
     given = read_answers(predictions_path(package.folder, task, unit))
