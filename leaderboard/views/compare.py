@@ -29,7 +29,8 @@ JOIN units n USING (task, unit) JOIN languages t ON t.code = n.language
 WHERE s.id = $id AND u.task = $task AND n.version = $version ORDER BY u.unit
 """
 _BASELINE = """
-SELECT b.id FROM submissions s JOIN submissions b ON b.number = s.baseline WHERE s.id = $id
+SELECT baseline AS id FROM baselines
+WHERE submission = $id AND task = $task AND version = $version AND is_default
 """
 
 
@@ -82,7 +83,7 @@ task = choices.task(TEXT)
 first, second = st.columns(2)
 with first:
     system, name = choices.system("First system", **task.bound)
-known = one(_BASELINE, {"id": system})
+known = one(_BASELINE, {"id": system, **task.bound})
 with second:
     other, other_name = choices.system(
         "Second system",

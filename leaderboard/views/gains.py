@@ -39,13 +39,14 @@ SELECT s.id, s.name, count(*) OVER () AS total
 FROM submissions s
 JOIN gain_means g ON g.submission = s.id
 JOIN runs r ON r.number = s.number AND r.task = g.task
-WHERE g.task = $task AND g.version = $version AND g.split = $split AND r.superseded_by IS NULL
-    AND s.base_model = $base
+WHERE g.task = $task AND g.version = $version AND g.split = $split AND g.is_default
+    AND r.superseded_by IS NULL AND s.base_model = $base
 ORDER BY g.gain DESC, s.id LIMIT $most OFFSET $skip
 """
 _HEAT = """
 SELECT submission, baseline, unit, aligned, gain, low, high, p_holm, significant
-FROM significance WHERE task = $task AND version = $version AND ranked AND submission = ANY($ids)
+FROM significance
+WHERE task = $task AND version = $version AND is_default AND ranked AND submission = ANY($ids)
 """
 
 
@@ -160,9 +161,10 @@ left, middle, right = st.columns([2, 2, 1])
 with left:
     system, name = choices.system("System", **task.bound)
 facts = one(
-    "SELECT s.base_model, b.id AS baseline FROM submissions s "
-    "LEFT JOIN submissions b ON b.number = s.baseline WHERE s.id = $id",
-    {"id": system},
+    "SELECT s.base_model, b.baseline FROM submissions s "
+    "LEFT JOIN baselines b ON b.submission = s.id AND b.task = $task AND b.version = $version "
+    "AND b.is_default WHERE s.id = $id",
+    {"id": system, **task.bound},
 )
 assert facts is not None  # the select box offers only what the database has
 with middle:

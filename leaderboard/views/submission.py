@@ -13,9 +13,11 @@ from queries import TEXT, ask, one, submissions
 from widgets import choose, footer, short
 
 _FACTS = """
-SELECT s.* EXCLUDE (number, bare, baseline, superseded_by), b.id AS compared_with,
+SELECT s.* EXCLUDE (number, bare, superseded_by),
+    (SELECT list(DISTINCT baseline ORDER BY baseline) FROM baselines
+        WHERE submission = s.id AND is_default) AS compared_with,
     n.id AS superseded_by
-FROM submissions s LEFT JOIN submissions b ON b.number = s.baseline
+FROM submissions s
 LEFT JOIN submissions n ON n.number = s.superseded_by
 WHERE s.id = $id
 """

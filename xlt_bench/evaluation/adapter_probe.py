@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xlt_bench.errors import InputError
-from xlt_bench.models.adapter_card import alignment_languages, recipe_name, trained_on_flores
+from xlt_bench.models.adapter_card import (
+    alignment_languages,
+    recipe_name,
+    trained_on_flores,
+    training,
+)
 from xlt_bench.models.adapter_fit import PEFT_NAME
 from xlt_bench.models.adapter_switch import change_norms
 from xlt_bench.models.adapters import AdapterFiles
@@ -94,6 +99,7 @@ def prove(
         alignment_languages=alignment_languages(adapter),
         recipe=recipe_name(adapter),
         trained_on_flores=trained_on_flores(adapter),
+        training=training(adapter),
         change_norms=norms,
         probe_prompts=len(PROBE),
         probe_differing=differing,

@@ -1,12 +1,15 @@
-"""Reads an adapter's card (README.md): alignment languages, recipe, training data."""
+"""Reads an adapter's card (README.md): alignment languages, recipe, settings, training data."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import language
 from xlt_bench.models.adapters import AdapterFiles, read_small
+from xlt_bench.results.record import Training
 
 _MAX_HEAD = 100_000
 
@@ -64,6 +67,29 @@ def trained_on_flores(adapter: AdapterFiles) -> bool | None:
     """
     stated = _card_entry(adapter).get("trained_on_flores")
     return stated if isinstance(stated, bool) else None
+
+
+def training(adapter: AdapterFiles) -> Training | None:
+    """Read how the adapter was trained.
+
+    Args:
+        adapter: The adapter.
+
+    Returns:
+        What a card that `train` or `merge` wrote says; None for other cards.
+
+    Raises:
+        InputError: If the card's metadata cannot be read.
+    """
+    entry = _card_entry(adapter)
+    try:
+        return Training(
+            settings=entry["settings"],
+            seed=entry["seed"],
+            data_digests=entry.get("data_digests", {}),
+        )
+    except (KeyError, ValidationError):
+        return None
 
 
 def _card_entry(adapter: AdapterFiles) -> dict[Any, Any]:

@@ -23,7 +23,8 @@ Layer = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Version = Annotated[int, Field(ge=0, le=10_000)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(ge=-1e300, le=1e300)]
-"""A number that the chat template is given."""
+"""A number that the chat template or a recipe is given."""
+Value = str | bool | Number | None
 
 
 class _Strict(BaseModel):
@@ -120,6 +121,32 @@ class Scores(_Strict):
     layers: list[LayerAccuracy]
 
 
+class Training(_Strict):
+    """How an adapter was trained, as its card states it; nobody can check it from the answers."""
+
+    settings: Annotated[dict[str, Value | list[Value]], Field(max_length=500)]
+    """The recipe's settings that are not the defaults, by dotted key; without the seed."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data_digests: dict[str, str] = {}
+    """Digests of the training data, by objective and split; empty if unknown."""
+
+    def merged_with(self, other: Training, weight: float, combination: str) -> Training:
+        """The training of the adapter that `xlt-bench merge` makes of this one and another.
+
+        It keeps the settings, seed and data of this one; those of the other begin with `merged.`.
+        """
+        settings = {f"merged.{key}": value for key, value in other.settings.items()}
+        settings |= {"merged.weight": weight, "merged.combination": combination}
+        if other.seed != self.seed:
+            settings["merged.training.seed"] = other.seed
+        digests = {f"merged.{key}": value for key, value in other.data_digests.items()}
+        return Training(
+            settings={**self.settings, **settings},
+            seed=self.seed,
+            data_digests={**self.data_digests, **digests},
+        )
+
+
 class AdapterRecord(_Strict):
     """The adapter, and the proof that it took effect; `probe_prompts` is 0 if it was not probed."""
 
@@ -131,6 +158,7 @@ class AdapterRecord(_Strict):
     alignment_languages: list[str]
     recipe: str | None = None  # as its card says; None in older records
     trained_on_flores: bool | None = None  # on FLORES dev, as its card says; None: unknown
+    training: Training | None = None  # None: its card does not say, as in older records
     change_norms: dict[str, Annotated[float, Field(ge=0, le=1e12)]]
     probe_prompts: Annotated[int, Field(ge=0, le=1_000)]
     probe_differing: Annotated[int, Field(ge=0, le=1_000)]

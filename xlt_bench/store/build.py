@@ -19,14 +19,16 @@ from pyarrow import csv
 from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
+from xlt_bench.store.baselines import bare_retrieval, baselines
 from xlt_bench.store.gains import gain_rows
+from xlt_bench.store.methods import methods
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
 from xlt_bench.submissions.report import Report, list_submissions, refused
 from xlt_bench.submissions.schema import IDENTITY
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
@@ -223,6 +225,17 @@ def _units_beyond(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [_unit_row(get_task(task), version, unit) for task, version, unit in found]
 
 
+def _submission_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    bare: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.plan.adapter is None:
+            bare.setdefault(entry.row["base_model"], []).append(entry)
+    return [
+        {**entry.row, "bare": bare_retrieval(entry, bare.get(entry.row["base_model"], []))}
+        for entry in entries
+    ]
+
+
 def _insert(store: duckdb.DuckDBPyConnection, rows: dict[str, Any]) -> None:
     """Insert rows by table, matching columns by name."""
     for table, given in rows.items():
@@ -255,9 +268,17 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
             batch = Rows()
     _insert(store, batch.tables())
     related = relate(entries)
-    _insert(store, {"units": _units_beyond(entries)})
-    _insert(store, {"submissions": [one.row for one in related]})
-    _insert(store, {"runs": [run for one in related for run in one.runs]})
-    for gains in gain_rows(related):
+    chosen = baselines(related)
+    _insert(
+        store,
+        {
+            "units": _units_beyond(entries),
+            "methods": methods(related),
+            "submissions": _submission_rows(related),
+            "runs": [run for one in related for run in one.runs],
+            "task_baselines": [vars(one) for one in chosen],
+        },
+    )
+    for gains in gain_rows(related, chosen):
         _insert(store, gains)
     return Built(len(entries), left_out)

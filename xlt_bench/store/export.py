@@ -20,8 +20,9 @@ FORMATS = ("parquet", "csv", "latex", "md")
 VIEWS = {
     name: f"SELECT * FROM {name}"
     for name in (
-        "submissions runs scores split_means significance gain_means layer_curves language_curves "
-        "pair_accuracies transfer_points transfer_correlation published"
+        "submissions runs methods baselines scores split_means significance gain_means "
+        "method_gains method_gain_means layer_curves language_curves pair_accuracies "
+        "transfer_points transfer_correlation published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
 _ROWS = 100_000  # rows per batch

@@ -1,13 +1,16 @@
-"""Computes the gain of each submission over its default baseline, by paired bootstrap."""
+"""Computes the gains of submissions and methods over their baselines, by paired bootstrap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
-from xlt_bench.evaluation.score import ByUnit, question
+from xlt_bench.evaluation.score import ByUnit
 from xlt_bench.metrics.paired import Gain, Replicates, replicates
 from xlt_bench.metrics.significance import Counts
+from xlt_bench.store.baselines import Baseline
+from xlt_bench.store.method_gains import method_rows
 from xlt_bench.store.rows import Entry
 from xlt_bench.submissions.compare import compare_means, compare_units
 from xlt_bench.submissions.counts import read_counts
@@ -15,106 +18,107 @@ from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.tasks.registry import get_task, tasks
 
 _TOGETHER = 64  # pairs of submissions that are resampled together, with the same draws
-Drawn = dict[tuple[str, str], dict[str, Replicates]]
-"""Replicates by task and metric, by unit."""
+Drawn = dict[str, dict[str, Replicates]]
+"""Replicates of the primary metrics of a submission by task and unit."""
 
 
-def gain_rows(entries: Sequence[Entry]) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Compute the rows of the tables `unit_gains` and `mean_gains`.
+def gain_rows(
+    entries: Sequence[Entry], chosen: Sequence[Baseline]
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Compute the rows of the tables of gains.
 
     Args:
-        entries: All submissions, with `baseline` filled in.
+        entries: All submissions, by number.
+        chosen: Their baselines.
 
     Yields:
-        Rows by table, for up to _TOGETHER submissions at a time.
+        Rows by table, for some methods at a time.
     """
-    pairs = [(entries[e.row["baseline"]], e) for e in entries if e.row["baseline"] is not None]
-    pairs = [
-        (baseline, entry)
-        for baseline, entry in sorted(pairs, key=lambda pair: (pair[0].number, pair[1].number))
-        if baseline.row["base_model"] == entry.row["base_model"]
-        and baseline.plan.limit == entry.plan.limit
-    ]
-    for start in range(0, len(pairs), _TOGETHER):
-        some = pairs[start : start + _TOGETHER]
-        drawn = _resampled({one.number: one for pair in some for one in pair})
+    for some in _chunks(entries, chosen):
+        numbers = {n for one in some for n in (one.number, one.baseline)}
+        drawn = _resampled({number: entries[number] for number in sorted(numbers)})
         rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
-        for baseline, entry in some:
-            for unit_rows, mean_rows in _pair_rows(entry, baseline, drawn):
-                rows["unit_gains"] += unit_rows
-                rows["mean_gains"] += mean_rows
+        for one in some:
+            unit_rows, mean_rows = _pair_rows(entries[one.number], one, drawn)
+            rows["unit_gains"] += unit_rows
+            rows["mean_gains"] += mean_rows
         yield rows
+        yield method_rows(entries, [one for one in some if one.is_default], drawn)
 
 
-def _resampled(entries: dict[int, Entry]) -> dict[int, Drawn]:
+def _chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[list[Baseline]]:
+    """Baselines that are resampled together: those of a method are never divided."""
+
+    def method(one: Baseline) -> tuple[str, str]:
+        return entries[one.baseline].trained.method, entries[one.number].trained.method
+
+    chunk: list[Baseline] = []
+    for _, found in groupby(sorted(chosen, key=lambda one: (*method(one), one.number)), method):
+        same = list(found)
+        if len({(one.number, one.baseline) for one in [*chunk, *same]}) > _TOGETHER and chunk:
+            yield chunk
+            chunk = []
+        chunk += same
+    if chunk:
+        yield chunk
+
+
+def _resampled(entries: Mapping[int, Entry]) -> dict[int, Drawn]:
     """Resample the primary metric of every task for each submission."""
     counts = {number: _tested(entry) for number, entry in entries.items()}
     drawn: dict[int, Drawn] = {number: {} for number in entries}
-    for task, metric in _tested_metrics():
+    for task in tasks().values():
         names: list[tuple[int, str]] = []
         matrices: list[Counts] = []
         for number, counted in counts.items():
-            for unit, matrix in counted.pop(task, {}).items():
+            for unit, matrix in counted.pop(task.name, {}).items():
                 names.append((number, unit))
                 matrices.append(matrix)
-        found = replicates(matrices, get_task(task).metric(metric).score)
+        found = replicates(matrices, task.metric(task.primary).score)
         for (number, unit), one in zip(names, found, strict=True):
-            drawn[number].setdefault((task, metric), {})[unit] = one
+            drawn[number].setdefault(task.name, {})[unit] = one
     return drawn
-
-
-def _tested_metrics() -> list[tuple[str, str]]:
-    """The primary metric of each task."""
-    return [(name, task.primary) for name, task in tasks().items()]
 
 
 def _tested(entry: Entry) -> dict[str, ByUnit]:
     """Read the counts of the primary metrics, copied so that the rest of the file is freed."""
     counted = read_counts(entry.folder / COUNTS, entry.plan)
-    chosen = ((task, counted.get(task, {}).get(metric, {})) for task, metric in _tested_metrics())
+    chosen = ((name, counted.get(name, {}).get(one.primary, {})) for name, one in tasks().items())
     return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}
 
 
 def _pair_rows(
-    entry: Entry, baseline: Entry, drawn: dict[int, Drawn]
-) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    for (task, metric), ours in drawn[entry.number].items():
-        theirs = drawn[baseline.number].get((task, metric), {})
-        version = entry.plan.task_versions[task]
-        same = baseline.plan.task_versions.get(task) == version
-        theirs = {
-            unit: one
-            for unit, one in theirs.items()
-            if same and _asked(entry, task, unit) == _asked(baseline, task, unit)
+    entry: Entry, one: Baseline, drawn: Mapping[int, Drawn]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    task, version = get_task(one.task), entry.plan.task_versions[one.task]
+    ours = drawn[one.number].get(one.task, {})
+    theirs = drawn[one.baseline].get(one.task, {})
+    theirs = {unit: found for unit, found in theirs.items() if unit in one.units}
+    head = {
+        "number": one.number,
+        "baseline": one.baseline,
+        "task": one.task,
+        "metric": task.primary,
+    }
+    aligned = entry.alignment_languages
+    units = [
+        {
+            **head,
+            "unit": row.unit,
+            "aligned": row.aligned,
+            **interval(row.gain),
+            "p_holm": row.p_holm,
+            "n": row.n,
         }
-        head = {
-            "number": entry.number,
-            "baseline": baseline.number,
-            "task": task,
-            "metric": metric,
-        }
-        aligned = entry.alignment_languages
-        units = [
-            {
-                **head,
-                "unit": one.unit,
-                "aligned": one.aligned,
-                **_interval(one.gain),
-                "p_holm": one.p_holm,
-                "n": one.n,
-            }
-            for one in compare_units(get_task(task), version, ours, theirs, aligned)
-        ]
-        means = [
-            {**head, "split": one.split, **_interval(one.gain), "units": list(one.units)}
-            for one in compare_means(get_task(task), version, ours, theirs, aligned)
-        ]
-        yield units, means
+        for row in compare_units(task, version, ours, theirs, aligned)
+    ]
+    means = [
+        {**head, "split": row.split, **interval(row.gain), "units": list(row.units)}
+        for row in compare_means(task, version, ours, theirs, aligned)
+    ]
+    return units, means
 
 
-def _asked(entry: Entry, task: str, unit: str) -> str:
-    return question(entry.plan, entry.data_digests, task, unit)
-
-
-def _interval(found: Gain) -> dict[str, float]:
+def interval(found: Gain) -> dict[str, float]:
+    """The columns of a gain."""
     return {"gain": found.value, "low": found.low, "high": found.high, "p": found.p}

@@ -1,4 +1,4 @@
-"""Turns submissions into rows of the database, and finds their baselines and newer runs."""
+"""Turns submissions into rows of the database, and finds their newer runs."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from xlt_bench.submissions.schema import (
     missing,
     system,
 )
+from xlt_bench.submissions.trainings import Trained, trained
 from xlt_bench.submissions.validate import Package, check_results, open_package
 from xlt_bench.tasks.registry import RETRIEVAL
 
@@ -41,14 +42,18 @@ PAIR_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """A submission to load, with its rows in the tables `submissions` and `runs`."""
+    """A submission to load, with its rows in the tables `submissions` and `runs`.
+
+    `items` are digests of what was asked, by task and unit: only equal ones are compared.
+    """
 
     number: int
     folder: Path
     plan: Plan
     age: tuple[datetime, str]
     alignment_languages: Sequence[str]
-    data_digests: Mapping[str, str]
+    items: Mapping[tuple[str, str], str]
+    trained: Trained
     row: dict[str, Any]
     runs: list[dict[str, Any]]
 
@@ -90,14 +95,20 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
     for found in layers.values():
         rows.pairs.append(found.pairs)
         rows.add("language_layers", found.languages)
+    how = trained(record)
     return Entry(
         number=number,
         folder=folder,
         plan=record.plan,
         age=age(record, folder.name),
         alignment_languages=record.alignment_languages,
-        data_digests=record.data_digests,
-        row=_row(number, package),
+        items={
+            (task, unit): question(record.plan, record.data_digests, task, unit)
+            for task, units in record.plan.units.items()
+            for unit in units
+        },
+        trained=how,
+        row={**_row(number, package), "method": how.method, "seed": how.seed},
         runs=[_run(number, record, task) for task in record.plan.task_versions],
     )
 
@@ -194,36 +205,20 @@ def _row(number: int, package: Package) -> dict[str, Any]:
 
 
 def relate(entries: Sequence[Entry]) -> list[Entry]:
-    """Fill in `superseded_by`, `bare` and `baseline` in the rows of all submissions and runs.
+    """Fill in `superseded_by` in the rows of all submissions and runs.
 
     A run supersedes an older one of the same system that it covers: as a whole, or, if it has other
-    versions or items of some tasks, in the others. The bare model is the newest
-    current submission of the base model without an adapter, with the same limit, template and
-    number format. The baseline is the declared one, else the bare model.
+    versions or items of some tasks, in the others.
     """
     by_system: dict[str, list[Entry]] = {}
-    by_base: dict[str, list[Entry]] = {}
     for entry in entries:
         by_system.setdefault(entry.row["system"], []).append(entry)
-        if entry.plan.adapter is None:
-            by_base.setdefault(entry.row["base_model"], []).append(entry)
-    numbers = {entry.row["id"]: entry.number for entry in entries}
-    newer = {entry.number: _newer(entry, by_system[entry.row["system"]]) for entry in entries}
     related = []
     for entry in entries:
-        by_task = newer[entry.number]
-        current = [
-            e for e in by_base.get(entry.row["base_model"], []) if newer[e.number][None] is None
-        ]
-        bare = _bare(entry, current)
-        declared = numbers.get(entry.row["declared_baseline"])
-        found = {
-            "superseded_by": by_task[None],
-            "bare": bare,
-            "baseline": bare if declared is None else declared,
-        }
+        by_task = _newer(entry, by_system[entry.row["system"]])
         runs = [{**run, "superseded_by": by_task[run["task"]]} for run in entry.runs]
-        related.append(replace(entry, row={**entry.row, **found}, runs=runs))
+        row = {**entry.row, "superseded_by": by_task[None]}
+        related.append(replace(entry, row=row, runs=runs))
     return related
 
 
@@ -236,28 +231,3 @@ def _newer(entry: Entry, others: Sequence[Entry]) -> dict[str | None, int | None
         if len(covered) == len(entry.plan.units):
             found[None] = other.number
     return found
-
-
-def _bare(entry: Entry, current: Sequence[Entry]) -> int | None:
-    same = [
-        other
-        for other in current
-        if other.number != entry.number and _asked(other.plan) == _asked(entry.plan)
-    ]
-    if not same or entry.plan.adapter is None:
-        return None
-    # Prefer a bare model of the same task versions, so that a newer version changes no baseline.
-    return max(same, key=lambda other: (_equal_versions(entry.plan, other.plan), other.age)).number
-
-
-def _asked(plan: Plan) -> tuple[Any, ...]:
-    """What a bare model must have in common with a run, to be what its adapter changed."""
-    return plan.limit, plan.template_sha256, plan.template_args, plan.dtype
-
-
-def _equal_versions(ours: Plan, theirs: Plan) -> bool:
-    """Whether two plans share tasks, and have equal versions of them."""
-    shared = ours.task_versions.keys() & theirs.task_versions.keys()
-    return bool(shared) and all(
-        ours.task_versions[task] == theirs.task_versions[task] for task in shared
-    )

@@ -34,10 +34,44 @@ CREATE TABLE submissions (
     item_limit INTEGER,                 -- NULL: whole test sets
     n_layers INTEGER,
     declared_baseline VARCHAR,          -- the id that the submitter gave
-    bare INTEGER,                       -- the bare model on the same items, with the same template and dtype
-    baseline INTEGER,                   -- the default baseline: the declared one, else the bare model
+    method VARCHAR NOT NULL,            -- a row of `methods`
+    seed BIGINT,                        -- of the training; NULL: a bare model, or not known
+    bare INTEGER,                       -- the bare model whose retrieval is held against the scores
     superseded_by INTEGER,              -- a newer run of the same system that covers this run
     record VARCHAR NOT NULL             -- record.json without its results
+);
+
+-- The methods: a recipe with its changed keys on a base model, evaluated with one template and number
+-- format. Its systems differ in their seed alone. A system whose training is not known is a method of
+-- its own.
+CREATE TABLE methods (
+    method VARCHAR PRIMARY KEY,
+    base_model VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    dtype VARCHAR NOT NULL,
+    template_sha256 VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,              -- bare; sft: the task alone; aligned: the task and another
+                                        -- objective; alignment: without the task; merged; unknown
+    recipe VARCHAR,
+    changes VARCHAR[] NOT NULL,         -- how it differs from a recipe that ships, as for `--set`
+    task VARCHAR,                       -- the task that was trained
+    task_units VARCHAR[] NOT NULL,
+    layers INTEGER[] NOT NULL,          -- the blocks that were aligned
+    alignment_languages VARCHAR[] NOT NULL,
+    settings VARCHAR NOT NULL           -- JSON: all settings that are not the defaults
+);
+
+-- What the gains of a submission in a task are counted from: at most one default baseline, and the one
+-- that the submitter declared.
+CREATE TABLE task_baselines (
+    number INTEGER NOT NULL,
+    task VARCHAR NOT NULL,
+    baseline INTEGER NOT NULL,
+    kind VARCHAR NOT NULL,              -- sft: the same training of the task alone; bare; declared
+    is_default BOOLEAN NOT NULL,
+    is_declared BOOLEAN NOT NULL,
+    differs VARCHAR[] NOT NULL,         -- what else differs between the two
+    units VARCHAR[] NOT NULL            -- what both answered on the same items
 );
 
 -- The tasks that a submission was evaluated on. Only complete runs are ranked.
@@ -105,7 +139,7 @@ CREATE TABLE language_layers (
     accuracy DOUBLE NOT NULL
 );
 
--- Paired bootstrap against the default baseline, by unit. Holm's correction is over the units of one
+-- Paired bootstrap against each row of `task_baselines`, by unit. Holm's correction is over the units of one
 -- task and metric.
 CREATE TABLE unit_gains (
     number INTEGER NOT NULL,
@@ -133,6 +167,57 @@ CREATE TABLE mean_gains (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     p DOUBLE NOT NULL,
+    units VARCHAR[] NOT NULL
+);
+
+-- The gains of a method over the method of its systems' default baselines: the means over seeds. Of
+-- superseded runs and of several runs with one seed, only one counts. With `covers_seeds`, interval and
+-- p are of seeds and items together, and say whether the methods differ. Otherwise there is one system:
+-- they are of its items alone, and say whether two systems differ.
+CREATE TABLE method_unit_gains (
+    method VARCHAR NOT NULL,
+    baseline_method VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,              -- of the baseline: sft, bare
+    task VARCHAR NOT NULL,
+    version INTEGER NOT NULL,
+    item_limit INTEGER,
+    metric VARCHAR NOT NULL,
+    systems INTEGER[] NOT NULL,         -- submissions, one of each seed
+    baselines INTEGER[] NOT NULL,
+    covers_seeds BOOLEAN NOT NULL,
+    unit VARCHAR NOT NULL,
+    aligned BOOLEAN NOT NULL,
+    value DOUBLE NOT NULL,
+    baseline_value DOUBLE NOT NULL,
+    gain DOUBLE NOT NULL,
+    low DOUBLE NOT NULL,
+    high DOUBLE NOT NULL,
+    p DOUBLE NOT NULL,
+    p_holm DOUBLE NOT NULL,
+    spread DOUBLE,                      -- standard deviation over seeds; NULL: not known
+    n INTEGER NOT NULL
+);
+
+-- The same for means over the units that all systems have.
+CREATE TABLE method_mean_gains (
+    method VARCHAR NOT NULL,
+    baseline_method VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    version INTEGER NOT NULL,
+    item_limit INTEGER,
+    metric VARCHAR NOT NULL,
+    systems INTEGER[] NOT NULL,
+    baselines INTEGER[] NOT NULL,
+    covers_seeds BOOLEAN NOT NULL,
+    split VARCHAR NOT NULL,
+    value DOUBLE NOT NULL,
+    baseline_value DOUBLE NOT NULL,
+    gain DOUBLE NOT NULL,
+    low DOUBLE NOT NULL,
+    high DOUBLE NOT NULL,
+    p DOUBLE NOT NULL,
+    spread DOUBLE,
     units VARCHAR[] NOT NULL
 );
 

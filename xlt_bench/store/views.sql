@@ -40,8 +40,8 @@ CREATE VIEW gains AS
 SELECT s.id AS submission, b.id AS baseline, s.name, s.model, s.adapter, b.name AS baseline_name,
     u.task, r.version, u.unit, t.language, l.name AS language_name, l.script, l.family, l.resource,
     t.setting, t.ranked, u.aligned, u.metric, u.value - v.value AS gain, u.value,
-    v.value AS baseline_value, u.n, b.id IS NOT DISTINCT FROM s.declared_baseline AS is_declared,
-    b.number IS NOT DISTINCT FROM s.baseline AS is_default,
+    v.value AS baseline_value, u.n, coalesce(d.is_declared, false) AS is_declared,
+    coalesce(d.is_default, false) AS is_default, d.kind AS baseline_kind,
     r.superseded_by IS NULL AND q.superseded_by IS NULL AS current
 FROM submissions s
 JOIN submissions b ON b.base_model = s.base_model AND b.number <> s.number
@@ -52,27 +52,84 @@ JOIN unit_scores v ON v.number = b.number AND v.task = u.task AND v.unit = u.uni
 JOIN runs r ON r.number = s.number AND r.task = u.task
 JOIN runs q ON q.number = b.number AND q.task = u.task AND q.version = r.version
 JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
-JOIN languages l ON l.code = t.language;
+JOIN languages l ON l.code = t.language
+LEFT JOIN task_baselines d ON d.number = s.number AND d.task = u.task AND d.baseline = b.number
+    AND list_contains(d.units, u.unit);
 
--- Paired bootstrap against the default baseline, by unit: the gain with its interval, p, and p after
--- Holm's correction.
+-- What the gains of a submission in a task are counted from. The default baseline is the SFT system (the
+-- same training of the task alone, with the same seed), else the bare model; a declared one is second.
+CREATE VIEW baselines AS
+SELECT s.id AS submission, d.task, r.version, b.id AS baseline, b.name AS baseline_name, d.kind,
+    d.is_default, d.is_declared, d.differs, d.units
+FROM task_baselines d
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = d.baseline
+JOIN runs r ON r.number = d.number AND r.task = d.task;
+
+-- The submissions that another can be compared with: those on one base model and version of the task
+-- that answered some units on the same items, and that are not superseded.
+CREATE VIEW comparable AS
+SELECT submission, task, version, baseline AS other, baseline_name AS other_name,
+    bool_or(is_default) AS is_default, bool_or(is_declared) AS is_declared,
+    any_value(baseline_kind) AS kind, count(DISTINCT unit) AS units
+FROM gains
+WHERE current
+GROUP BY ALL;
+
+-- The systems of each method, by task.
+CREATE VIEW method_systems AS
+SELECT m.method, m.kind, m.model, m.recipe, s.id AS submission, s.name, s.seed, r.task, r.version,
+    s.item_limit, r.complete, r.superseded_by IS NULL AS current
+FROM methods m
+JOIN submissions s USING (method)
+JOIN runs r USING (number);
+
+-- The gains of methods over those of their baselines, by unit. `verdict` says what a significant gain
+-- shows: that the methods differ, or only that two systems do, as there is but one seed.
+CREATE VIEW method_gains AS
+SELECT g.* EXCLUDE (systems, baselines, kind), g.kind AS baseline_kind, t.language,
+    l.name AS language_name, l.script, l.family, l.resource, t.setting, t.ranked,
+    len(g.systems) AS seeds, g.p_holm < 0.05 AS significant,
+    CASE WHEN g.covers_seeds THEN 'methods' ELSE 'systems' END AS verdict,
+    [s.ids[n + 1] FOR n IN g.systems] AS submissions,
+    [s.ids[n + 1] FOR n IN g.baselines] AS baseline_submissions
+FROM method_unit_gains g
+JOIN units t ON t.task = g.task AND t.version = g.version AND t.unit = g.unit
+JOIN languages l ON l.code = t.language
+CROSS JOIN (SELECT list(id ORDER BY number) AS ids FROM submissions) s;
+
+-- The same for means by split.
+CREATE VIEW method_gain_means AS
+SELECT g.* EXCLUDE (systems, baselines, kind), g.kind AS baseline_kind, len(g.systems) AS seeds,
+    g.p < 0.05 AS significant,
+    CASE WHEN g.covers_seeds THEN 'methods' ELSE 'systems' END AS verdict,
+    [s.ids[n + 1] FOR n IN g.systems] AS submissions,
+    [s.ids[n + 1] FOR n IN g.baselines] AS baseline_submissions
+FROM method_mean_gains g
+CROSS JOIN (SELECT list(id ORDER BY number) AS ids FROM submissions) s;
+
+-- Paired bootstrap against the default and the declared baseline, by unit: the gain with its interval, p,
+-- and p after Holm's correction.
 CREATE VIEW significance AS
 SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.unit, t.language,
     t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.p, g.p_holm,
-    g.p_holm < 0.05 AS significant, g.n
+    g.p_holm < 0.05 AS significant, g.n, d.kind AS baseline_kind, d.is_default, d.is_declared
 FROM unit_gains g
 JOIN submissions s USING (number)
 JOIN submissions b ON b.number = g.baseline
+JOIN task_baselines d USING (number, task, baseline)
 JOIN runs r ON r.number = g.number AND r.task = g.task
 JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit;
 
 -- The same for means over the units that both submissions have.
 CREATE VIEW gain_means AS
 SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low,
-    g.high, g.p, g.p < 0.05 AS significant, g.units
+    g.high, g.p, g.p < 0.05 AS significant, g.units, d.kind AS baseline_kind, d.is_default,
+    d.is_declared
 FROM mean_gains g
 JOIN submissions s USING (number)
 JOIN submissions b ON b.number = g.baseline
+JOIN task_baselines d USING (number, task, baseline)
 JOIN runs r ON r.number = g.number AND r.task = g.task;
 
 -- Retrieval accuracy by layer, over all ordered pairs of ranked languages; of all languages in a

@@ -28,7 +28,10 @@ from xlt_bench.tasks.wmt23 import COMET
 
 @dataclass(frozen=True)
 class UnitGain:
-    """The gain in one unit; `p_holm` is Holm-corrected over the compared units."""
+    """The gain in one unit; `p_holm` is Holm-corrected over the compared units.
+
+    `spread` is the standard deviation over seeds, between methods with several systems each.
+    """
 
     unit: str
     aligned: bool
@@ -37,17 +40,19 @@ class UnitGain:
     gain: Gain
     p_holm: float
     n: int
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
 class MeanGain:
-    """The gain in the mean over `units`, which both systems have."""
+    """The gain in the mean over `units`, which both systems have; `spread` as in `UnitGain`."""
 
     split: str
     value: float
     baseline: float
     gain: Gain
     units: tuple[str, ...]
+    spread: float | None = None
 
 
 def compare_units(
@@ -72,9 +77,7 @@ def compare_units(
     aligned = {language(code).code for code in alignment_languages}
     both = _shared(task, system, baseline)
     gains = {unit: gain(system[unit], baseline[unit]) for unit in both}
-    ranked = task.test_set(version).units
-    corrected = _corrected({u: one.p for u, one in gains.items() if u in ranked})
-    corrected |= _corrected({u: one.p for u, one in gains.items() if u not in ranked})
+    corrected = correct(task, version, {unit: one.p for unit, one in gains.items()})
     return [
         UnitGain(
             unit=unit,
@@ -87,6 +90,13 @@ def compare_units(
         )
         for unit, found in gains.items()
     ]
+
+
+def correct(task: Task, version: int, p_values: Mapping[str, float]) -> dict[str, float]:
+    """Correct p values by Holm's method over the ranked units, and separately over those beyond."""
+    ranked = task.test_set(version).units
+    inside = _corrected({unit: p for unit, p in p_values.items() if unit in ranked})
+    return inside | _corrected({unit: p for unit, p in p_values.items() if unit not in ranked})
 
 
 def _corrected(p_values: Mapping[str, float]) -> dict[str, float]:

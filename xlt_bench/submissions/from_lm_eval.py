@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.evaluation.score import score_run
-from xlt_bench.models.adapter_card import alignment_languages, recipe_name
+from xlt_bench.models.adapter_card import alignment_languages, recipe_name, training
 from xlt_bench.models.adapters import (
     AdapterFiles,
     check_local,
@@ -282,6 +282,7 @@ def _adapter(config: _Config) -> AdapterRecord | None:
         base_model=found.config.get("base_model_name_or_path"),
         alignment_languages=alignment_languages(found),
         recipe=recipe_name(found),
+        training=training(found),
         change_norms={},
         probe_prompts=0,
         probe_differing=0,

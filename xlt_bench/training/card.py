@@ -48,6 +48,7 @@ def card(
             "alignment_layers": layers,
             "trained_on_flores": recipe.learns_flores,
             "seed": recipe.training.seed,
+            "settings": recipe.settings,
             "base_sha256": base.sha256,
             "base_revision": base.revision,
             "trust_remote_code": base.trust_remote_code,

@@ -19,7 +19,7 @@ import yaml
 
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
-from xlt_bench.models.adapter_card import alignment_languages, trained_on_flores
+from xlt_bench.models.adapter_card import alignment_languages, trained_on_flores, training
 from xlt_bench.models.adapters import (
     CONFIG,
     AdapterFiles,
@@ -124,7 +124,10 @@ def _merge(options: MergeOptions) -> dict[float, float]:
     told = [trained_on_flores(adapter) for adapter in (task, alignment)]
     seen = True if True in told else None if None in told else False
     languages = [*alignment_languages(alignment), *alignment_languages(task)]
-    _write(options, task, base, model, best, list(dict.fromkeys(languages)), scores, seen)
+    ours, theirs = training(task), training(alignment)
+    merged = ours and theirs and ours.merged_with(theirs, best, options.combination)
+    stated = {"trained_on_flores": seen, **(merged.model_dump() if merged else {})}
+    _write(options, task, base, model, best, list(dict.fromkeys(languages)), scores, stated)
     return scores
 
 
@@ -249,7 +252,7 @@ def _write(
     weight: float,
     languages: Sequence[str],
     scores: dict[float, float],
-    seen: bool | None,
+    stated: dict[str, Any],
 ) -> None:
     """Write the files of the adapter, which answers as the task adapter's prompts ask."""
     name = _named(weight)
@@ -261,7 +264,7 @@ def _write(
         write_json(config, json.loads(config.read_text(encoding="utf-8")) | named)
         write_bytes(
             options.output / "README.md",
-            _card(options, base, weight, languages, scores, seen).encode(),
+            _card(options, base, weight, languages, scores, stated).encode(),
         )
         copy_tokenizer(task, options.output)
         install(Path(staging) / name, options.output, given_template(options.chat_template))
@@ -273,7 +276,7 @@ def _card(
     weight: float,
     languages: Sequence[str],
     scores: dict[float, float],
-    seen: bool | None,
+    stated: dict[str, Any],
 ) -> str:
     head = {
         "base_model": base.repository,
@@ -283,7 +286,7 @@ def _card(
             "merged": {"task": options.task, "alignment": options.alignment, "weight": weight},
             "combination": options.combination,
             "selected_on": options.select_on,
-            "trained_on_flores": seen,
+            **stated,
             "base_sha256": base.sha256,
             "base_revision": base.revision,
             "trust_remote_code": options.trust_remote_code,

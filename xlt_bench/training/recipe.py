@@ -7,7 +7,7 @@ section 4.3 and appendix D.1; if the authors' code differs, the docstring of the
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -227,6 +227,21 @@ class Recipe(_Strict):
         return self.model_dump(mode="json", exclude=apart)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that are not the defaults, by dotted key (`training.batch_size`).
+
+        Two trainings with equal settings differ in their seed and devices alone. A key that a later
+        release adds is absent while it has its default.
+        """
+        apart = {"device_map", "fsdp", "gradient_checkpointing", "seed"}
+        given = self.model_dump(
+            mode="json",
+            exclude={"title": True, "paper": True, "training": apart},
+            exclude_defaults=True,
+        )
+        return dict(_dotted(given))
+
+    @property
     def sections(self) -> dict[str, Section]:
         """What it learns from, by objective, in the order in which the objectives alternate.
 
@@ -276,6 +291,14 @@ class Recipe(_Strict):
         whole = ceil(self.training.epochs * n_items / self.training.batch_size)
         total = whole * self.updates_a_task_batch
         return min(total, self.training.max_steps or total)
+
+
+def _dotted(nested: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{parent}{key}.")
+        else:
+            yield f"{parent}{key}", value
 
 
 def names() -> list[str]:

@@ -1,0 +1,113 @@
+"""Computes the gains of methods over the methods of their baselines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xlt_bench.metrics.paired import Gain, Replicates
+from xlt_bench.store.baselines import Baseline
+from xlt_bench.store.rows import Entry
+from xlt_bench.submissions.compare import MeanGain, UnitGain
+from xlt_bench.submissions.compare_methods import (
+    compare_method_means,
+    compare_method_units,
+)
+from xlt_bench.tasks.registry import get_task
+
+
+def method_rows(
+    entries: Sequence[Entry],
+    chosen: Sequence[Baseline],
+    drawn: Mapping[int, Mapping[str, Mapping[str, Replicates]]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Compute the rows of the tables `method_unit_gains` and `method_mean_gains`.
+
+    Args:
+        entries: All submissions, by number.
+        chosen: The default baselines of all systems of some methods.
+        drawn: Replicates by submission, task and unit.
+    """
+    groups: dict[tuple[str, str, int, int | None], list[Baseline]] = {}
+    for one in chosen:
+        entry = entries[one.number]
+        if any(r["task"] == one.task and r["superseded_by"] is not None for r in entry.runs):
+            continue
+        version = entry.plan.task_versions[one.task]
+        key = (entry.trained.method, one.task, version, entry.plan.limit)
+        groups.setdefault(key, []).append(one)
+    rows: dict[str, list[dict[str, Any]]] = {"method_unit_gains": [], "method_mean_gains": []}
+    for group in groups.values():
+        _add(rows, entries, _one_a_seed(entries, group), drawn)
+    return rows
+
+
+def _one_a_seed(entries: Sequence[Entry], group: Sequence[Baseline]) -> list[Baseline]:
+    """The systems to average over: one of each seed, with baselines of one method.
+
+    Of several, the one with the most units is taken, then the oldest.
+    """
+    counted = Counter((one.kind, entries[one.baseline].trained.method) for one in group)
+    # Systems whose SFT is missing would be compared with the bare model.
+    _, kind, method = max((k == "sft", n, k, m) for (k, m), n in counted.items())[1:]
+    found: dict[int | None, Baseline] = {}
+    for one in sorted(group, key=lambda one: (-len(one.units), entries[one.number].age)):
+        if (one.kind, entries[one.baseline].trained.method) == (kind, method):
+            found.setdefault(entries[one.number].trained.seed, one)
+    return sorted(found.values(), key=lambda one: entries[one.number].trained.seed or 0)
+
+
+def _add(
+    rows: dict[str, list[dict[str, Any]]],
+    entries: Sequence[Entry],
+    group: Sequence[Baseline],
+    drawn: Mapping[int, Mapping[str, Mapping[str, Replicates]]],
+) -> None:
+    first = entries[group[0].number]
+    name = group[0].task
+    task, version = get_task(name), first.plan.task_versions[name]
+    units = {
+        unit
+        for unit in group[0].units
+        if all(
+            unit in one.units and entries[one.number].items[name, unit] == first.items[name, unit]
+            for one in group
+        )
+    }
+    ours, theirs = (
+        [{u: r for u, r in drawn[n].get(name, {}).items() if u in units} for n in numbers]
+        for numbers in ([one.number for one in group], [one.baseline for one in group])
+    )
+    head = {
+        "method": first.trained.method,
+        "baseline_method": entries[group[0].baseline].trained.method,
+        "kind": group[0].kind,
+        "task": name,
+        "version": version,
+        "item_limit": first.plan.limit,
+        "metric": task.primary,
+        "systems": [one.number for one in group],
+        "baselines": [one.baseline for one in group],
+        "covers_seeds": len(group) > 1,
+    }
+    given = (task, version, ours, theirs, first.alignment_languages)
+    for unit in compare_method_units(*given, paired=True):
+        more = {"unit": unit.unit, "aligned": unit.aligned, "p_holm": unit.p_holm, "n": unit.n}
+        rows["method_unit_gains"].append({**head, **_columns(unit), **more})
+    for mean in compare_method_means(*given, paired=True):
+        more = {"split": mean.split, "units": list(mean.units)}
+        rows["method_mean_gains"].append({**head, **_columns(mean), **more})
+
+
+def _columns(row: UnitGain | MeanGain) -> dict[str, Any]:
+    found: Gain = row.gain
+    return {
+        "value": row.value,
+        "baseline_value": row.baseline,
+        "gain": found.value,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "spread": row.spread,
+    }
