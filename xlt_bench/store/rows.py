@@ -52,6 +52,7 @@ class Entry:
     plan: Plan
     age: tuple[datetime, str]
     alignment_languages: Sequence[str]
+    data_digests: Mapping[str, str]
     items: Mapping[tuple[str, str], str]
     trained: Trained
     row: dict[str, Any]
@@ -102,6 +103,7 @@ def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
         plan=record.plan,
         age=age(record, folder.name),
         alignment_languages=record.alignment_languages,
+        data_digests=record.data_digests,
         items={
             (task, unit): question(record.plan, record.data_digests, task, unit)
             for task, units in record.plan.units.items()
