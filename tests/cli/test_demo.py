@@ -1,8 +1,12 @@
 """Tests `xlt-bench demo`: what is on its page, and the commands that it offers."""
 
+import os
+import pty
 import re
 import shlex
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,3 +141,29 @@ def test_the_commands_name_the_program_that_runs(tmp_path, monkeypatch):
     assert demo._program() == "xlt-bench"
     monkeypatch.setattr(sys, "argv", ["/somewhere/xlt_bench/__main__.py"])
     assert shlex.split(demo._program()) == [sys.executable, "-m", "xlt_bench"]
+
+
+@pytest.mark.slow
+def test_the_whole_demo_prints_one_page_and_resumes(tmp_path):
+    """Piped, it says a line for each run; on a terminal, a bar that is gone at the end."""
+    command = [sys.executable, "-m", "xlt_bench", "demo", "--output", "runs/demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) <= MOST_LINES
+    assert [len(line) for line in lines if len(line) > WIDTH and "xlt_bench" not in line] == []
+    assert len(done.stderr.splitlines()) == 2 * len(PAIRS)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    timed = re.compile(r"in \d+ s\.|\s+")
+    assert timed.sub(" ", again.stdout) == timed.sub(" ", done.stdout)
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=terminal, stdout=subprocess.PIPE)
+    os.close(terminal)
+    drawn = b""
+    with suppress(OSError):  # Linux: the other end is closed
+        while part := os.read(master, 1024):
+            drawn += part
+    os.close(master)
+    page = process.communicate()[0].decode()
+    assert timed.sub(" ", page) == timed.sub(" ", done.stdout)
+    assert b"%" in drawn
+    assert b" done" not in drawn

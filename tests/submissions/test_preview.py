@@ -144,6 +144,19 @@ def test_runs_are_found_alone_or_in_a_folder(place):
         finished_runs([place / "mine" / "unfinished"])
 
 
+def test_without_submissions_the_runs_are_shown_alone(
+    place, made_up_root, run_cli, served, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = place / "mine" / "a"
+    words = "leaderboard", "serve", "--run", run, "--data-dir", made_up_root
+    assert run_cli(*words)[0] == 0
+    assert {row[0] for row in served["scores"]} == {f"{MARK} {run}"[:200]}
+    assert not list(tmp_path.iterdir())
+    code, _, said = run_cli(*words, "--submissions", "none")
+    assert (code, "none is not a folder" in said) == (2, True)
+
+
 def test_a_run_that_submit_refuses_is_an_error_in_one_line(
     place, make_run, made_up_root, tmp_path, run_cli, served, edit
 ):

@@ -123,8 +123,8 @@ def serve(
     checks of `submit` first; --data-dir is the data that they were evaluated on.
     """
     folder = _folder(db, submissions)
-    # A database can be served without a folder of submissions, unless one is named.
-    alone = db.is_file() and folder == FOLDER and not run
+    # A database or runs can be served without a folder of submissions, unless one is named.
+    alone = folder == FOLDER and (db.is_file() if not run else not folder.exists())
     _check_places(db, None if alone or _is_url(submissions) else folder)
     if find_spec("streamlit") is None:
         raise ModuleNotFoundError(name="streamlit")
@@ -172,14 +172,14 @@ def _serve_runs(
     runs, root = finished_runs(given), data_root(data_dir)
     with tempfile.TemporaryDirectory(prefix="xlt-bench-") as temporary:
         copy, db = Path(temporary, "submissions"), Path(temporary, "leaderboard.duckdb")
-        for one in preview(runs, submissions, copy, root):
+        for one in preview(runs, submissions if submissions.exists() else None, copy, root):
             if one.repeat:
                 console.print(f"{one.run} is among the submissions already: {one.id}")
-            else:
-                older = f"; it takes the place of {', '.join(one.supersedes)}" * bool(
-                    one.supersedes
-                )
-                console.print(f"{one.run} is shown as {MARK}{older}")
+                continue
+            console.print(f"{one.run} is shown as {MARK}")
+            for older in one.supersedes:
+                console.print(f"  it takes the place of {older}")
+        console.print("building a temporary database ...")
         from xlt_bench.store.build import build as build_store
 
         for report in build_store(copy, db).refused:

@@ -31,7 +31,7 @@ class Shown:
         run: The run.
         id: The id that it would be submitted under, or was.
         repeat: Whether it is among the submissions already, under its submitted name.
-        supersedes: The older submissions whose places it takes, in all or some of their tasks.
+        supersedes: The older submissions whose places it takes, and in which tasks.
     """
 
     run: Path
@@ -67,12 +67,12 @@ def finished_runs(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def preview(runs: Sequence[Path], submissions: Path, copy: Path, root: Path) -> list[Shown]:
+def preview(runs: Sequence[Path], submissions: Path | None, copy: Path, root: Path) -> list[Shown]:
     """Copy a folder of submissions and submit runs to the copy. The folder stays as it is.
 
     Args:
         runs: Finished runs.
-        submissions: The folder of submissions.
+        submissions: The folder of submissions; None to show the runs alone.
         copy: The folder to write. Where the file system allows, its files are hard links.
         root: The data folder.
 
@@ -83,14 +83,14 @@ def preview(runs: Sequence[Path], submissions: Path, copy: Path, root: Path) -> 
         InputError: A run cannot be submitted.
     """
     copy.mkdir(parents=True)
-    for path in list_submissions([submissions]):
+    for path in list_submissions([submissions] if submissions else []):
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, copy / path.name, symlinks=True, copy_function=_linked)
     shown = []
     for run in runs:
         name = one_line(f"{MARK} {run}", _MAX_NAME)
         done = submit(run, About(name=name, notes=f"{MARK}: a run on this machine."), copy, root)
-        older = [one.id for one in done.supersedes]
+        older = [str(one) for one in done.supersedes]
         shown.append(Shown(run, done.folder.name, done.repeat, older))
     return shown
 
