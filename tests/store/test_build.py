@@ -10,6 +10,10 @@ import pytest
 
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
+from xlt_bench.store import build as build_module
+from xlt_bench.store import gains as gains_module
+from xlt_bench.store import reuse
+from xlt_bench.store import rows as rows_module
 from xlt_bench.store.build import build, connect, is_current, is_leaderboard
 from xlt_bench.store.export import VIEWS, export, page
 from xlt_bench.submissions.create import About, submit
@@ -516,3 +520,80 @@ def test_csv_runs_no_formula_and_parquet_keeps_the_text(make_run, made_up_root, 
         values = [row["value"] for row in csv.DictReader(file) if row["value"]]
     assert values
     assert all(float(value) is not None for value in values)
+
+
+def dump(db):
+    """The tables of a database, with ids in place of numbers."""
+    with connect(db) as store:
+        ids = dict(store.execute("SELECT number, id FROM submissions").fetchall())
+        tables = {}
+        for (table,) in store.execute("SHOW TABLES").fetchall():
+            found = rows(store, f"SELECT * FROM {table}")
+            for row in found:
+                for column in {"number", "baseline", "bare", "superseded_by"} & row.keys():
+                    row[column] = ids.get(row[column], row[column])
+                for column in {"systems", "baselines"} & row.keys():
+                    row[column] = [ids[number] for number in row[column]]
+            tables[table] = sorted(map(repr, found))
+        return tables
+
+
+@pytest.fixture
+def copied(board, tmp_path):
+    """A copy of the submissions, and a database of all but one, which two gains need."""
+    submissions, _, ids = board
+    folder, db = tmp_path / "submissions", tmp_path / "leaderboard.duckdb"
+    shutil.copytree(submissions, folder)
+    later = tmp_path / ids["bare"]
+    shutil.move(folder / ids["bare"], later)
+    assert build(folder, db).loaded == 5
+    return folder, db, later
+
+
+def test_a_build_on_an_earlier_one_is_that_of_a_fresh_one(copied, tmp_path, monkeypatch):
+    folder, db, later = copied
+    shutil.move(later, folder / later.name)
+    read = []
+    check = rows_module.check_results
+    monkeypatch.setattr(
+        rows_module, "check_results", lambda *args: (read.append(args), check(*args))
+    )
+    build(folder, db)
+    assert len(read) == 1  # the rows of the others are copied
+    build(folder, tmp_path / "fresh.duckdb")
+    assert len(read) == 7
+    assert dump(db) == dump(tmp_path / "fresh.duckdb")
+    computed = []
+    replicates = gains_module.replicates
+    monkeypatch.setattr(
+        gains_module, "replicates", lambda *args: (computed.append(args), replicates(*args))[1]
+    )
+    build(folder, db)
+    assert (len(read), computed) == (7, [])
+    assert dump(db) == dump(tmp_path / "fresh.duckdb")
+
+
+@pytest.mark.parametrize("change", ["counts", "record", "gone", "code", "damaged"])
+def test_what_changed_is_not_copied(board, copied, tmp_path, monkeypatch, edit, change):
+    folder, db, later = copied
+    _, _, ids = board
+    shutil.move(later, folder / later.name)
+    build(folder, db)
+    one = folder / ids["new"]
+    if change == "counts":
+        other = (folder / ids["old"] / "counts.parquet").read_bytes()
+        (one / "counts.parquet").write_bytes(other)
+    elif change == "record":
+        edit(one / "record.json", lambda record: record["results"]["scores"][0].update(value=1.5))
+    elif change == "gone":
+        shutil.rmtree(one)
+    elif change == "code":
+        monkeypatch.setattr(build_module, "code_digest", lambda: "other")
+        monkeypatch.setattr(reuse, "code_digest", lambda: "other")
+    else:
+        db.write_bytes(b"not a database")
+    built = build(folder, db)
+    fresh = build(folder, tmp_path / "fresh.duckdb")
+    names = [[report.name for report in one.refused] for one in (built, fresh)]
+    assert names[0] == names[1] == ([ids["new"]] if change in ("counts", "record") else [])
+    assert dump(db) == dump(tmp_path / "fresh.duckdb")

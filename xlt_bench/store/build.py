@@ -1,6 +1,7 @@
 """Builds the leaderboard's DuckDB file from a folder of submissions, and opens it.
 
-A temporary file is written and renamed, so readers of the old file are not disturbed. Invalid
+A temporary file is written and renamed, so readers of the old file are not disturbed. Rows of
+submissions that have not changed are taken from the old file. Invalid
 submissions are left out and reported. A build needs no test sets: it compares scores with counts
 and layers with their pairs. `submissions check` has compared the counts with the answers before.
 """
@@ -22,6 +23,7 @@ from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.baselines import bare_retrieval, baselines
 from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.methods import methods
+from xlt_bench.store.reuse import Earlier, code_digest, fingerprint
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
 from xlt_bench.submissions.report import Report, list_submissions, refused
 from xlt_bench.submissions.schema import IDENTITY
@@ -59,9 +61,12 @@ def build(submissions: Path, db: Path) -> Built:
         try:
             with duckdb.connect(file, config={"temp_directory": str(staging)}) as store:
                 store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
-                _insert(store, {"build": [{"schema_version": SCHEMA_VERSION}]})
+                about = {"schema_version": SCHEMA_VERSION, "code": code_digest()}
+                _insert(store, {"build": [about]})
                 _load_tables(store)
-                built = _load_submissions(store, submissions)
+                earlier = Earlier(store, db)
+                built = _load_submissions(store, submissions, earlier)
+                earlier.close()
                 store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
                 # Closing does this too, but ignores errors.
                 store.execute("CHECKPOINT")
@@ -246,7 +251,7 @@ def _insert(store: duckdb.DuckDBPyConnection, rows: dict[str, Any]) -> None:
             store.unregister("incoming")
 
 
-def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
+def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier) -> Built:
     entries: list[Entry] = []
     left_out: list[Report] = []
     seen: dict[str, str] = {}
@@ -255,7 +260,12 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
         try:
             if other := seen.get(path.name[-IDENTITY:]):
                 raise InputError(f"the same system and answers are already submitted as {other}")
-            entries.append(read_entry(path, len(entries), batch))
+            number, found = len(entries), fingerprint(path)
+            same = earlier.has(path.name, found)
+            entries.append(read_entry(path, number, None if same else batch))
+            batch.add("sources", [{"number": number, "id": path.name, "fingerprint": found}])
+            if same:
+                earlier.take(path.name, number)
             seen[path.name[-IDENTITY:]] = path.name
         except (InputError, OSError) as error:
             if not path.parent.is_dir():
@@ -267,6 +277,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
             _insert(store, batch.tables())
             batch = Rows()
     _insert(store, batch.tables())
+    earlier.copy_rows()
     related = relate(entries)
     chosen = baselines(related)
     _insert(
@@ -279,6 +290,9 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path) -> Built:
             "task_baselines": [vars(one) for one in chosen],
         },
     )
-    for gains in gain_rows(related, chosen):
+    kept = earlier.unchanged_methods(related, chosen)
+    earlier.copy_gains(kept)
+    changed = [one for one in chosen if related[one.number].trained.method not in kept]
+    for gains in gain_rows(related, changed):
         _insert(store, gains)
     return Built(len(entries), left_out)

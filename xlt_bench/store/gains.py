@@ -49,11 +49,16 @@ def gain_rows(
 def _chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[list[Baseline]]:
     """Baselines that are resampled together: those of a method are never divided."""
 
-    def method(one: Baseline) -> tuple[str, str]:
-        return entries[one.baseline].trained.method, entries[one.number].trained.method
+    def method(one: Baseline) -> str:
+        return entries[one.number].trained.method
 
+    # Methods with the same baselines are neighbours, so that these are resampled less often.
+    first: dict[str, int] = {}
+    for one in chosen:
+        first[method(one)] = min(one.baseline, first.get(method(one), one.baseline))
+    ordered = sorted(chosen, key=lambda one: (first[method(one)], method(one), one.number))
     chunk: list[Baseline] = []
-    for _, found in groupby(sorted(chosen, key=lambda one: (*method(one), one.number)), method):
+    for _, found in groupby(ordered, method):
         same = list(found)
         if len({(one.number, one.baseline) for one in [*chunk, *same]}) > _TOGETHER and chunk:
             yield chunk

@@ -76,26 +76,22 @@ class Rows:
         return {**self.by_table, **pairs}
 
 
-def read_entry(folder: Path, number: int, rows: Rows) -> Entry:
+def read_entry(folder: Path, number: int, rows: Rows | None) -> Entry:
     """Validate a submission and add its rows, all or none.
 
     Args:
         folder: The submission.
         number: Its number in the database.
-        rows: Where to add the rows of all tables except `submissions` and `runs`.
+        rows: Where to add the rows of all tables except `submissions` and `runs`; None if they are
+            copied from an earlier build, which has compared the scores with the counts.
 
     Raises:
         InputError: The submission is not valid, or its scores do not follow from its counts.
     """
     package = open_package(folder)
     record = package.record
-    layers = {layer: _layer(package, number, layer) for layer in record.plan.layers}
-    means = {layer: found.mean for layer, found in layers.items()}
-    check_results(record, read_counts(folder / COUNTS, record.plan), means)
-    _add(rows, number, record)
-    for found in layers.values():
-        rows.pairs.append(found.pairs)
-        rows.add("language_layers", found.languages)
+    if rows is not None:
+        _add(rows, number, package)
     how = trained(record)
     return Entry(
         number=number,
@@ -165,8 +161,15 @@ def _language_means(
     return sums / pairs
 
 
-def _add(rows: Rows, number: int, record: Record) -> None:
-    results = record.results
+def _add(rows: Rows, number: int, package: Package) -> None:
+    """Compare the scores with the counts, and add the rows of scores and layers."""
+    record, results = package.record, package.record.results
+    layers = {layer: _layer(package, number, layer) for layer in record.plan.layers}
+    means = {layer: found.mean for layer, found in layers.items()}
+    check_results(record, read_counts(package.folder / COUNTS, record.plan), means)
+    for found in layers.values():
+        rows.pairs.append(found.pairs)
+        rows.add("language_layers", found.languages)
     for score in results.scores:
         items = question(record.plan, record.data_digests, score.task, score.unit)
         scored = score.model_dump(exclude={"setting"})

@@ -4,7 +4,15 @@
 
 -- The schema of this file. A version of xlt-bench with another schema rebuilds it.
 CREATE TABLE build (
-    schema_version INTEGER NOT NULL
+    schema_version INTEGER NOT NULL,
+    code VARCHAR NOT NULL               -- digest of the code: rows are taken over to builds by the same
+);
+
+-- The files of the submissions, by which the next build tells those that changed.
+CREATE TABLE sources (
+    number INTEGER PRIMARY KEY,
+    id VARCHAR NOT NULL UNIQUE,
+    fingerprint VARCHAR NOT NULL
 );
 
 -- The submissions.
