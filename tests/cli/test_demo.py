@@ -43,7 +43,7 @@ def draw(runs, system="aligned", baseline="baseline"):
     records = [read_record(runs / name) for name in (baseline, system)]
     commands = [Next("a", "xlt-bench a"), Next("b", "xlt-bench b"), Next("c", "one \\\n  two")]
     said = "word " * 44  # three lines
-    return screen(said, found, demo._curves([records]), commands), records
+    return screen(said, found, demo._curves(records), commands), records
 
 
 def test_the_page_fits_a_terminal_and_has_its_parts_in_order(runs):
@@ -122,8 +122,10 @@ def test_every_pair_has_its_two_adapters_and_the_old_names_are_those_of_slot_fil
 
 def test_each_pair_is_asked_its_own_task_and_one_pair_retrieval(tmp_path):
     asked = demo._requests(tmp_path / "out")
-    assert [list(one.options.tasks) for one in asked] == [
-        [pair.task] + ["retrieval"] * (pair.task == "massive") for pair in PAIRS
+    assert [(*one.options.adapters, list(one.options.tasks)) for one in asked] == [
+        (adapter, [pair.task] + ["retrieval"] * (pair.task == "massive"))
+        for pair in PAIRS
+        for adapter in (pair.baseline, pair.aligned)
     ]
     assert not (tmp_path / "out").exists()
 
