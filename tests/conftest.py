@@ -283,7 +283,6 @@ def made_up_record(
         sha256=plan.adapter_sha256,
         peft_type="LORA",
         base_model=plan.model,
-        alignment_languages=["sw"],
         change_norms={"q_proj": 1.0},
         probe_prompts=8,
         probe_differing=5,
@@ -299,7 +298,7 @@ def made_up_record(
             architecture="LlamaForCausalLM",
             parameters=1000,
             layers=4,
-            dtype="float32",
+            dtype=plan.dtype,
         ),
         adapter=proof or None,
         template=plan.template,
@@ -315,7 +314,7 @@ def made_up_record(
         seconds={},
         batch_sizes={},
         fertility={},
-        results=score_run(folder, root, ["sw"] if plan.adapter else []),
+        results=score_run(folder, root, trained["alignment_languages"] if plan.adapter else []),
     )
 
 
@@ -345,14 +344,19 @@ def make_run(made_up_root: Path) -> Callable[..., Path]:
         created: str = "2026-01-02T03:04:05+00:00",
         recipe: str | None = None,
         trained_on_flores: bool | None = None,
+        training: dict[str, Any] | None = None,
+        aligned: Sequence[str] = ("sw",),
+        dtype: str = "float32",
     ) -> Path:
         units = units or every
         plan = made_up_plan(
             model, adapter, units, limit, list(layers) if "retrieval" in units else []
         )
+        plan = plan.model_copy(update={"dtype": dtype})
         digests = write_answers(folder, root, plan, right, seed)
         write_json(folder / "plan.json", plan.model_dump())
-        trained = {"recipe": recipe, "trained_on_flores": trained_on_flores}
+        trained = {"recipe": recipe, "trained_on_flores": trained_on_flores, "training": training}
+        trained["alignment_languages"] = list(aligned)
         record = made_up_record(folder, root, plan, digests, created, **trained)
         write_json(folder / "record.json", record.model_dump())
         return folder

@@ -39,7 +39,7 @@ def runs(make_run, tmp_path_factory):
 
 def draw(runs, system="aligned", baseline="baseline"):
     ours, theirs = (load_system(str(runs / name), runs, MINI) for name in (system, baseline))
-    found = [compare_metric(task, METRICS[task][0], ours, theirs) for task in METRICS]
+    found = [compare_metric(task, METRICS[task][0], [ours], [theirs]) for task in METRICS]
     records = [read_record(runs / name) for name in (baseline, system)]
     commands = [Next("a", "xlt-bench a"), Next("b", "xlt-bench b"), Next("c", "one \\\n  two")]
     said = "word " * 44  # three lines
@@ -78,7 +78,9 @@ def test_a_large_gain_is_marked_and_said_and_none_is_not(runs):
     page, _ = draw(runs)
     better = " ".join(page.split())
     assert "alignment raised massive, wmt23, uner and retrieval;" in better
-    assert page.count(") *") == len(re.findall(r"\(\S+ to \S+\)", page)) == 9
+    # By an exact test, the few items of the one aligned language of massive show nothing.
+    assert len(re.findall(r"\(\S+ to \S+\)", page)) == 9
+    assert page.count(") *") == 8
     page, _ = draw(runs, "baseline", "baseline")
     same = " ".join(page.split())
     assert "changed massive, wmt23, uner and retrieval by no more than chance" in same

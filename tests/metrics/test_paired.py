@@ -102,7 +102,111 @@ def test_sacrebleu_gives_the_same_paired_bootstrap():
 def test_equal_systems_gain_nothing():
     a, _ = two_systems()
     same = gain(*replicates([a, a], percent))
-    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert (same.value, same.low, same.high, same.p, same.resolvable) == (0, 0, 0, 1, None)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(5, 0), (6, 0), (7, 1), (4, 4), (10, 2), (0, 3)])
+def test_where_few_items_differ_the_test_is_mcnemars_exact_one(better, worse):
+    from scipy import stats
+
+    base = np.arange(300) % 3 == 0
+    system = base.copy()
+    system[np.flatnonzero(~base)[:better]] = True
+    system[np.flatnonzero(base)[:worse]] = False
+    found = gain(*replicates([hits(system), hits(base)], percent))
+    wanted = stats.binomtest(better, better + worse).pvalue
+    assert found.p == pytest.approx(wanted)
+
+
+def test_the_exact_test_of_a_corpus_score_is_scipys():
+    from scipy import stats
+
+    lines = [*REFERENCES]
+    for i in range(0, 96, 12):
+        lines[i] = lines[i].replace("old", "new")
+    counts = [segment_counts("bleu", "en", hyp, REFERENCES) for hyp in (REFERENCES, lines)]
+    found = gain(*replicates(counts, bleu, 100))
+
+    def statistic(x, y, axis):
+        return bleu(counts_of(x).sum(axis=-2)) - bleu(counts_of(y).sum(axis=-2))
+
+    both = np.stack(counts)
+
+    def counts_of(which):
+        """The counts of items that are given as number + 1,000 for the second system."""
+        which = which.astype(int)
+        return both[which // 1000, which % 1000].astype(float)
+
+    differ = np.flatnonzero((counts[0] != counts[1]).any(axis=1))
+    assert len(differ) == 8
+    rest = np.setdiff1d(np.arange(96), differ)
+
+    def on_all(x, y, axis):
+        shape = (*x.shape[:-1], len(rest))
+        fill = np.broadcast_to(rest, shape)
+        return statistic(np.concatenate([x, fill], -1), np.concatenate([y, fill], -1), axis)
+
+    theirs = stats.permutation_test(
+        (differ.astype(float), differ + 1000.0),
+        on_all,
+        permutation_type="samples",
+        n_resamples=np.inf,
+        vectorized=True,
+    )
+    assert found.p == pytest.approx(theirs.pvalue)
+
+
+def test_p_values_beyond_the_replicates_follow_the_normal_distribution():
+    from scipy import stats
+
+    found = []
+    for lift in (0.06, 0.1, 0.14):
+        a, b = two_systems(2974, lift=lift, seed=5)
+        ours = gain(*replicates([a, b], percent, 1000))
+        right = [one[:, 0].astype(float) for one in (a, b)]
+        found.append((ours.p, stats.ttest_rel(*right).pvalue))
+    assert found[0][0] < 1 / 1001
+    for ours, theirs in found:
+        assert np.log10(ours) == pytest.approx(np.log10(theirs), rel=0.15)
+
+
+def test_a_correction_over_all_languages_can_reach_any_level():
+    a, b = two_systems(997, lift=0.12)
+    one = gain(*replicates([a, b], percent))
+    for languages in (52, 204):
+        assert max(holm([one.p] * languages)) < 0.05
+
+
+@pytest.mark.slow
+def test_the_normal_tail_agrees_with_a_million_replicates():
+    generator = np.random.default_rng(3)
+    for lift in (0.03, 0.04, 0.05):
+        a, b = two_systems(997, lift=lift, seed=11)
+        ours = gain(*replicates([a, b], percent, 1000))
+        difference = a[:, 0] - b[:, 0]
+        sums = [generator.choice(difference, size=(10_000, 997)).sum(axis=1) for _ in range(100)]
+        drawn = np.concatenate(sums) / 9.97
+        far = (np.abs(drawn - drawn.mean()) >= abs(ours.value) - 1e-9).mean()
+        assert 0.5 < ours.p / max(far, 1e-6) < 2
+
+
+def test_what_a_unit_can_resolve_is_what_a_test_of_that_power_finds():
+    """A gain of `resolvable` is significant in 80 of 100 draws of test sets."""
+    from scipy import stats
+
+    generator = np.random.default_rng(2)
+    n, share = 1000, 0.1  # a tenth of the items differ
+    found = []
+    for _ in range(20):
+        draws = generator.random(n)
+        a, b = draws < share / 2, (share / 2 <= draws) & (draws < share)
+        found.append(gain(*replicates([hits(a), hits(b)], percent, 400)).resolvable)
+    # The power of a z test of the difference, whose variance is that of n signs.
+    error = 100 * np.sqrt(share / n)
+    power = stats.norm.sf(1.96 - np.mean(found) / error)
+    assert power == pytest.approx(0.8, abs=0.02)
+    a, _ = two_systems()
+    assert gain(*replicates([a, a], percent)).resolvable is None
 
 
 def test_swapping_the_systems_turns_the_sign():

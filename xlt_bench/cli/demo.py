@@ -46,7 +46,8 @@ def demo(
     quiet()
     from xlt_bench.cli.demo_screen import METRICS, screen
     from xlt_bench.data.root import data_root
-    from xlt_bench.submissions.compare import compare_metric, compare_systems, load_system, tables
+    from xlt_bench.submissions.compare import compare_metric, compare_systems, load_system
+    from xlt_bench.submissions.compare_tables import tables
 
     started = time.perf_counter()
     requests = _requests(output)
@@ -58,7 +59,7 @@ def demo(
         one
         for system, baseline in pairs
         for task in system.tasks
-        if (one := compare_metric(task, METRICS[task][0], system, baseline))
+        if (one := compare_metric(task, METRICS[task][0], [system], [baseline]))
     ]
     records = [record for _, record in runs]
     said = _said(output, requests, records[0], time.perf_counter() - started)

@@ -14,7 +14,8 @@ from xlt_bench.results.record import LayerAccuracy
 from xlt_bench.tasks.registry import RETRIEVAL
 
 if TYPE_CHECKING:
-    from xlt_bench.submissions.compare import Comparison, MeanGain, UnitGain
+    from xlt_bench.submissions.compare import Comparison
+    from xlt_bench.submissions.gains import MeanGain, UnitGain
 
 WIDTH = 80
 METRICS = {

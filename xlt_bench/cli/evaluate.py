@@ -259,25 +259,35 @@ def join(
     console.print(f"record: {output / 'record.json'}")
 
 
+_COMPARED = "Run folder, submission folder or id; several seeds of a method with commas between."
+
+
 @app.command()
 def compare(
-    system: Annotated[
-        str, typer.Argument(metavar="SYSTEM", help="Run folder, submission folder or id.")
-    ],
+    system: Annotated[str, typer.Argument(metavar="SYSTEM[,SYSTEM...]", help=_COMPARED)],
     baseline: Annotated[
-        str, typer.Argument(metavar="BASELINE", help="Run folder, submission folder or id.")
+        str,
+        typer.Argument(metavar="BASELINE[,BASELINE...]", help="The same; gains are over these."),
     ],
     form: TableFormat = "table",
     submissions: Submissions = FOLDER,
     data_dir: DataDir = None,
 ) -> None:
-    """Print a system's gains over a baseline by language, with paired significance tests."""
+    """Print a system's gains over a baseline by language, with paired significance tests.
+
+    With several seeds of each, separated by commas, two methods are compared: intervals and p
+    values then cover seeds and test items.
+    """
     from xlt_bench.data.root import data_root
-    from xlt_bench.submissions.compare import compare_systems, load_system, tables
+    from xlt_bench.submissions.compare import compare_methods, load_system
+    from xlt_bench.submissions.compare_tables import tables
 
     root = data_root(data_dir)
-    systems = [load_system(name, submissions, root) for name in (system, baseline)]
-    found, notes = compare_systems(*systems)
+    methods = [
+        [load_system(name.strip(), submissions, root) for name in names.split(",")]
+        for names in (system, baseline)
+    ]
+    found, notes = compare_methods(*methods)
     show(tables(found, notes, form), form)
     if form in DATA_FORMATS:
         for note in notes:

@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
-from xlt_bench.metrics.paired import LEVEL, Gain, Replicates
+from xlt_bench.metrics.paired import LEVEL, POWER, Gain, Replicates
 from xlt_bench.metrics.significance import Floats
 
 _HALVINGS = 60
@@ -109,10 +109,16 @@ def gains(differences: Sequence[Difference], level: float = LEVEL) -> list[Gain]
         wide = _half_width(middle, of_seeds, df, of_items) > np.abs(value)
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
     p = np.where(value == 0, 1.0, high)
-    rows = zip(value, value - half, value + half, p, strict=True)
+    resolvable = half + _half_width(np.full(len(value), 2 * (1 - POWER)), of_seeds, df, of_items)
+    rows = zip(value, value - half, value + half, p, resolvable, strict=True)
     return [Gain(*map(float, row)) for row in rows]
 
 
 def _half_width(p: Floats, of_seeds: Floats, df: Floats, of_items: Floats) -> Floats:
-    half: Floats = np.hypot(t.isf(p / 2, df) * of_seeds, norm.isf(p / 2) * of_items)
+    # Where p is 0 or too small for its quantile, the half-width has no bound.
+    with np.errstate(invalid="ignore"):
+        student, normal = -stdtrit(df, p / 2) * of_seeds, -ndtri(p / 2) * of_items
+    half: Floats = np.hypot(
+        np.where(of_seeds > 0, student, 0.0), np.where(of_items > 0, normal, 0.0)
+    )
     return half

@@ -7,13 +7,13 @@ from itertools import groupby
 from typing import Any
 
 from xlt_bench.evaluation.score import ByUnit
-from xlt_bench.metrics.paired import Gain, Replicates, replicates
+from xlt_bench.metrics.paired import Replicates, replicates
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.store.baselines import Baseline
-from xlt_bench.store.method_gains import method_rows
+from xlt_bench.store.method_gains import gain_columns, method_rows
 from xlt_bench.store.rows import Entry
-from xlt_bench.submissions.compare import compare_means, compare_units
 from xlt_bench.submissions.counts import read_counts
+from xlt_bench.submissions.gains import compare_means, compare_units
 from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.tasks.registry import get_task, tasks
 
@@ -111,19 +111,14 @@ def _pair_rows(
             **head,
             "unit": row.unit,
             "aligned": row.aligned,
-            **interval(row.gain),
+            **gain_columns(row.gain),
             "p_holm": row.p_holm,
             "n": row.n,
         }
-        for row in compare_units(task, version, ours, theirs, aligned)
+        for row in compare_units(task, version, [ours], [theirs], aligned)
     ]
     means = [
-        {**head, "split": row.split, **interval(row.gain), "units": list(row.units)}
-        for row in compare_means(task, version, ours, theirs, aligned)
+        {**head, "split": row.split, **gain_columns(row.gain), "units": list(row.units)}
+        for row in compare_means(task, version, [ours], [theirs], aligned)
     ]
     return units, means
-
-
-def interval(found: Gain) -> dict[str, float]:
-    """The columns of a gain."""
-    return {"gain": found.value, "low": found.low, "high": found.high, "p": found.p}

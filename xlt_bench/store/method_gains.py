@@ -9,10 +9,12 @@ from typing import Any
 from xlt_bench.metrics.paired import Gain, Replicates
 from xlt_bench.store.baselines import Baseline
 from xlt_bench.store.rows import Entry
-from xlt_bench.submissions.compare import MeanGain, UnitGain
-from xlt_bench.submissions.compare_methods import (
-    compare_method_means,
-    compare_method_units,
+from xlt_bench.submissions.gains import (
+    MeanGain,
+    UnitGain,
+    compare_means,
+    compare_units,
+    covers_seeds,
 )
 from xlt_bench.tasks.registry import get_task
 
@@ -89,25 +91,28 @@ def _add(
         "metric": task.primary,
         "systems": [one.number for one in group],
         "baselines": [one.baseline for one in group],
-        "covers_seeds": len(group) > 1,
+        "covers_seeds": covers_seeds(ours, theirs),
     }
     given = (task, version, ours, theirs, first.alignment_languages)
-    for unit in compare_method_units(*given, paired=True):
+    for unit in compare_units(*given):
         more = {"unit": unit.unit, "aligned": unit.aligned, "p_holm": unit.p_holm, "n": unit.n}
         rows["method_unit_gains"].append({**head, **_columns(unit), **more})
-    for mean in compare_method_means(*given, paired=True):
+    for mean in compare_means(*given):
         more = {"split": mean.split, "units": list(mean.units)}
         rows["method_mean_gains"].append({**head, **_columns(mean), **more})
 
 
 def _columns(row: UnitGain | MeanGain) -> dict[str, Any]:
-    found: Gain = row.gain
+    means = {"value": row.value, "baseline_value": row.baseline}
+    return {**means, **gain_columns(row.gain), "spread": row.spread}
+
+
+def gain_columns(found: Gain) -> dict[str, float | None]:
+    """The columns of a gain."""
     return {
-        "value": row.value,
-        "baseline_value": row.baseline,
         "gain": found.value,
         "low": found.low,
         "high": found.high,
         "p": found.p,
-        "spread": row.spread,
+        "resolvable": found.resolvable,
     }

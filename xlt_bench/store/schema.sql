@@ -147,7 +147,8 @@ CREATE TABLE language_layers (
     accuracy DOUBLE NOT NULL
 );
 
--- Paired bootstrap against each row of `task_baselines`, by unit. Holm's correction is over the units of one
+-- Paired bootstrap against each row of `task_baselines`, by unit. `resolvable` is the smallest true gain
+-- that these items show as significant in 80 of 100 cases; NULL if no item differs. Holm's correction is over the units of one
 -- task and metric.
 CREATE TABLE unit_gains (
     number INTEGER NOT NULL,
@@ -160,6 +161,7 @@ CREATE TABLE unit_gains (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     p DOUBLE NOT NULL,
+    resolvable DOUBLE,
     p_holm DOUBLE NOT NULL,
     n INTEGER NOT NULL
 );
@@ -175,6 +177,7 @@ CREATE TABLE mean_gains (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     p DOUBLE NOT NULL,
+    resolvable DOUBLE,
     units VARCHAR[] NOT NULL
 );
 
@@ -201,6 +204,7 @@ CREATE TABLE method_unit_gains (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     p DOUBLE NOT NULL,
+    resolvable DOUBLE,
     p_holm DOUBLE NOT NULL,
     spread DOUBLE,                      -- standard deviation over seeds; NULL: not known
     n INTEGER NOT NULL
@@ -225,6 +229,7 @@ CREATE TABLE method_mean_gains (
     low DOUBLE NOT NULL,
     high DOUBLE NOT NULL,
     p DOUBLE NOT NULL,
+    resolvable DOUBLE,
     spread DOUBLE,
     units VARCHAR[] NOT NULL
 );

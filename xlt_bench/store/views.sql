@@ -112,7 +112,7 @@ CROSS JOIN (SELECT list(id ORDER BY number) AS ids FROM submissions) s;
 -- and p after Holm's correction.
 CREATE VIEW significance AS
 SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.unit, t.language,
-    t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.p, g.p_holm,
+    t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.resolvable, g.p, g.p_holm,
     g.p_holm < 0.05 AS significant, g.n, d.kind AS baseline_kind, d.is_default, d.is_declared
 FROM unit_gains g
 JOIN submissions s USING (number)
@@ -124,7 +124,7 @@ JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit;
 -- The same for means over the units that both submissions have.
 CREATE VIEW gain_means AS
 SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low,
-    g.high, g.p, g.p < 0.05 AS significant, g.units, d.kind AS baseline_kind, d.is_default,
+    g.high, g.resolvable, g.p, g.p < 0.05 AS significant, g.units, d.kind AS baseline_kind, d.is_default,
     d.is_declared
 FROM mean_gains g
 JOIN submissions s USING (number)
