@@ -6,6 +6,7 @@ Nothing here imports the store, pandas or Streamlit before a command runs.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -136,7 +137,7 @@ def serve(
                 raise
             errors.print(f"{error}; serving the database as it was")
     if run:
-        _serve_runs(run, folder, port, data_dir)
+        _serve_runs(run, folder, db, port, data_dir)
     console.print(f"submissions: {folder}, database: {db}")
     sys.stdout.flush()
     command, environment = _streamlit(db, folder, port)
@@ -163,7 +164,7 @@ def _streamlit(db: Path, submissions: Path, port: int) -> tuple[list[str], dict[
 
 
 def _serve_runs(
-    given: Sequence[Path], submissions: Path, port: int, data_dir: str | None
+    given: Sequence[Path], submissions: Path, stored: Path, port: int, data_dir: str | None
 ) -> NoReturn:
     """Serve a temporary copy of the submissions with the runs, and delete it afterwards."""
     from xlt_bench.data.root import data_root
@@ -180,6 +181,8 @@ def _serve_runs(
             for older in one.supersedes:
                 console.print(f"  it takes the place of {older}")
         console.print("building a temporary database ...")
+        if stored.is_file():  # a build takes over its rows of unchanged submissions
+            shutil.copyfile(stored, db)
         from xlt_bench.store.build import build as build_store
 
         for report in build_store(copy, db).refused:
