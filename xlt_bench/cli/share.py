@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xlt_bench.cli.options import DataDir, Submissions
-from xlt_bench.cli.output import console, errors
+from xlt_bench.cli.output import console, errors, write_data
 from xlt_bench.errors import InputError
 
 app = typer.Typer()
@@ -114,6 +114,50 @@ def check(
         raise SystemExit(1)
     if "not fully checked" in states:
         raise SystemExit(3)
+
+
+@submissions.command()
+def review(
+    proposed: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Folder of submissions with the pull request merged."),
+    ],
+    base: Annotated[Path, typer.Option(metavar="DIR", help="The folder without it.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="JSON file to write.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Check the submissions that a pull request adds, and rank them among the others.
+
+    Exit codes are those of `submissions check`; a submission that is changed or removed is refused.
+    """
+    from xlt_bench.data.root import data_root
+    from xlt_bench.results.run_folder import write_bytes
+    from xlt_bench.store.review import review as review_all
+
+    found = review_all(proposed, base, data_root(data_dir))
+    write_bytes(output, found.model_dump_json(indent=1).encode())
+    for one in found.checked:
+        console.print(f"{one.name}: {one.state}{f': {one.detail}' if one.detail else ''}")
+    for name in found.changed:
+        console.print(f"{name}: changed or removed")
+    raise SystemExit(found.exit_code)
+
+
+@submissions.command()
+def comment(
+    review: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `submissions review` wrote.")
+    ],
+    url: Annotated[str, typer.Option(metavar="URL", help="Address of the run that wrote it.")],
+    other_files: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Files outside submissions/ that are changed.")
+    ] = 0,
+) -> None:
+    """Print a review as a comment in Markdown; the file may come from an untrusted process."""
+    from xlt_bench.store.review import comment as write
+    from xlt_bench.store.review import read_review
+
+    write_data(write(read_review(review), other_files, url))
 
 
 @submissions.command()
