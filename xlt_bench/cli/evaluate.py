@@ -220,17 +220,13 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
     from xlt_bench.results.run_folder import read_record
 
     root = data_root(data_dir)
+    if checkpoint:
+        from xlt_bench.evaluation.comet.score import score_with
+
+        return score_with(run, root, checkpoint, track)
     record = read_record(run) if (run / "record.json").exists() else None
     languages = record.alignment_languages if record else []
-    if not checkpoint:
-        return score_run(run, root, languages), record
-    from xlt_bench.evaluation.comet.score import score_segments, with_comet
-    from xlt_bench.results.atomic_write import in_use
-
-    with in_use(run):
-        score_segments(run, root, checkpoint, track)
-        scores = score_run(run, root, languages)
-        return scores, record and with_comet(run, record, scores)
+    return score_run(run, root, languages), record
 
 
 def _check_record(run: Path, record: Any, scores: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MINI, MissingFileError, data_root
@@ -24,6 +25,9 @@ from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
+if TYPE_CHECKING:
+    from xlt_bench.models.loaded import Loaded
+
 Chosen = dict[str, list[str]]
 """The units of each task, by its name."""
 
@@ -37,7 +41,10 @@ BACKENDS = {
 
 @dataclass(frozen=True)
 class Options:
-    """The command line of `xlt-bench evaluate`."""
+    """The command line of `xlt-bench evaluate`.
+
+    From Python, `loaded` is a model in memory, whose name is `model`, and `tokenizer` may be one.
+    """
 
     model: str
     output: Path
@@ -49,7 +56,7 @@ class Options:
     dtype: str = "auto"
     device: str | None = None
     batch_size: str = "auto"
-    tokenizer: str | None = None
+    tokenizer: Any = None
     chat_template: str | None = None
     chat_template_args: str | None = None
     data_dir: str | None = None
@@ -58,6 +65,7 @@ class Options:
     backend: str = "hf"
     model_args: str | None = None
     trust_remote_code: bool = False
+    loaded: Loaded | None = None
 
 
 def check(options: Options) -> None:
@@ -76,9 +84,12 @@ def check(options: Options) -> None:
     check_device(options.device)
     given_template(options.chat_template)
     parse_args(options.chat_template_args)
-    if options.tokenizer and not Path(split_revision(options.tokenizer)[0]).is_dir():
+    if options.loaded:
+        _check_loaded(options)
+    named = isinstance(options.tokenizer, str)
+    if named and not Path(split_revision(options.tokenizer)[0]).is_dir():
         check_hub_name("tokenizer", options.tokenizer)
-    if options.backend != "openai":
+    if options.backend != "openai" and not options.loaded:
         check_model(options.model)
     for name in options.adapters:
         check_local(name)
@@ -108,6 +119,20 @@ def check_backend(options: Options) -> None:
         )
     if options.backend == "openai":
         _check_served(options)
+
+
+def _check_loaded(options: Options) -> None:
+    given = {
+        "--backend": options.backend != "hf",
+        "--device": options.device,
+        "--dtype": options.dtype != "auto",
+        "--adapter": options.loaded and options.loaded.adapter and options.adapters,
+    }
+    if odd := [name for name, value in given.items() if value]:
+        raise InputError(
+            f"{odd[0]} cannot be used with a model that is in memory: leave it out, or give the "
+            "model's name or folder"
+        )
 
 
 def _check_served(options: Options) -> None:
@@ -293,7 +318,7 @@ def _is_there(task: Task, unit: str, corpus: Corpus) -> bool:
 
 def run_folder(options: Options, adapter: str | None) -> Path:
     """OUTPUT itself or, if there are several adapters, OUTPUT/<adapter name>."""
-    if adapter is None or len(options.adapters) == 1:
+    if adapter is None or len(options.adapters) <= 1:
         return options.output
     return options.output / _folder_name(adapter)
 

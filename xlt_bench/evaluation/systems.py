@@ -46,7 +46,7 @@ class Evaluation:
     lm: XltLM
     chats: Mapping[str | None, Chat]
     alone: bool
-    """Whether there is a single adapter."""
+    """Whether there is a single adapter, so that it may be merged into the weights."""
 
     def choose(self, adapter: AdapterFiles | None) -> None:
         """Answer with this adapter from now on."""
@@ -90,9 +90,14 @@ def load_systems(
     options = request.options
     # Once, in one process: a branch may move between two loads.
     commits = from_first(lambda: [adapter_commit(name) for name in options.adapters])
-    commit = from_first(partial(commit_of, options.model))
+    loaded = options.loaded
     adapters = list(map(find_adapter, options.adapters, commits))
-    skeleton = meta_model(options.model, options.trust_remote_code, commit)
+    if loaded:
+        commit, skeleton = loaded.base.revision, loaded.on_meta()
+        adapters += [loaded.adapter] if loaded.adapter else []
+    else:
+        commit = from_first(partial(commit_of, options.model))
+        skeleton = meta_model(options.model, options.trust_remote_code, commit)
     fits = {found.name: check_adapter(found, skeleton, options.model) for found in adapters}
     for found in adapters:
         alignment_languages(found)  # a broken card fails now, not after inference
@@ -100,15 +105,12 @@ def load_systems(
         _check_vllm(request, adapters, fits, commit)
     _check_context(skeleton, request.units)
     layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
-    device = choose_device(options.device)
     systems: list[AdapterFiles | None] = [*adapters] or [None]
     chats = {system.name if system else None: _chat(options, system, commit) for system in systems}
     for found in adapters:
         _check_tokens(found, chats[found.name], fits[found.name], skeleton)
     tokenizer = next(iter(chats.values())).tokenizer
-    base = load_base(
-        options.model, options.dtype, device, options.trust_remote_code, commit, tokenizer
-    )
+    base = _base(options, commit, tokenizer)
     if options.backend == "vllm":
         _check_followed(base.model)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=_batch(options))
@@ -140,7 +142,16 @@ def load_systems(
                 job.notes.append(_NO_END)
         job.notes += _rendering_notes(chat.template)
         jobs.append((job, adapter))
-    return Evaluation(base, system, switch, lm, chats, alone=len(adapters) == 1), jobs
+    # A model that is in memory is its owner's: unmerging would leave rounding errors in it.
+    alone = len(adapters) == 1 and not loaded
+    return Evaluation(base, system, switch, lm, chats, alone), jobs
+
+
+def _base(options: Options, commit: str | None, tokenizer: Any) -> Base:
+    if options.loaded:
+        return replace(options.loaded.base, tokenizer=tokenizer)
+    device, trusted = choose_device(options.device), options.trust_remote_code
+    return load_base(options.model, options.dtype, device, trusted, commit, tokenizer)
 
 
 def _check_vllm(

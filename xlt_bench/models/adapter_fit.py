@@ -31,7 +31,7 @@ _WHOLE = (
     "weight", "base_layer.weight", "original_module.weight", "token_adapter.base_layer.weight",
 )  # fmt: skip
 # Other ways of initialising a LoRA (PiSSA, OLoRA, ...) subtract the initial change from the base.
-_HARMLESS_INITS = (None, True, False, "gaussian", "orthogonal", "eva")
+HARMLESS_INITS = (None, True, False, "gaussian", "orthogonal", "eva")
 MERGE = (
     "merge the adapter into its base with peft's merge_and_unload, save model and tokenizer, and "
     "evaluate them with --model"
@@ -118,7 +118,7 @@ def _fit(adapter: AdapterFiles, base: Any, base_name: str, vocabulary: int | Non
                     f"its file does not hold all of {name}, which {base_name} has with another "
                     f"vocabulary; {MERGE}"
                 )
-    if init not in _HARMLESS_INITS:
+    if init not in HARMLESS_INITS:
         overwritten |= _adapted(built) & names.keys()
     return Fit(frozenset(names[id_] for id_ in overwritten), vocabulary)
 

@@ -34,7 +34,7 @@ class AdapterSwitch:
         self._base, self._base_name, self._fits = base, base_name, fits
         self._model = base
         self._present: tuple[str | None, bool] = (None, True)
-        self._saved: _Saved | None = None
+        self._saved: Saved | None = None
 
     def use(self, adapter: AdapterFiles | None) -> Any:
         """Remove the present adapter and load another.
@@ -71,7 +71,7 @@ class AdapterSwitch:
         if self._saved:
             self._saved.restore()
         self._model, self._present, self._saved = self._base, (None, True), None
-        saved = _Saved(self._base)
+        saved = Saved(self._base)
         try:
             self._model = make()
         except BaseException:
@@ -96,10 +96,15 @@ class AdapterSwitch:
         return self._base
 
 
-class _Saved:
+class Saved:
     """The modules of a model, and which tensors they have; without a copy of the weights."""
 
     def __init__(self, model: Any) -> None:
+        """Note how a model is.
+
+        Args:
+            model: The model; its modules, and what their attributes hold, can change from now on.
+        """
         self._modules = [(m, type(m), _copied(m.__dict__)) for m in model.modules()]
         found = (module.__dict__.get("config") for module in model.modules())
         configs = {id(config): config for config in found if isinstance(config, PreTrainedConfig)}

@@ -5,6 +5,7 @@ Both come from the adapter if it brings them, since its prompts were written wit
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -57,6 +58,11 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, commit: str | Non
         )
     except Exception as error:  # of many types, and all that matters is the text
         raise not_loaded("tokenizer", name, error) from None
+    return _padding(tokenizer)
+
+
+def _padding(tokenizer: Any) -> Any:
+    """The tokenizer; it pads with EOS if it has no pad token."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -104,7 +110,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
 def choose_chat(
     model: str,
     adapter: AdapterFiles | None,
-    tokenizer: str | None,
+    tokenizer: Any,
     template: str | None,
     args: Mapping[str, Any],
     trust_remote_code: bool = False,
@@ -115,7 +121,7 @@ def choose_chat(
     Args:
         model: The base model's name.
         adapter: The adapter, if there is one.
-        tokenizer: The option --tokenizer.
+        tokenizer: The option --tokenizer, or a tokenizer, which is copied.
         template: The option --chat-template.
         args: Variables of the template, from --chat-template-args.
         trust_remote_code: Run code that comes with the model's tokenizer, never the adapter's.
@@ -128,7 +134,9 @@ def choose_chat(
     Raises:
         InputError: If one of them cannot be loaded or used.
     """
-    if tokenizer is not None:
+    if tokenizer is not None and not isinstance(tokenizer, str):
+        chosen, source = _padding(copy.deepcopy(tokenizer)), "model"
+    elif tokenizer is not None:
         chosen, source = load_tokenizer(tokenizer, trust_remote_code), f"--tokenizer {tokenizer}"
     elif adapter and _brings_tokenizer(adapter.folder):
         chosen, source = _load_from(adapter), "adapter"

@@ -23,8 +23,9 @@ from xlt_bench.evaluation.comet.stored import (
     without_comet,
     write_segments,
 )
-from xlt_bench.evaluation.score import items_answered
+from xlt_bench.evaluation.score import items_answered, score_run
 from xlt_bench.models.adapters import looks_local
+from xlt_bench.results.atomic_write import in_use
 from xlt_bench.results.record import Record, Scores
 from xlt_bench.results.run_folder import (
     Prediction,
@@ -32,6 +33,7 @@ from xlt_bench.results.run_folder import (
     read_digests,
     read_plan,
     read_predictions,
+    read_record,
     write_bytes,
 )
 
@@ -115,6 +117,28 @@ def score_segments(run: Path, root: Path, model: str, track: Any) -> None:
                 digest = content_digest(answers[unit])
                 segments = Segments(**made, predictions=digest, scores=found)
                 write_segments(run, unit, segments)
+
+
+def score_with(run: Path, root: Path, model: str, track: Any) -> tuple[Scores, Record | None]:
+    """Score a run's translations with COMET, and add the scores to its record.
+
+    Args:
+        run: The run folder.
+        root: The data folder.
+        model: A hub name, a .ckpt file or a folder with one.
+        track: Reports progress; see `run.evaluate`.
+
+    Returns:
+        All scores of the run's files, and the record as `with_comet` returns it; None without one.
+
+    Raises:
+        InputError: The run is in use, or COMET stops.
+    """
+    record = read_record(run) if (run / "record.json").exists() else None
+    with in_use(run):
+        score_segments(run, root, model, track)
+        scores = score_run(run, root, record.alignment_languages if record else [])
+        return scores, record and with_comet(run, record, scores)
 
 
 def with_comet(run: Path, record: Record, scores: Scores) -> Record:

@@ -1,0 +1,88 @@
+"""Compares runs and submissions from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlt_bench.api.quiet import quiet
+from xlt_bench.api.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlt_bench.submissions.compare import Comparison, MeanGain, UnitGain
+
+
+def compare(
+    system: Run | str | Path,
+    baseline: Run | str | Path,
+    *,
+    submissions: str | Path = "submissions",
+    data_dir: str | Path | None = None,
+) -> pd.DataFrame:
+    """Compute a system's gains over a baseline on the same items, with paired bootstrap tests.
+
+    Args:
+        system: A Run, a run folder, a submission folder or a submission's id.
+        baseline: The same.
+        submissions: The folder of submissions, for ids.
+        data_dir: The data that runs were evaluated on. None: $XLT_BENCH_DATA, or the user's cache.
+
+    Returns:
+        kind (`unit` or `mean`), task, metric, unit (or split), setting, aligned, n (items, or units
+        of a mean), system, baseline, gain with its 95 % interval (low, high), p, p_holm (units:
+        after Holm's correction) and significant (at 0.05). `attrs["notes"]` says what was left out.
+
+    Raises:
+        InputError: The two have nothing that can be compared.
+    """
+    import pandas as pd
+
+    with quiet():
+        from xlt_bench.data.root import data_root
+        from xlt_bench.submissions.compare import compare_systems, load_system
+
+        root = data_root(data_dir)
+        names = [str(one.folder if isinstance(one, Run) else one) for one in (system, baseline)]
+        found, notes = compare_systems(*(load_system(n, Path(submissions), root) for n in names))
+        frame = pd.DataFrame([row for one in found for row in _rows(one)])
+    frame.attrs["notes"] = notes
+    return frame
+
+
+def _rows(one: Comparison) -> list[dict[str, Any]]:
+    from xlt_bench.tasks.registry import get_task
+
+    test_set = get_task(one.task).test_set(one.version)
+    units = [
+        _row(one, row, "unit", row.unit, row.n, row.p_holm)
+        | {"setting": test_set.setting(row.unit), "aligned": row.aligned}
+        for row in one.units
+    ]
+    means = [_row(one, row, "mean", row.split, len(row.units), None) for row in one.means]
+    return units + means
+
+
+def _row(
+    one: Comparison, row: UnitGain | MeanGain, kind: str, name: str, n: int, p_holm: float | None
+) -> dict[str, Any]:
+    from xlt_bench.metrics.paired import ALPHA
+
+    return {
+        "kind": kind,
+        "task": one.task,
+        "metric": one.metric,
+        "unit": name,
+        "setting": None,
+        "aligned": None,
+        "n": n,
+        "system": row.value,
+        "baseline": row.baseline,
+        "gain": row.gain.value,
+        "low": row.gain.low,
+        "high": row.gain.high,
+        "p": row.gain.p,
+        "p_holm": p_holm,
+        "significant": (row.gain.p if p_holm is None else p_holm) < ALPHA,
+    }

@@ -1,0 +1,137 @@
+"""Trains and merges adapters from Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xlt_bench.api.quiet import no_loading_bars, quiet
+
+
+def train(
+    recipe: str | Path,
+    model: str | Path,
+    output: str | Path,
+    *,
+    changes: Mapping[str, Any] | Sequence[str] = (),
+    chat_template: str | None = None,
+    report_to: str | Sequence[str] = (),
+    trust_remote_code: bool = False,
+    data_dir: str | Path | None = None,
+) -> Path:
+    """Train an adapter with a recipe; the same call resumes after an interruption.
+
+    Args:
+        recipe: A recipe's name (`xlt-bench recipes`) or YAML file.
+        model: Base model: a folder or hub name.
+        output: Adapter folder.
+        changes: Changed settings, such as `{"training.seed": 2}`, or `["training.seed=2"]`.
+        chat_template: `tokenizer`, `plain`, `llama3-midalign` or a Jinja file.
+        report_to: Where the Trainer logs: `tensorboard`, `wandb`, ...
+        trust_remote_code: Run Python code that ships with the model.
+        data_dir: Folder of the data sets, or `mini`. None: $XLT_BENCH_DATA, or the user's cache.
+
+    Returns:
+        The adapter folder.
+
+    Raises:
+        InputError: The recipe is invalid, data are missing, or `output` holds another training.
+    """
+    with quiet():
+        from xlt_bench.data.root import data_root
+        from xlt_bench.models.chat import given_template
+        from xlt_bench.models.validate_names import check_model
+        from xlt_bench.results.run_folder import check_place
+        from xlt_bench.training.objectives import read_texts
+        from xlt_bench.training.recipe import load_recipe
+
+        loaded, place = load_recipe(str(recipe), _assigned(changes)), Path(output)
+        folder = str(data_dir) if data_dir is not None else None
+        check_model(str(model))
+        given_template(chat_template)
+        check_place(place)
+        texts = read_texts(data_root(folder), loaded)
+        from xlt_bench.training.run import TrainOptions
+        from xlt_bench.training.run import train as run
+
+        options = TrainOptions(
+            recipe_name=str(recipe),
+            recipe=loaded,
+            model=str(model),
+            output=place,
+            data_dir=folder,
+            chat_template=chat_template,
+            report_to=[report_to] if isinstance(report_to, str) else report_to,
+            trust_remote_code=trust_remote_code,
+        )
+        return run(options, texts)
+
+
+def merge(
+    task: str | Path,
+    alignment: str | Path,
+    output: str | Path,
+    *,
+    weight: float = 0.9,
+    weights: Sequence[float] = (),
+    select_on: str | None = None,
+    model: str | Path | None = None,
+    combination: str = "cat",
+    limit: int | None = None,
+    chat_template: str | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    data_dir: str | Path | None = None,
+) -> Path:
+    """Merge a task adapter and an alignment adapter of the same base model into one.
+
+    Args:
+        task: Task adapter: a folder or hub name.
+        alignment: Alignment adapter.
+        output: Folder of the merged adapter; its card has the weights' scores.
+        weight: Weight of the task adapter, 0 to 1.
+        weights: Weights to try instead; the best on dev is kept.
+        select_on: The task whose dev split selects the weight: `massive` or `uner`.
+        model: Base model. None: the one that the adapters name.
+        combination: As in peft: `cat` (the exact sum), `svd` or `linear`.
+        limit: Only the first dev items of each language.
+        chat_template: The one that the task adapter was trained with.
+        device: `cpu`, `cuda`, ...; None: CUDA if there is a GPU.
+        trust_remote_code: Run Python code that ships with the model.
+        data_dir: Folder of the data sets, or `mini`. None: $XLT_BENCH_DATA, or the user's cache.
+
+    Returns:
+        The folder of the merged adapter.
+
+    Raises:
+        InputError: The adapters cannot be added, or `output` is not empty.
+    """
+    with quiet(), no_loading_bars():
+        from xlt_bench.training.merge import MergeOptions
+        from xlt_bench.training.merge import merge as run
+
+        options = MergeOptions(
+            task=str(task),
+            alignment=str(alignment),
+            output=Path(output),
+            weights=list(weights) or [weight],
+            select_on=select_on,
+            model=str(model) if model is not None else None,
+            combination=combination,
+            limit=limit,
+            chat_template=chat_template,
+            device=device,
+            data_dir=str(data_dir) if data_dir is not None else None,
+            trust_remote_code=trust_remote_code,
+        )
+        run(options)
+    return Path(output)
+
+
+def _assigned(changes: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Changes as `key=value`, the form of the command line's --set, whose values are YAML."""
+    if not isinstance(changes, Mapping):
+        return list(changes)
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
