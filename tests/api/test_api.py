@@ -170,6 +170,24 @@ def test_gains_are_those_of_the_command(make_run, made_up_root, run_cli, tmp_pat
     pd.testing.assert_frame_equal(run.gains(xlt_bench.load_run(theirs)), found)
 
 
+def test_seeds_are_those_of_the_command(make_run, made_up_root, run_cli, tmp_path):
+    runs = [
+        make_run(tmp_path / f"{kind}{seed}", seed, right=right, adapter=f"{kind}{seed}")
+        for kind, right in (("a", 0.9), ("b", 0.2))
+        for seed in (1, 2)
+    ]
+    found = xlt_bench.compare(runs[:2], runs[2:], data_dir=made_up_root)
+    _, out, err = run_cli(
+        "compare", ",".join(map(str, runs[:2])), ",".join(map(str, runs[2:])), "--format", "json",
+        "--data-dir", made_up_root,
+    )  # fmt: skip
+    printed = [row for row in json.loads(out) if row]
+    assert found.gain.tolist() == pytest.approx([row["gain"] for row in printed], abs=1e-6)
+    assert found.high.tolist() == pytest.approx([row["high"] for row in printed], abs=1e-6)
+    assert found.spread.notna().all()
+    assert found.attrs["notes"] == err.splitlines()
+
+
 def test_a_run_is_readable_in_a_notebook(make_run, made_up_root, tmp_path):
     folder = make_run(tmp_path / "a", 1, model="<b>base", adapter="x")
     run = xlt_bench.load_run(folder, data_dir=made_up_root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,16 @@ from xlt_bench.api.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xlt_bench.submissions.compare import Comparison, MeanGain, UnitGain
+    from xlt_bench.submissions.compare import Comparison
+    from xlt_bench.submissions.gains import MeanGain, UnitGain
+
+
+One = Run | str | Path
 
 
 def compare(
-    system: Run | str | Path,
-    baseline: Run | str | Path,
+    system: One | Sequence[One],
+    baseline: One | Sequence[One],
     *,
     submissions: str | Path = "submissions",
     data_dir: str | Path | None = None,
@@ -24,15 +29,17 @@ def compare(
     """Compute a system's gains over a baseline on the same items, with paired bootstrap tests.
 
     Args:
-        system: A Run, a run folder, a submission folder or a submission's id.
-        baseline: The same.
+        system: A Run, a run folder, a submission folder or a submission's id; or a list of them:
+            the seeds of a method.
+        baseline: The same. With several seeds of each, intervals and p cover seeds and items.
         submissions: The folder of submissions, for ids.
         data_dir: The data that runs were evaluated on. None: $XLT_BENCH_DATA, or the user's cache.
 
     Returns:
         kind (`unit` or `mean`), task, metric, unit (or split), setting, aligned, n (items, or units
         of a mean), system, baseline, gain with its 95 % interval (low, high), p, p_holm (units:
-        after Holm's correction) and significant (at 0.05). `attrs["notes"]` says what was left out.
+        after Holm's correction), significant (at 0.05), resolvable (the smallest gain that
+        these items show) and spread (the standard deviation over seeds; None without). `attrs["notes"]` says what was left out.
 
     Raises:
         InputError: The two have nothing that can be compared.
@@ -41,14 +48,22 @@ def compare(
 
     with quiet():
         from xlt_bench.data.root import data_root
-        from xlt_bench.submissions.compare import compare_systems, load_system
+        from xlt_bench.submissions.compare import compare_methods, load_system
 
         root = data_root(data_dir)
-        names = [str(one.folder if isinstance(one, Run) else one) for one in (system, baseline)]
-        found, notes = compare_systems(*(load_system(n, Path(submissions), root) for n in names))
+        systems, baselines = (
+            [load_system(name, Path(submissions), root) for name in _names(given)]
+            for given in (system, baseline)
+        )
+        found, notes = compare_methods(systems, baselines)
         frame = pd.DataFrame([row for one in found for row in _rows(one)])
     frame.attrs["notes"] = notes
     return frame
+
+
+def _names(given: One | Sequence[One]) -> list[str]:
+    seeds = [given] if isinstance(given, Run | str | Path) else given
+    return [str(one.folder if isinstance(one, Run) else one) for one in seeds]
 
 
 def _rows(one: Comparison) -> list[dict[str, Any]]:
@@ -85,4 +100,6 @@ def _row(
         "p": row.gain.p,
         "p_holm": p_holm,
         "significant": (row.gain.p if p_holm is None else p_holm) < ALPHA,
+        "resolvable": row.gain.resolvable,
+        "spread": row.spread,
     }
