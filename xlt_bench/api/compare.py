@@ -39,7 +39,8 @@ def compare(
         kind (`unit` or `mean`), task, metric, unit (or split), setting, aligned, n (items, or units
         of a mean), system, baseline, gain with its 95 % interval (low, high), p, p_holm (units:
         after Holm's correction), significant (at 0.05), resolvable (the smallest gain that
-        these items show) and spread (the standard deviation over seeds; None without). `attrs["notes"]` says what was left out.
+        these items show) and spread (the standard deviation over seeds; None without).
+        `attrs["notes"]` says what was left out.
 
     Raises:
         InputError: The two have nothing that can be compared.
