@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tiny import byte_tokenizer, load_model, save_adapter, with_lora
 from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.results.run_folder import predictions_path, read_predictions, read_record
+from xlt_bench.submissions.schema import missing
 from xlt_bench.tasks.registry import get_text_task, text_tasks
 
 
@@ -519,3 +521,44 @@ def test_scores_that_are_not_finite_are_no_answer_and_finished_units_are_kept(
     kept = sorted(path.name.split(".")[0] for path in run.glob("predictions/*/*"))
     assert kept == ["de", "sw"]
     assert not (run / "record.json").exists()
+
+
+def test_a_prompt_of_ones_own_is_answered_recorded_and_not_ranked(
+    root, tiny_model, tmp_path, run_cli
+):
+    file, run = tmp_path / "mine.jinja", tmp_path / "run"
+    file.write_text(
+        "{% block system %}{{ system }}{% endblock %}{% block user %}{{ user }} {% endblock %}"
+    )
+    argv = [*arguments(tiny_model, root, run), "--prompt", f"massive={file}"]
+    code, _, err = run_cli(*argv)
+    assert code == 0
+    assert "massive: answered to the prompt of mine.jinja, so not ranked" in err
+    record = read_record(run)
+    prompt = record.plan.prompts["massive"]
+    assert (prompt.name, prompt.sha256) == ("mine.jinja", sha256(file.read_bytes()).hexdigest())
+    assert "the benchmark's prompt" in missing(record, "massive")
+    assert "the benchmark's prompt" not in missing(record, "uner")
+    # It renders to the benchmark's own messages, so the answers are the same.
+    usual = tmp_path / "usual"
+    run_cli(*arguments(tiny_model, root, usual))
+    for task, unit in (("massive", "sw"), ("uner", "da")):
+        first, second = (
+            read_predictions(predictions_path(one, task, unit)) for one in (run, usual)
+        )
+        assert first == second
+    code, out, _ = run_cli("compare", run, usual, "--data-dir", root)
+    assert code == 0
+    assert "the prompts differ (that of mine.jinja and the benchmark's)" in " ".join(out.split())
+    assert run_cli("score", run, "--data-dir", root)[0] == 0
+    file.write_text("{{ sentence }}")
+    code, _, err = run_cli(*argv)
+    assert code == 2
+    assert "prompts" in err
+    file.write_text("the same for all")
+    code, _, err = run_cli(
+        *arguments(tiny_model, root, tmp_path / "new"), "--prompt", f"uner={file}"
+    )
+    assert code == 2
+    assert "the same prompt" in err
+    assert not (tmp_path / "new").exists()

@@ -36,6 +36,7 @@ def evaluate(
     tokenizer: str | PreTrainedTokenizerBase | None = None,
     chat_template: str | None = None,
     chat_template_args: Mapping[str, Any] | None = None,
+    prompt: Mapping[str, str | Path] | None = None,
     dtype: str = "auto",
     device: str | None = None,
     batch_size: int | str = "auto",
@@ -63,6 +64,7 @@ def evaluate(
         tokenizer: A folder, a hub name or a tokenizer. None: the adapter's, or the model's.
         chat_template: `tokenizer`, `plain`, `llama3-midalign` or a Jinja file.
         chat_template_args: Variables of the chat template.
+        prompt: A Jinja file with your own prompt, by text task; such a run is not ranked.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         device: `cpu`, `cuda`, ...; None: CUDA if there is a GPU.
         batch_size: A number, or `auto`.
@@ -99,6 +101,7 @@ def evaluate(
             tokenizer=tokenizer,
             chat_template=chat_template,
             chat_template_args=json.dumps(dict(chat_template_args)) if chat_template_args else None,
+            prompts=[f"{task}={file}" for task, file in (prompt or {}).items()],
             data_dir=str(data_dir) if data_dir is not None else None,
             corpus=str(corpus) if corpus is not None else None,
             shard=shard,

@@ -74,6 +74,14 @@ CorpusDir = Annotated[
         show_default="FLORES dev",
     ),
 ]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TASK=FILE",
+        help="Jinja file with your own prompt for a text task; not ranked. Repeat for several.",
+        show_default="the benchmark's prompts",
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -116,6 +124,7 @@ def evaluate(
     tokenizer: Tokenizer = None,
     chat_template: ChatTemplate = None,
     chat_template_args: ChatTemplateArgs = None,
+    prompt: Prompts = None,
     backend: Backend = "hf",
     model_args: ModelArgs = None,
     comet: WithComet = False,
@@ -147,6 +156,7 @@ def evaluate(
         tokenizer=tokenizer,
         chat_template=chat_template,
         chat_template_args=chat_template_args,
+        prompts=prompt or [],
         data_dir=data_dir,
         corpus=corpus,
         shard=shard,

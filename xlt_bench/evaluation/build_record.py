@@ -160,6 +160,8 @@ def remarks(request: Request, plan: Plan, digests: Mapping[str, str]) -> list[st
         notes.append(f"with --model-args {plan.model_args}")
     if plan.trust_remote_code:
         notes.append("the model's own code was allowed to run (--trust-remote-code)")
+    for task, prompt in plan.prompts.items():
+        notes.append(f"{task}: answered to the prompt of {prompt.name}, so not ranked")
     if plan.corpus and RETRIEVAL in plan.units:
         notes.append(f"retrieval is over {plan.corpus}, not FLORES dev, and cannot be submitted")
     for task, names in plan.units.items():

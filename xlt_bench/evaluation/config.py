@@ -5,7 +5,7 @@ A missing or broken file thus stops a run before the model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +22,12 @@ from xlt_bench.models.chat import given_template, parse_args
 from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
-from xlt_bench.tasks.base import WHOLE, Task
+from xlt_bench.tasks.base import WHOLE, Task, TextTask
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
 if TYPE_CHECKING:
     from xlt_bench.models.loaded import Loaded
+    from xlt_bench.tasks.prompt_file import PromptFile
 
 Chosen = dict[str, list[str]]
 """The units of each task, by its name."""
@@ -59,6 +60,7 @@ class Options:
     tokenizer: Any = None
     chat_template: str | None = None
     chat_template_args: str | None = None
+    prompts: Sequence[str] = ()
     data_dir: str | None = None
     corpus: str | None = None
     shard: str | None = None
@@ -164,6 +166,7 @@ class Request:
     corpus: Corpus
     items: Items
     left_out: Sequence[str] = ()
+    prompts: Mapping[str, PromptFile] = field(default_factory=dict)
 
 
 def prepare(options: Options) -> Request:
@@ -176,12 +179,33 @@ def prepare(options: Options) -> Request:
     check(options)
     chosen, corpus = plan_units(options), corpus_of(options)
     items = load_items(corpus, chosen, options.limit)
+    prompts = _prompts(options, chosen, items)
     corpus.check(chosen.get(RETRIEVAL, []))
     notes = _left_out(options, chosen)  # of the whole command, also where it is one of many shards
     if options.shard is not None:
         chosen = _share(options.shard, unit_costs(items), chosen)
         items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
-    return Request(options, chosen, corpus, items, notes)
+    prompts = {task: prompt for task, prompt in prompts.items() if task in chosen}
+    return Request(options, chosen, corpus, items, notes, prompts)
+
+
+def _prompts(options: Options, chosen: Chosen, items: Items) -> dict[str, PromptFile]:
+    """The user's own prompts by task, each tried on all items."""
+    if not options.prompts:
+        return {}
+    from xlt_bench.tasks.prompt_file import read_prompts
+
+    texts = {name: task for name in chosen if isinstance(task := get_task(name), TextTask)}
+    prompts = read_prompts(options.prompts, texts)
+    for (task, unit), rows in items.items():
+        if task in prompts and len(rows) > 1:
+            messages = [prompts[task].messages(item) for item in rows]
+            if all(one == messages[0] for one in messages):
+                raise InputError(
+                    f"{prompts[task].prompt.name} gives every item of {task} {unit} the same "
+                    "prompt; use {{ sentence }} in it"
+                )
+    return prompts
 
 
 def _share(shard: str, costs: dict[Unit, float], chosen: Chosen) -> Chosen:

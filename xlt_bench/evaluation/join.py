@@ -14,13 +14,13 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import parse_share
 from xlt_bench.results.atomic_write import part_folder
-from xlt_bench.results.record import AdapterRecord, Plan, Record
+from xlt_bench.results.record import AdapterRecord, Plan, Record, UserPrompt
 from xlt_bench.results.redact import command_line
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 
 # The fields in which the plans of the parts may differ.
-_OF_A_PART = {"units", "layers", "task_versions", "shard", "corpus"}
+_OF_A_PART = {"units", "layers", "task_versions", "prompts", "shard", "corpus"}
 _FOLDERS = ("predictions", "retrieval", "comet", "progress")
 
 
@@ -125,8 +125,9 @@ def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
 
 
 def _check_versions(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
-    """Raise InputError for a task of which two parts have different versions."""
+    """Raise InputError for a task of which two parts have different versions or prompts."""
     first: dict[str, tuple[int, Path]] = {}
+    prompts: dict[str, tuple[UserPrompt | None, Path]] = {}
     for run, plan in zip(runs, plans, strict=True):
         for task, version in plan.task_versions.items():
             found, where = first.setdefault(task, (version, run))
@@ -134,6 +135,12 @@ def _check_versions(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
                 raise InputError(
                     f"{run} and {where} have versions {version} and {found} of {task}; evaluate "
                     "the part of the older version again"
+                )
+            prompt, where = prompts.setdefault(task, (plan.prompts.get(task), run))
+            if prompt != plan.prompts.get(task):
+                raise InputError(
+                    f"{run} and {where} answer {task} with different prompts; evaluate one of them "
+                    "with the --prompt of the other"
                 )
 
 
@@ -150,6 +157,7 @@ def _joined_plan(plans: Sequence[Plan]) -> Plan:
             "units": chosen,
             "layers": [layer for plan in plans for layer in plan.layers],
             "task_versions": {task: versions[task] for task in chosen},
+            "prompts": {task: one for plan in plans for task, one in plan.prompts.items()},
             "shard": None,
             "corpus": next((plan.corpus for plan in plans if RETRIEVAL in plan.units), None),
         }

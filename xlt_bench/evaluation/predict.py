@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from xlt_bench.results.run_folder import (
     write_predictions,
 )
 from xlt_bench.tasks.base import WHOLE
+from xlt_bench.tasks.prompt_file import PromptFile
 from xlt_bench.tasks.registry import RETRIEVAL, get_text_task
 
 RETRIEVAL_UNIT: Unit = (RETRIEVAL, WHOLE)
@@ -73,6 +74,7 @@ class Job:
         track: Reports progress; see `run.evaluate`.
         merged: Whether the adapter is currently merged into the weights.
         notes: Notes for the record.
+        prompts: The user's own prompts by task.
     """
 
     run: Path
@@ -85,6 +87,7 @@ class Job:
     track: Any = untracked
     merged: bool = False
     notes: list[str] = field(default_factory=list)
+    prompts: Mapping[str, PromptFile] = field(default_factory=dict)
 
 
 def unanswered(job: Job) -> list[Unit]:
@@ -109,7 +112,9 @@ def answer(job: Job, units: Iterable[Unit]) -> None:
 
 def _predict(job: Job, unit: Unit) -> None:
     items, (task, name) = job.items[unit], unit
-    prompts = [job.text_lm.apply_chat_template(item.messages) for item in items]
+    own = job.prompts.get(task)
+    chats = [own.messages(item) if own else item.messages for item in items]
+    prompts = [job.text_lm.apply_chat_template(chat) for chat in chats]
     started = time.perf_counter()
     with job.track(f"{task} {name}", len(items)) as progress:
         try:

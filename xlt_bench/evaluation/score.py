@@ -96,9 +96,12 @@ def scores_of(
 def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> str:
     """A digest of what a score was computed on: only scores with equal digests are compared.
 
-    It covers the items and, for retrieval, also the languages and even layers of the mean.
+    It covers the items, a user's own prompt and, for retrieval, also the languages and even layers
+    of the mean.
     """
     digest = digests.get(f"{task}/{unit}", "")
+    if own := plan.prompts.get(task):
+        return content_digest([digest, own.sha256])
     if task != RETRIEVAL:
         return digest
     even = [layer for layer in plan.layers if layer % 2 == 0]

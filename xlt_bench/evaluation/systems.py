@@ -225,6 +225,7 @@ def plan_of(request: Request, **system: Any) -> Plan:
         backend=options.backend,  # type: ignore[arg-type]  # checked before
         corpus=request.corpus.name if RETRIEVAL in request.units else None,
         trust_remote_code=options.trust_remote_code,
+        prompts={task: one.prompt for task, one in request.prompts.items()},
         model_args=answer_settings(options.backend, options.model_args),
         **{"adapter": None, "adapter_sha256": None} | system,
     )
@@ -292,6 +293,7 @@ def open_job(
     run = run_folder(request.options, plan.adapter)
     from_first(partial(open_run, run, plan, digests))
     job = Job(run, plan, request.items, digests, request.corpus.root, text_lm, track=track)
+    job.prompts = request.prompts
     job.notes += remarks(request, plan, digests)
     return job
 

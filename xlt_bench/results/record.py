@@ -31,6 +31,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class UserPrompt(_Strict):
+    """A user's own prompt for a task: the name of its file, and the sha256 of its text."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Plan(_Strict):
     """What a run evaluates. A command resumes a run if its plan is equal."""
 
@@ -66,6 +73,8 @@ class Plan(_Strict):
     """The date that the chat template printed; None if it prints none."""
     stop_tokens: list[str] = []
     """What ends an answer; empty in older plans and if a server answered."""
+    prompts: dict[str, UserPrompt] = {}
+    """The user's own prompts by task; such runs are not ranked beside the others."""
     model_args: str = ""
     """JSON: those of --model-args that may change answers, such as a server's extra fields."""
 

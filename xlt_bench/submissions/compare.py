@@ -223,6 +223,10 @@ def _not_comparable(task: str, system: System, baseline: System) -> str:
         return f"the versions differ ({versions[0]} and {versions[1]})"
     if system.plan.limit != baseline.plan.limit:
         return f"the limits differ ({system.plan.limit} and {baseline.plan.limit})"
+    prompts = [one.plan.prompts.get(task) for one in (system, baseline)]
+    if prompts[0] != prompts[1]:
+        names = [f"that of {one.name}" if one else "the benchmark's" for one in prompts]
+        return f"the prompts differ ({names[0]} and {names[1]})"
     for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
         a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))
         if a != b:

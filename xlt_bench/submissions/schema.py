@@ -160,6 +160,8 @@ def identity(plan: Plan, contents: Mapping[str, str]) -> str:
     asked = plan.model_dump(include={"limit", "layers", "task_versions"})
     units_asked = {_ID_NAMES.get(task, task): sorted(names) for task, names in plan.units.items()}
     asked["task_versions"] = {_ID_NAMES.get(t, t): v for t, v in plan.task_versions.items()}
+    if plan.prompts:
+        asked["prompts"] = {_ID_NAMES.get(t, t): one.sha256 for t, one in plan.prompts.items()}
     return f"{system(plan)}-{_hash([asked, units_asked, dict(contents)])}"
 
 
@@ -190,6 +192,8 @@ def missing(record: Record, task: str) -> list[str]:
         lacks += [f"layer {layer}" for layer in even if layer not in plan.layers]
         if record.model.layers is None:
             lacks.append("layers")
+    if task in plan.prompts:
+        lacks.append("the benchmark's prompt")
     return lacks + ([f"limit {plan.limit}"] if plan.limit is not None else [])
 
 
@@ -231,5 +235,6 @@ def covered_tasks(newer: Asked, older: Asked) -> list[str]:
         task
         for task, names in asked.items()
         if ours.task_versions.get(task) == theirs.task_versions[task]
+        and ours.prompts.get(task) == theirs.prompts.get(task)
         and all(newer.data_digests.get(name) == older.data_digests.get(name) for name in names)
     ]

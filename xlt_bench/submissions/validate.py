@@ -198,6 +198,8 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
         raise InputError(f"{RECORD}: plan.task_versions and plan.units have different tasks")
     for name, units in plan.units.items():
         _check_units(name, plan.task_versions[name], units)
+    if odd := sorted(set(plan.prompts) - set(plan.units) | {RETRIEVAL} & set(plan.prompts)):
+        raise InputError(f"{RECORD}: plan.prompts: {odd[0][:60]!r} is not a text task of the plan")
     layers, most = plan.layers, n_layers or 0
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers must be layers of the model in ascending order")
