@@ -197,12 +197,12 @@ def _prompts(options: Options, chosen: Chosen, items: Items) -> dict[str, Prompt
 
     texts = {name: task for name in chosen if isinstance(task := get_task(name), TextTask)}
     prompts = read_prompts(options.prompts, texts)
-    for (task, unit), rows in items.items():
-        if task in prompts and len(rows) > 1:
-            messages = [prompts[task].messages(item) for item in rows]
+    for (name, unit), rows in items.items():
+        if name in prompts and len(rows) > 1:
+            messages = [prompts[name].messages(item) for item in rows]
             if all(one == messages[0] for one in messages):
                 raise InputError(
-                    f"{prompts[task].prompt.name} gives every item of {task} {unit} the same "
+                    f"{prompts[name].prompt.name} gives every item of {name} {unit} the same "
                     "prompt; use {{ sentence }} in it"
                 )
     return prompts
