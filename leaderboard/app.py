@@ -8,25 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import bidi
+import pins
 import queries
 import streamlit as st
 import widgets
+from pages import QUESTION, TITLES
 
-PAGES = {
-    "overview": "Overview",
-    "gains": "Gains",
-    "layers": "Layers",
-    "correlation": "Correlation",
-    "compare": "Compare",
-    "submission": "Submission",
-    "how_to_submit": "How to submit",
-}
 CHECKED_EVERY = 10  # seconds
 # Less empty space, smaller headings, and captions that have enough contrast. Streamlit does not
 # escape this text: keep it constant.
 _STYLE = f"""<style>
-[data-testid=stMainBlockContainer] {{padding-top: 4rem; padding-bottom: 3rem}}
-[data-testid=stMainBlockContainer] h2 {{font-size: 1.5rem}}
+[data-testid=stMainBlockContainer] {{padding: 4rem 2rem 3rem; gap: .75rem}}
+[data-testid=stMainBlockContainer] h1 {{font-size: 1.75rem; padding: 0 0 .25rem}}
+[data-testid=stMainBlockContainer] h2 {{font-size: 1.35rem}}
 [data-testid=stCaptionContainer] {{opacity: .85}}
 {bidi.STYLE}</style>"""
 
@@ -40,24 +34,28 @@ def watch() -> None:
         st.rerun()
 
 
-st.set_page_config("xlt-bench leaderboard", Path(__file__).with_name("icon.svg"), layout="wide")
 page = st.navigation(
     [
         st.Page(f"views/{name}.py", title=title, url_path=name, default=name == "overview")
-        for name, title in PAGES.items()
+        for name, title in TITLES.items()
     ],
     position="top",
 )
+icon = Path(__file__).with_name("icon.svg")
+st.set_page_config(f"{page.title} · xlt-bench leaderboard", icon, layout="wide")
+first = page.title == TITLES["overview"]
 st.html(_STYLE)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-    st.title(page.title)
+    st.title(QUESTION if first else page.title)
     corner = st.empty()
 queries.ensure()
-widgets.start()
+widgets.start(page.title)
 st.session_state["stamp"] = queries.stamp()
 watch()
 try:
     with queries.TURNS:
+        if not first:  # whose table begins with the pinned methods
+            pins.bar()
         page.run()
 finally:
     # A page that ends early has a link, too.

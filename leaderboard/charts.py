@@ -24,6 +24,16 @@ GROUPS = {
     BEYOND: "#CC79A7",
 }
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
+# Names of methods differ at their ends, so a phone shows the ends.
+_NAMES = alt.Axis(
+    title=None,
+    labelExpr="containerSize()[0] < 600 && length(datum.label) > 26"
+    " ? '…' + slice(datum.label, -25) : datum.label",
+    labelLimit=alt.ExprRef("containerSize()[0] < 600 ? 160 : 460"),
+    labelOverlap=False,
+    labelFlush=False,
+    ticks=False,
+)
 # One row per language, all labels shown, headings bold; short labels leave room on a phone.
 STEP = alt.Step(20)
 _AXIS = alt.Axis(
@@ -61,8 +71,8 @@ def colour_scale(values: pd.Series) -> alt.Scale:
 
 
 def _legend(**options: Any) -> alt.Legend:
-    """A legend above the chart, where it takes no width."""
-    return alt.Legend(orient="top", **options)
+    """A legend above the chart, where it takes no width; names are never cut."""
+    return alt.Legend(**{"orient": "top", "labelLimit": 0, **options})
 
 
 def _columns(values: pd.Series) -> alt.ExprRef:
@@ -132,6 +142,33 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
     return alt.LayerChart(layer=[bars, rules, marks, zero], height=STEP)
 
 
+def side_by_side(frame: pd.DataFrame, methods: Sequence[str], title: str) -> alt.LayerChart:
+    """A point with its interval for each `method` in each unit: `label`, `value`, `low`, `high`."""
+    names = [name for name in methods if name in set(frame["method"])]
+    first = frame[frame["method"] == names[0]].sort_values("value", ascending=False)
+    order = list(dict.fromkeys([*first["label"], *frame["label"]]))
+    scale = alt.Scale(domain=names, range=COLOURS[: len(names)])
+    colour = alt.Color(
+        "method:N", title=None, scale=scale, legend=_legend(columns=1, labelLimit=600)
+    )
+    base = alt.Chart(frame).encode(
+        y=alt.Y("label:N", sort=order, axis=_AXIS),
+        yOffset=alt.YOffset("method:N", sort=names),
+        tooltip=[
+            alt.Tooltip("method:N"),
+            *_interval_tooltip("gain"),
+        ],
+    )
+    rules = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
+        x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=8)),
+        color=colour,
+        shape=alt.Shape("method:N", title=None, sort=names, legend=None),
+    )
+    zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=GREY).encode(x="zero:Q")
+    return alt.LayerChart(layer=[rules, points, zero], height=alt.Step(10 + 8 * len(names)))
+
+
 def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     """Points with intervals, one per unit: `label`, `group`, `value`, `low`, `high`, `n`."""
     rows, order = _grouped(frame)
@@ -164,9 +201,13 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
             sort=list(units),
             title=None,
             # A phone has room for twenty codes, not for thirty-five.
-            axis=alt.Axis(labelAngle=-90, labelOverlap=len(units) > 24),
+            axis=alt.Axis(
+                labelAngle=-90 if len(units) > 9 else -40,
+                labelOverlap=len(units) > 24,
+                labelLimit=140,
+            ),
         ),
-        y=alt.Y("system:N", sort=list(systems), title=None, axis=_AXIS),
+        y=alt.Y("system:N", sort=list(systems), title=None, axis=_NAMES),
     )
     cells = base.mark_rect(stroke=GREY, strokeWidth=0.5).encode(
         color=alt.Color(
@@ -185,6 +226,40 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
         text="*", color="black", fontSize=16, dy=5
     )
     return alt.LayerChart(layer=[cells, stars], height=alt.Step(22))
+
+
+def sizes(frame: pd.DataFrame, metric: str) -> alt.Chart:
+    """A point for each method: `parameters`, `score`, `kind`, `items`, `method`, `base_model`."""
+    kinds = frame["kind"].value_counts().index
+    chart: alt.Chart = (
+        alt.Chart(frame, height=420)
+        .mark_point(filled=True, size=80, opacity=0.8)
+        .encode(
+            x=alt.X(
+                "parameters:Q",
+                title="parameters of the base model",
+                scale=alt.Scale(type="log", padding=20),
+                axis=alt.Axis(format="~s"),
+            ),
+            y=alt.Y("score:Q", title=metric, scale=alt.Scale(padding=10)),
+            color=alt.Color(
+                "kind:N",
+                title=None,
+                scale=alt.Scale(domain=list(kinds), range=COLOURS[: len(kinds)]),
+                legend=_legend(columns=_columns(frame["kind"])),
+            ),
+            shape=alt.Shape(
+                "items:N", title=None, legend=_legend(columns=_columns(frame["items"]))
+            ),
+            tooltip=[
+                alt.Tooltip("base_model:N", title="base model"),
+                alt.Tooltip("method:N"),
+                alt.Tooltip("items:N"),
+                alt.Tooltip("score:Q", title=metric, format=".2f"),
+            ],
+        )
+    )
+    return chart
 
 
 def layers(frame: pd.DataFrame, marks: pd.DataFrame) -> alt.LayerChart:

@@ -6,12 +6,13 @@ A box offers at most fifty submissions; a text field beside it finds the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
+from names import system_names
 from queries import TaskVersion, ask, like, tasks
-from widgets import SUBMIT, choose, nothing, several, short, words
+from widgets import SUBMIT, choose, nothing, several, tabs, words, wrong
 
 OFFERED = 50
 _FOUND = """
@@ -47,7 +48,7 @@ def task(answers: str | None = None) -> TaskVersion:
     with st.container(horizontal=True):
         found = next(iter(offered.values()))
         if len(offered) > 1:
-            found = offered[choose("Task", list(offered), "task", name=lambda n: offered[n].title)]
+            found = offered[tabs("Task", list(offered), "task", name=lambda n: offered[n].title)]
         if len(found.versions) < 2:
             return found
         versions, default = [str(one) for one in found.versions], str(found.version)
@@ -63,22 +64,13 @@ def _found(label: str, key: str, kept: list[str], **filters: Any) -> dict[str, s
     if total > OFFERED:
         text = words(f"Find: {label.lower()}", f"{key}_find", f"one of {total}: name, model or id")
         found = ask(_FOUND, {**given, "words": like(text)})
-    return labels(found["id"], found["name"])
-
-
-def labels(ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Labels by id; equal names get the end of their id."""
-    cut = [short(name) for name in names]
-    return {
-        one: f"{name} · {one[-10:]}" if cut.count(name) > 1 else name
-        for one, name in zip(ids, cut, strict=True)
-    }
+    return system_names(found["id"])
 
 
 def system(
     label: str, key: str = "system", *, default: str | None = None, empty: str = "", **filters: Any
 ) -> tuple[str, str]:
-    """The id of the chosen submission, and its label. Ends the page if there is none to choose.
+    """The id of the chosen submission, and its name. Ends the page if there is none to choose.
 
     Args:
         label: The label of the select box.
@@ -88,15 +80,27 @@ def system(
         filters: `task` and `version`, `base` (a base model), `without` (an id) and `with_points`
             (only systems with scores and retrieval accuracies of the same languages).
     """
-    wanted = [one for one in (st.query_params.get(key, ""), default or "") if one]
-    names = _found(label, key, wanted, **filters)
+    asked = st.query_params.get(key, "")
+    names = _found(label, key, [one for one in (asked, default or "") if one], **filters)
     if not names:
         nothing(
             empty or "No submission has this yet. Evaluate a model and submit the run:",
             SUBMIT,
         )
+    if asked and asked not in names:
+        # Another system in its place would pass for the one that was asked for.
+        wrong(key, asked)
+        st.selectbox(
+            label, list(names), None, key=f"{key} instead", format_func=names.__getitem__,
+            on_change=_instead, args=(key,), placeholder="Choose another one",
+        )  # fmt: skip
+        st.stop()
     chosen = choose(label, list(names), key, default=default, name=names.__getitem__)
-    return chosen, names[chosen]
+    return chosen, system_names([chosen])[chosen]
+
+
+def _instead(key: str) -> None:
+    st.query_params[key] = st.session_state[f"{key} instead"] or ""
 
 
 def systems(

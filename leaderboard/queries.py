@@ -127,6 +127,12 @@ def ask(query: str, given: dict[str, Any] | None = None) -> pd.DataFrame:
     return frame
 
 
+def records(query: str, given: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The rows of a query as dicts, with None for NULL."""
+    found: list[dict[str, Any]] = _rows(query, given).to_pylist()
+    return found
+
+
 def one(query: str, given: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The first row of a query, None if there is none."""
     found: list[dict[str, Any]] = _rows(query, given).slice(0, 1).to_pylist()
@@ -134,10 +140,16 @@ def one(query: str, given: dict[str, Any] | None = None) -> dict[str, Any] | Non
 
 
 def _rows(query: str, given: dict[str, Any] | None) -> pa.Table:
+    return _asked(stamp(), query, given or {})
+
+
+@st.cache_resource(max_entries=500, show_spinner=False)
+def _asked(stamp: Stamp, query: str, given: dict[str, Any]) -> pa.Table:
+    """The answer of a query, asked once; Arrow tables cannot be changed, so pages share them."""
     # Each query gets its own cursor, since pages of several visitors run at once.
-    with _open(stamp()).cursor() as cursor:
+    with _open(stamp).cursor() as cursor:
         cursor.execute("USE leaderboard")
-        return cursor.sql(query, params=given or {}).to_arrow_table()
+        return cursor.sql(query, params=given).to_arrow_table()
 
 
 def tasks(answers: str | None = None) -> list[TaskVersion]:

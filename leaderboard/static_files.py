@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import streamlit
+from pages import DESCRIPTIONS
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +24,7 @@ _FILES = {
     for path in (_FOLDER / "static").rglob("*")
     if path.suffix in (".js", ".css", ".svg")
 }
-_VIEWS = {"/", *(f"/{path.stem}" for path in Path(__file__).with_name("views").glob("*.py"))}
+_VIEWS = {"/": DESCRIPTIONS["overview"]} | {f"/{name}": t for name, t in DESCRIPTIONS.items()}
 # A file of its own, because a content security policy may forbid scripts in the page.
 _BASE = "/static/base.js"
 _BASE_SCRIPT = b'window.__streamlit = {BACKEND_BASE_URL: new URL(".", location.href).href};\n'
@@ -50,10 +51,9 @@ def _answer(path: str, packed: bool) -> Response | None:
     """The file at a path; None if Streamlit has to answer."""
     if path in _VIEWS:
         page = (_FOLDER / "index.html").read_bytes()
-        script = f'<script src=".{_BASE}"></script>'.encode()
-        return _response(
-            page.replace(b"<head>", b"<head>" + script, 1), "text/html", "no-cache", packed
-        )
+        head = f'<meta name="description" content="{_VIEWS[path]}"><script src=".{_BASE}"></script>'
+        page = page.replace(b"<head>", f"<head>{head}".encode(), 1)
+        return _response(page, "text/html", "no-cache", packed)
     if path == _BASE:
         return _response(_BASE_SCRIPT, "text/javascript", "no-cache", packed)
     if packed and (file := _FILES.get(path)):

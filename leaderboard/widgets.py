@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 from urllib.parse import urlencode
 
+import figures as figures_
 import pandas as pd
 import streamlit as st
 
@@ -18,13 +19,47 @@ from xlt_bench.errors import one_line
 from xlt_bench.results.tables import csv_cell
 
 ROWS = 25  # rows of a page
-_CHOSEN = "chosen"
+PINNED = 4  # methods that can be pinned
+CARRIED = ("task", "version", "base", "pin")  # choices that a change of page keeps
+_CHOSEN, _CARRIED, _PAGE = "chosen", "carried", "page seen"
+# What a key of the URL names, where it is not the thing itself.
+_WORDS = {
+    "base": "base model", "pin": "method", "open": "row", "systems": "system", "from": "language",
+    "to": "language", "unit": "language", "baseline": "system",
+}  # fmt: skip
 SUBMIT = "xlt-bench evaluate --model MODEL --output RUN\nxlt-bench submit RUN"
 
 
-def start() -> None:
-    """Forget the choices of the last run. Call it before a page runs."""
+def start(page: str) -> None:
+    """Forget the choices of the last run, and keep those that a change of page keeps.
+
+    Args:
+        page: The name of the page that will run. Call this before it does.
+    """
+    kept: dict[str, list[str]] = st.session_state.setdefault(_CARRIED, {})
+    if st.session_state.get(_PAGE) not in (None, page):
+        for key, values in kept.items():
+            if key not in st.query_params:
+                st.query_params[key] = values
+    st.session_state[_PAGE] = page
     st.session_state[_CHOSEN] = {}
+    for key in CARRIED:
+        if key in st.query_params:
+            kept[key] = st.query_params.get_all(key)
+        else:
+            kept.pop(key, None)
+
+
+def carry(key: str, value: str | list[str]) -> None:
+    """Write a choice to the URL that a change of page keeps."""
+    st.query_params[key] = value
+    st.session_state.setdefault(_CARRIED, {})[key] = st.query_params.get_all(key)
+
+
+def wrong(key: str, value: str) -> None:
+    """Say that the URL asks for something that is not here."""
+    st.warning(f"The address asks for a {_WORDS.get(key, key)} that is not here:")
+    st.text(short(value))
 
 
 def short(text: str | None, most: int = 80) -> str:
@@ -44,11 +79,12 @@ def _write(key: str) -> None:
         st.query_params.pop("page", None)
     if key == "task":
         st.query_params.pop("version", None)
-    if value in (None, "", []):
-        # An empty value records that the user emptied the control.
-        st.query_params[key] = ""
+    # An empty value records that the user emptied the control.
+    written = "" if value in (None, "", []) else value
+    if key in CARRIED:
+        carry(key, written)
     else:
-        st.query_params[key] = value
+        st.query_params[key] = written
 
 
 def choose(
@@ -63,17 +99,70 @@ def choose(
 
     Args:
         label: Its label.
-        options: At least one option. A value of the URL that is not among them is ignored.
+        options: At least one option. The page says so if the URL has another one.
         key: Its key in the URL.
         default: The option that is chosen at first; else the first one.
         name: Gives the text of an option.
     """
-    wanted = st.query_params.get(key)
-    fallback = default if default in options else options[0]
-    _set(key, wanted if wanted in options else fallback)
+    _set(key, _wanted(options, key, default))
     return str(
         st.selectbox(label, options, key=key, format_func=name, on_change=_write, args=(key,))
     )
+
+
+def _wanted(options: Sequence[str], key: str, default: str | None) -> str:
+    """The option that the URL has, else the default one."""
+    wanted = st.query_params.get(key, "")
+    if wanted in options:
+        return wanted
+    if wanted:
+        wrong(key, wanted)
+    return default if default is not None and default in options else options[0]
+
+
+def tabs(label: str, options: Sequence[str], key: str, *, name: Callable[[str], str] = str) -> str:
+    """Options side by side, of which one is chosen. See `choose` for the arguments."""
+    _set(key, _wanted(options, key, None))
+    return str(
+        st.segmented_control(
+            label,
+            options,
+            key=key,
+            format_func=name,
+            required=True,
+            wrap=True,
+            label_visibility="collapsed",
+            on_change=_write,
+            args=(key,),
+        )
+    )
+
+
+def chips(
+    label: str, options: Sequence[str], key: str, *, name: Callable[[str], str] = str
+) -> list[str]:
+    """Options side by side, of which any number is chosen; none stands for all."""
+    _set(key, _known(options, key))
+    return st.pills(
+        label,
+        options,
+        selection_mode="multi",
+        key=key,
+        format_func=name,
+        wrap=True,
+        label_visibility="collapsed",
+        on_change=_write,
+        args=(key,),
+    )
+
+
+def _known(options: Sequence[str], key: str) -> list[str]:
+    """The options that the URL has. The page says so if it has another one."""
+    asked = dict.fromkeys(st.query_params.get_all(key))
+    for one in asked:
+        if one and one not in options:
+            wrong(key, one)
+    return [one for one in asked if one in options]
 
 
 def several(
@@ -87,8 +176,7 @@ def several(
     placeholder: str | None = None,
 ) -> list[str]:
     """A select box for several options; the chosen ones. See `choose` for the arguments."""
-    asked = st.query_params.get_all(key)
-    wanted = [one for one in dict.fromkeys(asked) if one in options]
+    asked, wanted = st.query_params.get_all(key), _known(options, key)
     # An empty value in the URL means that the user emptied the control.
     _set(key, (wanted if wanted or asked == [""] else list(default))[:most])
     return st.multiselect(
@@ -154,23 +242,43 @@ def unreadable(what: str, error: Exception, remedy: str) -> NoReturn:
     )
 
 
-def footer(name: str, caption: str, data: pd.DataFrame | Callable[[], pd.DataFrame]) -> None:
-    """The caption of a view, and downloads of its data as CSV and parquet.
+def footer(
+    name: str,
+    caption: str,
+    data: pd.DataFrame | Callable[[], pd.DataFrame],
+    chart: figures_.Chart | None = None,
+    title: str = "",
+) -> None:
+    """The caption of a view, and downloads of its data and, for a paper, of its table and figure.
 
     Args:
         name: The name of the files, without a suffix.
         caption: What the view shows.
         data: The data, or a function that is called when a button is clicked.
+        chart: The chart of the view, if it has one.
+        title: The title of the figure, such as the systems; the first sentence of the caption is
+            below it.
     """
     st.caption(caption)
 
     def frame() -> pd.DataFrame:
         return data() if callable(data) else data
 
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="small"):
         _download("CSV", f"{name}.csv", "text/csv", lambda: csv(frame()))
         kind = "application/vnd.apache.parquet"
         _download("Parquet", f"{name}.parquet", kind, lambda: parquet(frame()))
+        tex = "application/x-tex"
+        _download("LaTeX", f"{name}.tex", tex, lambda: figures_.latex(frame(), caption))
+        if chart is None:
+            return
+        lines = [caption.partition(". ")[0].rstrip(".")]
+        for form, kind in (("svg", "image/svg+xml"), ("pdf", "application/pdf")):
+
+            def drawn(form: str = form) -> bytes:
+                return figures_.figure(chart, title or name, lines, form)
+
+            _download(form.upper(), f"{name}.{form}", kind, drawn)
 
 
 def link() -> str:

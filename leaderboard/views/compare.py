@@ -5,7 +5,9 @@ from __future__ import annotations
 import bidi
 import choices
 import pandas as pd
+import pins
 import streamlit as st
+from names import system_names
 from queries import TEXT, Stamp, ask, one, stamp, submissions
 from widgets import choose, footer, nothing, page_number, short, unreadable
 
@@ -61,8 +63,8 @@ def item(row: pd.Series, names: tuple[str, str]) -> None:
     cells = (
         ("Source", row["source"]),
         ("Reference", row["reference"]),
-        (f"{short(names[0], 40)} ({scores[0]})", row["hypothesis"]),
-        (f"{short(names[1], 40)} ({scores[1]})", row["baseline"]),
+        (f"{short(names[0])} ({scores[0]})", row["hypothesis"]),
+        (f"{short(names[1])} ({scores[1]})", row["baseline"]),
     )
     with st.container(border=True, key=f"item-{row['id']}"):
         for pair in (cells[:2], cells[2:]):
@@ -80,19 +82,22 @@ def short_answer(text: object) -> str:
 
 
 task = choices.task(TEXT)
+pinned = list(pins.systems(task))
 first, second = st.columns(2)
 with first:
-    system, name = choices.system("First system", **task.bound)
+    default = pinned[0] if pinned else None
+    system = choices.system("First system", default=default, **task.bound)[0]
 known = one(_BASELINE, {"id": system, **task.bound})
 with second:
-    other, other_name = choices.system(
+    usual = known["id"] if known else None
+    other = choices.system(
         "Second system",
         "baseline",
-        default=known["id"] if known else None,
+        default=next((pin for pin in pinned if pin != system), usual),
         **task.bound,
         without=system,
         empty=f"There is only one submission of {task}. Submit another one to compare with:",
-    )
+    )[0]
 units = ask(_UNITS, {"id": system, **task.bound})
 titles = {u: f"{n} ({u})" for u, n in zip(units["unit"], units["name"], strict=True)}
 left, right = st.columns(2)
@@ -112,8 +117,10 @@ if rows["source"].isna().all():
     st.info("Sources and references are in the test sets, which are missing. Download them:")
     st.code("xlt-bench data fetch", language=None)
 page = page_number(len(rows), ROWS)
+named = system_names([system, other], with_base=False)
+headings = (named[system], named[other])
 for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
-    item(row, (name, other_name))
+    item(row, headings)
 footer(
     f"compare-{task.name}-v{task.version}-{unit}",
     f"{task}: {len(rows)} of {len(frame)} items that both answered. In brackets: the item's "

@@ -7,6 +7,7 @@ from typing import Any
 
 import charts
 import choices
+import pins
 import streamlit as st
 from queries import TEXT, TaskVersion, ask, describe, one
 from widgets import choose, figures, footer, nothing
@@ -62,37 +63,58 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
+def shown(task: TaskVersion, given: dict[str, Any], name: str) -> bool:
+    """Show the points of a system with its correlation; False if it has no points."""
+    rows = ask(_POINTS, given)
+    if rows.empty:
+        return False
+    describe(rows)
+    fit = one(_FIT, given)
+    line = None
+    st.text(name)
+    if fit:
+        statistics(fit)
+        ends = (_number(fit["slope"]), _number(fit["intercept"]))
+        line = None if any(map(math.isnan, ends)) else ends
+    metric = str(rows["metric"].iloc[0])
+    version = int(rows.pop("retrieval_version").iloc[0])
+    caption = (
+        f"{task}: a point is a language, with its retrieval accuracy (retrieval v{version}; "
+        f"{given['retrieval_of']}) and its {metric}. The line is fitted by least squares, the "
+        "interval of r is Fisher's. The points are few, so read it with care."
+    )
+    chart = charts.correlation(rows, line, metric)
+    st.altair_chart(chart, alt=caption)
+    file = f"correlation-{task.name}-v{task.version}-{given['system']}"
+    footer(file, caption, rows.drop(columns=["label", "ranked"]), chart, name)
+    return True
+
+
 task = choices.task(TEXT)
+pinned = pins.systems(task)
 left, middle, right = st.columns([2, 1, 1])
 with left:
     system, name = choices.system(
-        "System", default=opening(task), with_points=True, empty=NO_POINTS, **task.bound
+        "System",
+        default=next(iter(pinned), None) or opening(task),
+        with_points=True,
+        empty=NO_POINTS,
+        **task.bound,
     )
 with middle:
     retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
 with right:
     split = choose("Over", list(SPLITS), "split", name=SPLITS.__getitem__)
 given = {"system": system, **task.bound, "retrieval_of": retrieval_of, "split": split}
-rows = ask(_POINTS, given)
-if rows.empty:
+if not shown(task, given, name):
     nothing(
         "This system has no such retrieval accuracy, or its bare model was not submitted. Choose "
         "another retrieval above, or evaluate the bare model with --tasks retrieval as well."
     )
-describe(rows)
-fit = one(_FIT, given)
-line = None
-st.text(name)
-if fit:
-    statistics(fit)
-    ends = (_number(fit["slope"]), _number(fit["intercept"]))
-    line = None if any(map(math.isnan, ends)) else ends
-metric = str(rows["metric"].iloc[0])
-retrieval_version = int(rows.pop("retrieval_version").iloc[0])
-caption = (
-    f"{task}: a point is a language, with its retrieval accuracy (retrieval v{retrieval_version}; "
-    f"{retrieval_of}) and its {metric}. The line is fitted by least squares, the interval of r is "
-    "Fisher's. The points are few, so read it with care."
-)
-st.altair_chart(charts.correlation(rows, line, metric), alt=caption)
-footer(f"correlation-{task.name}-v{task.version}", caption, rows.drop(columns=["label", "ranked"]))
+others = [(one, text) for one, text in pinned.items() if one != system]
+if others:
+    st.header("The other pinned methods")
+    for column, (one_, text) in zip(st.columns(len(others)), others, strict=True):
+        with column:
+            if not shown(task, {**given, "system": one_}, text):
+                st.text(f"{text}: no such retrieval accuracy")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import charts
 import choices
+import method_rows
 import pandas as pd
+import pins
 import streamlit as st
+from names import system_names
 from queries import Stamp, TaskVersion, ask, describe, one, stamp, submissions, unit_labels
 from widgets import ROWS, choose, figures, footer, page_number, short, unreadable
 
@@ -132,6 +135,31 @@ def headline(rows: pd.DataFrame, means: pd.DataFrame) -> None:
     figures(*shown)
 
 
+def side_by_side(task: TaskVersion) -> None:
+    """Show the pinned methods together, by language, each over its own baseline."""
+    names, metric = pins.pinned(), method_rows.primary(task)
+    rows = [
+        {**cell, "method": names[row.method], "over": group.note}
+        for group in method_rows.groups(task, metric)
+        for row in group.rows
+        if row.method in names
+        for cell in row.cells
+    ]
+    frame = pd.DataFrame(rows)
+    if frame.empty or frame["method"].nunique() < 2:
+        return
+    st.header("Pinned methods side by side")
+    frame = frame.rename(columns={"gain": "value", "language": "language_name"})
+    frame["label"] = unit_labels(frame)
+    caption = (
+        f"{task}: gain in {metric} of each pinned method over its own baseline, by language, with "
+        "95 % intervals; the languages are ordered by the gain of the first method."
+    )
+    chart = charts.side_by_side(frame, list(names.values()), f"gain in {metric}")
+    st.altair_chart(chart, alt=caption)
+    footer(f"gains-pinned-{task.name}-v{task.version}", caption, frame.drop(columns="label"), chart)
+
+
 def heat(task: TaskVersion, base: str) -> None:
     """Show the systems of a base model by ranked language, each over its default baseline."""
     given = {**task.bound, "base": base, "split": task.ranked_by}
@@ -141,7 +169,7 @@ def heat(task: TaskVersion, base: str) -> None:
     st.header("All systems of this base model")
     page = page_number(int(total["total"].iloc[0]))
     systems = ask(_SYSTEMS, {**given, "most": ROWS, "skip": (page - 1) * ROWS})
-    names = choices.labels(systems["id"], systems["name"])
+    names = system_names(systems["id"], with_base=False)
     frame = ask(_HEAT, {**task.bound, "ids": list(names)})
     units = ask(_LANGUAGES, task.bound)
     frame = frame.merge(units[["unit", "language_name"]], on="unit")
@@ -152,14 +180,17 @@ def heat(task: TaskVersion, base: str) -> None:
         f"{task}: gain of each system over its default baseline in the ranked languages, the best "
         "mean gain first. Blue: a gain; vermilion: a loss; * p < 0.05 after Holm's correction."
     )
-    st.altair_chart(charts.heat(frame, list(names.values()), order), alt=caption)
-    footer(f"gains-systems-{task.name}-v{task.version}", caption, frame.drop(columns=["label"]))
+    chart = charts.heat(frame, list(names.values()), order)
+    st.altair_chart(chart, alt=caption)
+    rows = frame.drop(columns=["label"])
+    footer(f"gains-systems-{task.name}-v{task.version}", caption, rows, chart)
 
 
 task = choices.task()
 left, middle, right = st.columns([2, 2, 1])
 with left:
-    system, name = choices.system("System", **task.bound)
+    first = next(iter(pins.systems(task)), None)
+    system, name = choices.system("System", default=first, **task.bound)
 facts = one(
     "SELECT s.base_model, b.baseline FROM submissions s "
     "LEFT JOIN baselines b ON b.submission = s.id AND b.task = $task AND b.version = $version "
@@ -191,8 +222,12 @@ caption = (
 )
 if not rows["ranked"].all():
     caption += " Languages beyond the ranked set are in no count and in no mean."
-st.altair_chart(charts.gains(rows, "gain", COLOURS[colour]), alt=caption)
+chart = charts.gains(rows, "gain", COLOURS[colour])
+st.altair_chart(chart, alt=caption)
 for note in notes:
     st.text(short(note, 400))
-footer(f"gains-{task.name}-v{task.version}", caption, rows.drop(columns=["label", "mark", "shown"]))
+table = rows.drop(columns=["label", "mark", "shown"])
+title = f"{name} against {baseline_name}"
+footer(f"gains-{task.name}-v{task.version}", caption, table, chart, title)
+side_by_side(task)
 heat(task, facts["base_model"])

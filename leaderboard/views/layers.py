@@ -6,15 +6,14 @@ systems with the same pairs of languages; means over other pairs get a chart of 
 
 from __future__ import annotations
 
+import altair as alt
 import charts
 import choices
 import pandas as pd
+import pins
 import streamlit as st
 from queries import NEIGHBOURS, TaskVersion, ask, one
 from widgets import SUBMIT, choose, footer, nothing, several
-
-from xlt_bench.training.recipe import load_recipe
-from xlt_bench.training.recipe import names as recipe_names
 
 _CURVES = (
     "SELECT submission, layer, value, low, high FROM layer_curves WHERE submission = ANY($ids)"
@@ -76,7 +75,8 @@ ORDER BY (n.id IS NOT NULL)::INT + (b.id IS NOT NULL)::INT DESC, a.aligned DESC,
 LIMIT 1
 """
 _MODELS = """
-SELECT id, n_layers, recipe FROM submissions WHERE id = ANY($ids)
+SELECT s.id, s.n_layers, m.layers FROM submissions s JOIN methods m USING (method)
+WHERE s.id = ANY($ids)
 """
 _PAIRS = """
 SELECT source, target, accuracy FROM pair_accuracies
@@ -110,15 +110,13 @@ def opening(task: TaskVersion) -> list[str]:
 
 
 def marks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The layers to mark: the middle, those of the alignment loss, and the best of each system."""
+    """The layers to mark: the middle one, and those of the alignment loss."""
     found: dict[int, list[str]] = {}
     for model in ask(_MODELS, {"ids": list(rows["submission"].unique())}).to_dict("records"):
-        if pd.isna(model["n_layers"]):
-            continue
-        n_layers = int(model["n_layers"])
-        found.setdefault(n_layers // 2, []).append("middle")
-        for layer in aligned_layers(model["recipe"], n_layers):
-            found.setdefault(layer, []).append("aligned")
+        if not pd.isna(model["n_layers"]):
+            found.setdefault(int(model["n_layers"]) // 2, []).append("middle")
+        for layer in model["layers"]:
+            found.setdefault(int(layer), []).append("aligned")
     return pd.DataFrame(
         [
             {"layer": layer, "mark": f"{', '.join(dict.fromkeys(names))} ({layer})"}
@@ -126,14 +124,6 @@ def marks(rows: pd.DataFrame) -> pd.DataFrame:
         ],
         columns=["layer", "mark"],
     )
-
-
-def aligned_layers(recipe: object, n_layers: int) -> list[int]:
-    """The layers of a shipped recipe's alignment loss; none for another recipe."""
-    if recipe not in recipe_names():
-        return []
-    section = load_recipe(str(recipe)).alignment
-    return section.block_numbers(n_layers) if section else []
 
 
 def matrix(
@@ -160,8 +150,10 @@ def matrix(
         f"{task}: accuracy at layer {layer}. A query is a sentence of the language on the left, "
         "its candidates are the sentences of the language below."
     )
-    st.altair_chart(charts.pairs(rows, [code for code in order if code in there]), alt=caption)
-    footer(f"pairs-{task.name}-v{task.version}-layer-{layer}", caption, rows)
+    chart = charts.pairs(rows, [code for code in order if code in there])
+    st.altair_chart(chart, alt=caption)
+    file = f"pairs-{task.name}-v{task.version}-layer-{layer}"
+    footer(file, caption, rows, chart, names[system])
 
 
 task = choices.task(NEIGHBOURS)
@@ -172,7 +164,11 @@ languages = ask(
 )
 titles = dict(zip(languages["unit"], languages["name"], strict=True))
 names = choices.systems(
-    "Systems", "systems", len(charts.DASHES), default=opening(task), **task.bound
+    "Systems",
+    "systems",
+    len(charts.DASHES),
+    default=list(pins.systems(task)) or opening(task),
+    **task.bound,
 )
 left, right = st.columns(2)
 with left:
@@ -196,17 +192,21 @@ if not (source or target):
 caption = (
     f"{task}: accuracy of translation retrieval by layer, the mean over {pairs}. Layers are "
     "decoder blocks, counted from 1. A ring marks the best layer of a system, vertical lines the "
-    "middle layer and the layers of the alignment loss, by the recipe."
+    "middle layer and the layers of the alignment loss."
 )
 given = {"ids": list(names), "ranked": ranked, "few": few, **chosen}
 sets = ask(_SETS, given).set_index("submission")
 rows["pairs"] = rows["submission"].map(sets["pairs"])
+drawn: list[alt.LayerChart] = []
 for _, alike in rows.groupby("pairs", sort=False):
     if rows["pairs"].nunique() > 1:
         over = sets.loc[alike["submission"].iloc[0]]
         st.text(f"{over['number']} pairs: {' '.join(over['languages'])}")
-    st.altair_chart(charts.layers(alike.drop(columns="pairs"), marks(alike)), alt=caption)
+    chart = charts.layers(alike.drop(columns="pairs"), marks(alike))
+    st.altair_chart(chart, alt=caption)
+    drawn.append(chart)
 if rows["pairs"].nunique() > 1:
     caption += " Means over other pairs cannot be compared, and have a chart of their own."
-footer(f"layers-{task.name}-v{task.version}", caption, rows.drop(columns="pairs"))
+figure = drawn[0] if len(drawn) == 1 else alt.vconcat(*drawn)
+footer(f"layers-{task.name}-v{task.version}", caption, rows.drop(columns="pairs"), figure)
 matrix(task, names, chosen, list(titles))

@@ -1,272 +1,260 @@
-"""Overview: the systems of a task with their means by split; each row opens its languages."""
+"""Overview: one row a method, with its gain in the languages it was not trained in.
+
+A row opens its languages beside the table.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import charts
 import choices
+import method_rows
+import method_table
 import pandas as pd
+import pins
 import streamlit as st
-from queries import NEIGHBOURS, TaskVersion, ask, describe, like, metrics, tasks
-from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
+from names import bases, distinct
+from queries import TaskVersion, ask, group, unit_labels
+from rows import Group, Row
+from widgets import SUBMIT, advise, chips, choose, footer, page_number, words, wrong
 
+ROWS = 60  # of a page
+BY = {"family": "family", "script": "script"}
+KINDS = {
+    "": "all",
+    "aligned": "SFT + alignment",
+    "sft": "SFT",
+    "merged": "merged",
+    "alignment": "alignment alone",
+    "bare": "bare model",
+    "unknown": "training not known",
+}
+ITEMS = {"": "all", "whole": "whole test sets", "limited": "limited items"}
 SORTS = {
-    "score": "the ranking score",
-    "supervised": "supervised",
-    "aligned": "aligned",
-    "gap": "transfer gap",
+    "": "transfer gain",
+    "aligned": "aligned gain",
+    "supervised": "supervised gain",
     "retrieval": "retrieval",
-    "newest": "newest first",
 }
-SHOWN = {
-    "all": "complete and partial",
-    "complete": "complete",
-    "partial": "partial",
-    "superseded": "superseded by a newer run",
-}
-ADAPTERS = {
-    "any": "any or none",
-    "bare": "none: the bare model",
-    "tuned": "not aligned",
-    "aligned": "aligned",
-}
-NOT_IN_MEANS = "Languages beyond the ranked set are in no mean."
-# The user chooses an order by its name, so that no SQL comes from the URL.
-_ORDERS = {
-    **{name: f"{name} * $sign DESC NULLS LAST" for name in ("score", "supervised", "aligned")},
-    "gap": "gap",
-    "retrieval": "retrieval DESC NULLS LAST",
-    "newest": "created DESC",
-}
-_TABLE = """
-WITH retrieval AS (
-    SELECT m.submission, m.value
-    FROM split_means m
-    JOIN tasks t ON t.task = m.task AND t.ranked_by = m.split
-    JOIN metrics k ON k.task = m.task AND k.metric = m.metric AND k.is_primary
-    WHERE m.task = $retrieval AND m.version = $retrieval_version
-), systems AS (
-    SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.complete, r.lacks,
-        r.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
-        s.alignment_languages,
-        max(m.place) FILTER (WHERE split = $by) AS place,
-        max(m.value) FILTER (WHERE split = $by) AS score,
-        max(m.value) FILTER (WHERE split = 'supervised') AS supervised,
-        any_value([m.low, m.high]) FILTER (WHERE split = 'supervised') AS supervised_interval,
-        max(m.value) FILTER (WHERE split = 'aligned') AS aligned,
-        any_value([m.low, m.high]) FILTER (WHERE split = 'aligned') AS aligned_interval,
-        any_value([m.low, m.high]) FILTER (WHERE split = $by) AS score_interval,
-        supervised - max(m.value) FILTER (WHERE split = 'transfer') AS gap
-    FROM runs r
-    JOIN submissions s USING (number)
-    -- A submission with nothing but units beyond the ranked set has scores, and no means.
-    LEFT JOIN split_means m ON m.submission = s.id AND m.task = r.task AND m.metric = $metric
-    WHERE r.task = $task AND r.version = $version AND r.number IN
-        (SELECT number FROM unit_scores WHERE task = $task AND metric = $metric)
-    GROUP BY ALL
+FILTERS = ("by", "kind", "items", "sort", "recipe", "find")
+_COLUMNS = """
+SELECT u.unit, l.name AS language, l.family, l.script
+FROM units u JOIN languages l ON l.code = u.language
+WHERE u.task = $task AND u.version = $version AND u.ranked ORDER BY u.unit
+"""
+CAPTION = (
+    "Gains are in {metric} points, means over the languages of a split, over the baseline that the "
+    "heading of a group names, on the same items. Transfer: languages without training data of the "
+    "task; aligned: languages of the alignment data; supervised: languages of the task's training "
+    "data. A bar is the 95 % interval: of seeds and items where a row has several seeds, else of "
+    "items alone. Blue lies above zero, vermilion below; a thick edge marks a language whose gain "
+    "is significant after Holm's correction. Rows of other items or baselines are apart."
 )
-SELECT t.* EXCLUDE (alignment_languages), r.value AS retrieval, count(*) OVER () AS total
-FROM systems t
-LEFT JOIN retrieval r USING (submission)
-WHERE ($base = 'any' OR t.base_model = $base)
-    AND ($recipe = 'any' OR t.recipe = $recipe)
-    AND CASE $adapter WHEN 'bare' THEN t.adapter IS NULL
-        WHEN 'tuned' THEN t.adapter IS NOT NULL AND len(t.alignment_languages) = 0
-        WHEN 'aligned' THEN len(t.alignment_languages) > 0 ELSE true END
-    AND CASE $shown WHEN 'superseded' THEN NOT t.current
-        WHEN 'complete' THEN t.current AND t.complete
-        WHEN 'partial' THEN t.current AND NOT t.complete ELSE t.current END
-    AND ($words = '%%' OR t.name ILIKE $words ESCAPE '!' OR t.model ILIKE $words ESCAPE '!'
-        OR t.submission ILIKE $words ESCAPE '!')
-ORDER BY {order}, t.submission
-LIMIT $most OFFSET $skip
-"""
-_PUBLISHED = """
-SELECT paper_table AS "table", model, row AS system, split, metric, value,
-    CASE WHEN usable THEN '' ELSE 'do not rely on it' END AS caution, note
-FROM published WHERE task = $task AND unit IS NULL ORDER BY ALL
-"""
+_MARKDOWN = set("\\`*_{}[]()#+-.!:$<>~|")
 
 
-def filters(task: TaskVersion) -> tuple[dict[str, Any], str]:
-    """The controls above the table: the values that they bind in the query, and the order."""
-    models = ask(
-        "SELECT base_model, any_value(model) AS model, count(*) AS n FROM submissions "
-        "GROUP BY base_model ORDER BY n DESC LIMIT 200"
-    )
-    bases = {"any": "any"} | {
-        base: f"{short(model, 40)} · {base[:4]}"
-        for base, model in zip(models["base_model"], models["model"], strict=True)
+def base_models() -> list[str]:
+    """The chosen base models; none stands for all."""
+    known = bases()
+    titles = {
+        one.id: f"{one.name} (teaching model)" if one.teaching else one.name
+        for one in known.values()
     }
-    recipes = ask(
-        "SELECT recipe, count(*) AS n FROM submissions WHERE recipe IS NOT NULL "
-        "GROUP BY recipe ORDER BY n DESC, recipe LIMIT 200"
-    )
-    top, bottom = st.columns(4), st.columns([2, 1, 1])
-    with top[0]:
-        metric = choose("Score", metrics(task), "metric")
-    with top[1]:
-        base = choose("Base model", list(bases), "base", name=bases.__getitem__)
-    with top[2]:
-        adapter = choose("Adapter", list(ADAPTERS), "adapter", name=ADAPTERS.__getitem__)
-    with top[3]:
-        recipe = choose("Recipe", ["any", *recipes["recipe"]], "recipe", name=short)
-    with bottom[0]:
-        text = words("Find", "find", "name, model or id")
-    with bottom[1]:
-        shown = choose("Show", list(SHOWN), "shown", name=SHOWN.__getitem__)
-    with bottom[2]:
+    if len(known) < 2:
+        return []
+    # Labels of chips are Markdown.
+    plain = {
+        base: "".join("\\" + c if c in _MARKDOWN else c for c in t) for base, t in titles.items()
+    }
+    return chips("Base models", list(known), "base", name=plain.__getitem__)
+
+
+def filters(made: Sequence[Group]) -> list[Group]:
+    """The rows that the controls leave; they are folded away, with how many are set."""
+    active = sum(bool(st.query_params.get(key)) for key in FILTERS)
+    recipes = sorted({row.recipe for one in made for row in one.rows if row.recipe})
+    with st.popover(f"Filters ({active} active)" if active else "Filters", icon=":material/tune:"):
+        choose("Languages by", ["", "script"], "by", name=lambda by: by or "family")
+        kind = choose("Method", list(KINDS), "kind", name=KINDS.__getitem__)
+        items = choose("Items", list(ITEMS), "items", name=ITEMS.__getitem__)
+        recipe = choose("Recipe", ["", *recipes], "recipe", name=lambda one: one or "all")
         sort = choose("Sort by", list(SORTS), "sort", name=SORTS.__getitem__)
-    given = {**task.bound, "metric": metric, "base": base, "adapter": adapter, "recipe": recipe}
-    given |= {"shown": shown, "words": like(text), "by": task.ranked_by}
-    return given, sort
+        text = words("Find", "find", "a part of a name").casefold()
+
+    def fits(row: Row) -> bool:
+        limited = row.items.startswith("first")
+        return (
+            (not kind or row.kind == kind)
+            and (not items or (bool(row.id) and limited == (items == "limited")))
+            and (not recipe or row.recipe == recipe)
+            and text in f"{row.parts.get('base', '')} {row.name} {row.recipe}".casefold()
+        )
+
+    def place(row: Row) -> float:
+        if sort == "retrieval":
+            return -row.retrieval["value"] if row.retrieval else float("inf")
+        return -row.gains[sort]["gain"] if sort in row.gains else float("inf")
+
+    kept = [Group(one.title, one.note, [r for r in one.rows if fits(r)]) for one in made]
+    if sort:
+        kept = [Group(one.title, one.note, sorted(one.rows, key=place)) for one in kept]
+    return [one for one in kept if one.rows]
 
 
-def retrieval_beside(task: TaskVersion) -> TaskVersion | None:
-    """The retrieval task whose mean stands beside the task; None if the database has none."""
-    found = [task] if task.answers == NEIGHBOURS else tasks(NEIGHBOURS)
-    return found[0] if found else None
+def pinned_first(made: list[Group], pinned: Sequence[str]) -> list[Group]:
+    """The groups, preceded by a group of the pinned rows."""
+    rows = [row for one in made for row in one.rows if row.id and row.method in pinned]
+    if not rows:
+        return made
+    parts = {row.id: {**row.parts, "items": f"{row.items} items"} for row in rows}
+    names = distinct(parts)
+    # A copy, because the rows are shared with other visitors.
+    copies = [Row(**{**vars(row), "name": names[row.id]}) for row in rows]
+    copies.sort(key=lambda row: list(pinned).index(row.method))
+    return [Group("Pinned", "each over its own baseline, see its group below", copies), *made]
 
 
-def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFrame:
-    """The rows of one page of the table."""
-    better = ask(
-        "SELECT higher_is_better FROM metrics WHERE task = $task AND metric = $metric",
-        {"task": given["task"], "metric": given["metric"]},
-    )
-    sign = 1 if better["higher_is_better"].iloc[0] else -1
-    text = _TABLE.format(order=_ORDERS[sort])
-    bound = {**given, "most": rows, "skip": (page - 1) * rows}
-    return ask(text, {**bound, "sign": sign} if "$sign" in text else bound)
+def languages(task: TaskVersion) -> tuple[list[dict[str, str]], str]:
+    """The languages of the strips, grouped, and what they are grouped by."""
+    by = "script" if st.query_params.get("by") == "script" else "family"
+    frame = ask(_COLUMNS, task.bound)
+    counted = frame[by].value_counts()
+    frame["size"] = frame[by].map(counted)
+    frame = frame.sort_values(["size", by, "unit"], ascending=[False, True, True])
+    found = [
+        {"unit": row["unit"], "language": row["language"], "group": row[by]}
+        for row in frame.to_dict("records")
+    ]
+    return found, by
 
 
-def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The rows of the database as the page shows them."""
-    shown = pd.DataFrame(
-        {
-            "place": frame["place"].astype("Int64"),
-            "system": frame["name"].map(short),
-            by: frame["score"],
-            "95 %": frame["score_interval"].map(interval),
-        }
-    )
-    for split in ("supervised", "aligned"):
-        if split != by and frame[split].notna().any():
-            shown[split] = frame[split]
-            shown[f"95 % {split}"] = frame[f"{split}_interval"].map(interval)
-    shown["gap"] = frame["gap"]
-    shown["retrieval"] = frame["retrieval"]
-    seen = frame["trained_on_flores"].map({True: "trained on FLORES dev"})
-    shown["retrieval is inflated"] = seen.where(frame["retrieval"].notna(), None)
-    shown["base model"] = frame["model"].map(lambda text: short(text, 40))
-    shown["recipe"] = frame["recipe"].map(lambda text: short(text, 40), na_action="ignore")
-    shown["lacks"] = frame["lacks"].map(lambda lacks: short(" ".join(lacks), 60) or None)
-    return shown.dropna(axis="columns", how="all")
-
-
-def interval(ends: Any) -> str:
-    """`60.1 – 63.0`."""
-    return "" if not hasattr(ends, "__len__") else f"{ends[0]:.1f} – {ends[1]:.1f}"
-
-
-def opened(frame: pd.DataFrame, task: TaskVersion, metric: str) -> None:
-    """The languages of the row that the user opened."""
-    names = choices.labels(frame["submission"], frame["name"])
-    chosen = choose(
-        "Open the languages of", ["", *names], "open", name=lambda o: names.get(o, "none")
-    )
-    if not chosen:
-        return
-    rows = ask(
-        "SELECT unit, language_name, setting, aligned, ranked, value, low, high, n FROM scores "
-        "WHERE submission = $id AND task = $task AND version = $version AND metric = $metric",
-        {"id": chosen, **task.bound, "metric": metric},
-    )
-    describe(rows)
-    caption = (
-        f"{task}: {metric} by language, with 95 % intervals; best first within each group."
-        + ("" if rows["ranked"].all() else f" {NOT_IN_MEANS}")
-    )
-    st.altair_chart(charts.scores(rows, metric), alt=caption)
+def opened(row: Row, task: TaskVersion, metric: str) -> None:
+    """Show the gains of an open row by language, and where to go on."""
+    st.header("Gains by language", anchor=False)
+    st.text(f"{row.parts.get('base', '')}: {row.name}")
+    gain = row.gains.get(task.ranked_by)
+    if gain is None:
+        st.text("There is no baseline with the same items here: no gain can be counted.")
+    else:
+        st.text(verdict(row, gain["sure"]))
+        if gain["resolvable"]:
+            st.text(f"The smallest gain that these items would show: {gain['resolvable']:.1f}.")
+    if row.cells:
+        frame = pd.DataFrame(row.cells).rename(
+            columns={"gain": "value", "language": "language_name", "sure": "significant"}
+        )
+        frame["label"] = unit_labels(frame)
+        settings = zip(frame["setting"], frame["aligned"], strict=True)
+        frame["group"] = [group(setting, aligned, True) for setting, aligned in settings]
+        frame["mark"] = frame["significant"].map({True: "*", False: ""})
+        frame["shown"] = frame["group"]
+        caption = f"{task}: gain in {metric} by language, with 95 % intervals; * significant."
+        st.altair_chart(charts.gains(frame, f"gain in {metric}", "setting"), alt=caption)
     with st.container(horizontal=True):
-        for page, label in (("submission", "Its submission"), ("gains", "Its gains")):
-            given = {"system": chosen, "task": task.name, "version": str(task.version)}
+        for page, label in (
+            ("gains", "All of its gains"),
+            ("submission", "Its submission"),
+            ("compare", "Its answers"),
+        ):
+            given = {"system": row.submissions[0], "task": task.name}
+            given["version"] = str(task.version)
             icon = ":material/arrow_forward:"
             st.page_link(f"views/{page}.py", label=label, icon=icon, query_params=given)
-    footer("languages", caption, rows.drop(columns="label"))
 
 
-def systems(task: TaskVersion) -> None:
-    """A page of the table of systems, and the languages of the row that the user opened."""
-    given, sort = filters(task)
-    beside = retrieval_beside(task)
-    given["retrieval"] = beside.name if beside else ""
-    given["retrieval_version"] = beside.version if beside else 0
-    found = query(given, sort, 1, 1)
-    if found.empty:
-        advise(
-            "No system matches. Remove a filter, or be the first: evaluate a model and submit the "
-            "run.",
-            SUBMIT,
+def verdict(row: Row, sure: bool) -> str:
+    """What the interval of a row says: about two methods, or about two systems alone."""
+    if row.covers_seeds:
+        said = "differ" if sure else "cannot be told apart"
+        return f"The two methods {said}: the interval covers {row.seeds} seeds and the items."
+    said = "differ" if sure else "cannot be told apart"
+    return (
+        f"The two systems {said} on these items. There is one seed, so nothing is said about the "
+        "methods: another seed may give another result."
+    )
+
+
+def board(task: TaskVersion, made: list[Group], metric: str) -> None:
+    """Show the table, and beside it the gains of the open row."""
+    pinned = list(pins.pinned())
+    wanted = st.query_params.get("open", "")
+    row = method_rows.find(made, wanted)
+    if wanted and row is None:
+        wrong("open", wanted)
+    columns, by = languages(task)
+    total = sum(len(one.rows) for one in made)
+    page = page_number(total, ROWS)
+    shown = method_rows.cut(made, page, ROWS)
+    if row and method_rows.find(shown, wanted) is None:
+        # A link opens its row wherever it is sorted.
+        place = [one.id for group_ in made for one in group_.rows].index(wanted)
+        shown = method_rows.cut(made, place // ROWS + 1, ROWS)
+    left, right = st.columns([11, 9]) if row else (st.container(), None)
+    ids = {one.method: one.id for group_ in made for one in group_.rows if one.id}
+    with left:
+        method_table.show(
+            pinned_first(shown, pinned),
+            columns,
+            main=task.ranked_by,
+            by=by,
+            caption=f"Methods of {task} with their gains",
+            opened=row.id if row else "",
+            pinned=[ids[pin] for pin in pinned if pin in ids]
+            + [r.id for g in made for r in g.rows if r.id and r.method in pinned],
+            on_open=lambda one: st.query_params.update({"open": one}),
+            on_pin=lambda one: pins.toggle(one.partition("-")[0]),
         )
-        return
-    total = int(found["total"].iloc[0])
-    frame = query(given, sort, page_number(total), ROWS)
-    ids = frame["submission"].tolist()
-    key = f"table {hash(tuple(ids))}"  # other rows are another table, with no row selected
-
-    def open_row() -> None:
-        # The open row is a choice in the URL like any other.
-        rows = st.session_state[key].selection.rows
-        st.query_params["open"] = ids[rows[0]] if rows else ""
-
-    st.dataframe(
-        table(frame, given["by"]),
-        hide_index=True,
-        height="content",
-        placeholder="",
-        column_config={
-            name: st.column_config.NumberColumn(format="%.1f")
-            for name in ("transfer", "all", "supervised", "aligned", "gap", "retrieval")
-        },
-        on_select=open_row,
-        selection_mode="single-row",
-        key=key,
-        alt="Systems of the task with their means",
-    )
-    footer(
-        f"overview-{task.name}-v{task.version}",
-        f"{task}, {total} systems. Unweighted means of {given['metric']} over the languages of "
-        "each split, with 95 % intervals. The aligned languages are those of each adapter. Gap: "
-        f"supervised minus transfer. Retrieval: {beside or 'none'}, the mean over all pairs and "
-        "even layers; inflated if FLORES dev was in the training text, as it is in ALMA's. Only "
-        "complete, current systems have a place. Select a row to open its languages.",
-        lambda: query(given, sort, 1, 10_000).drop(columns="total"),
-    )
-    opened(frame, task, given["metric"])
+    if right and row:
+        with right:
+            opened(row, task, metric)
+    frame = exported(made, task)
+    caption = f"{task}, {total} rows. {CAPTION.format(metric=metric)}"
+    footer(f"methods-{task.name}-v{task.version}", caption, frame)
 
 
-def published(task: TaskVersion) -> None:
-    """The paper's figures for a task, if it has any."""
-    figures = ask(_PUBLISHED, {"task": task.name})
-    if figures.empty:
-        return
-    st.header("Published in the paper")
-    st.dataframe(
-        figures,
-        hide_index=True,
-        placeholder="",
-        column_config={"value": st.column_config.NumberColumn(format="%.1f")},
-        alt="Figures printed in the paper",
-    )
-    footer(
-        f"published-{task.name}",
-        f"{task.name}: figures that arXiv 2502.14830 prints, not computed here and not ranked.",
-        figures,
+def exported(made: Sequence[Group], task: TaskVersion) -> pd.DataFrame:
+    """The rows as a file has them."""
+    return pd.DataFrame(
+        [
+            {
+                "group": one.title,
+                "over": one.note,
+                "method": row.name,
+                "id": row.id,
+                **{
+                    f"{split}_{what}": gain[what]
+                    for split, gain in row.gains.items()
+                    for what in ("gain", "low", "high")
+                },
+                "score": row.score,
+                "languages_up": row.up[0],
+                "languages_down": row.down[0],
+                "items": row.items,
+                "seeds": row.seeds,
+                "retrieval": row.retrieval["value"] if row.retrieval else None,
+                "submissions": " ".join(row.submissions),
+            }
+            for one in made
+            for row in one.rows
+        ]
     )
 
 
 task = choices.task()
-systems(task)
-published(task)
+metric = method_rows.primary(task)
+everything = method_rows.groups(task, metric)
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    wanted_bases = base_models()
+    if wanted_bases:
+        everything = [
+            one for one in everything if not one.rows[0].id or one.rows[0].base in wanted_bases
+        ]
+    left_over = filters(everything)
+if not any(row.id for one in left_over for row in one.rows):
+    advise(
+        "No method matches. Remove a filter, or be the first: evaluate a model and submit the run.",
+        SUBMIT,
+    )
+if left_over:
+    board(task, left_over, metric)

@@ -8,6 +8,8 @@ from typing import Any
 
 import choices
 import pandas as pd
+import pins
+import queries
 import streamlit as st
 from queries import TEXT, ask, one, submissions
 from widgets import choose, footer, short
@@ -40,6 +42,16 @@ def facts(row: dict[str, Any]) -> pd.DataFrame:
     told = [(key, as_text(value)) for key, value in row.items() if key not in left_out]
     lines = [(key.replace("_", " "), value) for key, value in told]
     return pd.DataFrame([line for line in lines if line[1]], columns=["what", "value"])
+
+
+def beside(pinned: dict[str, str]) -> pd.DataFrame:
+    """The facts of several submissions, a column each, where these differ."""
+    columns = {
+        f"{name} · {one_[-6:]}": facts(one(_FACTS, {"id": one_}) or {}).set_index("what")["value"]
+        for one_, name in pinned.items()
+    }
+    table = pd.DataFrame(columns).fillna("")
+    return table[table.nunique(axis="columns") > 1].reset_index(names="what")
 
 
 def as_text(value: Any) -> str:
@@ -83,7 +95,8 @@ def files(folder: Path) -> None:
     )
 
 
-chosen, name = choices.system("Submission", "system")
+pinned = {one: text for task in queries.tasks() for one, text in pins.systems(task).items()}
+chosen, name = choices.system("Submission", "system", default=next(iter(pinned), None))
 row = one(_FACTS, {"id": chosen})
 assert row is not None  # the select box offers only what the database has
 st.text(name)
@@ -97,6 +110,9 @@ if row["notes"]:
 st.dataframe(
     facts({**row, "name": short(row["name"], 400)}), hide_index=True, height="content", alt="Facts"
 )
+if len(pinned) > 1:
+    st.header("Pinned methods side by side")
+    st.dataframe(beside(pinned), hide_index=True, height="content", alt="Facts of pinned methods")
 st.header("The command that repeats it")
 st.code(row["command"], language=None, wrap_lines=True)
 st.header("Tasks and means")

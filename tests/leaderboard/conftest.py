@@ -293,7 +293,8 @@ class Tab:
         self.page.emulate_media(color_scheme="dark" if dark else "light")
         path = "" if page == "overview" else page
         self.page.goto(f"{self.address}/{path}?{urlencode(params, doseq=True)}")
-        title = page.replace("_", " ").capitalize()
+        # The first page's heading is a question.
+        title = "?" if page == "overview" else page.replace("_", " ").capitalize()
         self.page.locator("h1", has_text=title).wait_for()
         self.settle()
         return self.page
@@ -324,6 +325,15 @@ class Tab:
             # A click on a list that is still opening is lost, and the list stays open.
             if option not in self.values()[label] and listed.is_visible():
                 listed.click()
+        self.settle()
+
+    def pick(self, option):
+        """Choose a tab or a chip, and wait for the page."""
+        before = self.page.url
+        self.page.get_by_role("radio", name=option, exact=True).or_(
+            self.page.get_by_role("button", name=option, exact=True)
+        ).first.click()
+        self.page.wait_for_function("before => location.href !== before", arg=before)
         self.settle()
 
     def values(self):

@@ -23,19 +23,27 @@ expect = pytest.importorskip("playwright.sync_api").expect
 PROGRAM = Path(sys.executable).with_name("xlt-bench")
 HANG = 900  # seconds after which a build or a chart is considered to hang
 TITLES = {
-    "overview": "Overview",
+    "overview": "Which training carries a skill from a few languages over to the others?",
+    "systems": "Systems",
     "gains": "Gains",
+    "families": "Families",
+    "size": "Size",
     "layers": "Layers",
     "correlation": "Correlation",
     "compare": "Compare",
     "submission": "Submission",
     "how_to_submit": "How to submit",
+    "about": "About",
 }
+LINKS = {**TITLES, "overview": "Overview"}
+TEXTS = ("how_to_submit", "about")  # pages without data
 
 
 def shown(ids, page):
     """Parameters of a view with many rows."""
-    params = {"system": ids["mini aligned"], "task": "massive", "open": ids["mini aligned"]}
+    params = {"system": ids["mini aligned"], "task": "massive"}
+    if page == "systems":
+        params["open"] = ids["mini aligned"]
     if page == "layers":
         params["systems"] = [ids[name] for name in ids if name.startswith("mini")]
     return {**params, "unit": "ar", "verdict": "every"} if page == "compare" else params
@@ -54,6 +62,7 @@ def shown(ids, page):
 def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, views):
     for width, dark in views:
         page = tab.open(name, width=width, dark=dark, **shown(shelf[1], name))
+        assert page.title() == f"{LINKS[name]} · xlt-bench leaderboard"
         assert page.get_by_test_id("stCaptionContainer").first.is_visible()
         colour = "part => getComputedStyle(part).backgroundColor"
         channels = re.findall(r"\d+", page.get_by_test_id("stApp").evaluate(colour))[:3]
@@ -65,24 +74,24 @@ def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, v
 
 def test_the_navigation_and_the_links_between_pages(tab, shelf):
     ids = shelf[1]
-    page = tab.open("overview", task="massive", open=ids["good"])
+    page = tab.open("systems", task="massive", open=ids["good"])
     for link, title in (("Its submission", "Submission"), ("Its gains", "Gains")):
         page.get_by_role("link", name=link).click()
         expect(page.locator("h1")).to_have_text(title)
         tab.settle()
         assert f"system={ids['good']}" in page.url
         page.go_back()
-        expect(page.locator("h1")).to_have_text("Overview")
+        expect(page.locator("h1")).to_have_text("Systems")
         tab.settle()
-    for title in TITLES.values():
-        page.get_by_test_id("stTopNavLink").filter(has_text=title).first.click()
+    for name, title in TITLES.items():
+        page.get_by_test_id("stTopNavLink").filter(has_text=LINKS[name]).first.click()
         expect(page.locator("h1")).to_have_text(title)
         tab.settle()
 
 
-def test_the_filters_of_the_overview(tab, shelf):
+def test_the_filters_of_the_systems(tab, shelf):
     ids = shelf[1]
-    page = tab.open("overview")
+    page = tab.open("systems")
     counted = page.get_by_text(re.compile(r"^massive v2, \d+ systems\. "))
     expect(counted).to_have_text(re.compile(f", {len(ids)} systems"))
     for label, option, back, number in (
@@ -104,21 +113,108 @@ def test_the_filters_of_the_overview(tab, shelf):
     tab.settle()
 
 
-def test_a_click_on_a_row_opens_its_languages(tab):
-    page = tab.open("overview", find="mini aligned")
-    grid = page.get_by_test_id("stDataFrame").first
-    grid.get_by_test_id("glide-cell-1-0").wait_for(state="attached")  # its rows are drawn
-    grid.click(position={"x": 18, "y": 53})
-    page.wait_for_url(re.compile("open=mini-mini-aligned"))
+def rows_of(page):
+    return page.locator(".methods tr.method")
+
+
+def test_a_row_opens_by_mouse_and_by_keyboard_and_a_link_opens_it_again(tab, another):
+    page = tab.open("overview")
+    row = rows_of(page).filter(has_text="mini aligned").first
+    row.locator("td.items").click()
+    page.wait_for_url(re.compile("open="))
     tab.settle()
-    expect(page.locator("svg text", has_text="TRANSFER (14)").first).to_be_attached()
+    beside = page.locator("svg text", has_text="TRANSFER (")
+    expect(beside.first).to_be_attached()
+    box, table = (page.locator(one).first.bounding_box() for one in ("svg.marks", ".methods"))
+    assert box["x"] > table["x"] + table["width"], "the gains stand beside the table"
+    link = page.url
+    page.locator(".methods button[aria-expanded=true]").first.press("Enter")
+    page.wait_for_url(re.compile("open=(&|$)"))
+    tab.settle()
+    expect(beside).to_have_count(0)
+    other = another()
+    other.page.goto(link)
+    other.settle()
+    expect(other.page.locator("tr.opened").first).to_contain_text("mini aligned")
+
+
+def test_the_first_screen_needs_no_scrolling(tab):
+    page = tab.open("overview")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    tab.settle()
+    right = page.locator(".methods table").bounding_box()
+    assert right["x"] + right["width"] <= 1280
+    row = rows_of(page).filter(has_text="mini aligned").first
+    for cell in row.locator("th, td").all():
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= 1280
+    assert row.bounding_box()["y"] < 800
+    wide = [cell.get_attribute("class") for cell in row.locator("th, td").all()]
+    page.set_viewport_size({"width": 390, "height": 800})
+    tab.settle()
+    assert tab.fits()
+    narrow = row.locator("th, td")
+    assert [cell.get_attribute("class") for cell in narrow.all()] == wide
+    tops = [cell.bounding_box()["y"] for cell in narrow.all() if cell.is_visible()]
+    assert tops == sorted(tops), "the same order on a phone"
+
+
+def test_pinned_methods_and_the_task_survive_a_change_of_page(tab, another):
+    page = tab.open("overview")
+    tab.pick("Named entities (UNER)")
+    tab.pick("Slot filling (MASSIVE)")
+    for name in ("mini baseline", "mini aligned"):
+        before = page.url
+        page.get_by_role("button", name=f"Pin {name}", exact=True).first.click()
+        page.wait_for_function("before => location.href !== before", arg=before)
+        tab.settle()
+    expect(page.locator(".methods tbody").first).to_contain_text("Pinned")
+    for name in ("Gains", "Layers", "Correlation", "Compare", "Submission"):
+        page.get_by_test_id("stTopNavLink").filter(has_text=name).first.click()
+        expect(page.locator("h1")).to_have_text(name)
+        tab.settle()
+        assert page.url.count("pin=") == 2, name
+        expect(page.locator(".st-key-pins")).to_contain_text("mini aligned")
+        if name == "Gains":
+            expect(page.get_by_text("Pinned methods side by side")).to_be_visible()
+    other = another()
+    other.page.goto(page.url)
+    other.settle()
+    expect(other.page.locator(".st-key-pins")).to_contain_text("mini baseline")
+    other.page.get_by_role("button", name="Unpin").first.click()
+    expect(other.page.locator(".st-key-pins")).not_to_contain_text("mini baseline")
+
+
+def test_a_wrong_id_says_so_and_shows_no_other_system(tab):
+    page = tab.open("gains", system="no-such-system")
+    expect(page.get_by_text("The address asks for a system that is not here:")).to_be_visible()
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(0)
+    box = page.get_by_role("combobox", name="System")
+    box.click()
+    page.get_by_role("option").first.click()
+    page.wait_for_function("!location.href.includes('no-such-system')")
+    tab.settle()
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
+
+
+def test_axe_finds_no_violation_on_any_page(tab, shelf):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = {}
+    for name in TITLES:
+        for dark in (False, True):
+            page = tab.open(name, dark=dark, **shown(shelf[1], name))
+            violations = axe.run(page).response["violations"]
+            found[name, dark] = [
+                (one["id"], one["nodes"][0]["html"][:200])
+                for one in violations
+                if one["impact"] in ("serious", "critical") or one["id"] == "heading-order"
+            ]
+    assert {page: these for page, these in found.items() if these} == {}
 
 
 # Choices on each page, in the order in which the test makes them.
 CHOICES = {
     "gains": [
-        ("Task", "Retrieval (FLORES-200)"),
-        ("Task", "Slot filling (MASSIVE)"),
         ("Baseline", "mini baseline"),
         ("Colour by", "resource level"),
         ("Colour by", "script"),
@@ -167,7 +263,9 @@ def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, 
     assert tab.drawn() == other.drawn()
 
 
-@pytest.mark.parametrize("name", [name for name in TITLES if name != "how_to_submit"])
+@pytest.mark.parametrize(
+    "name", [name for name in TITLES if name not in ("how_to_submit", "about")]
+)
 def test_downloads_of_data_and_of_charts(tab, shelf, name):
     page = tab.open(name, **shown(shelf[1], name))
     for kind, read in (("CSV", pd.read_csv), ("Parquet", pd.read_parquet)):
@@ -175,6 +273,18 @@ def test_downloads_of_data_and_of_charts(tab, shelf, name):
         frames = [read(io.BytesIO(tab.download(button))) for button in buttons.all()]
         assert frames
         assert all(len(frame) for frame in frames)
+    for button in page.get_by_test_id("stDownloadButton").get_by_role("button", name="LaTeX").all():
+        assert tab.download(button).startswith(b"\\begin{table}")
+    charts = page.get_by_test_id("stVegaLiteChart").count()
+    for kind, start in (("SVG", b"<svg"), ("PDF", b"%PDF-")):
+        buttons = page.get_by_test_id("stDownloadButton").get_by_role("button", name=kind)
+        assert bool(buttons.count()) == bool(charts) or name == "overview"
+        for button in buttons.all()[:1]:
+            figure = tab.download(button)
+            assert figure.startswith(start)
+            if kind == "SVG":
+                texts = re.findall(r">([^<>]+)</(?:text|tspan)>", figure.decode())
+                assert any(re.search(r"xlt-bench, \d{4}-\d\d-\d\d", one) for one in texts)
     for chart in page.get_by_test_id("stFullScreenFrame").all():
         if not chart.get_by_test_id("stVegaLiteChart").count():
             continue
@@ -192,8 +302,8 @@ def test_downloads_of_data_and_of_charts(tab, shelf, name):
         )
 
 
-def test_the_overviews_file_holds_what_the_database_holds(tab, shelf):
-    page = tab.open("overview", task="massive")
+def test_the_file_of_systems_holds_what_the_database_holds(tab, shelf):
+    page = tab.open("systems", task="massive")
     button = page.get_by_test_id("stDownloadButton").get_by_role("button", name="CSV").first
     found = pd.read_csv(io.BytesIO(tab.download(button))).set_index("submission")["score"]
     with connect(shelf[0] / "leaderboard.duckdb") as store:
@@ -208,6 +318,7 @@ def test_the_overviews_file_holds_what_the_database_holds(tab, shelf):
 # Every page and every kind of name, and the longest on the narrowest page; test_app.py has all.
 HARM = [
     *(("overview", kind) for kind in ("script", "markup", "long")),
+    ("systems", "long"),
     *(("gains", "markup"), ("layers", "long"), ("correlation", "script")),
     *(("compare", "long"), ("submission", "markup")),
 ]
@@ -220,15 +331,21 @@ HARM = [
         [
             (name, kind)
             for name in TITLES
-            if name != "how_to_submit"
+            if name not in TEXTS
             for kind in ("script", "markup", "long")
         ],
     ),
 )
 def test_hostile_names_do_no_harm(tab, shelf, name, kind):
     ids = shelf[1]
-    params = {"system": ids[kind], "systems": [ids[kind]], "open": ids[kind], "task": "massive"}
+    params = {"system": ids[kind], "systems": [ids[kind]], "task": "massive"}
+    if name == "systems":
+        params["open"] = ids[kind]
     page = tab.open(name, width=390, **params)
+    if name == "overview":
+        rows_of(page).last.locator("button.open").click()
+        page.wait_for_url(re.compile("open="))
+        tab.settle()
     assert tab.fits()
     found = page.evaluate("() => [...document.querySelectorAll('script')].map(s => s.text).join()")
     assert "alert(1)" not in found
@@ -286,7 +403,7 @@ def test_the_keyboard_reaches_and_moves_everything(tab, shelf):
             page.wait_for_url(re.compile("colour=(script|family)"))
             tab.settle()
     everything = "\n".join(reached)
-    wanted = ["Overview", "How to submit", "Link to this view", "Task", "System", "Baseline"]
+    wanted = ["Overview", "How to submit", "Link to this view", "System", "Baseline"]
     for name in (*wanted, "Colour by", "Download as PNG", "CSV", "Parquet"):
         assert name in everything, everything
 
@@ -295,7 +412,7 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
     tab, shelf, make_run, made_up_root
 ):
     folder, ids = shelf
-    page = tab.open("overview")
+    page = tab.open("systems")
     counted = page.get_by_text(re.compile(r"^massive v2, \d+ systems\. "))
     expect(counted).to_have_text(re.compile(f", {len(ids)} systems"))
     run = make_run(folder / "late", 20, adapter="late")

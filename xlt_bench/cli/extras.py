@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # As in pyproject.toml. An editable install may be older, so its metadata is not asked.
 EXTRAS = {
-    "leaderboard": "altair duckdb pandas streamlit".split(),
+    "leaderboard": "altair duckdb pandas streamlit vl-convert-python".split(),
     "eval": ("accelerate altair datasets lm-eval pandas peft psutil torch transformers").split(),
     "vllm": ["vllm"],
 }
