@@ -135,7 +135,7 @@ class Training(_Strict):
 
     settings: Annotated[dict[str, Value | list[Value]], Field(max_length=500)]
     """The recipe's settings that are not the defaults, by dotted key; without the seed."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     data_digests: dict[str, str] = {}
     """Digests of the training data, by objective and split; empty if unknown."""
 

@@ -17,6 +17,7 @@ from fuzz.folders import KINDS, SECRET, mutate, seal, spoil
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import count_run, scores_of
 from xlt_bench.results.record import Record
+from xlt_bench.store.reuse import Earlier
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION
@@ -122,9 +123,10 @@ class Fuzz:
             assert [p.name for p in self.out.iterdir()] == ["leaderboard.duckdb"]
             return built
         # The same without a file, which is faster.
+        earlier = Earlier(self.store, self.out / "none.duckdb")
         self.store.begin()
         try:
-            return store_build._load_submissions(self.store, self.inside)
+            return store_build._load_submissions(self.store, self.inside, earlier)
         finally:
             self.store.rollback()
 
