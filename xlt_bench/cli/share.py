@@ -1,4 +1,4 @@
-"""The commands `submit`, `submissions check` and `submissions migrate`."""
+"""The commands `submit`, `export`, `card` and those of `submissions`."""
 
 from __future__ import annotations
 
@@ -84,6 +84,39 @@ def _print_submitted(done: Any) -> None:
   git commit -m "Submission {done.folder.name}"
   git push -u origin {done.folder.name}"""
     )
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run or submission folder.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="eee (Every Eval Ever), lm-eval (its results file) or parquet (a row per score).",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
+) -> None:
+    """Write the scores of a run in the format of another tool."""
+    from xlt_bench.results.run_folder import read_record, write_bytes
+    from xlt_bench.submissions.formats import write_format
+
+    write_bytes(output, write_format(read_record(run), form))
+    console.print(f"written: {output}")
+
+
+@app.command()
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of its adapter.")],
+) -> None:
+    """Write the scores of a run into its adapter's card (README.md), also as the hub reads them."""
+    from xlt_bench.results.run_folder import read_record
+    from xlt_bench.submissions.adapter_readme import write_card
+
+    console.print(f"written: {write_card(read_record(run), adapter)}")
 
 
 @submissions.command()
