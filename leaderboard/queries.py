@@ -156,6 +156,7 @@ def tasks(answers: str | None = None) -> list[TaskVersion]:
     """The tasks in the order of the database, each at the version that is shown by default.
 
     That is the current version if it has submissions, else the newest version that has some.
+    Tasks without submissions are left out, unless none has any.
 
     Args:
         answers: Only the tasks with this kind of answers; None for all.
@@ -166,7 +167,7 @@ def tasks(answers: str | None = None) -> list[TaskVersion]:
         shown = versions[0] if versions and current not in versions else current
         if answers in (None, row["answers"]):
             found.append(TaskVersion(**row, version=shown, versions=versions))
-    return found
+    return [task for task in found if task.versions] or found
 
 
 def metrics(task: TaskVersion) -> list[str]:

@@ -30,11 +30,8 @@ from torch import Tensor
 from xlt_bench.data.root import data_root
 from xlt_bench.models.hidden_states import count_layers, mean_pool, pooled_layers, without_head
 from xlt_bench.tasks import retrieval
-from xlt_bench.training.objectives.contrastive import (
-    alignment_batch,
-    alignment_loss,
-    contrastive_loss,
-)
+from xlt_bench.training.objectives.contrastive import contrastive_loss
+from xlt_bench.training.objectives.states import alignment_batch, alignment_loss
 from xlt_bench.training.pairs import Pair
 from xlt_bench.training.recipe import Alignment
 

@@ -70,6 +70,7 @@ def made_up_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "id": str(i),
                 "locale": locale,
                 "partition": "test",
+                "intent": "play_music",
                 "utt": f"play song {i} now",
                 "annot_utt": f"play [song_name : song {i}] [time : now]",
             }

@@ -72,7 +72,7 @@ def test_groups_cover_each_unit_once():
         )
 
 
-@pytest.mark.parametrize("unit", ["massive sw", "uner da", "wmt23 en-de"])
+@pytest.mark.parametrize("unit", ["massive sw", "uner da", "wmt23 en-de", "intents sw"])
 def test_plain_lm_eval_gives_our_prompts_and_scores(
     unit, made_up_root, tiny_model, manager_of, monkeypatch
 ):

@@ -146,10 +146,90 @@ def test_the_weight_is_chosen_on_dev(
         model=str(tiny_model), limit=1, data_dir=str(MINI), device="cpu",
     )  # fmt: skip
     scores = merge(options)
-    assert scores.keys() == {0.5, 0.9}
+    assert scores.keys() == {"0.5", "0.9"}
     head = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
-    assert head["xlt_bench"]["merged"]["weight"] == max(scores, key=lambda w: scores[w])
-    assert head["xlt_bench"]["dev_scores"] == {f"{w:g}": s for w, s in scores.items()}
+    assert head["xlt_bench"]["merged"]["weight"] == float(max(scores, key=lambda w: scores[w]))
+    assert head["xlt_bench"]["dev_scores"] == scores
+
+
+def test_blocks_are_swapped_with_a_transition(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Against plain arithmetic on the whole weights, block by block."""
+    base = load_model(tiny_model, torch.float64).state_dict()
+    task, alignment = (_changed(tiny_model, folder) for folder in adapters)
+    # The alignment adapter's share of the four blocks; the rest is the task's.
+    for inner, blocks, transition, expected in (
+        ("alignment", "2-3", 0, [0, 1, 1, 0]),
+        ("alignment", "4", 2, [0, 1 / 3, 2 / 3, 1]),
+        ("task", "2", 1, [0.5, 0, 0.5, 1]),
+    ):
+        out = tmp_path / f"{inner}-{blocks}"
+        options = MergeOptions(
+            str(adapters[0]), str(adapters[1]), out, model=str(tiny_model),
+            transition=transition, **{f"{inner}_blocks": [blocks]},  # type: ignore[arg-type]
+        )  # fmt: skip
+        merge(options)
+        merged = _changed(tiny_model, out)
+        for name, own in base.items():
+            if ".layers." in name:
+                share = expected[int(name.split(".layers.")[1][0])]
+                change = (1 - share) * (task[name] - own) + share * (alignment[name] - own)
+            else:
+                change = torch.zeros_like(own)
+            torch.testing.assert_close(merged[name], own + change, rtol=0, atol=1e-6)
+        head = yaml.safe_load((out / "README.md").read_text().split("---")[1])["xlt_bench"]
+        assert head["merged"][f"{inner}_blocks"] in (blocks, f"{blocks}-{blocks}")
+        assert head["merged"]["transition"] == transition
+
+
+def test_blocks_are_chosen_on_dev(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Each is scored with its own blocks: scoring one alone gives the same."""
+    given: dict[str, Any] = {
+        "select_on": "intents", "model": str(tiny_model), "limit": 1, "data_dir": str(MINI),
+        "device": "cpu",
+    }  # fmt: skip
+    task, alignment = map(str, adapters)
+    blocks = ["1-2", "3-4"]
+    both = merge(MergeOptions(task, alignment, tmp_path / "a", alignment_blocks=blocks, **given))
+    assert list(both) == blocks
+    head = yaml.safe_load((tmp_path / "a" / "README.md").read_text().split("---")[1])
+    chosen = head["xlt_bench"]["merged"]["alignment_blocks"]
+    alone = tmp_path / "b"
+    merge(MergeOptions(task, alignment, alone, alignment_blocks=[chosen], model=str(tiny_model)))
+    one, other = (load_file(f / "adapter_model.safetensors") for f in (tmp_path / "a", alone))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_difference_of_a_reference_task_is_added(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """AdaMergeX, against plain arithmetic on the whole weights."""
+    target = save_adapter(tiny_model, tmp_path / "target", seed=4, r=2, lora_alpha=8)
+    base = load_model(tiny_model, torch.float64).state_dict()
+    task, there, here = (
+        _changed(tiny_model, folder) for folder in (adapters[0], target, adapters[1])
+    )
+    for weights, weight in (((), 1.0), ((0.3,), 0.3)):
+        out = tmp_path / f"out{weight}"
+        options = MergeOptions(
+            str(adapters[0]), None, out, weights, str(adapters[1]), str(target),
+            model=str(tiny_model),
+        )  # fmt: skip
+        assert merge(options) == {}
+        merged = _changed(tiny_model, out)
+        for name, own in base.items():
+            expected = task[name] + weight * (there[name] - here[name])
+            torch.testing.assert_close(merged[name], expected, rtol=0, atol=1e-6)
+            assert ".layers." in name or torch.equal(merged[name], own)
+        head = yaml.safe_load((out / "README.md").read_text().split("---")[1])
+        assert head["xlt_bench"]["merged"] == {
+            "task": str(adapters[0]), "reference_source": str(adapters[1]),
+            "reference_target": str(target), "weight": weight,
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("given", [None, "plain"])
@@ -194,6 +274,15 @@ def test_the_prompts_are_those_of_the_task_adapter(
         ({"select_on": "wmt23"}, "unknown task to select on 'wmt23'"),
         ({"combination": "ties"}, "unknown combination 'ties'"),
         ({"alignment": "/nowhere"}, "/nowhere"),
+        ({"alignment": None}, "give --alignment, or both --reference-source and"),
+        ({"reference_source": "x"}, "give --alignment, or both --reference-source and"),
+        ({"alignment_blocks": ["3-2"]}, "blocks must be a range from 1 such as 5-12, got '3-2'"),
+        ({"alignment_blocks": ["2-9"]}, "blocks must be between 1 and 4 for this model, got 2-9"),
+        ({"alignment_blocks": ["1-2", "2-3"]}, "several ranges of blocks need --select-on"),
+        ({"alignment_blocks": ["1"], "task_blocks": ["2"]}, "the other adapter has the rest"),
+        ({"alignment_blocks": ["1"], "weights": [0.5]}, "and no weight: a block is one adapter's"),
+        ({"alignment_blocks": ["1"], "combination": "linear"}, "use cat"),
+        ({"transition": 1}, "--transition needs --alignment-blocks or --task-blocks"),
     ],
 )
 def test_bad_input_is_one_line(

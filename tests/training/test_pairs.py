@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xlt_bench.errors import InputError
-from xlt_bench.training.pairs import Pair, batches, is_one_sentence, load_pairs, split_dev
+from xlt_bench.training.pairs import Pair, batches, is_one_sentence, load_pairs, shuffled, split_dev
 from xlt_bench.training.recipe import Alignment
 
 
@@ -50,6 +50,21 @@ def test_real_micro_batches_hold_no_sentence_twice(data_dir: Path) -> None:
     assert min(drawn.values()) > 0.8 * 60 * 32 / 3  # ja has 50 times jv's pairs
     held_out = {(pair.anchor, pair.candidate) for pair in dev}
     assert not held_out & {(p.anchor, p.candidate) for rows in train.values() for p in rows}
+
+
+def test_shuffled_pairs_are_the_same_sentences_and_no_translations(data_dir: Path) -> None:
+    """Many sentences of Tatoeba have several translations."""
+    pairs = load_pairs(data_dir, Alignment(data="tatoeba", pairs=["cy-en", "jv-en"]))
+    mixed = shuffled(pairs, seed=1)
+    for name, rows in pairs.items():
+        given = {(row.anchor, row.candidate) for row in rows}
+        assert len(mixed[name]) >= 0.98 * len(rows)
+        assert not given & {(row.anchor, row.candidate) for row in mixed[name]}
+        assert {row.anchor for row in mixed[name]} <= {row.anchor for row in rows}
+        candidates = Counter(row.candidate for row in mixed[name])
+        assert not candidates - Counter(row.candidate for row in rows)
+    assert mixed == shuffled(pairs, seed=1) != shuffled(pairs, seed=2)
+    assert shuffled({"cy-en": [Pair("cy-en", "Ie.", "Yes.")]}, seed=1) == {"cy-en": []}
 
 
 def test_a_pair_is_not_held_out_in_one_order_and_learned_in_the_other() -> None:

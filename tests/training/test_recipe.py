@@ -3,6 +3,7 @@
 import pytest
 
 from xlt_bench.errors import InputError
+from xlt_bench.tasks.registry import get_task
 from xlt_bench.training.recipe import Recipe, load_recipe, names, parse_recipe
 
 TASK = {"name": "massive", "units": ["en"]}
@@ -12,10 +13,50 @@ ALIGNMENT = {"data": "tatoeba", "pairs": ["cy-en"]}
 @pytest.mark.parametrize("name", names())
 def test_shipped_recipes_are_valid_and_say_where_they_belong(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.paper
+    beside = recipe.title.startswith("Control: ") or name.startswith("intents-")
+    assert bool(recipe.paper) != beside
     # Table 2's slot-filling rows and table 10: what the paper trains on.
-    if recipe.task and recipe.task.name == "massive" and name != "massive-english-only":
+    others = "massive-english-only", "massive-oracle", "massive-translate-train"
+    if recipe.task and recipe.task.name == "massive" and name not in others:
         assert recipe.task.units == ["ar", "en", "es", "ru", "zh"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "differs"),
+    [
+        ("massive-align-shuffled", "massive-align-middle", {"alignment.shuffled"}),
+        ("massive-align-random-layer", "massive-align-middle", {"alignment.layers"}),
+        ("massive-translation", "massive-align-middle", {"alignment.loss"}),
+        ("massive-oracle", "massive-baseline", {"task.units"}),
+        ("massive-translate-train", "massive-baseline", {"task.units"}),
+        ("uner-oracle", "uner-baseline", {"task.units"}),
+    ],
+)
+def test_a_control_differs_in_one_thing(name: str, other: str, differs: set[str]) -> None:
+    control, method = (load_recipe(recipe).identity for recipe in (name, other))
+    assert control.keys() == method.keys()
+    found = {
+        f"{section}.{key}"
+        for section, settings in control.items()
+        for key in settings or {}
+        if settings[key] != method[section][key]
+    }
+    assert found == differs
+
+
+@pytest.mark.parametrize("name", ["massive", "uner"])
+def test_the_oracle_learns_every_ranked_language(name: str) -> None:
+    task = load_recipe(f"{name}-oracle").task
+    assert task is not None
+    assert task.units == list(get_task(name).test_set().units)
+
+
+def test_a_random_layer_is_the_seeds() -> None:
+    alignment = load_recipe("massive-align-random-layer").alignment
+    assert alignment is not None
+    drawn = [alignment.block_numbers(8, seed) for seed in range(200)]
+    assert drawn == [alignment.block_numbers(8, seed) for seed in range(200)]
+    assert {tuple(numbers) for numbers in drawn} == {(n,) for n in range(1, 9)}
 
 
 def test_every_table_of_training_has_its_recipes() -> None:
@@ -37,8 +78,8 @@ def test_settings_are_the_papers() -> None:
     assert (recipe.training.batch_size, recipe.training.micro_batch_size) == (128, 32)
     assert recipe.alignment is not None
     assert recipe.alignment.languages == ["cy", "jv", "ja", "sw", "tl"]
-    assert recipe.alignment.block_numbers(32) == [16]
-    assert load_recipe("massive-align-top").alignment.block_numbers(28) == [28]  # type: ignore[union-attr]
+    assert recipe.alignment.block_numbers(32, 1) == [16]
+    assert load_recipe("massive-align-top").alignment.block_numbers(28, 1) == [28]  # type: ignore[union-attr]
 
 
 def test_changes_reach_their_keys() -> None:
@@ -63,6 +104,28 @@ def test_changes_reach_their_keys() -> None:
         (
             ["alignment={data: alma, pairs: [cs-en]}", "training.micro_batch_size=1"],
             "must be at least 2 for alignment",
+        ),
+        (
+            ["alignment={data: alma, pairs: [cs-en], loss: cka}", "training.micro_batch_size=2"],
+            "must be at least 4 for alignment",
+        ),
+        (["alignment={data: alma, pairs: [cs-en], loss: cosin}"], "alignment.loss"),
+        (
+            ["alignment={data: alma, pairs: [cs-en], loss: mse, symmetric: true}"],
+            "symmetric needs loss: contrastive or translation",
+        ),
+        (
+            ["alignment={data: alma, pairs: [cs-en], loss: transport, temperature: 0.001}"],
+            "temperature must be at least 0.01",
+        ),
+        (["training.log_gradient_cosine=true"], "needs both task and alignment"),
+        (
+            [
+                "alignment={data: alma, pairs: [cs-en]}",
+                "training.log_gradient_cosine=true",
+                "training.fsdp=true",
+            ],
+            "log_gradient_cosine and training.fsdp exclude each other",
         ),
         (
             [
@@ -113,7 +176,7 @@ def test_unknown_recipes_and_languages_and_layers() -> None:
     recipe = parse_recipe({"title": "t", "alignment": ALIGNMENT | {"layers": [9]}}, "t")
     assert recipe.alignment is not None
     with pytest.raises(InputError, match="between 1 and 8 for this model, got 9"):
-        recipe.alignment.block_numbers(8)
+        recipe.alignment.block_numbers(8, 1)
 
 
 def test_an_aligned_run_has_two_updates_a_task_batch() -> None:

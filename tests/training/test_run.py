@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     FalconConfig,
     Gemma3TextConfig,
     GPT2Config,
@@ -31,8 +33,11 @@ from xlt_bench.models.adapter_card import alignment_languages
 from xlt_bench.models.adapter_fit import check_adapter
 from xlt_bench.models.adapter_switch import AdapterSwitch
 from xlt_bench.models.adapters import find_adapter
+from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import meta_model
 from xlt_bench.models.tokenizer import choose_chat
+from xlt_bench.training.batches import encode_data
+from xlt_bench.training.objectives import objectives_of, read_texts
 from xlt_bench.training.recipe import parse_recipe
 from xlt_bench.training.run import TrainOptions, _last_checkpoint, train
 from xlt_bench.training.trainer import seal
@@ -183,6 +188,66 @@ def test_the_adapter_fits_its_base_and_its_card_says_what_it_is(
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match="one of them is damaged"):
         train(options)
+
+
+def test_logging_the_gradients_cosine_changes_no_weight(tiny_model: Path, tmp_path: Path) -> None:
+    """The first is against plain backward passes over the next micro-batches of the same model."""
+    raw = RECIPE | {"lora": {"dropout": 0.0}, "training": RECIPE["training"] | {"max_steps": 8}}
+    outputs = {}
+    for logged in (False, True):
+        raw["training"]["log_gradient_cosine"] = logged
+        recipe = parse_recipe(raw, "tiny")
+        outputs[logged] = tmp_path / str(logged)
+        train(TrainOptions("tiny", recipe, str(tiny_model), outputs[logged], str(MINI)))
+    plain, more = (load_file(outputs[x] / "adapter_model.safetensors") for x in (False, True))
+    assert all(torch.equal(plain[name], more[name]) for name in plain)
+    assert _losses(outputs[False]) == _losses(outputs[True])
+    log = (outputs[True] / "log.jsonl").read_text().splitlines()
+    found = {
+        row["step"]: row["task_alignment_gradient_cosine"]
+        for row in map(json.loads, log)
+        if "task_alignment_gradient_cosine" in row
+    }
+    assert list(found) == [4]  # at the end of the training there is no next micro-batch
+
+    # The same training ended at update 4, whose weights are the checkpoint's.
+    short = parse_recipe(raw | {"training": raw["training"] | {"max_steps": 4}}, "tiny")
+    stopped = train(TrainOptions("tiny", short, str(tiny_model), tmp_path / "short", str(MINI)))
+    model = PeftModel.from_pretrained(
+        tiny.load_model(tiny_model), str(stopped), is_trainable=True
+    ).train()
+    recipe = parse_recipe(raw, "tiny")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    set_chat_template(tokenizer, None)
+    data = encode_data(read_texts(MINI, recipe), recipe, tokenizer)
+    gradients = []
+    for number, name in ((8, "task"), (10, "alignment")):
+        batch = data.train[number]
+        assert batch["objective"] == name
+        model.zero_grad()
+        objectives_of(recipe)[name].loss(model, batch["tensors"]).backward()
+        weights = [value for value in model.parameters() if value.requires_grad]
+        gradients.append(
+            torch.cat(
+                [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
+            )
+        )
+    one, other = (gradient.double() for gradient in gradients)
+    assert found[4] == pytest.approx((one @ other / one.norm() / other.norm()).item(), rel=1e-3)
+
+
+def test_a_folder_from_before_a_setting_resumes(tiny_model: Path, tmp_path: Path) -> None:
+    """What its recipe does not state had the default."""
+    recipe = parse_recipe(RECIPE | {"training": RECIPE["training"] | {"max_steps": 1}}, "tiny")
+    options = TrainOptions("tiny", recipe, str(tiny_model), tmp_path, str(MINI))
+    file = train(options) / "training.json"
+    stated = json.loads(file.read_text())
+    del stated["recipe"]["alignment"]["loss"]
+    file.write_text(json.dumps(stated))
+    assert train(options) == tmp_path
+    cosine = parse_recipe(RECIPE | {"alignment": RECIPE["alignment"] | {"loss": "cosine"}}, "tiny")
+    with pytest.raises(InputError, match=r"recipe\.alignment\.loss differs"):
+        train(replace(options, recipe=cosine))
 
 
 _SIZE = tiny.SIZE | {"vocab_size": 258, "num_hidden_layers": 2, "max_position_embeddings": 2048}

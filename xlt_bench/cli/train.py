@@ -102,24 +102,58 @@ def train(
 @app.command()
 def merge(
     task: Annotated[str, typer.Option(metavar="ADAPTER", help="Task adapter: folder or hub name.")],
-    alignment: Annotated[
-        str, typer.Option(metavar="ADAPTER", help="Alignment adapter: folder or hub name.")
-    ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the merged adapter.")],
+    alignment: Annotated[
+        str | None, typer.Option(metavar="ADAPTER", help="Alignment adapter: folder or hub name.")
+    ] = None,
+    reference_source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADAPTER",
+            help="AdaMergeX: adapter of a reference task in the task adapter's languages.",
+        ),
+    ] = None,
+    reference_target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADAPTER", help="AdaMergeX: adapter of that task in the target languages."
+        ),
+    ] = None,
     weight: Annotated[
-        float,
-        typer.Option(metavar="X", help="Weight of the task adapter, 0 to 1; the paper's is 0.9."),
-    ] = 0.9,
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Weight of the task adapter, 0 to 1; with references, of their difference.",
+            show_default="0.9, the paper's; with references 1",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
             metavar="X,...", help="Weights to try, such as 0.5,0.7,0.9; keeps the best on dev."
         ),
     ] = None,
+    alignment_blocks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N-N,...",
+            help="Swap layers: blocks, such as 5-12, of the alignment adapter, the rest of the "
+            "task adapter; several ranges are tried on dev.",
+        ),
+    ] = None,
+    task_blocks: Annotated[
+        str | None,
+        typer.Option(metavar="N-N,...", help="The same with blocks of the task adapter."),
+    ] = None,
+    transition: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Blocks on each side of a range that mix."),
+    ] = 0,
     select_on: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK", help="Task whose dev split selects the weight: massive or uner."
+            metavar="TASK",
+            help="Task whose dev split selects the weight: massive, uner or intents.",
         ),
     ] = None,
     model: AdaptedModel = None,
@@ -135,12 +169,14 @@ def merge(
     trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Merge a task adapter and an alignment adapter of the same base model into one.
+    """Merge a task adapter with an alignment adapter, or two of a reference task, into one.
 
-    To select a weight, give the --chat-template that the task adapter was trained with.
+    All are of the same base model. To select a weight or blocks, give the --chat-template that the
+    task adapter was trained with.
     """
     quiet()
-    shares = numbers("--weights", weights, float, "0.5,0.9") or [weight]
+    given = [] if weight is None else [weight]
+    shares = numbers("--weights", weights, float, "0.5,0.9") or given
     from xlt_bench.training.merge import MergeOptions
     from xlt_bench.training.merge import merge as run
 
@@ -149,6 +185,11 @@ def merge(
         alignment=alignment,
         output=output,
         weights=shares,
+        reference_source=reference_source,
+        reference_target=reference_target,
+        alignment_blocks=listed(alignment_blocks),
+        task_blocks=listed(task_blocks),
+        transition=transition,
         select_on=select_on,
         model=model,
         combination=combination,
@@ -158,8 +199,9 @@ def merge(
         data_dir=data_dir,
         trust_remote_code=trust_remote_code,
     )
-    for share, value in run(options).items():
-        console.print(f"weight {share:g}: dev {value:.2f}")
+    what = "blocks" if alignment_blocks or task_blocks else "weight"
+    for label, value in run(options).items():
+        console.print(f"{what} {label}: dev {value:.2f}")
     console.print(f"adapter: {output}")
 
 

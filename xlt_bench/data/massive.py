@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from xlt_bench.data.root import read_json, read_lines
 from xlt_bench.errors import InputError
@@ -29,15 +29,38 @@ class Utterance:
     annotated: str
 
 
+@dataclass(frozen=True)
+class Command:
+    """A user's command and what it is for, such as `alarm_set`."""
+
+    id: str
+    locale: str
+    split: Split
+    text: str
+    intent: str
+
+
+_Row = TypeVar("_Row", Utterance, Command)
+
+
 def load(root: Path, locale: str, split: Split) -> list[Utterance]:
     """The utterances of a locale and split, in file order.
 
     Raises:
         InputError: The locale's file is missing or broken. Lines of other splits are not looked at.
     """
-    # As the publisher writes it; a quote within a text would be escaped.
-    others = tuple(f'"partition": "{name}"' for name in _SPLITS if _SPLITS[name] != split)
-    return [row for row in _rows(root, locale, others) if row.split == split]
+    rows = _rows(root, locale, Utterance, "annot_utt", _others(split))
+    return [row for row in rows if row.split == split]
+
+
+def load_intents(root: Path, locale: str, split: Split) -> list[Command]:
+    """The commands of a locale and split with their intents, in file order.
+
+    Raises:
+        InputError: The locale's file is missing or broken. Lines of other splits are not looked at.
+    """
+    rows = _rows(root, locale, Command, "intent", _others(split))
+    return [row for row in rows if row.split == split]
 
 
 def load_all(root: Path, locale: str) -> list[Utterance]:
@@ -46,11 +69,19 @@ def load_all(root: Path, locale: str) -> list[Utterance]:
     Raises:
         InputError: The locale's file is missing or broken.
     """
-    return _rows(root, locale)
+    return _rows(root, locale, Utterance, "annot_utt")
 
 
-def _rows(root: Path, locale: str, without: tuple[str, ...] = ()) -> list[Utterance]:
-    """The utterances of a locale, but for lines that contain one of some texts."""
+def _others(split: Split) -> tuple[str, ...]:
+    """What the lines of the other splits contain."""
+    # As the publisher writes it; a quote within a text would be escaped.
+    return tuple(f'"partition": "{name}"' for name in _SPLITS if _SPLITS[name] != split)
+
+
+def _rows(
+    root: Path, locale: str, kind: type[_Row], label: str, without: tuple[str, ...] = ()
+) -> list[_Row]:
+    """The rows of a locale with one of their labels, leaving out lines that contain a `without`."""
     path = root / "massive" / "1.1" / "data" / f"{locale}.jsonl"
     rows = []
     for number, line in enumerate(read_lines(path, "massive"), start=1):
@@ -59,10 +90,10 @@ def _rows(root: Path, locale: str, without: tuple[str, ...] = ()) -> list[Uttera
         row = read_json(line, path, number, "massive")
         try:
             split = _SPLITS[row["partition"]]
-            texts = row["id"], row["utt"], row["annot_utt"]
+            texts = row["id"], row["utt"], row[label]
             if not all(isinstance(text, str) for text in texts):
-                raise TypeError("id, utt and annot_utt must be strings")
-            rows.append(Utterance(texts[0], locale, split, *texts[1:]))
+                raise TypeError(f"id, utt and {label} must be strings")
+            rows.append(kind(texts[0], locale, split, *texts[1:]))
         except (KeyError, TypeError):
             raise InputError(
                 f"{path} line {number} is not a MASSIVE 1.1 row; delete the file, then: "

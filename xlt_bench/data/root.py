@@ -129,6 +129,23 @@ def read_json(text: str, path: Path, line: int, dataset: str) -> Any:
         raise InputError(f"{path} line {line} is not JSON ({error}); {_replace(dataset)}") from None
 
 
+def parse_line(text: str, path: Path, line: int) -> Any:
+    """Parse a JSON value of a user's own file.
+
+    Args:
+        text: The JSON.
+        path: The file, for the error message.
+        line: The line, from 1, for the error message.
+
+    Raises:
+        InputError: It is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} line {line} is not JSON ({error})") from None
+
+
 def content_digest(rows: Iterable[Any]) -> str:
     """Digest of parsed rows, in order.
 

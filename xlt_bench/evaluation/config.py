@@ -23,7 +23,7 @@ from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task, TextTask
-from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
+from xlt_bench.tasks.registry import BY_DEFAULT, RETRIEVAL, get_task, tasks
 
 if TYPE_CHECKING:
     from xlt_bench.models.loaded import Loaded
@@ -50,7 +50,7 @@ class Options:
     model: str
     output: Path
     adapters: Sequence[str] = ()
-    tasks: Sequence[str] = field(default_factory=lambda: tuple(tasks()))
+    tasks: Sequence[str] = BY_DEFAULT
     languages: Sequence[str] = ()
     limit: int | None = None
     layers: Sequence[int] = ()

@@ -87,6 +87,7 @@ def training(adapter: AdapterFiles) -> Training | None:
             settings=entry["settings"],
             seed=entry["seed"],
             data_digests=entry.get("data_digests", {}),
+            overlap=entry.get("overlap"),
         )
     except (KeyError, ValidationError):
         return None

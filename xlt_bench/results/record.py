@@ -5,6 +5,7 @@ Plans and records of older schemas are upgraded by `results.migrations` before t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -138,22 +139,36 @@ class Training(_Strict):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     data_digests: dict[str, str] = {}
     """Digests of the training data, by objective and split; empty if unknown."""
+    overlap: dict[str, Annotated[int, Field(ge=0, le=10**6)]] | None = None
+    """Items of test sets (`massive/de`) that the training text contains in part; None: unknown."""
 
-    def merged_with(self, other: Training, weight: float, combination: str) -> Training:
-        """The training of the adapter that `xlt-bench merge` makes of this one and another.
+    def merged_with(self, others: Mapping[str, Training], how: Mapping[str, Value]) -> Training:
+        """The training of the adapter that `xlt-bench merge` makes of this one and others.
 
-        It keeps the settings, seed and data of this one; those of the other begin with `merged.`.
+        Args:
+            others: The other adapters' trainings, by the prefix of their settings.
+            how: Settings of the merge, by their keys.
+
+        Returns:
+            The settings, seed and data of this one, and those of the others with their prefixes.
         """
-        settings = {f"merged.{key}": value for key, value in other.settings.items()}
-        settings |= {"merged.weight": weight, "merged.combination": combination}
-        if other.seed != self.seed:
-            settings["merged.training.seed"] = other.seed
-        digests = {f"merged.{key}": value for key, value in other.data_digests.items()}
+        settings, digests = dict(self.settings), dict(self.data_digests)
+        for prefix, other in others.items():
+            settings |= {f"{prefix}.{key}": value for key, value in other.settings.items()}
+            if other.seed != self.seed:
+                settings[f"{prefix}.training.seed"] = other.seed
+            digests |= {f"{prefix}.{key}": value for key, value in other.data_digests.items()}
+        told = [one.overlap for one in (self, *others.values())]
+        overlap: dict[str, int] | None = {}
+        for one in told:  # of two texts that contain the same item, it is counted once at least
+            overlap = None if one is None or overlap is None else _largest(overlap, one)
         return Training(
-            settings={**self.settings, **settings},
-            seed=self.seed,
-            data_digests={**self.data_digests, **digests},
+            settings={**settings, **how}, seed=self.seed, data_digests=digests, overlap=overlap
         )
+
+
+def _largest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {key: max(one.get(key, 0), other.get(key, 0)) for key in {**one, **other}}
 
 
 class AdapterRecord(_Strict):

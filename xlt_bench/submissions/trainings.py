@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from xlt_bench.results.record import Plan, Record, Training
 from xlt_bench.submissions.schema import system
-from xlt_bench.training.recipe import Alignment, load_recipe, names
+from xlt_bench.training.recipe import Alignment, block_number, load_recipe, names
 from xlt_bench.training.recipe import Training as Optimisation
 
 Kind = Literal["bare", "sft", "aligned", "alignment", "merged", "unknown"]
@@ -26,6 +26,8 @@ Kind = Literal["bare", "sft", "aligned", "alignment", "merged", "unknown"]
 adapters that were merged; not known."""
 
 _TABLE = Path(__file__).with_name("trainings.json")
+# What keys begin with that are no objective's.
+_OTHERS = {"lora", "training", "merged", "reference_source", "reference_target"}
 _TASK_KEYS = ("task.", "lora.", "training.")
 # How objectives share the updates, and which checkpoint of a training is kept.
 _OF_OBJECTIVES = {
@@ -96,12 +98,14 @@ def changes(one: Trained) -> list[str]:
 def aligned_layers(one: Trained, n_layers: int | None) -> list[int]:
     """List the blocks that were aligned, from 1; empty if there are none or they are unknown."""
     prefix = "merged." if one.kind == "merged" else ""
-    if n_layers is None or f"{prefix}alignment.data" not in one.settings:
+    loss = one.settings.get(f"{prefix}alignment.loss")
+    aligned = any(key.startswith(f"{prefix}alignment.data") for key in one.settings)
+    if n_layers is None or not aligned or loss == "translation":
         return []
     default = Alignment.model_fields["layers"].default
     layers = one.settings.get(f"{prefix}alignment.layers", default)
-    shares = (n if isinstance(n, int) else max(1, round(n * n_layers)) for n in layers)
-    return sorted(set(shares))
+    seed = one.settings.get(f"{prefix}training.seed", one.seed) if prefix else one.seed
+    return sorted({block_number(layer, n_layers, seed or 0) for layer in layers})
 
 
 def sft_key(one: Trained) -> str | None:
@@ -132,7 +136,7 @@ def differences_from_sft(ours: Trained, sft: Trained) -> list[str] | None:
 
 
 def _kind(settings: Mapping[str, Any]) -> Kind:
-    if "merged.weight" in settings:
+    if "merged.combination" in settings:
         return "merged"
     sections = _objectives(settings)
     if "task" in sections:
@@ -147,13 +151,17 @@ def _readable(settings: Mapping[str, Any]) -> bool:
     layers = [one for layers in lists for one in (layers if isinstance(layers, list) else [None])]
     units = settings.get("task.units", [])
     texts = [settings.get("task.name", ""), *(units if isinstance(units, list) else [None])]
-    return all(isinstance(one, int | float) for one in [*numbers, *layers]) and all(
-        isinstance(one, str) for one in texts
+    seeds = [settings.get("merged.training.seed", 0)]
+    return (
+        all(isinstance(one, int | float) for one in numbers)
+        and all(isinstance(one, int | float) or one == "random" for one in layers)
+        and all(isinstance(one, int) and one >= 0 for one in seeds)
+        and all(isinstance(one, str) for one in texts)
     )
 
 
 def _objectives(settings: Mapping[str, Any]) -> set[str]:
-    return {key.partition(".")[0] for key in settings} - {"lora", "training", "merged"}
+    return {key.partition(".")[0] for key in settings} - _OTHERS
 
 
 def _method(plan: Plan, training: Training) -> str:
@@ -170,7 +178,7 @@ def _task_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in settings.items()
         if key.startswith(_TASK_KEYS) and key not in _OF_OBJECTIVES
     }
-    share = 1 if "merged.weight" in settings else max(1, len(_objectives(settings)))
+    share = 1 if "merged.combination" in settings else max(1, len(_objectives(settings)))
     steps, default = "training.max_steps", Optimisation.model_fields["batch_size"].default
     batch = settings.get("training.batch_size", default)
     if settings.get("training.alternation") == "microbatch":
@@ -213,6 +221,7 @@ def _reviewed(sha256: str) -> tuple[str | None, Training] | None:
     if "weight" in row:
         parts = [_reviewed(row[part]) for part in ("task", "alignment")]
         (_, task), (_, other) = (part for part in parts if part)
-        return None, task.merged_with(other, row["weight"], "cat")
+        how = {"merged.weight": row["weight"], "merged.combination": "cat"}
+        return None, task.merged_with({"merged": other}, how)
     recipe = load_recipe(row["recipe"], [*shared, *row.get("set", [])])
     return row["recipe"], Training(settings=recipe.settings, seed=row["seed"])

@@ -13,11 +13,14 @@ from types import MappingProxyType
 
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.results.migrations import RENAMED
-from xlt_bench.tasks import massive, retrieval, uner, wmt23
+from xlt_bench.tasks import intents, massive, retrieval, uner, wmt23
 from xlt_bench.tasks.base import Task, TextTask
 
 GROUP = "xlt_bench.tasks"
-BUILT_IN: tuple[Task, ...] = (massive.TASK, wmt23.TASK, uner.TASK, retrieval.TASK)
+_OF_THE_PAPER: tuple[Task, ...] = (massive.TASK, wmt23.TASK, uner.TASK, retrieval.TASK)
+BUILT_IN = (*_OF_THE_PAPER, intents.TASK)
+BY_DEFAULT = tuple(task.name for task in _OF_THE_PAPER)
+"""What `evaluate` answers if no task is chosen."""
 RETRIEVAL = retrieval.TASK.name
 
 

@@ -85,7 +85,7 @@ def encode_data(texts: Mapping[str, Any], recipe: Recipe, tokenizer: Any) -> Dat
     digests: dict[str, str] = {}
     counts: dict[str, int] = {}
     for name, objective in objectives_of(recipe).items():
-        found = objective.encode(texts[name], tokenizer, recipe.training)
+        found = objective.encode(texts[name], tokenizer)
         if not found.count:
             raise InputError(f"{name}: the data hold no training examples")
         examples[name] = found

@@ -10,6 +10,7 @@ import yaml
 
 from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.load import Base
+from xlt_bench.training.overlap import holds_flores
 from xlt_bench.training.recipe import Recipe
 
 _PACKAGES = ("xlt-bench", "torch", "transformers", "peft", "accelerate")
@@ -21,6 +22,7 @@ def card(
     base: Base,
     digests: Mapping[str, str],
     counts: Mapping[str, int],
+    overlap: Mapping[str, int],
     history: Sequence[Mapping[str, float]],
 ) -> str:
     """Write README.md of an adapter, whose metadata the hub and `xlt-bench evaluate` read.
@@ -30,14 +32,17 @@ def card(
         recipe: The recipe.
         base: The base model.
         digests: Digests of the training data, by objective and split.
-        counts: Numbers of training examples.
+        counts: Numbers of training examples, and of what is odd in the data.
+        overlap: Items of the test sets that the training text contains in part.
         history: What the Trainer logged.
 
     Returns:
         The card as Markdown.
     """
     alignment = recipe.alignment
-    layers = alignment.block_numbers(count_layers(base.model)) if alignment else []
+    layers = (
+        alignment.block_numbers(count_layers(base.model), recipe.training.seed) if alignment else []
+    )
     head = {
         "base_model": base.repository,
         "library_name": "peft",
@@ -46,7 +51,7 @@ def card(
         "xlt_bench": {
             "recipe": name,
             "alignment_layers": layers,
-            "trained_on_flores": recipe.learns_flores,
+            "trained_on_flores": recipe.learns_flores or holds_flores(overlap),
             "seed": recipe.training.seed,
             "settings": recipe.settings,
             "base_sha256": base.sha256,
@@ -54,6 +59,7 @@ def card(
             "trust_remote_code": base.trust_remote_code,
             "data_digests": dict(digests),
             "examples": dict(counts),
+            "overlap": dict(overlap),
             "dev": _best(history),
             "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
         },

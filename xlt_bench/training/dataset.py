@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from xlt_bench.data import chats
+from xlt_bench.data.chats import Chat
 from xlt_bench.errors import InputError
 from xlt_bench.models.turn_end import encode_exchange
 from xlt_bench.tasks.base import Item
@@ -22,7 +24,9 @@ class Example:
     answer: list[int]
 
 
-def load_items(root: Path, task: TaskData, split: Literal["train", "validation"]) -> list[Item]:
+def load_items(
+    root: Path, task: TaskData, split: Literal["train", "validation"]
+) -> Sequence[Item | Chat]:
     """Read the items of all units of a task, one unit after the other.
 
     Directions without validation data (ALMA has none for Icelandic) are left out of that split.
@@ -39,14 +43,32 @@ def load_items(root: Path, task: TaskData, split: Literal["train", "validation"]
         InputError: If data are missing.
     """
     limit = task.items if split == "train" else task.dev_items
+    if task.train is not None:
+        return _load_chats(task, split, limit)
     source, names = get_text_task(task.name), task.units
     if split == "validation":
         names = [unit for unit in names if split in source.splits(unit)]
     return [item for unit in names for item in source.load(root, unit, split)[:limit]]
 
 
+def _load_chats(task: TaskData, split: str, limit: int | None) -> list[Chat]:
+    """The chats of a user's file, one language after the other."""
+    file = task.train if split == "train" else task.dev
+    if file is None:
+        return []
+    found = chats.load(Path(file))
+    there = dict.fromkeys(chat.language for chat in found)
+    if split == "train" and (missing := [unit for unit in task.units if unit not in there]):
+        raise InputError(f"task.units: {file} has no chats in {' '.join(missing)}")
+    return [
+        chat
+        for unit in task.units or there
+        for chat in [chat for chat in found if chat.language == unit][:limit]
+    ]
+
+
 def encode_items(
-    tokenizer: Any, items: Sequence[Item], max_tokens: int
+    tokenizer: Any, items: Sequence[Item | Chat], max_tokens: int
 ) -> tuple[list[Example], int]:
     """Tokenize items, leaving out long ones.
 

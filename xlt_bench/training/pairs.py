@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from xlt_bench.data import alma, flores, massive, tatoeba
+from xlt_bench.data import alma, flores, iwslt, massive, parallel, tatoeba
 from xlt_bench.errors import InputError
 from xlt_bench.languages import language
+from xlt_bench.training.corpus import count_rows, count_wrong
 from xlt_bench.training.recipe import Alignment
 
 DEV_SHARE = 0.1
@@ -34,6 +35,9 @@ class Pair:
     anchor: str
     candidate: str
     """The translation, mostly English."""
+
+
+Rows = list[tuple[str, str]]
 
 
 def is_one_sentence(text: str) -> bool:
@@ -61,22 +65,92 @@ def load_pairs(root: Path, alignment: Alignment) -> dict[str, list[Pair]]:
     Raises:
         InputError: If data are missing, or a language pair has no such pair.
     """
+    return keep_pairs(read_rows(root, alignment), alignment)
+
+
+def read_rows(root: Path, alignment: Alignment) -> dict[str, Rows]:
+    """Read all rows of a recipe's corpora, as they are.
+
+    Args:
+        root: The data folder.
+        alignment: The recipe's section.
+
+    Returns:
+        Both sides of each row, by language pair.
+
+    Raises:
+        InputError: If data are missing.
+    """
+    return {name: _rows(root, alignment, name) for name in alignment.pairs}
+
+
+def keep_pairs(rows: Mapping[str, Rows], alignment: Alignment) -> dict[str, list[Pair]]:
+    """Keep distinct pairs of single sentences, as many of each language pair as the recipe says.
+
+    Args:
+        rows: What `read_rows` returned.
+        alignment: The recipe's section.
+
+    Returns:
+        Pairs by language pair.
+
+    Raises:
+        InputError: If a language pair has no such pair.
+    """
     found = {}
-    for name in alignment.pairs:
-        rows = dict.fromkeys(
+    for name, corpus in rows.items():
+        distinct = dict.fromkeys(
             (a.strip(), b.strip())
-            for a, b in _rows(root, alignment.data, name)
+            for a, b in corpus
             if is_one_sentence(a) and is_one_sentence(b) and a.strip() != b.strip()
         )
-        if not rows:
-            raise InputError(f"alignment.pairs: {alignment.data} has no sentence pairs for {name}")
-        found[name] = [Pair(name, a, b) for a, b in rows][: alignment.items]
+        if not distinct:
+            data = alignment.data if isinstance(alignment.data, str) else "the file"
+            raise InputError(f"alignment.pairs: {data} has no sentence pairs for {name}")
+        found[name] = [Pair(name, a, b) for a, b in distinct][: alignment.items]
     return found
 
 
-def _rows(root: Path, data: str, name: str) -> list[tuple[str, str]]:
+def count_pairs(rows: Mapping[str, Rows], alignment: Alignment) -> dict[str, int]:
+    """Count what is odd in the corpora of a recipe.
+
+    Args:
+        rows: What `read_rows` returned.
+        alignment: The recipe's section.
+
+    Returns:
+        Pairs by language pair and reason for which they are left out (`alignment cy-en, several
+        sentences`), and texts of the kept ones in a wrong script or language, by side (`alignment
+        cy-en cy, wrong script`). Faults that do not occur are left out.
+    """
+    found: dict[str, int] = {}
+    spoken = {code for name in rows for code in name.split("-")}
+    for name, kept in keep_pairs(rows, alignment).items():
+        counts = count_rows(rows[name])
+        full = [(a.strip(), b.strip()) for a, b in rows[name] if a.strip() and b.strip()]
+        one = [row for row in full if all(map(is_one_sentence, row))]
+        counts["several sentences"] = len(full) - len(one)
+        counts["equal sides"] = sum(a == b for a, b in one)
+        found |= {f"alignment {name}, {fault}": n for fault, n in counts.items() if n}
+        for code, texts in zip(
+            name.split("-"), ([p.anchor for p in kept], [p.candidate for p in kept]), strict=True
+        ):
+            wrong = count_wrong(texts, code, spoken - {code})
+            found |= {f"alignment {name} {code}, {fault}": n for fault, n in wrong.items() if n}
+    return found
+
+
+def _rows(root: Path, alignment: Alignment, name: str) -> list[tuple[str, str]]:
     """Sentence pairs of a language pair; without English they are matched by equal English."""
     first, second = name.split("-")
+    data = alignment.data
+    if not isinstance(data, str):
+        files, turned = alignment.files(name)
+        if turned:
+            return [(a, b) for b, a in parallel.load(files, second, first)]
+        return parallel.load(files, first, second)
+    if data == "iwslt2017":
+        return iwslt.load_train(root, first, second)
     if data in ("flores", "massive"):
         a, b = _lines(root, data, first), _lines(root, data, second)
         if len(a) != len(b):
@@ -115,6 +189,28 @@ def _lines(root: Path, data: str, code: str) -> list[str]:
     if row.massive is None:
         raise InputError(f"alignment.pairs: MASSIVE has no {code}")
     return [utterance.text for utterance in massive.load(root, row.massive, "train")]
+
+
+def shuffled(pairs: dict[str, list[Pair]], seed: int) -> dict[str, list[Pair]]:
+    """Give each anchor the candidate of another pair of its language pair.
+
+    Args:
+        pairs: Pairs by language pair.
+        seed: The recipe's seed, on which the order depends.
+
+    Returns:
+        Pairs of the same sentences, by language pair, none a pair of the given ones: the few
+        anchors that would get another translation of their own are left out.
+    """
+    found = {}
+    for name, rows in pairs.items():
+        order = np.random.default_rng([seed, len(rows), 13]).permutation(len(rows))
+        given = {(row.anchor, row.candidate) for row in rows}
+        # Along one cycle through all rows, so that no row gets its own.
+        new = {i: rows[after].candidate for i, after in zip(order, np.roll(order, 1), strict=True)}
+        mixed = [Pair(name, row.anchor, new[i]) for i, row in enumerate(rows)]
+        found[name] = [row for row in mixed if (row.anchor, row.candidate) not in given]
+    return found
 
 
 def split_dev(pairs: dict[str, list[Pair]], seed: int) -> tuple[dict[str, list[Pair]], list[Pair]]:
@@ -214,15 +310,16 @@ def _shuffled(rows: Sequence[Pair], rng: np.random.Generator) -> Iterator[Pair]:
             yield rows[i]
 
 
-def dev_batches(pairs: Sequence[Pair], size: int) -> list[list[Pair]]:
+def dev_batches(pairs: Sequence[Pair], size: int, least: int = 2) -> list[list[Pair]]:
     """Cut held-out pairs into micro-batches of one language pair, without repeated sentences.
 
     Args:
         pairs: Held-out pairs.
         size: Pairs of a micro-batch, at most.
+        least: Pairs of a micro-batch, at least; smaller ones are left out.
 
     Returns:
-        Micro-batches of two or more pairs.
+        The micro-batches.
     """
     found = []
     by_name = defaultdict(list)
@@ -232,5 +329,5 @@ def dev_batches(pairs: Sequence[Pair], size: int) -> list[list[Pair]]:
         for start in range(0, len(rows), size):
             used: set[str] = set()
             batch = [pair for pair in rows[start : start + size] if _take(pair, used)]
-            found += [batch] if len(batch) > 1 else []
+            found += [batch] if len(batch) >= least else []
     return found

@@ -12,6 +12,7 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -49,12 +50,21 @@ class Section(_Strict):
         """Whether the training text holds FLORES dev, on which retrieval is measured."""
 
 
+OWN_TASK = "chats"
+"""The name of a task whose chats are a user's own files."""
+
+
 class TaskData(Section):
     """What the task objective learns from."""
 
     name: str
-    units: list[str] = Field(min_length=1)
-    """Languages; directions for wmt23, which is trained on ALMA's text."""
+    """A task of the registry, or `chats`: a task of your own, in the files `train` and `dev`."""
+    train: str | None = None
+    """chats: a JSON lines file; each line has a `language` and `messages`, the last the answer."""
+    dev: str | None = None
+    """chats: the same for the dev loss."""
+    units: list[str] = []
+    """Languages; directions for wmt23, which is trained on ALMA's text. chats: by default all."""
     items: _Count | None = None
     """The first N training items of each unit; by default all."""
     dev_items: _Count | None = None
@@ -62,8 +72,19 @@ class TaskData(Section):
 
     @model_validator(mode="after")
     def _known(self) -> TaskData:
+        if (self.name == OWN_TASK) != (self.train is not None):
+            raise ValueError("name: chats needs train, a JSON lines file, and no other task has it")
+        if self.dev and not self.train:
+            raise ValueError("dev needs name: chats, and train")
+        if self.name == OWN_TASK:
+            for unit in self.units:
+                if language(unit).code != unit:
+                    raise ValueError(f"units must be codes such as {language(unit).code}")
+            return self
         if self.name not in trainable():
-            raise ValueError(str(unknown("task", self.name, trainable())))
+            raise ValueError(str(unknown("task", self.name, [*trainable(), OWN_TASK])))
+        if not self.units:
+            raise ValueError("units must name at least one")
         choices = get_task(self.name).units()
         for unit in self.units:
             if unit not in choices:
@@ -73,33 +94,113 @@ class TaskData(Section):
     @property
     def learns_flores(self) -> bool:
         """Whether the task's training text holds FLORES dev (ALMA's does)."""
-        return get_task(self.name).trains_on_flores
+        return self.name != OWN_TASK and get_task(self.name).trains_on_flores
+
+
+CORPORA = ("tatoeba", "tatoeba-laser", "flores", "alma", "massive", "iwslt2017")
+"""The corpora of sentence pairs that are known by name."""
+
+
+def _pair(name: str) -> str:
+    """A language pair by the table's codes; raises ValueError if it is none."""
+    sides = name.split("-")
+    if len(sides) != 2 or sides[0] == sides[1]:
+        raise ValueError(f"must be pairs of two languages such as cy-en, got {name!r}")
+    return "-".join(language(side).code for side in sides)
+
+
+def _turned(pair: str) -> str:
+    return "-".join(reversed(pair.split("-")))
 
 
 class Alignment(Section):
     """What the alignment objective learns from, and where in the model."""
 
-    data: Literal["tatoeba", "tatoeba-laser", "flores", "alma", "massive"]
+    data: str | dict[str, str | list[str]]
+    """A corpus by its name, or files of your own by language pair: a .tsv or .jsonl file, or a list
+    of two plain ones."""
     pairs: list[str] = Field(min_length=1)
     """Such as `cy-en`: the first side is the anchor. Pairs without English are matched by English
-    sentences that are equal."""
-    layers: list[int | Annotated[float, Field(gt=0, le=1)]] = Field(default=[0.5], min_length=1)
-    """Blocks from 1 (an integer), or a share of all blocks (0.5 is the middle, 1.0 the top)."""
+    sentences that are equal. With files, by default their language pairs."""
+    loss: Literal["contrastive", "cosine", "mse", "cka", "transport", "translation"] = "contrastive"
+    """What is minimised at each layer. contrastive: the paper's. cosine, mse: the distance of each
+    sentence's state to its translation's. cka: 1 - linear CKA of the micro-batch's two sides.
+    transport: optimal transport between the tokens of a sentence and of its translation.
+    translation, a control: the first side is translated into the second, without layers."""
+    shuffled: bool = False
+    """A control: each first side gets the second side of another pair of its language pair."""
+    layers: list[int | Annotated[float, Field(gt=0, le=1)] | Literal["random"]] = Field(
+        default=[0.5], min_length=1
+    )
+    """Blocks from 1 (an integer), or a share of all blocks (0.5 is the middle, 1.0 the top).
+    random, a control: a block that the seed draws."""
     temperature: float = Field(default=0.1, ge=0.001, le=1000)
-    """The paper tuned it: 0.1 for Llama 3, 1.5 for Qwen 2.5."""
+    """The paper tuned it: 0.1 for Llama 3, 1.5 for Qwen 2.5. Of transport, it is the weight of the
+    entropy; the other losses have none."""
     symmetric: bool = False
-    """Also English to the other language; neither the paper's text nor its code does."""
+    """contrastive, translation: also from the second side to the first; neither the paper's text
+    nor its code does."""
     items: _Count | None = None
     """The first N pairs of each language pair."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pairs_of_files(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("data"), dict) and "pairs" not in raw:
+            return raw | {"pairs": list(raw["data"])}
+        return raw
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, data: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(data, dict):
+            return {_pair(name): files for name, files in data.items()}
+        if data not in CORPORA:
+            raise ValueError(str(unknown("corpus", data, CORPORA)))
+        return data
 
     @field_validator("pairs")
     @classmethod
     def _two_languages(cls, pairs: list[str]) -> list[str]:
-        for pair in pairs:
-            sides = pair.split("-")
-            if len(sides) != 2 or sides[0] == sides[1]:
-                raise ValueError(f"must be pairs of two languages such as cy-en, got {pair!r}")
-        return ["-".join(language(side).code for side in pair.split("-")) for pair in pairs]
+        return [_pair(pair) for pair in pairs]
+
+    @model_validator(mode="after")
+    def _have_files(self) -> Alignment:
+        if isinstance(self.data, dict):
+            for pair in self.pairs:
+                if pair not in self.data and _turned(pair) not in self.data:
+                    raise ValueError(str(unknown("pair of alignment.data", pair, self.data)))
+        return self
+
+    def files(self, pair: str) -> tuple[str | list[str], bool]:
+        """Find the files of a language pair.
+
+        Args:
+            pair: One of `pairs`.
+
+        Returns:
+            The files, and whether they are those of the pair in the other order.
+        """
+        assert isinstance(self.data, dict)
+        return (self.data[pair], False) if pair in self.data else (self.data[_turned(pair)], True)
+
+    @model_validator(mode="after")
+    def _suits_the_loss(self) -> Alignment:
+        if self.symmetric and self.loss not in ("contrastive", "translation"):
+            raise ValueError(
+                f"symmetric needs loss: contrastive or translation; {self.loss} has no direction"
+            )
+        if self.loss == "transport" and self.temperature < 0.01:
+            raise ValueError(
+                "temperature must be at least 0.01 for loss: transport, or its iterations do not "
+                f"converge, got {self.temperature:g}"
+            )
+        return self
+
+    @property
+    def least_pairs(self) -> int:
+        """Pairs that a micro-batch needs for the loss."""
+        return 4 if self.loss == "cka" else 2
 
     @property
     def languages(self) -> list[str]:
@@ -109,24 +210,28 @@ class Alignment(Section):
 
     @property
     def learns_flores(self) -> bool:
-        """Whether the pairs are FLORES dev itself, or ALMA's, which end with it."""
+        """Whether the pairs are FLORES dev itself, or ALMA's, which end with it.
+
+        What files of your own hold is counted before training (`training.overlap`).
+        """
         return self.data in ("alma", "flores")
 
-    def block_numbers(self, n_layers: int) -> list[int]:
+    def block_numbers(self, n_layers: int, seed: int) -> list[int]:
         """Resolve the layers for a model.
 
         Args:
             n_layers: Decoder blocks of the model.
+            seed: The recipe's seed, on which a random layer depends.
 
         Returns:
-            Block numbers, from 1, in ascending order.
+            Block numbers, from 1, in ascending order; none for `loss: translation`.
 
         Raises:
             InputError: If a layer is beyond the model.
         """
         found = []
-        for layer in self.layers:
-            number = layer if isinstance(layer, int) else max(1, round(layer * n_layers))
+        for layer in self.layers if self.loss != "translation" else []:
+            number = block_number(layer, n_layers, seed)
             if not 1 <= number <= n_layers:
                 raise InputError(
                     f"alignment.layers must be between 1 and {n_layers} for this model, got "
@@ -134,6 +239,22 @@ class Alignment(Section):
                 )
             found.append(number)
         return sorted(set(found))
+
+
+def block_number(layer: float | str, n_layers: int, seed: int) -> int:
+    """Resolve a layer of a recipe for a model.
+
+    Args:
+        layer: A block, a share of all blocks, or `random`.
+        n_layers: Decoder blocks of the model.
+        seed: The recipe's seed, on which a random layer depends.
+
+    Returns:
+        The block, from 1; beyond the model if the recipe says so.
+    """
+    if isinstance(layer, str):
+        return int(np.random.default_rng([seed, 11]).integers(1, n_layers + 1))
+    return layer if isinstance(layer, int) else max(1, round(layer * n_layers))
 
 
 class Lora(_Strict):
@@ -175,6 +296,10 @@ class Training(_Strict):
     """Evaluations without a better dev loss before training stops."""
     max_tokens: _Count = 1024
     """Longer examples are left out, and counted in the card."""
+    log_gradient_cosine: bool = False
+    """Also log the cosine of two objectives' gradients, each of its next micro-batch, at the same
+    weights. It costs a forward and backward of each every time of logging (10 updates), on every
+    process, and changes no weight."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool = False
@@ -201,10 +326,15 @@ class Recipe(_Strict):
             raise ValueError("a recipe needs something to learn from: task, alignment or both")
         if self.training.batch_size % self.training.micro_batch_size:
             raise ValueError("training.batch_size must be a multiple of training.micro_batch_size")
-        if self.alignment and self.training.micro_batch_size < 2:
+        if self.alignment and self.training.micro_batch_size < self.alignment.least_pairs:
             raise ValueError(
-                "training.micro_batch_size must be at least 2 for alignment, which contrasts pairs"
+                f"training.micro_batch_size must be at least {self.alignment.least_pairs} for "
+                "alignment, which compares pairs"
             )
+        if self.training.log_gradient_cosine and not self.alternates:
+            raise ValueError("training.log_gradient_cosine needs both task and alignment")
+        if self.training.log_gradient_cosine and self.training.fsdp:
+            raise ValueError("training.log_gradient_cosine and training.fsdp exclude each other")
         by_microbatch = self.alternates and self.training.alternation == "microbatch"
         if by_microbatch and self.micro_batches % len(self.sections):
             raise ValueError(
@@ -221,9 +351,10 @@ class Recipe(_Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that a resumed training must share: all but the title and the devices."""
+        """The settings that a resumed training must share: all that the weights depend on."""
         # Every process has the whole adapter, so the base may be distributed differently.
-        apart: Any = {"title": True, "paper": True, "training": {"device_map", "fsdp"}}
+        free = {"device_map", "fsdp", "log_gradient_cosine"}
+        apart: Any = {"title": True, "paper": True, "training": free}
         return self.model_dump(mode="json", exclude=apart)
 
     @property
@@ -233,13 +364,14 @@ class Recipe(_Strict):
         Two trainings with equal settings differ in their seed and devices alone. A key that a later
         release adds is absent while it has its default.
         """
-        apart = {"device_map", "fsdp", "gradient_checkpointing", "seed"}
+        apart = {"device_map", "fsdp", "gradient_checkpointing", "log_gradient_cosine", "seed"}
         given = self.model_dump(
             mode="json",
             exclude={"title": True, "paper": True, "training": apart},
             exclude_defaults=True,
         )
-        return dict(_dotted(given))
+        # Of a user's own files, the names are enough; folders are nobody's business.
+        return {key: _name(v) if _is_file(key) else v for key, v in _dotted(given)}
 
     @property
     def sections(self) -> dict[str, Section]:
@@ -291,6 +423,14 @@ class Recipe(_Strict):
         whole = ceil(self.training.epochs * n_items / self.training.batch_size)
         total = whole * self.updates_a_task_batch
         return min(total, self.training.max_steps or total)
+
+
+def _is_file(key: str) -> bool:
+    return key in ("task.train", "task.dev") or key.startswith("alignment.data.")
+
+
+def _name(files: Any) -> Any:
+    return [Path(file).name for file in files] if isinstance(files, list) else Path(files).name
 
 
 def _dotted(nested: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -37,7 +38,9 @@ from xlt_bench.results.atomic_write import in_use, is_part, locked, remove_aband
 from xlt_bench.results.run_folder import file_digest, write_bytes, write_json
 from xlt_bench.training.batches import Data, encode_data
 from xlt_bench.training.card import card
-from xlt_bench.training.objectives import objectives_of, read_texts
+from xlt_bench.training.corpus import notes
+from xlt_bench.training.objectives import objectives_of, overlaps_of, read_texts
+from xlt_bench.training.overlap import notes as overlap_notes
 from xlt_bench.training.recipe import Recipe
 from xlt_bench.training.trainer import (
     DIGESTS,
@@ -92,7 +95,8 @@ def _train(options: TrainOptions, texts: Mapping[str, Any] | None) -> Path:
     recipe, output = options.recipe, options.output
     if recipe.training.fsdp:  # the outputs of an alignment forward are not used
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    texts = texts or read_texts(data_root(options.data_dir), recipe)
+    root = data_root(options.data_dir)
+    texts = texts or read_texts(root, recipe)
     base = load_base(options.model, _dtype(recipe), _device(recipe), options.trust_remote_code)
     template = set_chat_template(base.tokenizer, options.chat_template)
     for objective in objectives_of(recipe).values():
@@ -111,15 +115,18 @@ def _train(options: TrainOptions, texts: Mapping[str, Any] | None) -> Path:
         arguments._n_gpu = 1
     with arguments.main_process_first(local=False):
         with locked(output):  # of two trainings that start at once, one sees the other's identity
-            finished = _open(output, identity)
+            finished = _open(output, identity, recipe)
         checkpoint = None if finished else _last_checkpoint(output)
     if finished:
         return output
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "tensorboard"))
+    overlap = overlaps_of(root, recipe, texts) if rank() == 0 else {}
+    for line in [*notes(data.counts), *overlap_notes(overlap)] if rank() == 0 else []:
+        print(f"note: {line}", file=sys.stderr)
     trainer = _trainer(options, arguments, base, data)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
-        _finish(options, base, trainer, data)
+        _finish(options, base, trainer, data, overlap)
     trainer.accelerator.wait_for_everyone()
     return output
 
@@ -163,13 +170,13 @@ def _dtype(recipe: Recipe) -> str:
     return "bfloat16" if _bf16(recipe) else "float32"
 
 
-def _open(output: Path, identity: dict[str, Any]) -> bool:
+def _open(output: Path, identity: dict[str, Any], recipe: Recipe) -> bool:
     """Create the folder, or check that it holds this training; returns whether it is finished."""
     path = output / "training.json"
     remove_abandoned(part for part in output.glob(".*") if is_part(part))
     if path.exists():
         try:
-            old = json.loads(path.read_text(encoding="utf-8"))
+            old = _completed(json.loads(path.read_text(encoding="utf-8")), recipe)
         except ValueError:
             raise InputError(f"{path} is not valid JSON; choose another --output") from None
         if difference := _difference(old, identity):
@@ -185,6 +192,15 @@ def _open(output: Path, identity: dict[str, Any]) -> bool:
         raise InputError(f"{output} is not empty and not a training; choose another --output")
     write_json(path, identity)
     return False
+
+
+def _completed(identity: Any, recipe: Recipe) -> Any:
+    """A folder's identity with the defaults of the recipe's keys that are newer than the folder."""
+    try:
+        settings = {"title": "", **identity["recipe"]}
+        return identity | {"recipe": type(recipe).model_validate(settings).identity}
+    except (TypeError, KeyError, ValueError):  # not a training's, or of a newer release
+        return identity
 
 
 def _check_commit(output: Path, old: str, new: str) -> None:
@@ -342,7 +358,13 @@ def _arguments(options: TrainOptions, has_dev: bool) -> TrainingArguments:
     )
 
 
-def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data: Data) -> None:
+def _finish(
+    options: TrainOptions,
+    base: Base,
+    trainer: AlternatingTrainer,
+    data: Data,
+    overlap: Mapping[str, int],
+) -> None:
     """Write the adapter, its card and the log; the weights last, since they mark the end."""
     output = options.output
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -365,7 +387,9 @@ def _finish(options: TrainOptions, base: Base, trainer: AlternatingTrainer, data
     ]
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in history)
     write_bytes(output / "log.jsonl", lines.encode())
-    text = card(options.recipe_name, options.recipe, base, data.digests, data.counts, history)
+    text = card(
+        options.recipe_name, options.recipe, base, data.digests, data.counts, overlap, history
+    )
     write_bytes(output / "README.md", text.encode())
     write_json(output / DIGESTS, {WEIGHTS: file_digest(staging / WEIGHTS)})
     install(staging, output, given_template(options.chat_template))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,8 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from xlt_bench.errors import InputError
 from xlt_bench.results.run_folder import file_digest, write_json
-from xlt_bench.training.batches import Batch
+from xlt_bench.training.batches import Batch, MicroBatches
+from xlt_bench.training.gradient_cosine import cosines, gradient
 from xlt_bench.training.objectives import objectives_of
 from xlt_bench.training.recipe import Recipe
 
@@ -134,6 +136,8 @@ class AlternatingTrainer(Trainer):
         if "loss" in logs:
             logs.update({f"{name}_loss": loss for name, loss in self._mean_losses().items()})
             self._sums = self._zeros()
+            if self._recipe.training.log_gradient_cosine:
+                logs.update(self._gradient_cosines())
         super().log(logs, start_time)
 
     def _mean_losses(self) -> dict[str, float]:
@@ -150,6 +154,26 @@ class AlternatingTrainer(Trainer):
         for name, loss in means.items():
             self._check_finite(f"{name} loss", loss)
         return means
+
+    def _gradient_cosines(self) -> dict[str, float]:
+        """The cosines of the objectives' gradients, each of its next micro-batch, if there is one.
+
+        No update has used these micro-batches yet.
+        """
+        rows, turn = cast(MicroBatches, self.train_dataset), self._recipe.micro_batches
+        first = self.state.global_step * turn
+        model, weights = (
+            self.accelerator.unwrap_model(self.model),
+            list(trained(self.model).values()),
+        )
+        gradients: dict[str, Tensor] = {}
+        for number in range(first, min(first + len(self._names) * turn, len(rows))):
+            name = self._recipe.objective_of(number)
+            if name not in gradients:
+                batch = cast(Batch, self._prepare_inputs(dict(rows[number])))
+                with self.compute_loss_context_manager():
+                    gradients[name] = gradient(partial(self._loss, model, batch), weights)
+        return cosines(gradients)
 
     def _check_finite(self, what: str, loss: float) -> None:
         if not math.isfinite(loss):

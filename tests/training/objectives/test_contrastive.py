@@ -1,27 +1,11 @@
-"""The alignment loss against float64 arithmetic; its gradients; the blocks it leaves alone."""
+"""The contrastive loss against float64 arithmetic."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, normalize
 
-from xlt_bench.models.hidden_states import pooled_layers
-from xlt_bench.training.objectives.contrastive import alignment_loss, contrastive_loss
-from xlt_bench.training.recipe import Alignment
-
-ALIGNMENT = Alignment(data="tatoeba", pairs=["cy-en"])
-Tensors = dict[str, torch.Tensor]
-
-
-@pytest.fixture
-def pairs() -> Tensors:
-    torch.manual_seed(1)
-    lengths = torch.tensor([3, 7, 5, 6, 2, 4])
-    mask = (torch.arange(7) < lengths[:, None]).long()
-    return {"input_ids": torch.randint(0, 50, (6, 7)) * mask, "attention_mask": mask}
+from xlt_bench.training.objectives.contrastive import contrastive_loss
 
 
 def slow_contrastive(anchors: torch.Tensor, candidates: torch.Tensor, temperature: float) -> float:
@@ -67,60 +51,3 @@ def test_low_precision_states_are_compared_in_float32() -> None:
     half = contrastive_loss(a.bfloat16(), b.bfloat16(), 0.1)
     assert half.dtype == torch.float32
     assert half.item() == contrastive_loss(a.bfloat16().float(), b.bfloat16().float(), 0.1).item()
-
-
-@pytest.mark.parametrize("layers", [[2], [1, 3], [4]])
-def test_alignment_loss_is_that_of_the_whole_forward(
-    model: Any, pairs: Tensors, layers: list[int]
-) -> None:
-    """Against `output_hidden_states` in float64 arithmetic (the top one is normed, so by hook)."""
-    found = alignment_loss(model, pairs, ALIGNMENT, layers)
-    with torch.no_grad(), pooled_layers(model, pairs["attention_mask"], [4]) as top:
-        whole = model(**pairs, output_hidden_states=True)
-    assert top[4].shape == (6, 32)
-    expected = 0.0
-    for layer in layers:
-        mask = pairs["attention_mask"].double()[:, :, None]
-        hidden = whole.hidden_states[layer].double()
-        states = (hidden * mask).sum(1) / mask.sum(1) if layer < 4 else top[4].double()
-        cosines = normalize(states[:3], dim=1) @ normalize(states[3:], dim=1).T
-        expected += cross_entropy(cosines / 0.1, torch.arange(3)).item()
-    assert found.item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_layer_that_does_not_exist_leaves_no_hooks(model: Any, pairs: Tensors) -> None:
-    with pytest.raises(IndexError), pooled_layers(model, pairs["attention_mask"], [1, 9]):
-        raise AssertionError
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_an_alignment_step_leaves_the_blocks_above_alone(model: Any, pairs: Tensors) -> None:
-    def forbidden(*_: Any) -> None:
-        raise AssertionError("the LM head ran")
-
-    head = model.get_base_model().get_output_embeddings()
-    head.register_forward_hook(forbidden)
-    alignment_loss(model, pairs, ALIGNMENT, [2]).backward()
-    grads = {name: p.grad is not None for name, p in model.named_parameters() if p.requires_grad}
-    learned = {name.split("layers.")[1][0] for name, has in grads.items() if has}
-    assert learned == {"0", "1"}
-    assert all(has for name, has in grads.items() if name.split("layers.")[1][0] in "01")
-    # Afterwards the model is whole again.
-    assert len(model.get_base_model().model.layers) == 4
-    assert model.get_base_model().get_output_embeddings() is head
-
-
-def test_gradients_are_the_same_with_checkpointed_blocks(
-    adapted: Callable[..., Any], pairs: Tensors
-) -> None:
-    grads = []
-    for checkpointed in (False, True):
-        model = adapted("llama").train()
-        if checkpointed:
-            model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
-            model.enable_input_require_grads()
-        alignment_loss(model, pairs, ALIGNMENT, [1, 3]).backward()
-        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-    assert grads[0].keys() == grads[1].keys()
-    for name, grad in grads[0].items():
-        torch.testing.assert_close(grad, grads[1][name])

@@ -61,14 +61,14 @@ class RepeatingObjective(Objective[str, str]):
     name = "repeating"
     reaches_every_weight = True
 
-    def __init__(self, section: Repeating) -> None:
-        self.word = section.word
+    def __init__(self, section: Repeating, training: Training) -> None:
+        self.word, self.training = section.word, training
 
     def read(self, root: Path) -> str:
         return self.word
 
-    def encode(self, texts: str, tokenizer: Any, training: Training) -> Examples[str]:
-        rows = [f"{texts} " * n for n in range(1, training.micro_batch_size + 1)]
+    def encode(self, texts: str, tokenizer: Any) -> Examples[str]:
+        rows = [f"{texts} " * n for n in range(1, self.training.micro_batch_size + 1)]
         return Examples(4, cycle([rows]), [rows], {"repeating": texts}, {"repeating": 4})
 
     def tensors(self, rows: Sequence[str], tokenizer: Any) -> dict[str, torch.Tensor]:

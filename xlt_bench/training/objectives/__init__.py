@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xlt_bench.training.objectives.alignment import AlignmentObjective
 from xlt_bench.training.objectives.base import Objective
 from xlt_bench.training.objectives.task import TaskObjective
+from xlt_bench.training.overlap import overlaps
 from xlt_bench.training.recipe import Recipe
 
 OBJECTIVES: dict[str, type[Objective[Any, Any]]] = {
@@ -24,7 +26,10 @@ def objectives_of(recipe: Recipe) -> dict[str, Objective[Any, Any]]:
     Returns:
         The objectives of its sections by name, in the order in which they alternate.
     """
-    return {name: OBJECTIVES[name](section) for name, section in recipe.sections.items()}
+    return {
+        name: OBJECTIVES[name](section, recipe.training)
+        for name, section in recipe.sections.items()
+    }
 
 
 def read_texts(root: Path, recipe: Recipe) -> dict[str, Any]:
@@ -41,3 +46,20 @@ def read_texts(root: Path, recipe: Recipe) -> dict[str, Any]:
         InputError: If data are missing.
     """
     return {name: objective.read(root) for name, objective in objectives_of(recipe).items()}
+
+
+def overlaps_of(root: Path, recipe: Recipe, texts: Mapping[str, Any]) -> dict[str, int]:
+    """Count the test items that the training text of a recipe contains in part.
+
+    Args:
+        root: The data folder.
+        recipe: The recipe.
+        texts: What `read_texts` returned.
+
+    Returns:
+        What `training.overlap.overlaps` returns.
+    """
+    objectives = objectives_of(recipe).items()
+    return overlaps(
+        root, (row for name, objective in objectives for row in objective.sentences(texts[name]))
+    )

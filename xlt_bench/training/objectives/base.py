@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -46,8 +46,8 @@ class Objective(ABC, Generic[Texts, Row]):
     """Whether its loss has a gradient for every weight of the adapter."""
 
     @abstractmethod
-    def __init__(self, section: Any) -> None:
-        """Take the settings of the recipe's section."""
+    def __init__(self, section: Any, training: Training) -> None:
+        """Take the settings of the recipe's section, and those of the whole training."""
 
     def check(self, n_layers: int) -> None:
         """Check the section against a model.
@@ -73,14 +73,24 @@ class Objective(ABC, Generic[Texts, Row]):
             InputError: If data are missing.
         """
 
+    def sentences(self, texts: Texts) -> Iterable[tuple[str, str]]:
+        """List the training text, to be compared with the test sets.
+
+        Args:
+            texts: What `read` returned.
+
+        Returns:
+            Texts with their languages (codes of the language table); by default none.
+        """
+        return ()
+
     @abstractmethod
-    def encode(self, texts: Texts, tokenizer: Any, training: Training) -> Examples[Row]:
+    def encode(self, texts: Texts, tokenizer: Any) -> Examples[Row]:
         """Encode the texts and lay out their micro-batches.
 
         Args:
             texts: What `read` returned.
             tokenizer: The base model's, with its chat template set.
-            training: The recipe's settings: micro-batch size, longest example, seed.
 
         Returns:
             The examples, whose micro-batches depend on the texts and the settings alone.
