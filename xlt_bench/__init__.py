@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xlt_bench.api.run import Run, load_run
     from xlt_bench.api.share import load_leaderboard, submit
     from xlt_bench.api.train import merge, train
+    from xlt_bench.api.transfer_callback import TransferCallback
     from xlt_bench.errors import InputError
 
     __version__: str
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "InputError": "errors",
     "Run": "api.run",
+    "TransferCallback": "api.transfer_callback",
     "compare": "api.compare",
     "evaluate": "api.evaluate",
     "load_leaderboard": "api.share",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [
     "InputError",
     "Run",
+    "TransferCallback",
     "compare",
     "evaluate",
     "load_leaderboard",

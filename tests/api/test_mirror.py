@@ -31,6 +31,7 @@ ONLY_OPTIONS = {
 ONLY_FUNCTIONS = {
     "InputError": "what the command line prints",
     "Run": "what evaluate returns",
+    "TransferCallback": "an object for another Trainer; train has recipes that select by dev loss",
     "load_run": "reads what evaluate wrote",
     "load_leaderboard": "reads what `leaderboard build` reads",
 }
