@@ -161,31 +161,59 @@ def test_partial_submissions_have_no_place(store):
     assert not any(row["complete"] or row["place"] for row in found)
 
 
-def test_complete_ones_are_ranked_and_partial_and_superseded_ones_are_not(board, store):
-    # No made-up run is complete. Mark three as complete, of which one is superseded.
-    store = _writable(board)
+@pytest.fixture
+def complete(board, tmp_path, monkeypatch):
+    """The same board, as if every run without a limit had all units."""
+    monkeypatch.setattr(
+        "xlt_bench.store.rows.missing",
+        lambda record, task: ["limit"] if record.plan.limit else [],
+    )
+    build(board[0], tmp_path / "complete.duckdb")
+    with connect(tmp_path / "complete.duckdb") as store:
+        yield store
+
+
+def test_complete_ones_are_ranked_and_superseded_ones_are_not(board, complete):
     ids = board[2]
-    chosen = f"'{ids['old']}', '{ids['new']}', '{ids['declared']}'"
-    store.execute(
-        "UPDATE runs SET complete = true WHERE number IN "
-        f"(SELECT number FROM submissions WHERE id IN ({chosen}))"
-    )
     query = (
-        "SELECT submission, place, value FROM split_means WHERE task = 'massive' "
-        "AND metric = '{}' AND split = '{}'"
+        "SELECT submission, place, tied, value, outcome FROM split_means WHERE task = 'massive' "
+        "AND metric = '{}' AND split = '{}' ORDER BY place, value DESC"
     )
-    found = {r["submission"]: r for r in rows(store, query.format("slot_f1", "transfer"))}
-    placed = {name: row["place"] for name, row in found.items() if row["place"]}
-    best = max((ids["new"], ids["declared"]), key=lambda name: found[name]["value"])
-    assert placed.keys() == {ids["new"], ids["declared"]}
-    assert placed[best] == 1
-    # Fewer ill-formed answers are better.
-    found = {r["submission"]: r for r in rows(store, query.format("ill_formed", "all"))}
-    first = next(name for name, row in found.items() if row["place"] == 1)
-    assert found[first]["value"] == min(found[n]["value"] for n in placed)
+    found = rows(complete, query.format("slot_f1", "transfer"))
+    placed = {row["submission"]: row["place"] for row in found if row["place"]}
+    assert placed.keys() == set(ids.values()) - {ids["old"], ids["limited"]}
+    first = max(found, key=lambda row: row["value"] if row["place"] else -1)
+    assert first["place"] == 1
+    # Another metric than the one that ranks the task gives no places.
+    assert not any(row["place"] for row in rows(complete, query.format("ill_formed", "all")))
     # The aligned languages differ from adapter to adapter.
-    assert not any(r["place"] for r in rows(store, query.format("slot_f1", "aligned")))
-    store.close()
+    assert not any(row["place"] for row in rows(complete, query.format("slot_f1", "aligned")))
+    outcomes = {row["submission"]: row["outcome"] for row in found}
+    assert outcomes[ids["bare"]] is None, "it has no baseline"
+    assert outcomes[ids["new"]] in ("better", "not shown")
+
+
+def test_places_are_shared_by_those_that_a_test_cannot_tell_from_the_first(board, complete):
+    """The places worked out again from the submissions, by `compare`'s own test."""
+    from xlt_bench.submissions.compare import compare_systems, load_system
+
+    submissions, _, _ = board
+    query = (
+        "SELECT submission, place, tied, value FROM split_means WHERE task = 'retrieval' "
+        "AND split = 'all' AND place IS NOT NULL ORDER BY value DESC"
+    )
+    found = rows(complete, query)
+    assert len({row["place"] for row in found}) > 1, "otherwise nothing is tested"
+    head, place = found[0], 1
+    for position, row in enumerate(found, 1):
+        if row is not head:
+            pair = [load_system(one["submission"], submissions, submissions) for one in (row, head)]
+            compared, _ = compare_systems(*pair)
+            means = next(one.means for one in compared if one.task == "retrieval")
+            if next(one.gain.p for one in means if one.split == "all") < 0.05:
+                head, place = row, position
+        assert row["place"] == place
+        assert row["tied"] == sum(other["place"] == row["place"] for other in found)
 
 
 def _writable(board):
@@ -286,7 +314,8 @@ def test_building_again_gives_the_same_content(board, tmp_path):
         for name in tables:
             query = f"SELECT * FROM {name} ORDER BY ALL"
             assert one.execute(query).fetchall() == two.execute(query).fetchall(), name
-            assert one.execute(query).fetchall(), name
+            # No made-up run is complete, so none has a place.
+            assert one.execute(query).fetchall() or name == "places", name
 
 
 def test_a_reader_keeps_the_file_that_it_opened(board, tmp_path):

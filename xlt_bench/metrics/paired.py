@@ -158,17 +158,29 @@ def mean_gain(systems: Mapping[str, Replicates], baselines: Mapping[str, Replica
     value = float(np.mean([one.value - baselines[unit].value for unit, one in systems.items()]))
     drawn = np.mean([one.drawn - baselines[unit].drawn for unit, one in systems.items()], axis=0)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    pairs = [(one, baselines[unit]) for unit, one in systems.items()]
-    places = _differing(pairs)
-    if places is not None and len(places) <= _FEW:
-        p = _exact_p(pairs, places, value)
-    else:
-        p = _bootstrap_p(drawn, value)
-        if places is not None:
-            p = max(p, 2.0 ** (1 - len(places)))
+    p = _p(systems, baselines, drawn, value)
     error = float(np.std(drawn, ddof=1))
     resolvable = float(ndtri((1 + LEVEL) / 2) + ndtri(POWER)) * error if error else None
     return Gain(value, float(low), float(high), p, resolvable)
+
+
+def _p(
+    systems: Mapping[str, Replicates],
+    baselines: Mapping[str, Replicates],
+    drawn: Floats,
+    value: float,
+) -> float:
+    ours, theirs = (
+        {unit: one.counts for unit, one in method.items() if one.counts is not None}
+        for method in (systems, baselines)
+    )
+    score = next(iter(systems.values())).score
+    if score is None or not ours.keys() == theirs.keys() == systems.keys():
+        return _bootstrap_p(drawn, value)
+    differing = _differing(ours, theirs)
+    if len(differing) <= _FEW:
+        return _exact_p(ours, theirs, score, differing)
+    return max(_bootstrap_p(drawn, value), 2.0 ** (1 - len(differing)))
 
 
 def _bootstrap_p(drawn: Floats, value: float) -> float:
@@ -180,48 +192,59 @@ def _bootstrap_p(drawn: Floats, value: float) -> float:
     return float(2 * ndtr(-abs(value) / error))
 
 
-Pair = tuple[Replicates, Replicates]
+def exact_p(ours: Mapping[str, Counts], theirs: Mapping[str, Counts], score: Score) -> float | None:
+    """Test the difference in the mean over units exactly, where up to 12 items differ.
 
+    Args:
+        ours: Counts (n, k) of one system by unit.
+        theirs: Those of the other, for the same units and items.
+        score: The score, as a function of summed counts.
 
-def _differing(pairs: Sequence[Pair]) -> list[tuple[int, int]] | None:
-    """The items to which two systems have different counts, as (number of items, place).
-
-    Units with equally many items are parallel, as for the bootstrap: an item of theirs counts once.
-    None if a pair has no counts.
+    Returns:
+        The share of all ways to swap the answers of the two systems to these items whose difference
+        is at least as far from zero; None if more items differ.
     """
-    found: set[tuple[int, int]] = set()
-    for one, other in pairs:
-        if one.counts is None or other.counts is None:
-            return None
-        differ = np.flatnonzero((one.counts != other.counts).any(axis=1))
-        found |= {(one.n, place) for place in differ.tolist()}
+    differing = _differing(ours, theirs)
+    return _exact_p(ours, theirs, score, differing) if len(differing) <= _FEW else None
+
+
+Place = tuple[int, int]
+"""An item: how many its unit has, and its number. Units of one size are parallel, as for the
+bootstrap, so that an item of theirs counts once and is swapped in all of them."""
+
+
+def _differing(ours: Mapping[str, Counts], theirs: Mapping[str, Counts]) -> list[Place]:
+    found: set[Place] = set()
+    for unit, counts in ours.items():
+        differ = np.flatnonzero((counts != theirs[unit]).any(axis=1))
+        found |= {(len(counts), number) for number in differ.tolist()}
     return sorted(found)
 
 
-def _exact_p(pairs: Sequence[Pair], places: Sequence[tuple[int, int]], value: float) -> float:
-    """The share of all ways to swap the answers to the items in `places` that are as far from zero.
-
-    Swaps are of an item in all units of one size at once, since these are parallel.
-    """
-    swapped = _subsets(len(places))
+def _exact_p(
+    ours: Mapping[str, Counts],
+    theirs: Mapping[str, Counts],
+    score: Score,
+    differing: Sequence[Place],
+) -> float:
+    swapped = _subsets(len(differing))
     total = np.zeros(len(swapped))
-    for one, other in pairs:
-        assert one.counts is not None
-        assert other.counts is not None
-        assert one.score is not None
-        change = np.zeros((len(places), one.counts.shape[1]))
-        for row, (n, place) in enumerate(places):
-            if n == one.n:
-                change[row] = other.counts[place].astype(float) - one.counts[place]
+    for unit, counts in ours.items():
+        other = theirs[unit]
+        change = np.zeros((len(differing), counts.shape[1]))
+        for row, (n, number) in enumerate(differing):
+            if n == len(counts):
+                change[row] = other[number].astype(float) - counts[number]
+        sums = [one.sum(axis=0, dtype=np.float64) for one in (counts, other)]
         moved = swapped @ change
-        ours, theirs = (x.counts.sum(axis=0, dtype=np.float64) for x in (one, other))  # type: ignore[union-attr]
-        total += one.score(ours + moved) - one.score(theirs - moved)
-    return float((np.abs(total / len(pairs)) >= abs(value) - 1e-9).mean())
+        total += score(sums[0] + moved) - score(sums[1] - moved)
+    # The first subset is empty: nothing is swapped.
+    return float((np.abs(total) >= abs(total[0]) - 1e-9).mean())
 
 
 @cache
 def _subsets(n: int) -> Floats:
-    """All subsets of n places: (2^n, n) of 0 and 1."""
+    """All subsets of n places, the empty one first: (2^n, n) of 0 and 1."""
     return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float64)
 
 

@@ -23,6 +23,7 @@ from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.baselines import bare_retrieval, baselines
 from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.methods import methods
+from xlt_bench.store.places import MeanReplicates, places
 from xlt_bench.store.reuse import Earlier, code_digest, fingerprint
 from xlt_bench.store.rows import Entry, Rows, read_entry, relate
 from xlt_bench.submissions.report import Report, list_submissions, refused
@@ -30,7 +31,7 @@ from xlt_bench.submissions.schema import IDENTITY
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
@@ -293,6 +294,8 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
     kept = earlier.unchanged_methods(related, chosen)
     earlier.copy_gains(kept)
     changed = [one for one in chosen if related[one.number].trained.method not in kept]
-    for gains in gain_rows(related, changed):
+    means = MeanReplicates(related)
+    for gains in gain_rows(related, changed, means.keep):
         _insert(store, gains)
+    _insert(store, {"places": places(related, means, earlier.place_tests())})
     return Built(len(entries), left_out)

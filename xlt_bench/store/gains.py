@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -23,20 +23,24 @@ Drawn = dict[str, dict[str, Replicates]]
 
 
 def gain_rows(
-    entries: Sequence[Entry], chosen: Sequence[Baseline]
+    entries: Sequence[Entry],
+    chosen: Sequence[Baseline],
+    keep: Callable[[Mapping[int, Drawn]], None],
 ) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """Compute the rows of the tables of gains.
 
     Args:
         entries: All submissions, by number.
         chosen: Their baselines.
+        keep: Is given the replicates of each submission that is resampled.
 
     Yields:
         Rows by table, for some methods at a time.
     """
     for some in _chunks(entries, chosen):
         numbers = {n for one in some for n in (one.number, one.baseline)}
-        drawn = _resampled({number: entries[number] for number in sorted(numbers)})
+        drawn = resampled({number: entries[number] for number in sorted(numbers)})
+        keep(drawn)
         rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
         for one in some:
             unit_rows, mean_rows = _pair_rows(entries[one.number], one, drawn)
@@ -68,9 +72,9 @@ def _chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[li
         yield chunk
 
 
-def _resampled(entries: Mapping[int, Entry]) -> dict[int, Drawn]:
+def resampled(entries: Mapping[int, Entry]) -> dict[int, Drawn]:
     """Resample the primary metric of every task for each submission."""
-    counts = {number: _tested(entry) for number, entry in entries.items()}
+    counts = {number: tested(entry) for number, entry in entries.items()}
     drawn: dict[int, Drawn] = {number: {} for number in entries}
     for task in tasks().values():
         names: list[tuple[int, str]] = []
@@ -85,7 +89,7 @@ def _resampled(entries: Mapping[int, Entry]) -> dict[int, Drawn]:
     return drawn
 
 
-def _tested(entry: Entry) -> dict[str, ByUnit]:
+def tested(entry: Entry) -> dict[str, ByUnit]:
     """Read the counts of the primary metrics, copied so that the rest of the file is freed."""
     counted = read_counts(entry.folder / COUNTS, entry.plan)
     chosen = ((name, counted.get(name, {}).get(one.primary, {})) for name, one in tasks().items())

@@ -189,6 +189,20 @@ class Earlier:
                 given,
             )
 
+    def place_tests(self) -> dict[tuple[str, str, int, int], float]:
+        """The p values of the tests that gave places, between submissions that were taken.
+
+        Returns:
+            p by task, split, number of the submission and of the one it was tested against.
+        """
+        if not self._taken:
+            return {}
+        rows = self._store.execute(
+            "SELECT task, split, a.new, b.new, p FROM earlier.places p "
+            "JOIN taken a ON a.old = p.number JOIN taken b ON b.old = p.tested_against"
+        ).fetchall()
+        return {(task, split, number, other): p for task, split, number, other, p in rows}
+
     def close(self) -> None:
         """Let go of the earlier file."""
         if self._attached:

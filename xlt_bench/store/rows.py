@@ -27,7 +27,7 @@ from xlt_bench.submissions.schema import (
 )
 from xlt_bench.submissions.trainings import Trained, trained
 from xlt_bench.submissions.validate import Package, check_results, open_package
-from xlt_bench.tasks.registry import RETRIEVAL
+from xlt_bench.tasks.registry import RETRIEVAL, get_task
 
 PAIR_SCHEMA = pa.schema(
     [
@@ -45,6 +45,7 @@ class Entry:
     """A submission to load, with its rows in the tables `submissions` and `runs`.
 
     `items` are digests of what was asked, by task and unit: only equal ones are compared.
+    `means` are those of the metrics that rank, by task and split.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Entry:
     data_digests: Mapping[str, str]
     items: Mapping[tuple[str, str], str]
     trained: Trained
+    means: Mapping[tuple[str, str], float]
     row: dict[str, Any]
     runs: list[dict[str, Any]]
 
@@ -106,6 +108,11 @@ def read_entry(folder: Path, number: int, rows: Rows | None) -> Entry:
             for unit in units
         },
         trained=how,
+        means={
+            (mean.task, mean.split): mean.value
+            for mean in record.results.means
+            if mean.metric == get_task(mean.task).primary
+        },
         row={**_row(number, package), "method": how.method, "seed": how.seed},
         runs=[_run(number, record, task) for task in record.plan.task_versions],
     )

@@ -148,8 +148,8 @@ CREATE TABLE language_layers (
 );
 
 -- Paired bootstrap against each row of `task_baselines`, by unit. `resolvable` is the smallest true gain
--- that these items show as significant in 80 of 100 cases; NULL if no item differs. Holm's correction is over the units of one
--- task and metric.
+-- that these items show as significant in 80 of 100 cases; NULL if no item differs. Holm's correction is
+-- over the units of one task and metric.
 CREATE TABLE unit_gains (
     number INTEGER NOT NULL,
     baseline INTEGER NOT NULL,
@@ -232,6 +232,18 @@ CREATE TABLE method_mean_gains (
     resolvable DOUBLE,
     spread DOUBLE,
     units VARCHAR[] NOT NULL
+);
+
+-- The places of complete, current submissions among those of their version of a task, by the mean of the
+-- metric that ranks it. Submissions share a place if a paired test cannot tell them from the first of
+-- them (p >= 0.05).
+CREATE TABLE places (
+    number INTEGER NOT NULL,
+    task VARCHAR NOT NULL,
+    split VARCHAR NOT NULL,
+    place INTEGER NOT NULL,
+    tested_against INTEGER,             -- the first of the place before, or of its own; NULL: the best
+    p DOUBLE                            -- of that test
 );
 
 -- The tasks. The app shows them in the order of `place`.

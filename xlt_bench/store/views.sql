@@ -13,26 +13,36 @@ JOIN runs r USING (number, task)
 JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN languages l ON l.code = t.language;
 
--- Means by split. `place` ranks the current, complete submissions of one task version by one metric.
--- The split `aligned` has no places: its languages differ from adapter to adapter.
+-- Means by split. `place` ranks the current, complete submissions of one task version by the metric that
+-- ranks the task; submissions that a paired test cannot tell apart share a place, of which there are
+-- `tied`. The split `aligned` has no places: its languages differ from adapter to adapter. `outcome`
+-- compares with the default baseline: better, worse, or not shown (p >= 0.05); NULL without one.
 CREATE VIEW split_means AS
 WITH placed AS (
-    SELECT m.number, m.task, m.split, m.metric, rank() OVER (
-        PARTITION BY m.task, r.version, m.split, m.metric
-        ORDER BY CASE WHEN k.higher_is_better THEN -m.value ELSE m.value END
-    ) AS place
-    FROM mean_scores m
+    SELECT p.*, count(*) OVER (PARTITION BY p.task, r.version, p.split, p.place) AS tied
+    FROM places p
     JOIN runs r USING (number, task)
+), compared AS (
+    SELECT g.number, g.task, g.split, g.metric,
+        CASE WHEN g.p >= 0.05 THEN 'not shown'
+            WHEN (g.gain > 0) = k.higher_is_better THEN 'better'
+            ELSE 'worse' END AS outcome
+    FROM mean_gains g
+    JOIN task_baselines d USING (number, task, baseline)
     JOIN metrics k USING (task, metric)
-    WHERE r.complete AND r.superseded_by IS NULL AND m.split <> 'aligned'
+    WHERE d.is_default
 )
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, m.split,
-    m.metric, m.value, m.low, m.high, p.place, m.units, m.missing, s.item_limit, r.complete,
-    r.superseded_by IS NULL AS current
+    m.metric, m.value, m.low, m.high, p.place, p.tied, c.outcome, m.units, m.missing, s.item_limit,
+    r.complete, r.superseded_by IS NULL AS current
 FROM mean_scores m
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
-LEFT JOIN placed p USING (number, task, split, metric);
+JOIN metrics k USING (task, metric)
+LEFT JOIN placed p ON k.is_primary AND p.number = m.number AND p.task = m.task
+    AND p.split = m.split
+LEFT JOIN compared c ON c.number = m.number AND c.task = m.task AND c.split = m.split
+    AND c.metric = m.metric;
 
 -- The difference between any two submissions on one base model, task version and set of items, by
 -- unit. Filter by submission and baseline, or by is_default.
