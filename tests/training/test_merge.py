@@ -17,6 +17,7 @@ from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapter_card import alignment_languages
 from xlt_bench.models.adapters import find_adapter
+from xlt_bench.models.chat import set_chat_template
 from xlt_bench.training.merge import MergeOptions, merge
 
 
@@ -181,6 +182,43 @@ def test_blocks_are_swapped_with_a_transition(
         head = yaml.safe_load((out / "README.md").read_text().split("---")[1])["xlt_bench"]
         assert head["merged"][f"{inner}_blocks"] in (blocks, f"{blocks}-{blocks}")
         assert head["merged"]["transition"] == transition
+
+
+def test_the_weight_is_chosen_on_a_user_s_chats(
+    tiny_model: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """By the loss, against transformers' own on each chat; the languages weigh the same."""
+    rows = [("de", "Eins?", "Zwei und drei."), ("de", "Vier?", "5"), ("sw", "Moja?", "Mbili.")]
+    dev = tmp_path / "dev.jsonl"
+    dev.write_text("".join(
+        json.dumps({"language": code, "messages": [
+            {"role": "user", "content": question}, {"role": "assistant", "content": answer},
+        ]}) + "\n"
+        for code, question, answer in rows
+    ))  # fmt: skip
+    out = tmp_path / "out"
+    scores = merge(MergeOptions(
+        str(adapters[0]), str(adapters[1]), out, weights=[0.2, 0.9], select_on=str(dev),
+        model=str(tiny_model), device="cpu",
+    ))  # fmt: skip
+    model = PeftModel.from_pretrained(load_model(tiny_model), str(out)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    set_chat_template(tokenizer, None)
+    sums = {"de": [0.0, 0], "sw": [0.0, 0]}
+    for code, question, answer in rows:
+        asked = [{"role": "user", "content": question}]
+        prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
+        learned = [*tokenizer(answer, add_special_tokens=False)["input_ids"], 1]  # </s>
+        ids = torch.tensor([[*prompt, *learned]])
+        labels = torch.tensor([[-100] * len(prompt) + learned])
+        with torch.no_grad():
+            sums[code][0] += model(input_ids=ids, labels=labels).loss.item() * len(learned)
+        sums[code][1] += len(learned)
+    expected = -sum(total / tokens for total, tokens in sums.values()) / 2
+    assert max(scores.values()) == pytest.approx(expected, rel=1e-4)
+    dev.write_text("{}\n")
+    with pytest.raises(InputError, match=r"dev\.jsonl line 1 needs a .language."):
+        merge(MergeOptions(str(adapters[0]), str(adapters[1]), out, select_on=str(dev)))
 
 
 def test_blocks_are_chosen_on_dev(

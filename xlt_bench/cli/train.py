@@ -153,7 +153,8 @@ def merge(
         str | None,
         typer.Option(
             metavar="TASK",
-            help="Task whose dev split selects the weight: massive, uner or intents.",
+            help="What selects the weight or the blocks: massive, uner or intents (their dev "
+            "splits), or a .jsonl file of chats (its loss).",
         ),
     ] = None,
     model: AdaptedModel = None,

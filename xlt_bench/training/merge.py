@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from xlt_bench.data import chats
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.models.adapters import (
@@ -121,7 +122,8 @@ def merge(options: MergeOptions) -> dict[str, float]:
 
     Returns:
         The dev score of each weight or range of blocks: the task's primary score (0 to 100) on the
-        validation split, averaged over the supervised units. Empty without `select_on`.
+        validation split, averaged over the supervised units; on a file of chats, the negative
+        loss. Empty without `select_on`.
 
     Raises:
         InputError: If an option is wrong, or the adapters cannot be merged.
@@ -191,8 +193,10 @@ def check(options: MergeOptions) -> None:
     if len(options.mixtures) > 1 and options.select_on is None:
         what = "weights" if options.weights else "ranges of blocks"
         raise InputError(f"several {what} need --select-on, the task to choose the best one by")
-    if options.select_on not in (None, *selectable()):
-        raise unknown("task to select on", str(options.select_on), selectable())
+    if _is_file(options.select_on):
+        chats.load(Path(str(options.select_on)))  # a wrong line is told before the base is loaded
+    elif options.select_on not in (None, *selectable()):
+        raise unknown("task to select on", str(options.select_on), [*selectable(), "a .jsonl file"])
     if options.combination not in get_args(Combination):
         raise unknown("combination", options.combination, get_args(Combination))
     check_place(options.output)
@@ -294,8 +298,17 @@ def _with_all(base: Base, adapters: Mapping[str, AdapterFiles], fits: Sequence[F
     return model
 
 
+def _is_file(select_on: str | None) -> bool:
+    """Whether a merge is chosen on a user's own chats instead of a task."""
+    return select_on is not None and select_on.endswith((".jsonl", ".jsonl.gz"))
+
+
 def _dev_score(options: MergeOptions, chat: Chat, model: Any) -> float:
     from xlt_bench.models.lm import XltLM
+    from xlt_bench.training.dev_loss import dev_loss
+
+    if _is_file(options.select_on):
+        return -dev_loss(model, chat.tokenizer, Path(str(options.select_on)), options.limit)
 
     task, root = get_text_task(str(options.select_on)), data_root(options.data_dir)
     lm = XltLM(pretrained=model, tokenizer=chat.tokenizer, batch_size="auto")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
@@ -48,7 +49,7 @@ def merge_card(
         "xlt_bench": {
             "merged": {**options.adapters, **mixture.stated},
             "combination": options.combination,
-            "selected_on": options.select_on,
+            "selected_on": options.select_on and Path(options.select_on).name,
             "trained_on_flores": True if True in told else None if None in told else False,
             **(merged.model_dump() if merged else {}),
             "base_sha256": base.sha256,
