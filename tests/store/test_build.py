@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from xlt_bench.errors import InputError
+from xlt_bench.metrics.significance import percent
 from xlt_bench.results.record import Record
 from xlt_bench.store import build as build_module
 from xlt_bench.store import gains as gains_module
@@ -72,10 +73,18 @@ def test_the_database_has_every_score_of_every_record(board, store):
     for name in ids.values():
         record = Record.model_validate_json((submissions / name / "record.json").read_bytes())
         found = rows(store, "SELECT * FROM scores WHERE submission = $id", id=name)
-        key = ("task", "unit", "metric", "setting", "aligned", "value", "low", "high", "n")
+        key = ("task", "unit", "metric", "setting", "aligned", "value", "n")
         assert {tuple(row[k] for k in key) for row in found} == {
             tuple(getattr(row, k) for k in key) for row in record.results.scores
         }
+        ends = {(row["task"], row["unit"], row["metric"]): row for row in found}
+        for score in record.results.scores:
+            row = ends[score.task, score.unit, score.metric]
+            if get_task(score.task).metric(score.metric).score is percent:
+                assert row["low"] <= score.value <= row["high"]
+                assert row["low"] < row["high"], "an accuracy is never certain"
+            else:
+                assert (row["low"], row["high"]) == (score.low, score.high)
         found = rows(store, "SELECT * FROM split_means WHERE submission = $id", id=name)
         key = ("task", "split", "metric", "value", "low", "high", "units", "missing")
         wanted = [[getattr(row, k) for k in key] for row in record.results.means]

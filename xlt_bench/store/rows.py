@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from xlt_bench.evaluation.score import partners, question
-from xlt_bench.metrics.significance import Floats
+from xlt_bench.metrics.accuracy import accuracy_interval
+from xlt_bench.metrics.significance import Floats, percent
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path
 from xlt_bench.submissions.counts import read_counts
@@ -173,13 +174,18 @@ def _add(rows: Rows, number: int, package: Package) -> None:
     record, results = package.record, package.record.results
     layers = {layer: _layer(package, number, layer) for layer in record.plan.layers}
     means = {layer: found.mean for layer, found in layers.items()}
-    check_results(record, read_counts(package.folder / COUNTS, record.plan), means)
+    counts = read_counts(package.folder / COUNTS, record.plan)
+    check_results(record, counts, means)
     for found in layers.values():
         rows.pairs.append(found.pairs)
         rows.add("language_layers", found.languages)
     for score in results.scores:
         items = question(record.plan, record.data_digests, score.task, score.unit)
         scored = score.model_dump(exclude={"setting"})
+        if get_task(score.task).metric(score.metric).score is percent:
+            # Records have bootstrap intervals, which are empty where no answer is right.
+            ends = accuracy_interval(counts[score.task][score.metric][score.unit])
+            scored |= {"low": ends.low, "high": ends.high}
         rows.add("unit_scores", [{"number": number, "items": items, **scored}])
     rows.add("mean_scores", [{"number": number, **row.model_dump()} for row in results.means])
     rows.add("layer_scores", [{"number": number, **row.model_dump()} for row in results.layers])
