@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -270,11 +269,19 @@ def test_merge_asks_for_what_the_command_asks_for(run_cli, monkeypatch, tmp_path
         "--select-on", "massive", "--limit", 5,
     )  # fmt: skip
     assert code == 0
-    xlt_bench.merge("a", "b", tmp_path, weights=[0.5, 0.9], select_on="massive", limit=5)
-    run_cli("merge", "--task", "a", "--alignment", "b", "--output", tmp_path)
-    xlt_bench.merge("a", "b", tmp_path)
-    assert seen[0] == seen[1]
-    assert seen[2] == seen[3] == replace(seen[2], weights=[0.9])
+    xlt_bench.merge("a", tmp_path, "b", weights=[0.5, 0.9], select_on="massive", limit=5)
+    run_cli(
+        "merge", "--task", "a", "--alignment", "b", "--output", tmp_path, "--alignment-blocks",
+        "2-3,1-2", "--transition", 1,
+    )  # fmt: skip
+    xlt_bench.merge("a", tmp_path, "b", alignment_blocks=["2-3", "1-2"], transition=1)
+    run_cli(
+        "merge", "--task", "a", "--output", tmp_path, "--reference-source", "c",
+        "--reference-target", "d", "--weight", 0.7,
+    )  # fmt: skip
+    xlt_bench.merge("a", tmp_path, reference_source="c", reference_target="d", weight=0.7)
+    assert seen[0::2] == seen[1::2]
+    assert len(seen) == 6
 
 
 def test_errors_name_arguments(tiny_model, short, tmp_path):

@@ -20,6 +20,8 @@ ONLY_COMMANDS = {
     "languages": "a list for a terminal",
     "reproduce": "plans hours of work, asks, and starts it",
     "stubs": "writes files of this repository",
+    "export": "writes a file of another tool from a run folder",
+    "card": "writes into a folder of an adapter",
     "comet setup": "installs into an environment of its own",
     "data": "prepares the machine",
     "submissions": "for those who accept submissions",

@@ -46,6 +46,7 @@ def evaluate(
     model_args: str | Mapping[str, Any] | None = None,
     comet: bool = False,
     comet_model: str | None = None,
+    report_to: Names = (),
     trust_remote_code: bool = False,
     data_dir: str | Path | None = None,
     progress: bool = True,
@@ -74,6 +75,7 @@ def evaluate(
         model_args: Arguments of that backend.
         comet: Also score translations with COMET.
         comet_model: COMET's checkpoint.
+        report_to: Trackers for scores and layer curve: `tensorboard`, `wandb`, `mlflow`, `trackio`.
         trust_remote_code: Run Python code that ships with the model.
         data_dir: Folder of the data sets, or `mini`. None: $XLT_BENCH_DATA, or the user's cache.
         progress: Show a bar for each unit.
@@ -87,7 +89,9 @@ def evaluate(
     names = [] if adapter is None else [str(adapter)]
     with quiet(), no_loading_bars(), _model(model, names) as (name, loaded):
         from xlt_bench.evaluation.config import Options
+        from xlt_bench.evaluation.trackers import check_trackers
 
+        check_trackers(_listed(report_to))
         options = Options(
             model=name,
             output=Path(),
@@ -115,6 +119,8 @@ def evaluate(
         place = Path(output) if output is not None else _place(options)
         checkpoint = _checkpoint(comet, comet_model)
         run = _run(replace(options, output=place), checkpoint, bar if progress else None)
+        if report_to:
+            run.report(*_listed(report_to))
     for note in run.record.notes:
         if note.startswith("WARNING: "):
             warnings.warn(note.removeprefix("WARNING: "), stacklevel=2)

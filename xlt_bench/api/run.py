@@ -118,6 +118,22 @@ class Run:
         scores = self.scores()
         return drawn(scores[_is_primary(scores)], "score", self.layers())
 
+    def report(self, *names: str, baseline: Any = None) -> None:
+        """Send scores, layer curve and gains to experiment trackers.
+
+        Args:
+            names: `tensorboard` (a folder in the run), `wandb`, `mlflow` or `trackio`.
+            baseline: Also send the gains over it; what `gains` takes.
+
+        Raises:
+            InputError: A tracker is unknown or not installed.
+        """
+        from xlt_bench.evaluation.trackers import report
+
+        gains = [] if baseline is None else self.gains(baseline).to_dict("records")
+        with quiet():
+            report(names, self.folder, self.record, gains)  # type: ignore[arg-type]
+
     def __repr__(self) -> str:
         """Show the name, the folder and the primary means."""
         rows = [f"  {task:<10} {split:<10} {text}" for task, split, text in self._summary()]

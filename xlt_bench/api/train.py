@@ -48,7 +48,7 @@ def train(
         from xlt_bench.training.recipe import load_recipe
 
         loaded, place = load_recipe(str(recipe), _assigned(changes)), Path(output)
-        folder = str(data_dir) if data_dir is not None else None
+        folder = _name(data_dir)
         check_model(str(model))
         given_template(chat_template)
         check_place(place)
@@ -71,11 +71,16 @@ def train(
 
 def merge(
     task: str | Path,
-    alignment: str | Path,
     output: str | Path,
+    alignment: str | Path | None = None,
     *,
-    weight: float = 0.9,
+    reference_source: str | Path | None = None,
+    reference_target: str | Path | None = None,
+    weight: float | None = None,
     weights: Sequence[float] = (),
+    alignment_blocks: Sequence[str] = (),
+    task_blocks: Sequence[str] = (),
+    transition: int = 0,
     select_on: str | None = None,
     model: str | Path | None = None,
     combination: str = "cat",
@@ -85,15 +90,21 @@ def merge(
     trust_remote_code: bool = False,
     data_dir: str | Path | None = None,
 ) -> Path:
-    """Merge a task adapter and an alignment adapter of the same base model into one.
+    """Merge a task adapter with an alignment adapter, or two of a reference task, into one.
 
     Args:
         task: Task adapter: a folder or hub name.
+        output: Folder of the merged adapter; its card has the scores of what was tried.
         alignment: Alignment adapter.
-        output: Folder of the merged adapter; its card has the weights' scores.
-        weight: Weight of the task adapter, 0 to 1.
+        reference_source: AdaMergeX: adapter of a reference task in the task adapter's languages.
+        reference_target: AdaMergeX: adapter of that task in the target languages.
+        weight: Weight of the task adapter, 0 to 1. None: 0.9, the paper's; with references 1.
         weights: Weights to try instead; the best on dev is kept.
-        select_on: The task whose dev split selects the weight: `massive` or `uner`.
+        alignment_blocks: Swap layers: blocks of the alignment adapter, such as `["5-12"]`, the rest
+            of the task adapter; several are tried on dev.
+        task_blocks: The same with blocks of the task adapter.
+        transition: Blocks on each side of a range that mix.
+        select_on: What selects among those tried, as in `xlt-bench merge --select-on`.
         model: Base model. None: the one that the adapters name.
         combination: As in peft: `cat` (the exact sum), `svd` or `linear`.
         limit: Only the first dev items of each language.
@@ -114,20 +125,29 @@ def merge(
 
         options = MergeOptions(
             task=str(task),
-            alignment=str(alignment),
+            alignment=_name(alignment),
             output=Path(output),
-            weights=list(weights) or [weight],
+            weights=list(weights) or ([] if weight is None else [weight]),
+            reference_source=_name(reference_source),
+            reference_target=_name(reference_target),
+            alignment_blocks=list(alignment_blocks),
+            task_blocks=list(task_blocks),
+            transition=transition,
             select_on=select_on,
-            model=str(model) if model is not None else None,
+            model=_name(model),
             combination=combination,
             limit=limit,
             chat_template=chat_template,
             device=device,
-            data_dir=str(data_dir) if data_dir is not None else None,
+            data_dir=_name(data_dir),
             trust_remote_code=trust_remote_code,
         )
         run(options)
     return Path(output)
+
+
+def _name(given: str | Path | None) -> str | None:
+    return None if given is None else str(given)
 
 
 def _assigned(changes: Mapping[str, Any] | Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ Nothing here imports torch before a command runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +95,13 @@ Backend = Annotated[
         help="hf, vllm, or openai (a server with OpenAI's API, where the model is called MODEL).",
     ),
 ]
+ReportTo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Also send scores and layer curve to trackers: tensorboard, wandb, mlflow, trackio.",
+    ),
+]
 ModelArgs = Annotated[
     str | None,
     typer.Option(
@@ -129,6 +136,7 @@ def evaluate(
     model_args: ModelArgs = None,
     comet: WithComet = False,
     comet_model: CometModel = None,
+    report_to: ReportTo = None,
     trust_remote_code: TrustRemoteCode = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -164,16 +172,21 @@ def evaluate(
         model_args=model_args,
         trust_remote_code=trust_remote_code,
     )
+    trackers = listed(report_to)
+    if trackers:
+        from xlt_bench.evaluation.trackers import check_trackers
+
+        check_trackers(trackers)
     checkpoint = comet_checkpoint(comet, comet_model)
     if checkpoint:
         from xlt_bench.evaluation.comet.score import check as check_comet
         from xlt_bench.evaluation.config import plan_units
 
         check_comet(checkpoint, list(plan_units(options)))
-    _evaluate(options, checkpoint)
+    _evaluate(options, checkpoint, trackers)
 
 
-def _evaluate(options: Any, checkpoint: str | None) -> None:
+def _evaluate(options: Any, checkpoint: str | None, trackers: Sequence[str]) -> None:
     from xlt_bench.cli.print_scores import comet_table, score_tables
     from xlt_bench.evaluation.config import prepare
 
