@@ -39,8 +39,8 @@ def main() -> None:
         )
         for name, path in PICTURES.items():
             page = browser.new_page(viewport=SIZE)
-            page.goto(f"{options.address}/{path}")
-            page.locator(AT_REST).first.wait_for()
+            page.goto(f"{options.address}/{path}", timeout=0)
+            page.locator(AT_REST).first.wait_for(timeout=0)
             page.wait_for_timeout(2000)  # until the fonts and the chart's size have settled
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             few = picture.quantize(128, dither=Image.Dither.NONE)

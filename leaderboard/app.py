@@ -5,6 +5,7 @@ $XLT_BENCH_LEADERBOARD is the database, $XLT_BENCH_SUBMISSIONS the folder of sub
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import bidi
@@ -52,12 +53,9 @@ queries.ensure()
 widgets.start(page.title)
 st.session_state["stamp"] = queries.stamp()
 watch()
-try:
-    with queries.TURNS:
-        if not first:  # whose table begins with the pinned methods
-            pins.bar()
-        page.run()
-finally:
-    # A page that ends early has a link, too.
-    with corner.popover("Link to this view"):
-        st.code(widgets.link(), language=None, wrap_lines=True)
+with suppress(widgets.PageEndsError), queries.TURNS:
+    if not first:  # whose table begins with the pinned methods
+        pins.bar()
+    page.run()
+with corner.popover("Link to this view"):
+    st.code(widgets.link(), language=None, wrap_lines=True)

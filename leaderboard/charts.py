@@ -1,4 +1,4 @@
-"""Builds the charts, in Okabe and Ito's colours, which colour-blind readers can tell apart.
+"""Builds the charts of languages, in Okabe and Ito's colours, which the colour-blind tell apart.
 
 Vega shows titles and names as text, so a submission cannot bring markup into a chart.
 """
@@ -23,7 +23,6 @@ GROUPS = {
     "not aligned": ORANGE,
     BEYOND: "#CC79A7",
 }
-DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
 # Names of methods differ at their ends, so a phone shows the ends.
 _NAMES = alt.Axis(
     title=None,
@@ -70,12 +69,12 @@ def colour_scale(values: pd.Series) -> alt.Scale:
     return alt.Scale(domain=names, range=range_)
 
 
-def _legend(**options: Any) -> alt.Legend:
+def legend(**options: Any) -> alt.Legend:
     """A legend above the chart, where it takes no width; names are never cut."""
     return alt.Legend(**{"orient": "top", "labelLimit": 0, **options})
 
 
-def _columns(values: pd.Series) -> alt.ExprRef:
+def legend_columns(values: pd.Series) -> alt.ExprRef:
     """The columns of a legend: two long names do not fit side by side on a phone."""
     narrow = 1 if max(map(len, values.dropna()), default=0) > 16 else 2
     return alt.ExprRef(f"containerSize()[0] < 600 ? {narrow} : 4")
@@ -128,7 +127,7 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
             "shown:N",
             title=colour,
             scale=colour_scale(frame["shown"]),
-            legend=_legend(columns=_columns(frame["shown"])),
+            legend=legend(columns=legend_columns(frame["shown"])),
         ),
         tooltip=tooltip,
     )
@@ -148,9 +147,7 @@ def side_by_side(frame: pd.DataFrame, methods: Sequence[str], title: str) -> alt
     first = frame[frame["method"] == names[0]].sort_values("value", ascending=False)
     order = list(dict.fromkeys([*first["label"], *frame["label"]]))
     scale = alt.Scale(domain=names, range=COLOURS[: len(names)])
-    colour = alt.Color(
-        "method:N", title=None, scale=scale, legend=_legend(columns=1, labelLimit=600)
-    )
+    colour = alt.Color("method:N", title=None, scale=scale, legend=legend(columns=1, labelLimit=0))
     base = alt.Chart(frame).encode(
         y=alt.Y("label:N", sort=order, axis=_AXIS),
         yOffset=alt.YOffset("method:N", sort=names),
@@ -185,7 +182,7 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
             "group:N",
             title=None,
             scale=colour_scale(frame["group"]),
-            legend=_legend(columns=_columns(frame["group"])),
+            legend=legend(columns=legend_columns(frame["group"])),
         ),
         tooltip=tooltip,
     )
@@ -213,7 +210,7 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
         color=alt.Color(
             "gain:Q",
             scale=alt.Scale(domain=[-most, 0, most], range=[VERMILION, "#F5F5F5", BLUE]),
-            legend=_legend(title="gain"),
+            legend=legend(title="gain"),
         ),
         tooltip=[
             alt.Tooltip("system:N"),
@@ -226,159 +223,3 @@ def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> a
         text="*", color="black", fontSize=16, dy=5
     )
     return alt.LayerChart(layer=[cells, stars], height=alt.Step(22))
-
-
-def sizes(frame: pd.DataFrame, metric: str) -> alt.Chart:
-    """A point for each method: `parameters`, `score`, `kind`, `items`, `method`, `base_model`."""
-    kinds = frame["kind"].value_counts().index
-    chart: alt.Chart = (
-        alt.Chart(frame, height=420)
-        .mark_point(filled=True, size=80, opacity=0.8)
-        .encode(
-            x=alt.X(
-                "parameters:Q",
-                title="parameters of the base model",
-                scale=alt.Scale(type="log", padding=20),
-                axis=alt.Axis(format="~s"),
-            ),
-            y=alt.Y("score:Q", title=metric, scale=alt.Scale(padding=10)),
-            color=alt.Color(
-                "kind:N",
-                title=None,
-                scale=alt.Scale(domain=list(kinds), range=COLOURS[: len(kinds)]),
-                legend=_legend(columns=_columns(frame["kind"])),
-            ),
-            shape=alt.Shape(
-                "items:N", title=None, legend=_legend(columns=_columns(frame["items"]))
-            ),
-            tooltip=[
-                alt.Tooltip("base_model:N", title="base model"),
-                alt.Tooltip("method:N"),
-                alt.Tooltip("items:N"),
-                alt.Tooltip("score:Q", title=metric, format=".2f"),
-            ],
-        )
-    )
-    return chart
-
-
-def layers(frame: pd.DataFrame, marks: pd.DataFrame) -> alt.LayerChart:
-    """A line for each `system` over `layer`, with a ring around its best layer.
-
-    Args:
-        frame: `system`, `layer` and `value`; with `low` and `high` there is a band.
-        marks: Layers with a vertical line and its name: `layer` and `mark`.
-    """
-    names = list(dict.fromkeys(frame["system"]))
-    # Colour and dash share one legend; without symbolOpacity it would be as faint as the bands.
-    legend = _legend(columns=1, labelLimit=320, symbolType="stroke", symbolOpacity=1)
-    colour = alt.Color(
-        "system:N",
-        title=None,
-        scale=alt.Scale(domain=names, range=COLOURS[: len(names)]),
-        legend=legend,
-    )
-    best = frame.groupby("system")["value"].transform("max") == frame["value"]
-    base = alt.Chart(frame.assign(best=best)).encode(
-        x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1))
-    )
-    y = alt.Y("value:Q", title="retrieval accuracy (%)", scale=alt.Scale(zero=False))
-    tooltip = [
-        alt.Tooltip("system:N"),
-        alt.Tooltip("layer:Q"),
-        alt.Tooltip("value:Q", title="accuracy", format=".2f"),
-    ]
-    dash = alt.StrokeDash(
-        "system:N",
-        title=None,
-        scale=alt.Scale(domain=names, range=DASHES[: len(names)]),
-        legend=legend,
-    )
-    lines = base.mark_line(strokeWidth=2.5).encode(y=y, color=colour, strokeDash=dash)
-    points = base.mark_point(filled=True, size=50, opacity=1).encode(
-        y=y, color=colour, tooltip=tooltip
-    )
-    drawn = [lines, points]
-    if "low" in frame:
-        band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
-        drawn.insert(0, band)
-    rings = base.transform_filter("datum.best").mark_point(size=260, strokeWidth=2, opacity=1)
-    drawn.append(rings.encode(y=y, color=colour, tooltip=tooltip))
-    # Names on two lines in turn, so that neighbours do not overlap.
-    named = alt.Chart(marks.assign(line=[place % 2 for place in range(len(marks))]))
-    drawn.insert(0, named.mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="layer:Q"))
-    for line, offset in ((0, 10), (1, 24)):
-        some = named.transform_filter(f"datum.line === {line}")
-        text = some.mark_text(align="left", dx=4, dy=offset, color=GREY)
-        drawn.append(text.encode(x="layer:Q", y=alt.value(0), text="mark:N"))
-    return alt.LayerChart(layer=drawn, height=400 + 20 * len(names))
-
-
-def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
-    """The matrix of retrieval accuracies: a row for each `source`, a column for each `target`."""
-    chart: alt.Chart = (
-        alt.Chart(frame, height=alt.Step(16))
-        .mark_rect()
-        .encode(
-            x=alt.X(
-                "target:N", sort=list(order), title="candidates in", axis=alt.Axis(labelAngle=-90)
-            ),
-            y=alt.Y(
-                "source:N",
-                sort=list(order),
-                title="query in",
-                axis=alt.Axis(labelOverlap=False, labelFlush=False, ticks=False),
-            ),
-            # The domain is fixed, so that a colour means the same at every layer.
-            color=alt.Color(
-                "accuracy:Q",
-                title="accuracy (%)",
-                scale=alt.Scale(scheme="viridis", domain=[0, 100]),
-                legend=_legend(),
-            ),
-            tooltip=["source:N", "target:N", alt.Tooltip("accuracy:Q", format=".1f")],
-        )
-    )
-    return chart
-
-
-def correlation(
-    frame: pd.DataFrame, line: tuple[float, float] | None, metric: str
-) -> alt.LayerChart:
-    """Score over retrieval accuracy, a point for each unit.
-
-    Args:
-        frame: `unit`, `label`, `group`, `retrieval` and `value`.
-        line: Slope and intercept of the fitted line; None for no line.
-        metric: The title of the y axis.
-    """
-    base = alt.Chart(frame).encode(
-        x=alt.X(
-            "retrieval:Q",
-            title="retrieval accuracy (%)",
-            scale=alt.Scale(zero=False, padding=20),
-            axis=alt.Axis(tickCount=8),
-        ),
-        y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False, padding=20)),
-    )
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(
-        color=alt.Color(
-            "group:N",
-            title=None,
-            scale=colour_scale(frame["group"]),
-            legend=_legend(columns=_columns(frame["group"])),
-        ),
-        tooltip=[
-            alt.Tooltip("label:N", title="language"),
-            alt.Tooltip("retrieval:Q", format=".1f"),
-            alt.Tooltip("value:Q", title=metric, format=".2f"),
-        ],
-    )
-    names = base.mark_text(dy=-9, fontSize=11, color=GREY).encode(text="unit:N")
-    drawn = [points, names]
-    if line:
-        ends = [float(frame["retrieval"].min()), float(frame["retrieval"].max())]
-        fitted = pd.DataFrame({"retrieval": ends, "value": [line[0] * x + line[1] for x in ends]})
-        straight = alt.Chart(fitted).mark_line(color=GREY, strokeDash=[6, 4])
-        drawn.insert(0, straight.encode(x="retrieval:Q", y="value:Q"))
-    return alt.LayerChart(layer=drawn, height=420)

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 from names import system_names
 from queries import TaskVersion, ask, like, tasks
-from widgets import SUBMIT, choose, nothing, several, tabs, words, wrong
+from widgets import SUBMIT, PageEndsError, choose, nothing, several, tabs, words, wrong
 
 OFFERED = 50
 _FOUND = """
@@ -94,7 +94,7 @@ def system(
             label, list(names), None, key=f"{key} instead", format_func=names.__getitem__,
             on_change=_instead, args=(key,), placeholder="Choose another one",
         )  # fmt: skip
-        st.stop()
+        raise PageEndsError
     chosen = choose(label, list(names), key, default=default, name=names.__getitem__)
     return chosen, system_names([chosen])[chosen]
 
@@ -109,4 +109,4 @@ def systems(
     """Labels by id of up to `most` chosen submissions; at first those of `default`."""
     names = _found(label, key, [*st.query_params.get_all(key), *default], **filters)
     chosen = several(label, list(names), key, default=default, name=names.__getitem__, most=most)
-    return {one: names[one] for one in chosen}
+    return system_names(chosen)

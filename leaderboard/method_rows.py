@@ -78,7 +78,7 @@ def _groups(task: TaskVersion, metric: str, built: Stamp) -> list[Group]:
     kinds = list(OVER)
     order = sorted(grouped, key=lambda k: (places[k[0]], kinds.index(k[2]), -k[1]))
     made = [_group(known[key[0]], key[1], key[2], grouped[key], task) for key in order]
-    llms = sum(not known[key[0]].teaching for key in order)
+    llms = sum(not known[key[0]].teaching for key in order) or len(order)
     return [*made[:llms], *published(task, metric), *made[llms:]]
 
 

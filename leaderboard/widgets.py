@@ -30,6 +30,10 @@ _WORDS = {
 SUBMIT = "xlt-bench evaluate --model MODEL --output RUN\nxlt-bench submit RUN"
 
 
+class PageEndsError(Exception):
+    """Ends a page early. After `st.stop`, Streamlit would not show the link to the view either."""
+
+
 def start(page: str) -> None:
     """Forget the choices of the last run, and keep those that a change of page keeps.
 
@@ -229,7 +233,7 @@ def advise(message: str, command: str | None = None) -> None:
 def nothing(message: str, command: str | None = None) -> NoReturn:
     """The same, and end the page."""
     advise(message, command)
-    st.stop()
+    raise PageEndsError
 
 
 def unreadable(what: str, error: Exception, remedy: str) -> NoReturn:

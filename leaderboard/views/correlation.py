@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import charts
 import choices
+import curves
 import pins
 import streamlit as st
 from queries import TEXT, TaskVersion, ask, describe, one
@@ -83,7 +83,7 @@ def shown(task: TaskVersion, given: dict[str, Any], name: str) -> bool:
         f"{given['retrieval_of']}) and its {metric}. The line is fitted by least squares, the "
         "interval of r is Fisher's. The points are few, so read it with care."
     )
-    chart = charts.correlation(rows, line, metric)
+    chart = curves.correlation(rows, line, metric)
     st.altair_chart(chart, alt=caption)
     file = f"correlation-{task.name}-v{task.version}-{given['system']}"
     footer(file, caption, rows.drop(columns=["label", "ranked"]), chart, name)

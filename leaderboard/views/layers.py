@@ -7,8 +7,8 @@ systems with the same pairs of languages; means over other pairs get a chart of 
 from __future__ import annotations
 
 import altair as alt
-import charts
 import choices
+import curves
 import pandas as pd
 import pins
 import streamlit as st
@@ -85,7 +85,7 @@ WHERE submission = $id AND layer = $layer AND (len($from) = 0 OR source = ANY($f
 """
 
 
-def curves(
+def accuracies(
     names: dict[str, str], chosen: dict[str, list[str]], ranked: list[str], few: list[str]
 ) -> pd.DataFrame:
     """Accuracy by layer over the chosen pairs, with intervals only where no pair is chosen.
@@ -150,7 +150,7 @@ def matrix(
         f"{task}: accuracy at layer {layer}. A query is a sentence of the language on the left, "
         "its candidates are the sentences of the language below."
     )
-    chart = charts.pairs(rows, [code for code in order if code in there])
+    chart = curves.pairs(rows, [code for code in order if code in there])
     st.altair_chart(chart, alt=caption)
     file = f"pairs-{task.name}-v{task.version}-layer-{layer}"
     footer(file, caption, rows, chart, names[system])
@@ -166,7 +166,7 @@ titles = dict(zip(languages["unit"], languages["name"], strict=True))
 names = choices.systems(
     "Systems",
     "systems",
-    len(charts.DASHES),
+    len(curves.DASHES),
     default=list(pins.systems(task)) or opening(task),
     **task.bound,
 )
@@ -182,7 +182,7 @@ if not names:
 chosen = {"from": source, "to": target}
 ranked = languages["unit"][languages["ranked"]].tolist()
 few = ask(_FEW_RANKED, {**task.bound, "ids": list(names)})["submission"].tolist()
-rows = curves(names, chosen, ranked, few)
+rows = accuracies(names, chosen, ranked, few)
 if rows.empty:
     nothing("The chosen systems have no pair of these languages. Remove a language.")
 pairs = "the chosen pairs"
@@ -202,7 +202,7 @@ for _, alike in rows.groupby("pairs", sort=False):
     if rows["pairs"].nunique() > 1:
         over = sets.loc[alike["submission"].iloc[0]]
         st.text(f"{over['number']} pairs: {' '.join(over['languages'])}")
-    chart = charts.layers(alike.drop(columns="pairs"), marks(alike))
+    chart = curves.layers(alike.drop(columns="pairs"), marks(alike))
     st.altair_chart(chart, alt=caption)
     drawn.append(chart)
 if rows["pairs"].nunique() > 1:

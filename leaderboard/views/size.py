@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import charts
 import choices
+import curves
 import method_rows
 import names
 import pandas as pd
@@ -35,6 +35,6 @@ caption = (
     "model, a point for each method. Points of different shapes were tested on different items and "
     "cannot be compared."
 )
-chart = charts.sizes(frame, metric)
+chart = curves.sizes(frame, metric)
 st.altair_chart(chart, alt=caption)
 footer(f"size-{task.name}-v{task.version}", caption, frame, chart)

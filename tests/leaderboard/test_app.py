@@ -217,8 +217,9 @@ def test_links_that_make_no_sense_say_so_and_show_no_other_system(app, page):
         assert not seen.dataframe
 
 
-def test_an_empty_choice_of_systems_stays_empty(app, board):
+def test_an_empty_choice_of_systems_stays_empty_and_has_a_link(app, board):
     seen = app("layers", systems="")
+    assert link(seen)["systems"] == [""]
     assert widget(seen, "Systems").value == []
     assert "Choose a system" in seen.info[0].value
 
