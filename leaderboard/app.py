@@ -16,13 +16,14 @@ import widgets
 from pages import QUESTION, TITLES
 
 CHECKED_EVERY = 10  # seconds
-# Less empty space, smaller headings, and captions that have enough contrast. Streamlit does not
-# escape this text: keep it constant.
+# Less empty space, smaller headings; captions and chosen options that have enough contrast.
+# Streamlit does not escape this text: keep it constant.
 _STYLE = f"""<style>
 [data-testid=stMainBlockContainer] {{padding: 4rem 2rem 3rem; gap: .75rem}}
 [data-testid=stMainBlockContainer] h1 {{font-size: 1.75rem; padding: 0 0 .25rem}}
 [data-testid=stMainBlockContainer] h2 {{font-size: 1.35rem}}
 [data-testid=stCaptionContainer] {{opacity: .85}}
+[data-testid=stMultiSelect] [data-tag] {{background: #0072b2}}
 {bidi.STYLE}</style>"""
 
 

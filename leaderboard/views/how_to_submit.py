@@ -43,5 +43,6 @@ STEPS = (
 for title, text, command in STEPS:
     st.header(title)
     st.markdown(text)
-    st.code(command, language="sh", wrap_lines=True)
+    # Streamlit's colours for a language have too little contrast.
+    st.code(command, language=None, wrap_lines=True)
 st.caption("Answers, records and names of a submission are public. Keep secrets out of them.")

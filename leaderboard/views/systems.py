@@ -52,6 +52,7 @@ WITH retrieval AS (
         r.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
         s.alignment_languages,
         max(m.place) FILTER (WHERE split = $by) AS place,
+        max(m.outcome) FILTER (WHERE split = $by) AS outcome,
         max(m.value) FILTER (WHERE split = $by) AS score,
         max(m.value) FILTER (WHERE split = 'supervised') AS supervised,
         any_value([m.low, m.high]) FILTER (WHERE split = 'supervised') AS supervised_interval,
@@ -143,6 +144,7 @@ def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
             "system": frame["name"].map(short),
             by: frame["score"],
             "95 %": frame["score_interval"].map(interval),
+            "than its baseline": frame["outcome"],
         }
     )
     for split in ("supervised", "aligned"):
@@ -237,7 +239,8 @@ def systems(task: TaskVersion) -> None:
         "each split, with 95 % intervals. The aligned languages are those of each adapter. Gap: "
         f"supervised minus transfer. Retrieval: {beside or 'none'}, the mean over all pairs and "
         "even layers; inflated if FLORES dev was in the training text, as it is in ALMA's. Only "
-        "complete, current systems have a place. Select a row to open its languages.",
+        "complete, current systems have a place; those that a paired test cannot tell apart share "
+        "one. Better or worse than its baseline: p < 0.05. Select a row to open its languages.",
         lambda: query(given, sort, 1, 10_000).drop(columns="total"),
     )
     opened(frame, task, given["metric"])

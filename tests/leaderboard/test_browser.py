@@ -49,6 +49,16 @@ def shown(ids, page):
     return {**params, "unit": "ar", "verdict": "every"} if page == "compare" else params
 
 
+def violations(page):
+    """What axe-core finds serious or critical, and headings that are out of order."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    return [
+        (one["id"], one["nodes"][0]["html"][:200])
+        for one in axe.run(page).response["violations"]
+        if one["impact"] in ("serious", "critical") or one["id"] == "heading-order"
+    ]
+
+
 # A width is a layout and a theme is colours: a page has each once in two views.
 @pytest.mark.parametrize(
     "views",
@@ -68,6 +78,7 @@ def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, v
         channels = re.findall(r"\d+", page.get_by_test_id("stApp").evaluate(colour))[:3]
         assert (sum(map(int, channels)) < 3 * 128) == dark
         assert tab.fits()
+        assert violations(page) == []
         if (width, dark) in ((1280, False), (390, True)):
             shoot(tab, f"{name}-{width}-{'dark' if dark else 'light'}")
 
@@ -195,21 +206,6 @@ def test_a_wrong_id_says_so_and_shows_no_other_system(tab):
     page.wait_for_function("!location.href.includes('no-such-system')")
     tab.settle()
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
-
-
-def test_axe_finds_no_violation_on_any_page(tab, shelf):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    found = {}
-    for name in TITLES:
-        for dark in (False, True):
-            page = tab.open(name, dark=dark, **shown(shelf[1], name))
-            violations = axe.run(page).response["violations"]
-            found[name, dark] = [
-                (one["id"], one["nodes"][0]["html"][:200])
-                for one in violations
-                if one["impact"] in ("serious", "critical") or one["id"] == "heading-order"
-            ]
-    assert {page: these for page, these in found.items() if these} == {}
 
 
 # Choices on each page, in the order in which the test makes them.
