@@ -6,7 +6,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,20 @@ def edit() -> Callable[[Path, Callable[[Any], object]], None]:
             about.write_text(json.dumps(stated))
 
     return change_file
+
+
+@pytest.fixture(scope="session")
+def accept() -> Callable[..., None]:
+    """Accepts submissions in the given order; each may supersede those before it."""
+    from xlt_bench.submissions import accepted
+
+    def in_order(submissions: Path, *names: str) -> None:
+        accepted.accept(submissions, names)
+        for older, newer in pairwise(names):
+            pair = accepted.Supersession(newer=newer, older=older, why="a test")
+            accepted.accept(submissions, [], [pair])
+
+    return in_order
 
 
 KILL = """

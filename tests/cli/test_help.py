@@ -80,7 +80,14 @@ def test_the_folder_of_submissions_has_one_name():
         for words, command in COMMANDS.items()
         if any("--submissions" in param.opts for param in command.params)
     }
-    reading = "submit", "compare", "leaderboard build", "leaderboard serve"
+    reading = (
+        "submit",
+        "compare",
+        "leaderboard build",
+        "leaderboard serve",
+        "submissions accept",
+        "submissions verify",
+    )
     assert named == {f"xlt-bench {words}" for words in reading}
     options = {opt for command in COMMANDS.values() for one in command.params for opt in one.opts}
     assert not options & {"--into", "--folder"}

@@ -27,7 +27,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.bodies, self.break_after, self.seen, self.failures = {}, [], [], []
-        self.ranges = True
+        self.ranges, self.etags = True, {}
         self.base = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -42,13 +42,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in server.bodies:
             return self.send_plain(404)
         body, start = server.bodies[self.path], 0
-        if asked and server.ranges:
+        condition = self.headers.get("If-Range")
+        if asked and server.ranges and condition in (None, server.etags.get(self.path)):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if start >= len(body):
                 return self.send_plain(416)
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if self.path in server.etags:
+            self.send_header("ETag", server.etags[self.path])
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         end = start + server.break_after.pop(0) if server.break_after else len(body)
@@ -312,3 +315,23 @@ def test_a_broken_archive_resumes(tmp_path, server):
     get(tmp_path, packed(server, body, "a"))
     assert [asked for _, asked in server.seen] == [None, f"bytes={30 * CHUNK}-"]
     assert (tmp_path / "set" / "a").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("etag", ['"one"', 'W/"one"', None])
+def test_a_file_that_changed_meanwhile_is_not_joined_with_the_old_one(server, tmp_path, etag):
+    """Where the publisher's sha256 is unknown, only a strong ETag shows that the file changed."""
+    if etag:
+        server.etags["/a.bin"] = etag
+    server.break_after = [5 * CHUNK] * 4
+    with pytest.raises(InputError, match="run the same command again"):
+        get(tmp_path, one(server, None))
+    kept = ["set/a.bin.part", "set/a.bin.part.etag"] if etag == '"one"' else ["set/a.bin.part"]
+    assert left(tmp_path) == kept
+    server.break_after = []
+    server.bodies["/a.bin"] = bytes(len(BODY))
+    if etag:
+        server.etags["/a.bin"] = etag.replace("one", "two")
+    get(tmp_path, one(server, None))
+    found = (tmp_path / "set" / "a.bin").read_bytes()
+    assert (found == bytes(len(BODY))) == (etag == '"one"')
+    assert left(tmp_path) == ["set/a.bin"]

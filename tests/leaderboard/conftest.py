@@ -98,7 +98,7 @@ def board(make_run, made_up_root, built, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def two_versions(board, built, make_run, made_up_root, tmp_path_factory):
+def two_versions(board, built, make_run, made_up_root, tmp_path_factory, accept):
     """The board with three more systems on a made-up version 3 of massive, without Swahili."""
     folder, ids = tmp_path_factory.mktemp("versions"), dict(board[1])
     shutil.copytree(board[0] / "submissions", folder / "submissions")
@@ -119,6 +119,7 @@ def two_versions(board, built, make_run, made_up_root, tmp_path_factory):
             run = make_run(folder / name, seed, **options)
             done = submit(run, About(name=name), folder / "submissions", made_up_root)
             ids[name] = done.folder.name
+        accept(folder / "submissions", ids["bare"], ids["second bare"])
         built(folder / "submissions", folder / "leaderboard.duckdb")
     return folder, ids
 

@@ -88,7 +88,7 @@ def at_once(make_run, root, folder, *, submitters, each, builders, readers):
     make_run(runs / "shared", 10_000)
     for place in range(submitters):
         for i in range(each):
-            make_run(runs / f"{place}-{i}", 100 * place + i, adapter=f"lora-{place}")
+            make_run(runs / f"{place}-{i}", 100 * place + i, adapter=f"lora-{place}-{i}")
     command = [sys.executable, "-c", SCRIPT, runs, submissions, db, root]
     counts = map(str, (submitters, builders, readers))
     done = subprocess.run([*map(str, command), *counts], capture_output=True, text=True)

@@ -8,6 +8,7 @@ import pytest
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
+from xlt_bench.submissions import accepted
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 from xlt_bench.tasks.registry import get_task
@@ -82,24 +83,46 @@ def test_a_repeat_is_recognised_under_any_name(make_run, root, folder, tmp_path)
     assert {p: p.read_bytes() for p in folder.rglob("*.*") if p.is_file()} == before
 
 
-def test_a_newer_run_supersedes_what_it_covers_and_deletes_nothing(
-    make_run, root, folder, tmp_path
+def test_a_later_run_supersedes_what_it_covers_and_deletes_nothing(
+    make_run, root, folder, tmp_path, accept
 ):
-    old = submit(make_run(tmp_path / "old", adapter="lora"), About(), folder, root)
-    later, latest = "2026-03-03T00:00:00+00:00", "2026-04-04T00:00:00Z"
-    part = make_run(tmp_path / "part", 1, adapter="lora", units={"massive": ["de"]}, created=latest)
-    assert submit(part, About(), folder, root).supersedes == []
-    other = make_run(tmp_path / "other", 1, adapter="another", created=latest)
-    assert submit(other, About(), folder, root).supersedes == []
-    new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
-    done = submit(new, About(), folder, root)
-    assert list(map(str, done.supersedes)) == [f"{old.folder.name} in all its tasks"]
-    told = f"supersedes {old.folder.name} in all its tasks, with other answers in 7 of 7 files"
-    assert check(done.folder, root).detail == told
-    early = make_run(tmp_path / "early", 2, adapter="lora", created="2025-03-03T00:00:00+00:00")
-    assert submit(early, About(), folder, root).supersedes == []
-    assert len(list(folder.iterdir())) == 5
+    """The date of a record decides nothing: anybody can write one."""
+
+    def add(name, seed, **options):
+        return submit(make_run(tmp_path / name, seed, **options), About(), folder, root)
+
+    old = add("old", 0, adapter="lora", created="2026-09-09T00:00:00+00:00")
+    part = add("part", 0, adapter="lora", units={"massive": ["de"]})
+    assert (part.supersedes, part.held) == ([], "")
+    assert add("other", 1, adapter="another").supersedes == []
+    new = add("new", 1, adapter="lora", created="2026-01-01T00:00:00+00:00")
+    told = f"held: other answers than {old.folder.name} in 7 of 7 files, under the same system"
+    assert new.held.startswith(told)
+    report = check(new.folder, root)
+    assert (report.state, report.detail) == ("held", new.held)
+    # Neither is accepted, so nobody knows whose answers they are.
+    assert check(old.folder, root).state == "held"
+    accept(folder, old.folder.name)
     assert check(old.folder, root).state == "checked"
+    assert check(new.folder, root).state == "held"
+    accept(folder, old.folder.name, new.folder.name)
+    report = check(new.folder, root)
+    assert report.state == "checked"
+    assert report.detail.startswith(f"supersedes {old.folder.name} in all its tasks")
+    assert check(old.folder, root).detail == ""
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 4
+
+
+def test_a_later_run_of_the_same_answers_needs_no_permission(make_run, root, folder, tmp_path):
+    def add(name, units):
+        run = make_run(tmp_path / name, right=1.0, adapter="lora", units=units)
+        return submit(run, About(), folder, root)
+
+    small = add("small", {"massive": ["de"], "retrieval": ["de", "en"]})
+    large = add("large", {"massive": ["de", "sw"], "retrieval": ["de", "en", "sw"]})
+    assert large.held == ""
+    accepted.accept(folder, [small.folder.name, large.folder.name])
+    assert check(large.folder, root).detail == f"supersedes {small.folder.name} in all its tasks"
 
 
 def test_a_newer_run_on_other_items_supersedes_nothing(make_run, root, folder, tmp_path):
@@ -114,7 +137,7 @@ def test_a_newer_run_on_other_items_supersedes_nothing(make_run, root, folder, t
 
 
 def test_a_run_of_a_newer_version_supersedes_in_the_other_tasks_only(
-    make_run, root, folder, tmp_path, monkeypatch, run_cli
+    make_run, root, folder, tmp_path, monkeypatch, run_cli, accept
 ):
     old = submit(make_run(tmp_path / "old", adapter="lora"), About(), folder, root)
     task = get_task("massive")
@@ -124,17 +147,47 @@ def test_a_run_of_a_newer_version_supersedes_in_the_other_tasks_only(
         json.dumps({**pin, "version": task.version + 1})
     )
     monkeypatch.setattr(type(task), "pins", pins)
-    later = "2026-03-03T00:00:00+00:00"
-    new = make_run(tmp_path / "new", 1, adapter="lora", created=later)
+    new = make_run(tmp_path / "new", 1, adapter="lora")
     code, out, _ = run_cli("submit", new, "--submissions", folder, "--data-dir", root)
-    told = (
+    # Five files: two directions, one language of entities, two layers.
+    assert (code, "in 5 of 5 files" in " ".join(out.split())) == (0, True), out
+    (added,) = set(folder.iterdir()) - {old.folder}
+    accept(folder, old.folder.name, added.name)
+    assert check(added, root).detail == (
         f"supersedes {old.folder.name} in wmt23, uner, retrieval "
         "(not in massive, where versions or items differ)"
     )
-    assert (code, f"it {told}; the older files stay" in out) == (0, True), out
-    (added,) = set(folder.iterdir()) - {old.folder}
-    # Five files: two directions, one language of entities, two layers.
-    assert check(added, root).detail == f"{told}, with other answers in 5 of 5 files"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", ""), ("not an id\n", "line 1"), (f"a-{'0' * 10}-{'1' * 10}\n" * 2, "line 2")],
+)
+def test_a_damaged_register(text, message, make_run, root, folder, tmp_path):
+    done = submit(make_run(tmp_path / "run"), About(), folder, root)
+    (folder / "accepted.txt").write_text(text)
+    report = check(done.folder, root)
+    assert (report.state, message in report.detail) == ("refused" if message else "checked", True)
+
+
+def test_the_command_accepts_what_is_new(make_run, root, folder, tmp_path, run_cli):
+    names = [
+        submit(make_run(tmp_path / str(i), i), About(), folder, root).folder.name for i in range(2)
+    ]
+    where = ("--submissions", folder)
+    code, out, _ = run_cli("submissions", "accept", names[1], *where)
+    assert (code, out) == (0, f"accepted: {names[1]}\n")
+    code, out, _ = run_cli("submissions", "accept", *where)
+    assert (code, out) == (0, f"accepted: {names[0]}\n")
+    assert (folder / "accepted.txt").read_text() == f"{names[1]}\n{names[0]}\n"
+    assert run_cli("submissions", "check", folder, "--data-dir", root)[0] == 4
+    over = ("--over", names[1], "--why", "the first had a wrong template")
+    assert run_cli("submissions", "accept", names[0], *over, *where)[0] == 0
+    assert run_cli("submissions", "check", folder, "--data-dir", root)[0] == 0
+    code, _, err = run_cli("submissions", "accept", names[0], "--over", names[1], *where)
+    assert (code, "--over needs one ID and --why" in err) == (2, True)
+    code, _, err = run_cli("submissions", "accept", "a-0123456789-0123456789", *where)
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_what_is_partial_says_what_it_lacks(make_run, root, folder, tmp_path):

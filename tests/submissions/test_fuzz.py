@@ -47,18 +47,14 @@ def watched():
 
 
 @pytest.fixture(scope="module")
-def material(make_run, made_up_root, tmp_path_factory):
+def material(make_run, made_up_root, tmp_path_factory, accept):
     """Submissions of a bare model and of an adapter (older and newer), and the data folder."""
     top = tmp_path_factory.mktemp("material")
     made = {}
-    for name, seed, adapter, day in [
-        ("bare", 0, None, 1),
-        ("older", 1, "lora", 2),
-        ("own", 2, "lora", 3),
-    ]:
-        run = make_run(top / name, seed, adapter=adapter, units=UNITS, layers=(2,),
-                       created=f"2026-01-0{day}T00:00:00+00:00")  # fmt: skip
+    for name, seed, adapter in [("bare", 0, None), ("older", 1, "lora"), ("own", 2, "lora")]:
+        run = make_run(top / name, seed, adapter=adapter, units=UNITS, layers=(2,))
         made[name] = submit(run, About(notes="a note"), top / "submissions", made_up_root).folder
+    accept(top / "submissions", made["older"].name, made["own"].name)
     return made, made_up_root
 
 

@@ -48,14 +48,20 @@ Runs = Annotated[
 
 
 @leaderboard.command()
-def build(db: Database = _DB, submissions: Source = str(FOLDER)) -> None:
+def build(
+    db: Database = _DB,
+    submissions: Source = str(FOLDER),
+    fewer: Annotated[
+        bool, typer.Option("--fewer", help="Leave out submissions that the file has and DIR lacks.")
+    ] = False,
+) -> None:
     """Load all submissions into a DuckDB file. Exits 1 if one had to be left out.
 
     Submissions from a URL are unpacked beside the file, into FILE.submissions.
     """
     folder = _folder(db, submissions)
     _check_places(db, None if _is_url(submissions) else folder)
-    if not _build(submissions, folder, db):
+    if not _build(submissions, folder, db, fewer=fewer):
         raise SystemExit(1)
 
 
@@ -68,7 +74,7 @@ def _folder(db: Path, submissions: str) -> Path:
     return db.with_name(f"{db.name}.submissions") if _is_url(submissions) else Path(submissions)
 
 
-def _build(submissions: str, folder: Path, db: Path) -> bool:
+def _build(submissions: str, folder: Path, db: Path, *, fewer: bool = False) -> bool:
     """Build the database, from a URL after the download; returns whether nothing was left out."""
     from xlt_bench.store.build import build as build_store
 
@@ -76,7 +82,7 @@ def _build(submissions: str, folder: Path, db: Path) -> bool:
         from xlt_bench.submissions.archive import fetch_submissions
 
         fetch_submissions(submissions, folder)
-    built = build_store(folder, db)
+    built = build_store(folder, db, fewer=fewer)
     for report in built.refused:
         errors.print(f"{report.name}: left out: {report.detail}")
     console.print(f"{built.loaded} submissions in {db}")
@@ -92,6 +98,9 @@ def export(
         "build/export"
     ),
     db: Database = _DB,
+    every: Annotated[
+        bool, typer.Option("--all", help="LaTeX, Markdown: places among all, not verified systems.")
+    ] = False,
 ) -> None:
     """Export every view as Parquet or CSV, or the leaderboard as a LaTeX or Markdown page."""
     _check_places(db)
@@ -99,7 +108,7 @@ def export(
     from xlt_bench.store.export import export as write
 
     with connect(db) as store:
-        for path in write(store, form, output):
+        for path in write(store, form, output, every=every):
             console.print(str(path))
 
 

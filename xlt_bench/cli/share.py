@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlt_bench.cli.options import DataDir, Submissions
+from xlt_bench.cli.options import BatchSize, DataDir, Device, Submissions, TrustRemoteCode
 from xlt_bench.cli.output import console, errors, write_data
 from xlt_bench.errors import InputError
 
@@ -77,6 +77,8 @@ def _print_submitted(done: Any) -> None:
         )
     for older in done.supersedes:
         console.print(f"it supersedes {older}; the older files stay")
+    if done.held:
+        console.print(done.held)
     console.print(
         f"""to publish it, open a pull request:
   git checkout -b {done.folder.name}
@@ -126,25 +128,33 @@ def check(
 ) -> None:
     """Recompute every score of submissions from their answers.
 
-    Exit code 0: all are correct; 1: one was refused; 3: one could not be fully checked (a missing
-    test set, or an old task version).
+    Exit code 0: all are correct; 1: one was refused; 4: one is held, since its system has other
+    answers already; 3: one could not be fully checked (a missing test set, or an old task version).
     """
     from xlt_bench.data.root import data_root
     from xlt_bench.submissions.report import list_submissions
     from xlt_bench.submissions.rescore import check as check_one
+    from xlt_bench.submissions.rescore import valid
 
     root = data_root(data_dir)
     states = []
+    others: dict[Path, Any] = {}
     for folder in list_submissions(paths or [FOLDER]):
-        report = check_one(folder, root)
+        if folder.parent not in others:
+            others[folder.parent] = valid(folder.parent)
+        report = check_one(folder, root, others[folder.parent])
         states.append(report.state)
         detail = f": {report.detail}" if report.detail else ""
         (console if report.state == "checked" else errors).print(
             f"{report.name}: {report.state}{detail}"
         )
+        for warning in report.warnings:
+            errors.print(f"{report.name}: warning: {warning}")
     console.print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
     if "refused" in states:
         raise SystemExit(1)
+    if "held" in states:
+        raise SystemExit(4)
     if "not fully checked" in states:
         raise SystemExit(3)
 
@@ -219,3 +229,109 @@ def migrate(paths: Paths = None) -> None:
     console.print(f"{migrated} migrated, {current} already current{told}")
     if invalid:
         raise SystemExit(1)
+
+
+@submissions.command()
+def accept(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ID", help="In the order of merging.", show_default="all that are new"
+        ),
+    ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Older submission of its system that it may supersede."),
+    ] = None,
+    why: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why it may; needed with --over.")
+    ] = None,
+    submissions: Submissions = FOLDER,
+) -> None:
+    """Register merged submissions (for maintainers).
+
+    Adds ids to `accepted.txt`, whose order decides which of two submissions is newer, and with
+    --over a pair to `supersessions.json`.
+    """
+    from xlt_bench.submissions.accepted import Supersession, read_register
+    from xlt_bench.submissions.accepted import accept as register
+    from xlt_bench.submissions.report import list_submissions
+
+    if (over is None) != (why is None) or (over and len(names or []) != 1):
+        raise InputError("--over needs one ID and --why")
+    places = read_register(submissions).places
+    new = [one.name for one in list_submissions([submissions]) if one.name not in places]
+    chosen = names or new
+    pairs = [Supersession(newer=chosen[0], older=over, why=why)] if over and why else []
+    for name in register(submissions, chosen, pairs):
+        console.print(f"accepted: {name}")
+
+
+@submissions.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="ID", help="An accepted submission.")],
+    by: Annotated[str, typer.Option(metavar="TEXT", help="Who verifies it.")],
+    items: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Items to answer again, over all text tasks.")
+    ] = 200,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=2**32, help="Seed of the sample.", show_default="random"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Where the base model is.", show_default="as recorded"),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(metavar="ADAPTER", help="Where the adapter is.", show_default="as recorded"),
+    ] = None,
+    retrained: Annotated[
+        bool, typer.Option("--retrained", help="The adapter was trained again by its recipe.")
+    ] = False,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Chat template.", show_default="as recorded"),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Tokenizer.", show_default="as recorded")
+    ] = None,
+    device: Device = None,
+    batch_size: BatchSize = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    submissions: Submissions = FOLDER,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the model of a submission again on a random sample (for maintainers).
+
+    Writes `verified.json` to the submission if the answers agree. Exit code 1: they do not.
+    """
+    import secrets
+
+    from xlt_bench.data.root import data_root
+    from xlt_bench.results.run_folder import write_bytes
+    from xlt_bench.submissions.schema import VERIFIED, json_bytes
+    from xlt_bench.submissions.verify import Run, passes
+    from xlt_bench.submissions.verify import verify as run_again
+
+    what = Run(
+        model, adapter, retrained, chat_template, tokenizer, device, batch_size, trust_remote_code
+    )
+    chosen = secrets.randbelow(2**32) if seed is None else seed
+    folder = submissions / name
+    found = run_again(folder, what, items, chosen, by, data_root(data_dir))
+    for one in found.agreement:
+        share = 100 * one.equal / one.items
+        console.print(
+            f"{one.task}: {one.equal} of {one.items} answers are equal, {share:.1f} % "
+            f"({one.low:.1f} to {one.high:.1f}); score {one.submitted:.1f} submitted, "
+            f"{one.recomputed:.1f} recomputed (difference {one.gain_low:+.1f} to "
+            f"{one.gain_high:+.1f}); judged by {one.judged_by}"
+        )
+    if odd := [one.task for one in found.agreement if not passes(one, found.basis)]:
+        errors.print(f"{name}: not verified: {', '.join(odd)} does not agree (seed {chosen})")
+        raise SystemExit(1)
+    write_bytes(folder / VERIFIED, json_bytes(found))
+    console.print(f"{name}: verified by {found.basis}; written: {folder / VERIFIED}")

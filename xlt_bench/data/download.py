@@ -1,4 +1,8 @@
-"""Downloads a file for pooch; an interrupted download is kept as `.part` and resumed."""
+"""Downloads a file for pooch; an interrupted download is kept as `.part` and resumed.
+
+The server's ETag is kept beside it as `.part.etag`. A server that has another file by then sends it
+from the start, so that two files are never joined.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +50,7 @@ class Resumable:
     ) -> None:
         self.part, self.session, self.report = part, session, report
         self.tries, self.pause = tries, pause
+        self.etag = part.with_name(part.name + ".etag")
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         """Download `url` to `output_file`.
@@ -65,6 +70,7 @@ class Resumable:
                     raise InputError(_explain(url, error, self.part)) from None
             time.sleep(self.pause * 2 ** (failed - 1))
         self.part.replace(output_file)
+        self.etag.unlink(missing_ok=True)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -74,6 +80,8 @@ class Resumable:
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
+            if self.etag.exists():
+                headers["If-Range"] = self.etag.read_text(encoding="latin-1")
         with self.session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             if answer.status_code in (206, 416) and not _continues(answer, start):
                 self.part.unlink(missing_ok=True)
@@ -84,6 +92,8 @@ class Resumable:
             length = answer.headers.get("Content-Length")
             total = done + int(length) if length else None
             self.report(done, total)
+            if not resumed:
+                self._keep_etag(answer.headers.get("ETag", ""))
             with self.part.open("ab" if resumed else "wb") as file:
                 for chunk in answer.iter_content(_CHUNK):
                     file.write(chunk)
@@ -91,6 +101,13 @@ class Resumable:
                     self.report(done, total)
         if total is not None and done < total:
             raise _Again(f"the connection was lost after {done} of {total} bytes")
+
+    def _keep_etag(self, etag: str) -> None:
+        """Note what the server calls the file; a weak ETag does not vouch for its bytes."""
+        self.part.unlink(missing_ok=True)
+        self.etag.unlink(missing_ok=True)
+        if etag.startswith('"'):
+            self.etag.write_text(etag, encoding="latin-1")
 
 
 def _continues(answer: requests.Response, start: int) -> bool:

@@ -156,6 +156,22 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
     if (found := from_first(partial(finished_record, job))) is not None:
         return found if first else None
     proof = _proof(evaluation, job, adapter) if first else None
+    answer_with(evaluation, job, adapter)
+    if not first:
+        return None
+    if proof:
+        proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
+    return finish(job, evaluation.system(adapter), proof)
+
+
+def answer_with(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> None:
+    """Answer what is left of a run with transformers.
+
+    Args:
+        evaluation: The loaded model.
+        job: The run.
+        adapter: Its adapter, if it has one.
+    """
     evaluation.choose(adapter)
     # Only for a single adapter: unmerging leaves rounding errors in the weights.
     lm = evaluation.lm
@@ -163,11 +179,6 @@ def _run(evaluation: Evaluation, job: Job, adapter: AdapterFiles | None) -> Reco
     merging = merged(lm.model, sample) if evaluation.alone else nullcontext(False)
     with merging as job.merged, prepacked(lm.model):
         _answer_share(job)
-    if not first:
-        return None
-    if proof:
-        proof = proof.model_copy(update={"merged": _merged_throughout(job.run)})
-    return finish(job, evaluation.system(adapter), proof)
 
 
 def _merged_throughout(run: Path) -> bool | None:

@@ -9,6 +9,7 @@ and layers with their pairs. `submissions check` has compared the counts with th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from xlt_bench.store.gains import gain_rows
 from xlt_bench.store.methods import methods
 from xlt_bench.store.places import MeanReplicates, places
 from xlt_bench.store.reuse import Earlier, code_digest, fingerprint
-from xlt_bench.store.rows import Entry, Rows, read_entry, relate
+from xlt_bench.store.rows import EVIDENCE, Entry, Rows, read_entry, relate
+from xlt_bench.submissions.accepted import Register, held_among, read_register
 from xlt_bench.submissions.report import Report, list_submissions, refused
-from xlt_bench.submissions.schema import IDENTITY
+from xlt_bench.submissions.schema import ID, IDENTITY
+from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
@@ -41,21 +44,26 @@ _BATCH = 500  # layers of pairs that are inserted at a time
 
 @dataclass(frozen=True)
 class Built:
-    """The result of a build: the number of submissions in the file, and those left out."""
+    """The result of a build: the number of submissions in the file, and those left out.
+
+    `refused` are the submissions that are not valid, and those held for the maintainers.
+    """
 
     loaded: int
     refused: list[Report]
 
 
-def build(submissions: Path, db: Path) -> Built:
+def build(submissions: Path, db: Path, *, fewer: bool = False) -> Built:
     """Build the database.
 
     Args:
         submissions: The folder of submissions.
         db: The file to write; it is replaced if it exists.
+        fewer: Whether to replace a database that has submissions which are not in the folder.
 
     Raises:
-        InputError: The folder is missing, or the file cannot be written.
+        InputError: The folder is missing, submissions of the file are no longer in it (an
+            interrupted pull), or the file cannot be written.
     """
     with part_folder(db) as staging:
         file = staging / "new.duckdb"
@@ -68,6 +76,9 @@ def build(submissions: Path, db: Path) -> Built:
                 earlier = Earlier(store, db)
                 built = _load_submissions(store, submissions, earlier)
                 earlier.close()
+                loaded = {
+                    name for (name,) in store.execute("SELECT id FROM submissions").fetchall()
+                }
                 store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
                 # Closing does this too, but ignores errors.
                 store.execute("CHECKPOINT")
@@ -77,8 +88,24 @@ def build(submissions: Path, db: Path) -> Built:
                 f"cannot write {db} ({line}): nothing was changed; free disk space, then build it "
                 "again"
             ) from None
+        if not fewer:
+            _check_none_lost(db, built, loaded)
         file.replace(db)
     return built
+
+
+def _check_none_lost(db: Path, built: Built, loaded: set[str]) -> None:
+    """Raise InputError if a database has submissions that are not loaded from the folder."""
+    if not is_current(db):  # missing, or of no use to this release
+        return
+    with connect(db) as store:
+        before = {name for (name,) in store.execute("SELECT id FROM submissions").fetchall()}
+    if lost := sorted(before - loaded):
+        why = next((f" ({one.detail})" for one in built.refused if one.name == lost[0]), "")
+        raise InputError(
+            f"{db} has {len(before)} submissions, of which {len(lost)} would be lost, such as "
+            f"{lost[0]}{why}: nothing was changed; complete the folder (git pull), or pass --fewer"
+        )
 
 
 def connect(db: Path) -> duckdb.DuckDBPyConnection:
@@ -159,6 +186,11 @@ def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
     _insert(
         store,
         {
+            "evidence": [
+                {"field": field, "kind": kind}
+                for kind, fields in EVIDENCE.items()
+                for field in fields.split()
+            ],
             "languages": [
                 {
                     "code": row.code,
@@ -252,18 +284,44 @@ def _insert(store: duckdb.DuckDBPyConnection, rows: dict[str, Any]) -> None:
             store.unregister("incoming")
 
 
+def _left_out_row(report: Report) -> dict[str, str]:
+    return {"name": report.name, "state": report.state, "detail": report.detail}
+
+
+def _held(paths: Sequence[Path], register: Register) -> dict[str, str]:
+    """Why submissions are held, by id. Only systems with several submissions are opened."""
+    by_system: dict[str, list[Path]] = {}
+    for path in paths:
+        if ID.fullmatch(path.name):
+            by_system.setdefault(path.name.split("-")[-2], []).append(path)
+    reasons: dict[str, str] = {}
+    for same in by_system.values():
+        if len(same) > 1:
+            packages = []
+            for path in same:
+                with suppress(InputError, OSError):  # reported when it is loaded
+                    packages.append(open_package(path))
+            reasons |= held_among(packages, register)
+    return reasons
+
+
 def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier) -> Built:
     entries: list[Entry] = []
     left_out: list[Report] = []
     seen: dict[str, str] = {}
-    batch = Rows()
-    for path in list_submissions([folder]):
+    batch, register = Rows(), read_register(folder)
+    paths = list_submissions([folder])
+    reasons = _held(paths, register)
+    for path in paths:
         try:
+            if path.name in reasons:
+                left_out.append(Report(path.name, "held", reasons[path.name]))
+                continue
             if other := seen.get(path.name[-IDENTITY:]):
                 raise InputError(f"the same system and answers are already submitted as {other}")
             number, found = len(entries), fingerprint(path)
             same = earlier.has(path.name, found)
-            entries.append(read_entry(path, number, None if same else batch))
+            entries.append(read_entry(path, number, None if same else batch, register))
             batch.add("sources", [{"number": number, "id": path.name, "fingerprint": found}])
             if same:
                 earlier.take(path.name, number)
@@ -284,6 +342,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
     _insert(
         store,
         {
+            "left_out": [_left_out_row(one) for one in left_out],
             "units": _units_beyond(entries),
             "methods": methods(related),
             "submissions": _submission_rows(related),

@@ -20,21 +20,24 @@ FORMATS = ("parquet", "csv", "latex", "md")
 VIEWS = {
     name: f"SELECT * FROM {name}"
     for name in (
-        "submissions runs methods baselines scores split_means significance gain_means "
-        "method_gains method_gain_means layer_curves language_curves pair_accuracies "
+        "submissions evidence left_out runs methods baselines scores split_means significance "
+        "gain_means method_gains method_gain_means layer_curves language_curves pair_accuracies "
         "transfer_points transfer_correlation published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
 _ROWS = 100_000  # rows per batch
 
 
-def export(store: duckdb.DuckDBPyConnection, form: str, folder: Path) -> list[Path]:
+def export(
+    store: duckdb.DuckDBPyConnection, form: str, folder: Path, *, every: bool = False
+) -> list[Path]:
     """Write one file per view (parquet, CSV), or one page (LaTeX, Markdown).
 
     Args:
         store: A connection of `store.build.connect`.
         form: One of `FORMATS`.
         folder: The output folder; created if it is missing.
+        every: Whether the places of a page are among all systems, not the verified ones alone.
 
     Returns:
         The files that were written.
@@ -47,7 +50,7 @@ def export(store: duckdb.DuckDBPyConnection, form: str, folder: Path) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     if form in ("latex", "md"):
         path = folder / f"leaderboard.{'tex' if form == 'latex' else 'md'}"
-        write_bytes(path, render(page(store), form).encode())
+        write_bytes(path, render(page(store, every=every), form).encode())
         return [path]
     return [_write(store, name, query, form, folder) for name, query in VIEWS.items()]
 
@@ -90,15 +93,20 @@ def _csv_cells(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([cells(c) for c in batch.columns], schema=batch.schema)
 
 
-def page(store: duckdb.DuckDBPyConnection) -> list[Table]:
-    """Lay the leaderboard out as tables: ranked and partial systems, and published figures."""
+def page(store: duckdb.DuckDBPyConnection, *, every: bool = False) -> list[Table]:
+    """Lay the leaderboard out as tables: ranked and partial systems, and published figures.
+
+    Args:
+        store: A connection of `store.build.connect`.
+        every: Whether places are among all systems, not the verified ones alone.
+    """
     tables: list[Table] = []
     shown = store.execute(
         "SELECT DISTINCT t.place, t.task, r.version, t.ranked_by "
         "FROM tasks t JOIN runs r USING (task) ORDER BY t.place, r.version DESC"
     ).fetchall()
     for _, *task_version in shown:
-        tables += _task_tables(store, *task_version)
+        tables += _task_tables(store, *task_version, every=every)
     published = store.execute(
         "SELECT paper_table, task, model, row, split, metric, value, note FROM published "
         "WHERE unit IS NULL"
@@ -114,32 +122,36 @@ _NOTE = "Unweighted means with 95 % intervals; gap is supervised minus transfer.
 
 
 def _task_tables(
-    store: duckdb.DuckDBPyConnection, task: str, version: int, ranked_by: str
+    store: duckdb.DuckDBPyConnection, task: str, version: int, ranked_by: str, *, every: bool
 ) -> Iterator[Table]:
     """Tables of the ranked and the partial systems of one version of a task."""
-    columns = ["", "system", "base model", *_SPLITS, "gap", "lacks"]
+    columns = ["", "system", "base model", "rank", *_SPLITS, "gap", "lacks"]
+    places = f"Places are among {'all' if every else 'verified'} systems."
     for title, complete in (("", True), (", partial: not ranked", False)):
-        if rows := _systems(store, (task, version, complete), ranked_by):
-            yield Table(f"{task} v{version}{title}", columns, rows, [_NOTE])
+        if rows := _systems(store, (task, version, complete), ranked_by, every=every):
+            yield Table(f"{task} v{version}{title}", columns, rows, [_NOTE, places])
 
 
 def _systems(
-    store: duckdb.DuckDBPyConnection, chosen: tuple[str, int, bool], ranked_by: str
+    store: duckdb.DuckDBPyConnection, chosen: tuple[str, int, bool], ranked_by: str, *, every: bool
 ) -> list[Sequence[str]]:
     """One row per current system, ordered by the mean of the split `ranked_by`.
 
     `chosen` is the task, its version, and whether to show complete or partial systems.
     """
     found = store.execute(
-        "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, m.place, r.lacks "
+        "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, "
+        f"m.{'place' if every else 'place_verified'}, m.rank_class, r.lacks "
         "FROM split_means m JOIN metrics k USING (task, metric) "
         "JOIN submissions s ON s.id = m.submission JOIN runs r USING (number, task) "
         "WHERE k.is_primary AND m.current AND m.task = ? AND m.version = ? AND m.complete = ?",
         chosen,
     ).fetchall()
     systems: dict[str, dict[str, Any]] = {}
-    for submission, name, model, split, *values, place, lacks in found:
-        one = systems.setdefault(submission, {"name": name, "model": model, "lacks": lacks})
+    for submission, name, model, split, *values, place, kind, lacks in found:
+        one = systems.setdefault(
+            submission, {"name": name, "model": model, "class": kind, "lacks": lacks}
+        )
         one[split] = (*values, place)
     order = sorted(systems.values(), key=lambda one: -one.get(ranked_by, (-1.0,))[0])
     return [_row(one, ranked_by) for one in order]
@@ -157,4 +169,4 @@ def _row(one: dict[str, Any], by: str) -> list[str]:
     limit = [word for word in lacks if word.startswith("limit")]
     others = len(lacks) - len(limit)
     short = ", ".join([*limit, *([f"{others} units or layers"] if others else [])])
-    return [place, one["name"], one["model"], *cells, gap, short]
+    return [place, one["name"], one["model"], one["class"], *cells, gap, short]

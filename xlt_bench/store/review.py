@@ -81,6 +81,8 @@ class Review(_Strict):
         states = {one.state for one in self.checked}
         if self.changed or "refused" in states:
             return 1
+        if "held" in states:
+            return 4
         return 3 if "not fully checked" in states else 0
 
 
@@ -104,7 +106,7 @@ def review(proposed: Path, base: Path, root: Path) -> Review:
             f"{len(added)} submissions are added and {len(changed)} changed; limit: {_MOST} each"
         )
     reports = [_check(proposed / name, root) for name in added]
-    valid = [one.name for one in reports if one.state != "refused"]
+    valid = [one.name for one in reports if one.state not in ("refused", "held")]
     return Review(
         checked=[Checked(name=one.name, state=one.state, detail=one.detail) for one in reports],
         changed=[one_line(name, MAX_ID) for name in changed],
@@ -117,7 +119,9 @@ def _check(folder: Path, root: Path) -> Report:
         found = check(folder, root)
     except OSError as error:  # a name that no file system takes, a folder without permission
         return refused(folder, error)
-    return Report(found.name, found.state, one_line(found.detail, MAX_LINE))
+    warnings = (f"warning: {one}" for one in found.warnings)
+    told = "; ".join(filter(None, [found.detail, *warnings]))
+    return Report(found.name, found.state, one_line(told, MAX_LINE))
 
 
 def _difference(proposed: Path, base: Path) -> tuple[list[str], list[str]]:
@@ -165,8 +169,9 @@ def _runs(store: duckdb.DuckDBPyConnection, submission: str) -> list[tuple[str, 
 
 
 _ROWS = """
-SELECT m.submission, m.name, m.place, m.value, m.low, m.high, g.gain, g.low AS gain_low,
-    g.high AS gain_high, m.split, m.submission IN (SELECT unnest($added)) AS added
+SELECT m.submission, m.name, m.place, m.value, m.low, m.high, g.gain,
+    g.low AS gain_low, g.high AS gain_high, m.split,
+    m.submission IN (SELECT unnest($added)) AS added
 FROM split_means m
 LEFT JOIN gain_means g USING (submission, task, version, metric, split)
 WHERE m.task = $task AND m.version = $version AND m.metric = $metric
@@ -210,7 +215,7 @@ def read_review(path: Path) -> Review:
     return read_model(path, Review)
 
 
-_SIGN = {"checked": "✅", "not fully checked": "⚠️", "refused": "❌"}
+_SIGN = {"checked": "✅", "not fully checked": "⚠️", "held": "✋", "refused": "❌"}
 
 
 def comment(review: Review, other_files: int, url: str) -> str:

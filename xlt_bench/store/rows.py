@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from xlt_bench.metrics.accuracy import accuracy_interval
 from xlt_bench.metrics.significance import Floats, percent
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import layer_path
+from xlt_bench.submissions.accepted import Register
 from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.safe_read import read_accuracies
 from xlt_bench.submissions.schema import (
     COUNTS,
-    age,
     base_model,
     covered_tasks,
     missing,
@@ -52,7 +52,7 @@ class Entry:
     number: int
     folder: Path
     plan: Plan
-    age: tuple[datetime, str]
+    age: tuple[int, str]
     alignment_languages: Sequence[str]
     data_digests: Mapping[str, str]
     items: Mapping[tuple[str, str], str]
@@ -79,7 +79,7 @@ class Rows:
         return {**self.by_table, **pairs}
 
 
-def read_entry(folder: Path, number: int, rows: Rows | None) -> Entry:
+def read_entry(folder: Path, number: int, rows: Rows | None, register: Register) -> Entry:
     """Validate a submission and add its rows, all or none.
 
     Args:
@@ -87,6 +87,7 @@ def read_entry(folder: Path, number: int, rows: Rows | None) -> Entry:
         number: Its number in the database.
         rows: Where to add the rows of all tables except `submissions` and `runs`; None if they are
             copied from an earlier build, which has compared the scores with the counts.
+        register: Says in which order submissions were accepted.
 
     Raises:
         InputError: The submission is not valid, or its scores do not follow from its counts.
@@ -100,7 +101,7 @@ def read_entry(folder: Path, number: int, rows: Rows | None) -> Entry:
         number=number,
         folder=folder,
         plan=record.plan,
-        age=age(record, folder.name),
+        age=register.age(folder.name),
         alignment_languages=record.alignment_languages,
         data_digests=record.data_digests,
         items={
@@ -114,7 +115,7 @@ def read_entry(folder: Path, number: int, rows: Rows | None) -> Entry:
             for mean in record.results.means
             if mean.metric == get_task(mean.task).primary
         },
-        row={**_row(number, package), "method": how.method, "seed": how.seed},
+        row={**_row(number, package, register), "method": how.method, "seed": how.seed},
         runs=[_run(number, record, task) for task in record.plan.task_versions],
     )
 
@@ -198,9 +199,21 @@ def _run(number: int, record: Record, task: str) -> dict[str, Any]:
     return {**row, "complete": not lacks, "lacks": lacks}
 
 
-def _row(number: int, package: Package) -> dict[str, Any]:
+EVIDENCE = {
+    "derived": "number id base_model system method item_limit bare superseded_by record",
+    "run": "model_revision model_sha256 adapter_sha256 dtype template_sha256 n_layers",
+    "maintainer": "rank_class verified_by verified_on verified_basis",
+    "declared": "name contact url notes model adapter alignment_languages recipe trained_on_flores "
+    "seed template harness created command declared_baseline",
+}
+"""What the columns of the table `submissions` rest on; see the table `evidence`."""
+
+
+def _row(number: int, package: Package, register: Register) -> dict[str, Any]:
     submission, record = package.submission, package.record
     plan = record.plan
+    # Anybody can submit a verified.json; only accepted ones are the maintainers'.
+    verified = package.verified if submission.id in register.places else None
     return {
         "number": number,
         **submission.model_dump(include={"id", "name", "contact", "url", "notes"}),
@@ -218,6 +231,10 @@ def _row(number: int, package: Package) -> dict[str, Any]:
         "item_limit": plan.limit,
         "n_layers": record.model.layers,
         "declared_baseline": submission.baseline,
+        "rank_class": "verified" if verified else "self-reported",
+        "verified_by": verified and verified.by,
+        "verified_on": verified and date.fromisoformat(verified.on),
+        "verified_basis": verified and verified.basis,
         "record": record.model_dump_json(exclude={"results"}),
     }
 

@@ -45,8 +45,20 @@ CREATE TABLE submissions (
     method VARCHAR NOT NULL,            -- a row of `methods`
     seed BIGINT,                        -- of the training; NULL: a bare model, or not known
     bare INTEGER,                       -- the bare model whose retrieval is held against the scores
-    superseded_by INTEGER,              -- a newer run of the same system that covers this run
+    superseded_by INTEGER,              -- a run of the same system, accepted later, that covers this run
+    rank_class VARCHAR NOT NULL,        -- verified: a maintainer ran the model again; else self-reported
+    verified_by VARCHAR,
+    verified_on DATE,
+    verified_basis VARCHAR,             -- weights: those of the record; recipe: trained again
     record VARCHAR NOT NULL             -- record.json without its results
+);
+
+-- What the columns of `submissions` rest on.
+CREATE TABLE evidence (
+    field VARCHAR PRIMARY KEY,
+    kind VARCHAR NOT NULL               -- derived: from the other files; run: declared until the row is
+                                        -- verified, then from running it; maintainer: written by the
+                                        -- maintainers; declared: nobody can check it
 );
 
 -- The methods: a recipe with its changed keys on a base model, evaluated with one template and number
@@ -80,6 +92,13 @@ CREATE TABLE task_baselines (
     is_declared BOOLEAN NOT NULL,
     differs VARCHAR[] NOT NULL,         -- what else differs between the two
     units VARCHAR[] NOT NULL            -- what both answered on the same items
+);
+
+-- What is in the folder of submissions and not in `submissions`.
+CREATE TABLE left_out (
+    name VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,             -- refused: not valid; held: its system has other answers already
+    detail VARCHAR NOT NULL             -- the reason
 );
 
 -- The tasks that a submission was evaluated on. Only complete runs are ranked.

@@ -6,7 +6,7 @@ CREATE VIEW scores AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, u.unit,
     t.language, l.name AS language_name, l.script, l.family, l.resource, t.setting, u.aligned,
     t.ranked, u.metric, u.value, u.low, u.high, u.n, s.item_limit, r.complete,
-    r.superseded_by IS NULL AS current
+    r.superseded_by IS NULL AS current, s.rank_class
 FROM unit_scores u
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
@@ -17,6 +17,7 @@ JOIN languages l ON l.code = t.language;
 -- ranks the task; submissions that a paired test cannot tell apart share a place, of which there are
 -- `tied`. The split `aligned` has no places: its languages differ from adapter to adapter. `outcome`
 -- compares with the default baseline: better, worse, or not shown (p >= 0.05); NULL without one.
+-- `place_verified` is the place among the verified rows alone, in the same order.
 CREATE VIEW split_means AS
 WITH placed AS (
     SELECT p.*, count(*) OVER (PARTITION BY p.task, r.version, p.split, p.place) AS tied
@@ -33,8 +34,12 @@ WITH placed AS (
     WHERE d.is_default
 )
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, m.split,
-    m.metric, m.value, m.low, m.high, p.place, p.tied, c.outcome, m.units, m.missing, s.item_limit,
-    r.complete, r.superseded_by IS NULL AS current
+    m.metric, m.value, m.low, m.high, p.place, p.tied,
+    CASE WHEN p.place IS NOT NULL AND s.rank_class = 'verified' THEN rank() OVER (
+        PARTITION BY m.task, r.version, m.split, m.metric, s.rank_class, p.place IS NULL
+        ORDER BY p.place
+    ) END AS place_verified, c.outcome, m.units, m.missing, s.item_limit, r.complete,
+    r.superseded_by IS NULL AS current, s.rank_class
 FROM mean_scores m
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
@@ -146,7 +151,8 @@ JOIN runs r ON r.number = g.number AND r.task = g.task;
 -- submission with fewer than two ranked ones, here and below.
 CREATE VIEW layer_curves AS
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, y.layer,
-    s.n_layers, y.value, y.low, y.high, s.item_limit, r.complete, r.superseded_by IS NULL AS current
+    s.n_layers, y.value, y.low, y.high, s.item_limit, r.complete, r.superseded_by IS NULL AS current,
+    s.rank_class
 FROM layer_scores y
 JOIN submissions s USING (number)
 JOIN runs r ON r.number = y.number

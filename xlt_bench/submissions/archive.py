@@ -24,7 +24,16 @@ from xlt_bench.errors import InputError, one_line
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.safe_read import MAX_PACKED, MB
-from xlt_bench.submissions.schema import COUNTS, ID, MAX_ID, RECORD, SUBMISSION
+from xlt_bench.submissions.schema import (
+    ACCEPTED,
+    COUNTS,
+    ID,
+    MAX_ID,
+    RECORD,
+    SUBMISSION,
+    SUPERSESSIONS,
+    VERIFIED,
+)
 
 MAX_DOWNLOAD = 4096 * MB
 MAX_UNPACKED = 4096 * MB  # of all files, also of those that are left out
@@ -36,9 +45,12 @@ _TIMEOUT = 30.0  # seconds without a byte
 # A folder above, as GitHub adds, and `submissions/` may be missing.
 _MEMBER = re.compile(
     rf"(?:\./)?(?:[^/.][^/]*/)?(?:submissions/)?(?P<id>{ID.pattern})/(?P<file>"
-    rf"{re.escape(SUBMISSION)}|{re.escape(RECORD)}|{re.escape(COUNTS)}"
+    rf"{re.escape(SUBMISSION)}|{re.escape(RECORD)}|{re.escape(COUNTS)}|{re.escape(VERIFIED)}"
     r"|predictions/\w{1,60}/[\w-]{1,60}\.jsonl\.zst|retrieval/layer-\d{3,4}\.parquet)",
     re.ASCII,
+)
+_REGISTER = re.compile(
+    rf"(?:\./)?(?:[^/.][^/]*/)?submissions/({re.escape(ACCEPTED)}|{re.escape(SUPERSESSIONS)})"
 )
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError,
@@ -88,7 +100,9 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: move it, or choose another --db")
-    odd = [path.name for path in folder.iterdir() if not ID.fullmatch(path.name)]
+    register = (ACCEPTED, SUPERSESSIONS)
+    names = [path.name for path in folder.iterdir()]
+    odd = [name for name in names if not ID.fullmatch(name) and name not in register]
     if odd:
         raise InputError(
             f"{folder} holds {odd[0][:60]!r}, which is not a submission, and would be replaced: "
@@ -171,15 +185,23 @@ def _unpack(file: IO[bytes], folder: Path) -> None:
         total += size
         if total > MAX_UNPACKED:
             raise InputError(f"the archive unpacks to more than {MAX_UNPACKED:,} bytes")
-        found = _MEMBER.fullmatch(name)
-        if found is None or len(found["id"]) > MAX_ID:
+        if (shown := _wanted(name)) is None:
             continue
-        shown = f"{found['id']}/{found['file']}"
         if member is None:
             raise InputError(f"{shown} in the archive is not a regular file")
         if size > MAX_PACKED:
             raise InputError(f"{shown} in the archive has {size:,} bytes; limit: {MAX_PACKED:,}")
         _write(folder / shown, shown, member)
+
+
+def _wanted(name: str) -> str | None:
+    """Where a member belongs in the folder of submissions; None if it is ignored."""
+    if register := _REGISTER.fullmatch(name):
+        return register[1]
+    found = _MEMBER.fullmatch(name)
+    if found is None or len(found["id"]) > MAX_ID:
+        return None
+    return f"{found['id']}/{found['file']}"
 
 
 def _write(path: Path, shown: str, member: IO[bytes]) -> None:
@@ -205,7 +227,7 @@ def _zip_members(file: Any) -> Iterator[tuple[str, int, IO[bytes] | None]]:
             link = (info.external_attr >> 16) & 0o170000 == 0o120000
             if info.is_dir():
                 continue
-            if not plain or link or info.flag_bits & 1 or not _MEMBER.fullmatch(info.filename):
+            if not plain or link or info.flag_bits & 1 or not _wanted(info.filename):
                 yield info.filename, info.file_size, None
                 continue
             with archive.open(info) as member:

@@ -27,6 +27,7 @@ from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.redact import reduced_values
 from xlt_bench.results.run_folder import Table, write_bytes
 from xlt_bench.submissions import from_lm_eval
+from xlt_bench.submissions.accepted import Superseded, held, read_register, superseded
 from xlt_bench.submissions.counts import Tasks, write_counts
 from xlt_bench.submissions.rescore import answers_digest, check_package, layer_digest, repeated
 from xlt_bench.submissions.safe_read import (
@@ -46,13 +47,7 @@ from xlt_bench.submissions.schema import (
     missing,
     submission_id,
 )
-from xlt_bench.submissions.validate import (
-    Superseded,
-    check_record,
-    difference,
-    open_package,
-    superseded,
-)
+from xlt_bench.submissions.validate import check_record, difference, open_package
 from xlt_bench.tasks.registry import RETRIEVAL
 
 
@@ -76,6 +71,7 @@ class Submitted:
         repeat: Whether it was submitted before, so that nothing was written.
         partial: What each incomplete task lacks.
         supersedes: The older submissions whose places it takes, in all or some of their tasks.
+        held: Why it is held for the maintainers; empty if it is not.
         comet: Whether the run's COMET scores were left out.
     """
 
@@ -83,6 +79,7 @@ class Submitted:
     repeat: bool
     partial: dict[str, list[str]]
     supersedes: list[Superseded]
+    held: str
     comet: bool
 
 
@@ -128,8 +125,10 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
             check_package(open_package(folder), None, submissions)
         repeat = there.exists() or not _moved(folder, there)
     partial = {task: lacks for task in record.plan.units if (lacks := missing(record, task))}
-    older = [] if repeat else superseded(there, record)
-    return Submitted(there, repeat, partial, older, comet=record != whole)
+    register, package = read_register(submissions), open_package(there)
+    reason = "" if repeat else held(package, register)
+    older = [] if repeat or reason else superseded(package, register)
+    return Submitted(there, repeat, partial, older, reason, comet=record != whole)
 
 
 def _check_whole(there: Path) -> None:

@@ -15,7 +15,7 @@ from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.counts import read_counts, write_counts
 from xlt_bench.submissions.create import public
 from xlt_bench.submissions.safe_read import MAX_JSON, read_bytes, read_json
-from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, json_bytes
+from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, VERIFIED, json_bytes
 from xlt_bench.submissions.validate import open_package
 
 
@@ -36,6 +36,8 @@ def migrate(folder: Path) -> bool:
         return False
     data = read_bytes(folder / RECORD, MAX_JSON) if current else json_bytes(record)
     digest = hashlib.sha256(data).hexdigest()
+    if not current:
+        (folder / VERIFIED).unlink(missing_ok=True)  # bound to the record as it was
     # Each file can be read in either schema, and a submission needs no sha256 of its record, so an
     # interruption between two of these leaves a valid submission.
     if not current:

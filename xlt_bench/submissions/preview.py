@@ -14,9 +14,17 @@ from pathlib import Path
 
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.submissions import from_lm_eval
+from xlt_bench.submissions.accepted import (
+    Supersession,
+    accept,
+    of_one_system,
+    read_register,
+    superseded,
+)
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.report import list_submissions
-from xlt_bench.submissions.schema import RECORD
+from xlt_bench.submissions.schema import ACCEPTED, RECORD, SUPERSESSIONS
+from xlt_bench.submissions.validate import open_package
 
 MARK = "UNSUBMITTED"
 """How the names of unsubmitted runs begin."""
@@ -86,13 +94,29 @@ def preview(runs: Sequence[Path], submissions: Path | None, copy: Path, root: Pa
     for path in list_submissions([submissions] if submissions else []):
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, copy / path.name, symlinks=True, copy_function=_linked)
+    for name in (ACCEPTED, SUPERSESSIONS):
+        if submissions and (submissions / name).is_file():
+            shutil.copyfile(submissions / name, copy / name)
     shown = []
     for run in runs:
         name = one_line(f"{MARK} {run}", _MAX_NAME)
         done = submit(run, About(name=name, notes=f"{MARK}: a run on this machine."), copy, root)
-        older = [str(one) for one in done.supersedes]
+        older = [] if done.repeat else _take_places(done.folder)
         shown.append(Shown(run, done.folder.name, done.repeat, older))
     return shown
+
+
+def _take_places(folder: Path) -> list[str]:
+    """Accept a run in the copy as if a maintainer had allowed it to supersede its system's others.
+
+    Returns:
+        The submissions that it supersedes.
+    """
+    copy, name = folder.parent, folder.name
+    others = [one.folder.name for one in of_one_system(folder)]
+    pairs = [Supersession(newer=name, older=other, why=MARK) for other in others]
+    accept(copy, [*others, name], pairs)
+    return [str(one) for one in superseded(open_package(folder), read_register(copy))]
 
 
 def _linked(source: str, target: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from xlt_bench.errors import InputError, one_line
-from xlt_bench.submissions.schema import MAX_ID, SUBMISSION
+from xlt_bench.submissions.schema import ACCEPTED, MAX_ID, SUBMISSION, SUPERSESSIONS
 
 MAX_LINE = 400  # characters of an error
-State = Literal["checked", "not fully checked", "refused"]
+State = Literal["checked", "not fully checked", "held", "refused"]
+_OTHERS = ("README.md", ACCEPTED, SUPERSESSIONS)  # files of the folder that are no submission
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class Report:
     Attributes:
         name: The name of the folder.
         state: The result.
-        detail: Why it was refused, what could not be checked, or what it supersedes; may be empty.
+        detail: Why it was refused or is held for the maintainers, what could not be checked, or
+            what it supersedes; may be empty.
+        warnings: What a reviewer should look at.
     """
 
     name: str
     state: State
     detail: str
+    warnings: Sequence[str] = ()
 
 
 def list_submissions(paths: Sequence[Path]) -> list[Path]:
@@ -48,7 +52,7 @@ def list_submissions(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         names = sorted(entry.name for entry in os.scandir(path) if entry.name[0] != ".")
-        found += [path / name for name in names if name != "README.md"]
+        found += [path / name for name in names if name not in _OTHERS]
     return found
 
 

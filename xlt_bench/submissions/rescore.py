@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from xlt_bench.evaluation.score import (
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import Prediction
+from xlt_bench.submissions.accepted import held, read_register, superseded
 from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.report import Report, refused
 from xlt_bench.submissions.safe_read import (
@@ -43,55 +45,63 @@ from xlt_bench.submissions.schema import (
     IDENTITY,
     RECORD,
     SUBMISSION,
-    Submission,
+    VERIFIED,
     answer_files,
     base_model,
 )
+from xlt_bench.submissions.suspicions import suspicions
 from xlt_bench.submissions.validate import (
     TOLERANCE,
     Package,
-    Superseded,
     difference,
     open_package,
     recomputed,
-    superseded,
 )
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
 from xlt_bench.tasks.retrieval import TASK
 
 
-def check(folder: Path, root: Path | None) -> Report:
+def check(folder: Path, root: Path | None, among: Sequence[Package] | None = None) -> Report:
     """Check a submission.
 
     Args:
         folder: The submission. Its parent folder has the others.
         root: The data folder; None to check without test sets.
+        among: What `valid` found in its parent folder, if it was called before.
     """
     try:
+        register = read_register(folder.parent)
         package = open_package(folder)
+        if package.verified and folder.name not in register.places:
+            raise InputError(
+                f"{VERIFIED} is written by maintainers, after the submission is accepted; delete it"
+            )
         unchecked = check_package(package, root, folder.parent)
+        reason = held(package, register)
+        others = [one for one in among or valid(folder.parent) if one.folder.name != folder.name]
+        found = suspicions(package, others)
+        if worst := next((one for one in found if one.impossible), None):
+            raise InputError(f"no honest run shows this: {worst.detail}")
     except InputError as error:
         return refused(folder, error)
+    warnings = [one.detail for one in found]
+    if reason:
+        return Report(folder.name, "held", reason, warnings)
     if unchecked:
         detail = f"no test set, or an old task version, for {', '.join(unchecked)}"
-        return Report(folder.name, "not fully checked", detail)
-    older = superseded(folder, package.record)
-    return Report(folder.name, "checked", "; ".join(_change(package, one) for one in older))
+        return Report(folder.name, "not fully checked", detail, warnings)
+    older = "; ".join(f"supersedes {one}" for one in superseded(package, register))
+    return Report(folder.name, "checked", older, warnings)
 
 
-def _change(package: Package, older: Superseded) -> str:
-    """Tell a reviewer how many answers a newer submission changes.
-
-    Anybody can submit other answers under the hashes of another system.
-    """
-    path = package.folder.with_name(older.id) / SUBMISSION
-    contents = read_model(path, Submission).contents
-    old = {name: sha for name, sha in contents.items() if name.split("/")[0] in older.tasks}
-    new = package.submission.contents
-    differ = [name for name, digest in old.items() if new.get(name) != digest]
-    if not differ:
-        return f"supersedes {older}, with the same answers"
-    return f"supersedes {older}, with other answers in {len(differ)} of {len(old)} files"
+def valid(submissions: Path) -> list[Package]:
+    """Open the valid submissions of a folder."""
+    found = []
+    for path in sorted(submissions.iterdir()):
+        if ID.fullmatch(path.name):
+            with suppress(InputError, OSError):
+                found.append(open_package(path))
+    return found
 
 
 def check_package(package: Package, root: Path | None, submissions: Path) -> list[str]:

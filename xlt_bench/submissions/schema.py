@@ -4,6 +4,7 @@ submissions/<id>/submission.json   name and contact, the digests of the record a
                                    answers
                  record.json       the run's record
                  counts.parquet    the counts of each item for each metric, derived from the answers
+                 verified.json     what a maintainer found who ran the model again, if one did
                  predictions/<task>/<unit>.jsonl.zst and retrieval/layer-NNN.parquet, as in a run
 
 An id is <slug>-<system>-<run>. The system part is a hash of what answered: weights, adapter,
@@ -19,15 +20,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.migrations import RENAMED
-from xlt_bench.results.record import Plan, Record
+from xlt_bench.results.record import Layer, Percent, Plan, Record
 from xlt_bench.results.run_folder import layer_path, predictions_path
 from xlt_bench.tasks.registry import get_task
 
@@ -35,6 +35,8 @@ IDENTITY = 21  # characters of the last two parts of an id
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}-[0-9a-f]{10}")
 MAX_ID = 80
 SUBMISSION, RECORD, COUNTS = "submission.json", "record.json", "counts.parquet"
+VERIFIED = "verified.json"  # written by maintainers; see `verify`
+ACCEPTED, SUPERSESSIONS = "accepted.txt", "supersessions.json"  # of the folder; see `accepted`
 # Some scripts need the joiners U+200C and U+200D. Other format characters can hide or reorder text.
 _JOINERS = "‌‍"
 
@@ -100,8 +102,59 @@ class Submission(BaseModel):
     record_sha256: Sha256 | None = None
 
 
-def json_bytes(model: Record | Submission) -> bytes:
-    """The contents of record.json or submission.json."""
+class Agreement(BaseModel):
+    """How far the answers of a submission agree with those of its model, in one task.
+
+    `low` and `high` are Wilson's 95 % interval of the share of equal answers, in percent.
+    `submitted` and `recomputed` are the scores of the sample, and `gain_low` and `gain_high` the
+    interval of their difference. `judged_by` says which of the two decided.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    items: Annotated[int, Field(ge=1, le=1_000_000)]
+    equal: Annotated[int, Field(ge=0, le=1_000_000)]
+    low: Percent
+    high: Percent
+    submitted: Percent
+    recomputed: Percent
+    gain_low: Annotated[float, Field(ge=-100.001, le=100.001)]
+    gain_high: Annotated[float, Field(ge=-100.001, le=100.001)]
+    judged_by: Literal["answers", "scores"]
+
+
+class Verified(BaseModel):
+    """verified.json: a maintainer has run the model again, and what agreed.
+
+    `basis` is `weights` if the hashes of the record were those of what was run, and `recipe` if the
+    adapter was trained again. The two digests bind it to the record and the answers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    id: Id
+    record_sha256: Sha256
+    contents_sha256: Sha256
+    by: Line
+    on: Annotated[str, StringConstraints(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
+    version: Annotated[str, StringConstraints(max_length=60)]
+    basis: Literal["weights", "recipe"]
+    seed: Annotated[int, Field(ge=0, le=2**32)]
+    layer: Layer | None
+    languages: list[Annotated[str, StringConstraints(max_length=20)]]
+    agreement: list[Agreement]
+
+
+def contents_sha256(submission: Submission) -> str:
+    """The sha256 of all digests of answers."""
+    text = json.dumps(submission.contents, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_bytes(model: Record | Submission | Verified) -> bytes:
+    """The contents of record.json, submission.json or verified.json."""
     return model.model_dump_json(indent=1).encode() + b"\n"
 
 
@@ -195,11 +248,6 @@ def missing(record: Record, task: str) -> list[str]:
     if task in plan.prompts:
         lacks.append("the benchmark's prompt")
     return lacks + ([f"limit {plan.limit}"] if plan.limit is not None else [])
-
-
-def age(record: Record, name: str) -> tuple[datetime, str]:
-    """Sort key of submissions from old to new; equal times are ordered by id."""
-    return datetime.fromisoformat(record.created), name
 
 
 class Asked(Protocol):

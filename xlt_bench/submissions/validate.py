@@ -27,14 +27,14 @@ from xlt_bench.submissions.safe_read import MAX_JSON, MAX_LANGUAGES, read_bytes,
 from xlt_bench.submissions.schema import (
     COUNTS,
     ID,
-    IDENTITY,
     MAX_ID,
     RECORD,
     SUBMISSION,
+    VERIFIED,
     Submission,
-    age,
+    Verified,
     answer_files,
-    covered_tasks,
+    contents_sha256,
     identity,
     printable,
 )
@@ -51,6 +51,8 @@ class Package:
     folder: Path
     submission: Submission
     record: Record
+    record_sha256: str
+    verified: Verified | None = None
 
 
 def open_package(folder: Path) -> Package:
@@ -68,6 +70,8 @@ def open_package(folder: Path) -> Package:
     check_record(record)
     files = answer_files(record.plan)
     _check_files(folder, {SUBMISSION, RECORD, COUNTS, *(p.as_posix() for p in files.values())})
+    there = os.path.lexists(folder / VERIFIED)
+    verified = read_model(folder / VERIFIED, Verified) if there else None
     if odd := sorted(set(files) ^ set(submission.contents)):
         raise InputError(f"{SUBMISSION}: contents: {odd[0]} is missing, or not in the plan")
     if submission.id != folder.name:
@@ -77,56 +81,16 @@ def open_package(folder: Path) -> Package:
     found = hashlib.sha256(read_bytes(folder / RECORD, MAX_JSON)).hexdigest()
     if submission.record_sha256 not in (None, found):
         raise InputError(f"{RECORD} was changed: its sha256 is not the one in {SUBMISSION}")
-    return Package(folder, submission, record)
-
-
-@dataclass(frozen=True)
-class Superseded:
-    """An older submission that a newer one supersedes, as a whole or in some tasks.
-
-    Attributes:
-        id: Its id.
-        tasks: The tasks in which the newer one takes its place.
-        kept: The others, in which it keeps its place because their versions or items differ.
-    """
-
-    id: str
-    tasks: Sequence[str]
-    kept: Sequence[str]
-
-    def __str__(self) -> str:
-        if not self.kept:
-            return f"{self.id} in all its tasks"
-        others = f"not in {', '.join(self.kept)}, where versions or items differ"
-        return f"{self.id} in {', '.join(self.tasks)} ({others})"
-
-
-def superseded(folder: Path, record: Record) -> list[Superseded]:
-    """List the older submissions that a submission supersedes; invalid ones are skipped.
-
-    Args:
-        folder: The submission. The others are in its parent folder.
-        record: Its record.
-    """
-    key = folder.name[-IDENTITY:].split("-")[0]
-    found = []
-    for path in sorted(folder.parent.iterdir()):
-        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == key:
-            try:
-                older = open_package(path).record
-            except InputError:
-                continue
-            covered = covered_tasks(record, older)
-            if covered and age(record, folder.name) > age(older, path.name):
-                kept = [task for task in older.plan.units if task not in covered]
-                found.append(Superseded(path.name, covered, kept))
-    return found
+    bound = (submission.id, found, contents_sha256(submission))
+    if verified and bound != (verified.id, verified.record_sha256, verified.contents_sha256):
+        raise InputError(f"{VERIFIED} is of another record or other answers; delete it")
+    return Package(folder, submission, record, found, verified)
 
 
 def _check_files(folder: Path, wanted: set[str]) -> None:
     there = set()
     for name in _walk(folder, ""):
-        if name not in wanted:
+        if name not in wanted and name != VERIFIED:
             raise InputError(f"{name[:120]!r} is not part of this submission; delete it")
         there.add(name)
     if lacking := sorted(wanted - there):

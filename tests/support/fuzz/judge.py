@@ -20,7 +20,7 @@ from xlt_bench.results.record import Record
 from xlt_bench.store.reuse import Earlier
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
-from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION
+from xlt_bench.submissions.schema import ACCEPTED, COUNTS, RECORD, SUBMISSION, SUPERSESSIONS
 
 LONGEST = 500  # characters of an error
 
@@ -97,6 +97,8 @@ class Fuzz:
         alone = role == "own" and draw.random() < 0.7
         for name in [role] if alone else ["bare", "older", "own"]:
             shutil.copytree(self.made[name], self.inside / self.made[name].name)
+        for name in (ACCEPTED, SUPERSESSIONS):
+            shutil.copy(self.made["own"].parent / name, self.inside)
         folder = mutate(draw, kind, self.inside / self.made[role].name, self.outside)
         sealing = draw.randrange(3)
         if sealing and kind != "tree":
@@ -119,7 +121,8 @@ class Fuzz:
 
     def _build(self, number):
         if number % 20 == 0:
-            built = store_build.build(self.inside, self.out / "leaderboard.duckdb")
+            db = self.out / "leaderboard.duckdb"
+            built = store_build.build(self.inside, db, fewer=True)
             assert [p.name for p in self.out.iterdir()] == ["leaderboard.duckdb"]
             return built
         # The same without a file, which is faster.

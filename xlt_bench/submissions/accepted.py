@@ -1,0 +1,275 @@
+"""The maintainers' register: which submissions were merged, in which order, and what may supersede.
+
+submissions/accepted.txt        an id per line, in the order in which they were merged
+            supersessions.json  pairs of ids: which newer submission may take an older one's place
+
+Anybody can state the hashes of another system. So other answers under the same system are held:
+they are left out of the database until a maintainer allows the supersession. An id that is not in
+accepted.txt comes after all that are, whatever date its record has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from xlt_bench.errors import InputError
+from xlt_bench.results.record import Plan
+from xlt_bench.results.run_folder import layer_path, write_bytes
+from xlt_bench.submissions.safe_read import read_accuracies, read_bytes, read_model
+from xlt_bench.submissions.schema import (
+    ACCEPTED,
+    ID,
+    IDENTITY,
+    SUPERSESSIONS,
+    Id,
+    Line,
+    covered_tasks,
+)
+from xlt_bench.submissions.validate import Package, open_package
+from xlt_bench.tasks.registry import RETRIEVAL
+
+_MAX_BYTES = 4 << 20  # of accepted.txt: 50,000 of the longest ids
+
+
+class Supersession(BaseModel):
+    """A maintainer's permission for a submission to supersede other answers of its system."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    newer: Id
+    older: Id
+    why: Line
+
+
+class _Supersessions(BaseModel):
+    """supersessions.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    allowed: list[Supersession]
+
+
+@dataclass(frozen=True)
+class Register:
+    """The places of accepted submissions, and the supersessions that are allowed."""
+
+    places: Mapping[str, int] = field(default_factory=dict)
+    supersessions: Sequence[Supersession] = ()
+
+    def age(self, name: str) -> tuple[int, str]:
+        """Sort key of submissions from first to last accepted; the others follow, by id."""
+        return self.places.get(name, len(self.places) + 1), name
+
+    def allows(self, newer: str, older: str) -> bool:
+        """Whether a submission may supersede another, also by way of those in between."""
+        found, left = {newer}, [newer]
+        while left:
+            name = left.pop()
+            more = {one.older for one in self.supersessions if one.newer == name} - found
+            found |= more
+            left += more
+        return older in found
+
+
+def read_register(submissions: Path) -> Register:
+    """Read the register of a folder of submissions; empty if there is none.
+
+    Raises:
+        InputError: A file of it is damaged.
+    """
+    places: dict[str, int] = {}
+    path = submissions / ACCEPTED
+    if path.exists():
+        text = read_bytes(path, _MAX_BYTES).decode("utf-8", errors="replace")
+        for number, name in enumerate(text.split("\n")[:-1], start=1):
+            if not ID.fullmatch(name) or name in places:
+                raise InputError(
+                    f"{ACCEPTED} line {number} is not an id, or an id for the second time"
+                )
+            places[name] = number
+    path = submissions / SUPERSESSIONS
+    allowed = read_model(path, _Supersessions).allowed if path.exists() else []
+    return Register(places, allowed)
+
+
+def accept(submissions: Path, names: Sequence[str], over: Sequence[Supersession] = ()) -> list[str]:
+    """Add submissions to the register, after those that are in it.
+
+    Args:
+        submissions: The folder of submissions.
+        names: Ids, in the order in which they were merged.
+        over: Supersessions to allow.
+
+    Returns:
+        The ids that were added.
+
+    Raises:
+        InputError: A submission is not valid.
+    """
+    register = read_register(submissions)
+    added = [name for name in dict.fromkeys(names) if name not in register.places]
+    for name in added:
+        open_package(submissions / name)
+    more = [one for one in over if one not in register.supersessions]
+    for name in {name for one in more for name in (one.newer, one.older)}:
+        open_package(submissions / name)
+    if more:
+        allowed = _Supersessions(allowed=[*register.supersessions, *more])
+        text = allowed.model_dump_json(indent=1).encode() + b"\n"
+        write_bytes(submissions / SUPERSESSIONS, text)
+    if added:
+        lines = [*sorted(register.places, key=register.age), *added]
+        write_bytes(submissions / ACCEPTED, "".join(f"{line}\n" for line in lines).encode())
+    return added
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """An older submission that a newer one supersedes, as a whole or in some tasks.
+
+    Attributes:
+        id: Its id.
+        tasks: The tasks in which the newer one takes its place.
+        kept: The others, in which it keeps its place because their versions or items differ.
+    """
+
+    id: str
+    tasks: Sequence[str]
+    kept: Sequence[str]
+
+    def __str__(self) -> str:
+        if not self.kept:
+            return f"{self.id} in all its tasks"
+        others = f"not in {', '.join(self.kept)}, where versions or items differ"
+        return f"{self.id} in {', '.join(self.tasks)} ({others})"
+
+
+def superseded(package: Package, register: Register) -> list[Superseded]:
+    """List the older submissions that a submission supersedes; invalid ones are skipped.
+
+    Args:
+        package: The submission. The others are in its parent folder.
+        register: The register of that folder.
+    """
+    name, found = package.folder.name, []
+    for older in of_one_system(package.folder):
+        theirs = older.folder.name
+        covered = covered_tasks(package.record, older.record)
+        if covered and register.age(name) > register.age(theirs):
+            kept = [task for task in older.record.plan.units if task not in covered]
+            found.append(Superseded(theirs, covered, kept))
+    return found
+
+
+def held(package: Package, register: Register) -> str:
+    """Why a submission is held for the maintainers; empty if it is not.
+
+    Args:
+        package: The submission. The others are in its parent folder.
+        register: The register of that folder.
+    """
+    both = [package, *of_one_system(package.folder)]
+    return held_among(both, register).get(package.folder.name, "")
+
+
+def held_among(packages: Sequence[Package], register: Register) -> dict[str, str]:
+    """Find the submissions of one system that are held for the maintainers.
+
+    An accepted submission is held if an earlier one has other answers; one that is not accepted
+    yet, if any of the others has, except those that are held because of accepted ones.
+
+    Returns:
+        The reason, by id.
+    """
+    places = register.places
+    reasons: dict[str, str] = {}
+    kept: list[Package] = []
+    for package in sorted(packages, key=lambda one: register.age(one.folder.name)):
+        for other in kept:
+            if reason := _conflict(package, other, register):
+                reasons[package.folder.name] = reason
+                break
+        if package.folder.name in places and package.folder.name not in reasons:
+            kept.append(package)
+    new = [p for p in packages if p.folder.name not in places and p.folder.name not in reasons]
+    for package in new:
+        for other in new:
+            if other is not package and (reason := _conflict(package, other, register)):
+                reasons[package.folder.name] = reason
+    return reasons
+
+
+def of_one_system(folder: Path) -> list[Package]:
+    """The other valid submissions of a submission's system, which its id states."""
+    system = folder.name[-IDENTITY:].split("-")[0]
+    found = []
+    for path in sorted(folder.parent.iterdir()):
+        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == system:
+            try:
+                found.append(open_package(path))
+            except InputError:
+                continue
+    return found
+
+
+def _conflict(package: Package, other: Package, register: Register) -> str:
+    name, theirs = package.folder.name, other.folder.name
+    if register.allows(name, theirs) or register.allows(theirs, name):
+        return ""
+    both, differ = other_answers(package, other)
+    if not differ:
+        return ""
+    return (
+        f"held: other answers than {theirs} in {len(differ)} of {len(both)} files, under the same "
+        f"system; a maintainer can allow it in {SUPERSESSIONS}"
+    )
+
+
+def other_answers(package: Package, other: Package) -> tuple[list[str], list[str]]:
+    """Compare the answers of two submissions of one system.
+
+    Returns:
+        The files of answers that both have to the same questions, and those that differ.
+    """
+    ours, theirs = package.record.plan, other.record.plan
+    if ours.limit != theirs.limit:
+        return [], []
+    both = [
+        name
+        for name in package.submission.contents
+        if name in other.submission.contents and _version(ours, name) == _version(theirs, name)
+    ]
+    return both, [name for name in both if _differs(package, other, name)]
+
+
+def _version(plan: Plan, name: str) -> int:
+    return plan.task_versions[name.split("/")[0]]
+
+
+def _differs(package: Package, other: Package, name: str) -> bool:
+    """Whether a file of answers differs; of a layer, the accuracies of the pairs that both have."""
+    digests = [one.submission.contents[name] for one in (package, other)]
+    if digests[0] == digests[1]:
+        return False
+    task, layer = name.split("/")
+    if task != RETRIEVAL:
+        return True
+    codes = [one.record.plan.units[RETRIEVAL] for one in (package, other)]
+    if set(codes[0]) == set(codes[1]):
+        return True
+    ours, theirs = (
+        _accuracies(one, int(layer), names)
+        for one, names in zip((package, other), codes, strict=True)
+    )
+    return any(ours[pair] != theirs[pair] for pair in ours.keys() & theirs.keys())
+
+
+def _accuracies(package: Package, layer: int, codes: list[str]) -> dict[tuple[str, str], float]:
+    rows = read_accuracies(layer_path(package.folder, layer), codes).to_pylist()
+    return {(row["source"], row["target"]): row["accuracy"] for row in rows}
