@@ -3,6 +3,7 @@
 import pytest
 
 from xlt_bench.store.build import build, connect
+from xlt_bench.submissions import accepted
 from xlt_bench.submissions.create import About, submit
 
 TASK = {"task.name": "massive", "task.units": ["de"], "training.max_steps": 100}
@@ -31,7 +32,11 @@ class Board:
             self.folder / "runs" / name, len(self.ids), right=right, training=training, **options
         )
         about = About(name=name, baseline=baseline and self.ids[baseline])
-        self.ids[name] = submit(run, about, self.folder / "submissions", self.root).folder.name
+        made = submit(run, about, self.folder / "submissions", self.root).folder
+        self.ids[name] = made.name
+        others = [one.folder.name for one in accepted.of_one_system(made)]
+        over = [accepted.Supersession(newer=made.name, older=o, why="a test") for o in others]
+        accepted.accept(made.parent, [made.name], over)
 
     def chosen(self, name, task="massive"):
         """(kind, baseline, default, declared) of a submission in a task, the default one first."""
