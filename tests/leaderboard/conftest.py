@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -317,7 +318,9 @@ class Tab:
         # Scrolling closes an open list, so scroll first.
         box.scroll_into_view_if_needed()
         box.click()
-        listed = self.page.get_by_role("option", name=option, exact=True)
+        # The name of a system begins with its base model where several are offered.
+        pattern = re.compile(rf"^(.*, )?{re.escape(option)}$")
+        listed = self.page.get_by_role("option", name=pattern)
         listed.click()
         until = time.monotonic() + PATIENCE / 1000
         while self.page.url == before:
