@@ -20,6 +20,7 @@ from xlt_bench.distributed import world_size
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.comet.stored import comet_signatures, read_comet
 from xlt_bench.evaluation.config import Request
+from xlt_bench.evaluation.costs import of_parts
 from xlt_bench.evaluation.predict import Job, unanswered
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import Items
@@ -111,6 +112,9 @@ def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Sc
         seconds={name: row["seconds"] for name, row in progress.items()},
         batch_sizes={name: row["batch_size"] for name, row in progress.items()},
         fertility=_fertility(system.tokenizer, plan, job.root) if system.tokenizer else {},
+        costs=None
+        if plan.backend == "openai"
+        else of_parts(row | {"device_seconds": row["seconds"]} for row in progress.values()),
         results=results,
     )
 

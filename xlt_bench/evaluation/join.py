@@ -14,7 +14,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import parse_share
 from xlt_bench.results.atomic_write import part_folder
-from xlt_bench.results.record import AdapterRecord, Plan, Record, UserPrompt
+from xlt_bench.results.record import AdapterRecord, Costs, Plan, Record, UserPrompt
 from xlt_bench.results.redact import command_line
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
@@ -189,10 +189,18 @@ def _joined_record(
             "signatures": _merged(record.signatures for record in records),
             "seconds": _merged(record.seconds for record in records),
             "batch_sizes": _merged(record.batch_sizes for record in records),
+            "costs": _joined_costs(records),
             "fertility": _merged(record.fertility for record in records),
             "results": score_run(folder, root, first.alignment_languages),
         }
     )
+
+
+def _joined_costs(records: Sequence[Record]) -> Costs | None:
+    from xlt_bench.evaluation.costs import of_parts
+
+    given = [record.costs.model_dump() for record in records if record.costs]
+    return of_parts(given) if len(given) == len(records) else None
 
 
 def _joined_adapter(adapters: Sequence[AdapterRecord | None]) -> AdapterRecord | None:

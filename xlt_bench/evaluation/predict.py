@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from xlt_bench.errors import InputError
+from xlt_bench.evaluation.costs import Meter
 from xlt_bench.evaluation.score import text_units
 from xlt_bench.evaluation.sharding import Items, Unit
 from xlt_bench.metrics.retrieval import all_pairs
@@ -50,7 +51,7 @@ class TextLM(Protocol):
         """Greedy answers to prompts, in their order."""
 
     def noted(self) -> dict[str, Any]:
-        """`batch_size`, `bos` and `truncated_prompts` of the prompts since the last call."""
+        """`batch_size`, `bos`, `truncated_prompts` and tokens since the last call."""
 
 
 @contextmanager
@@ -115,13 +116,13 @@ def _predict(job: Job, unit: Unit) -> None:
     own = job.prompts.get(task)
     chats = [own.messages(item) if own else item.messages for item in items]
     prompts = [job.text_lm.apply_chat_template(chat) for chat in chats]
-    started = time.perf_counter()
+    started, meter = time.perf_counter(), Meter()
     with job.track(f"{task} {name}", len(items)) as progress:
         try:
             answers = job.text_lm.generate(prompts, get_text_task(task).max_new_tokens, progress)
         except NotFiniteError as error:
             raise InputError(f"{task} {name}: {error}") from None
-    _finished(job, job.text_lm, f"{task}_{name}", started)
+    _finished(job, job.text_lm, f"{task}_{name}", started, meter)
     predictions = [
         Prediction(item.id, answer.text, answer.cut_off)
         for item, answer in zip(items, answers, strict=True)
@@ -129,10 +130,10 @@ def _predict(job: Job, unit: Unit) -> None:
     write_predictions(predictions_path(job.run, task, name), predictions)
 
 
-def _finished(job: Job, lm: TextLM, name: str, started: float) -> None:
+def _finished(job: Job, lm: TextLM, name: str, started: float, meter: Meter) -> None:
     """Write a part's statistics to RUN/progress, before its answers, which mark it as done."""
     seconds = round(time.perf_counter() - started, 3)
-    row = {"seconds": seconds, **lm.noted(), "merged": job.merged}
+    row = {"seconds": seconds, **lm.noted(), **meter.read(), "merged": job.merged}
     write_json(job.run / "progress" / f"{name}.json", row)
 
 
@@ -149,10 +150,10 @@ def _retrieve(job: Job, codes: Sequence[str]) -> None:
             if not (folder / f"{code}.safetensors").exists():
                 _states(job, job.lm, code, folder)
         for layer in todo:
-            started = time.perf_counter()
+            started, meter = time.perf_counter(), Meter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
             table = all_pairs(states)
-            _finished(job, job.lm, f"retrieval_layer_{layer}", started)
+            _finished(job, job.lm, f"retrieval_layer_{layer}", started, meter)
             write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -163,13 +164,13 @@ def _states_folder(job: Job) -> Path:
 
 def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
     sentences = job.items[RETRIEVAL, code]
-    started = time.perf_counter()
+    started, meter = time.perf_counter(), Meter()
     with job.track(f"retrieval {code}", len(sentences)) as progress:
         states = lm.sentence_states(sentences, job.plan.layers, progress)
     if not torch.isfinite(states).all():
         raise NotFiniteError(f"hidden states of {code}", job.plan.dtype)
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
-    _finished(job, lm, f"retrieval_{code}", started)
+    _finished(job, lm, f"retrieval_{code}", started, meter)
     # Not save_file, which does not raise OSError on a full disk.
     write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
 

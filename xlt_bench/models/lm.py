@@ -88,6 +88,8 @@ def _disable_tying(model: Any) -> None:
 class XltLM(Prompts, HFLM):  # type: ignore[misc]
     """A causal model, with or without adapters; serves generate_until and hidden_states."""
 
+    _tokens_out: int = 0
+
     def __init__(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
         _disable_tying(pretrained)
         super().__init__(pretrained, *args, **kwargs)
@@ -170,6 +172,7 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
             except torch.OutOfMemoryError:
                 self._halve_batch()
             todo = [i for i in todo if i not in found]
+        self._tokens_out += sum(map(len, found.values()))
         return [read_answer(self.tokenizer, found[i], ends) for i in range(len(encoded))]
 
     def try_out(self, text: bool, layers: Sequence[int]) -> None:
@@ -295,6 +298,7 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
             InputError: If the device has too little memory for one sentence.
         """
         encoded = [encode_sentence(self.tokenizer, sentence) for sentence in sentences]
+        self._tokens_in += sum(map(len, encoded))
         self._check_ids(encoded)
 
         def pool(batch: list[list[int]]) -> Tensor:

@@ -15,6 +15,8 @@ class Prompts:
     tokenizer: Any
     chat_template_args: dict[str, Any]
     _truncated = 0
+    _tokens_in = 0
+    _tokens_out: int | None = None  # an engine that does not count them
     _bos_counts: frozenset[int] = frozenset()
 
     def use_chat(self, chat: Chat) -> None:
@@ -60,14 +62,19 @@ class Prompts:
         if bos is not None:
             self._bos_counts |= {ids[:3].count(bos) for ids in encoded}
         self._truncated += sum(len(ids) > room for ids in encoded)
-        return [ids[-room:] for ids in encoded]
+        cut = [ids[-room:] for ids in encoded]
+        self._tokens_in += sum(map(len, cut))
+        return cut
 
     def _noted(self, batch_size: str) -> dict[str, Any]:
-        """`batch_size`, `bos` and `truncated_prompts` since the last call."""
+        """`batch_size`, `bos`, `truncated_prompts` and tokens since the last call."""
         row = {
             "batch_size": batch_size,
             "bos": sorted(self._bos_counts),
             "truncated_prompts": self._truncated,
+            "tokens_in": self._tokens_in,
+            "tokens_out": self._tokens_out,
         }
         self._bos_counts, self._truncated = frozenset(), 0
+        self._tokens_in, self._tokens_out = 0, self._tokens_out and 0
         return row

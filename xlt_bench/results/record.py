@@ -208,6 +208,20 @@ class Fertility(_Strict):
     tokens_per_word: Annotated[float, Field(ge=0, le=100_000)] | None
 
 
+class Costs(_Strict):
+    """What the answers cost, over all parts of a run; None where a part does not tell.
+
+    Peak memory is what torch allocated on the GPU, or of the process on a CPU. Energy is by the
+    counter of the driver: the GPU's (NVML), or the CPU package's (RAPL), also for other processes.
+    """
+
+    tokens_in: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    tokens_out: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    device_seconds: Seconds | None = None
+    peak_memory_bytes: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    energy_joules: Annotated[float, Field(ge=0, le=1e15)] | None = None
+
+
 class Record(_Strict):
     """A finished run. `harness` is the program that ran it; plain lm-eval reports less."""
 
@@ -230,6 +244,7 @@ class Record(_Strict):
     seconds: dict[str, Seconds]
     batch_sizes: dict[str, str]
     fertility: dict[str, Fertility]
+    costs: Costs | None = None  # None in older records, and from plain lm-eval
     results: Scores
 
     @property
