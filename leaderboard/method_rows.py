@@ -38,7 +38,7 @@ ORDER BY unit
 _METHODS = """
 SELECT y.method, y.item_limit, m.* EXCLUDE (method, settings), max(s.name) AS name,
     list(s.id ORDER BY s.seed, s.created) AS ids, bool_and(y.complete) AS complete,
-    bool_or(s.trained_on_flores) AS flores, count(DISTINCT s.seed) AS seeds,
+    bool_or(s.trained_on_flores) AS flores, bool_and(s.rank_class = 'verified') AS verified, count(DISTINCT s.seed) AS seeds,
     avg(k.value) AS score, max(s.created) AS created
 FROM method_systems y
 JOIN methods m USING (method)
@@ -222,6 +222,8 @@ def _items(units: Sequence[Mapping[str, Any]]) -> str:
 def _badges(row: Row, method: Mapping[str, Any], task: TaskVersion) -> list[tuple[str, str]]:
     """Short marks, each with what it means."""
     found = []
+    if method["verified"]:
+        found.append(("verified", "a maintainer ran each of its systems again"))
     if row.complete:
         found.append(("complete", "every language and item of the task"))
     elif method["item_limit"] is None:

@@ -50,7 +50,7 @@ WITH retrieval AS (
 ), systems AS (
     SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.complete, r.lacks,
         r.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
-        s.alignment_languages,
+        s.alignment_languages, s.rank_class,
         max(m.place) FILTER (WHERE split = $by) AS place,
         max(m.outcome) FILTER (WHERE split = $by) AS outcome,
         max(m.value) FILTER (WHERE split = $by) AS score,
@@ -141,6 +141,7 @@ def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "place": frame["place"].astype("Int64"),
+            "rank": frame["rank_class"],
             "system": frame["name"].map(short),
             by: frame["score"],
             "95 %": frame["score_interval"].map(interval),
