@@ -38,7 +38,8 @@ ORDER BY unit
 _METHODS = """
 SELECT y.method, y.item_limit, m.* EXCLUDE (method, settings), max(s.name) AS name,
     list(s.id ORDER BY s.seed, s.created) AS ids, bool_and(y.complete) AS complete,
-    bool_or(s.trained_on_flores) AS flores, bool_and(s.rank_class = 'verified') AS verified, count(DISTINCT s.seed) AS seeds,
+    bool_or(s.trained_on_flores) AS flores, bool_and(s.rank_class = 'verified') AS verified,
+    count(DISTINCT s.seed) AS seeds,
     avg(k.value) AS score, max(s.created) AS created
 FROM method_systems y
 JOIN methods m USING (method)

@@ -66,22 +66,8 @@ def build(submissions: Path, db: Path, *, fewer: bool = False) -> Built:
             interrupted pull), or the file cannot be written.
     """
     with part_folder(db) as staging:
-        file = staging / "new.duckdb"
         try:
-            with duckdb.connect(file, config={"temp_directory": str(staging)}) as store:
-                store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
-                about = {"schema_version": SCHEMA_VERSION, "code": code_digest()}
-                _insert(store, {"build": [about]})
-                _load_tables(store)
-                earlier = Earlier(store, db)
-                built = _load_submissions(store, submissions, earlier)
-                earlier.close()
-                loaded = {
-                    name for (name,) in store.execute("SELECT id FROM submissions").fetchall()
-                }
-                store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
-                # Closing does this too, but ignores errors.
-                store.execute("CHECKPOINT")
+            file, built, loaded = _build_on(db, submissions, staging)
         except _DISK_ERRORS as error:
             line = str(error).split("\n")[0]
             raise InputError(
@@ -94,12 +80,44 @@ def build(submissions: Path, db: Path, *, fewer: bool = False) -> Built:
     return built
 
 
+def _build_on(db: Path, submissions: Path, staging: Path) -> tuple[Path, Built, set[str]]:
+    """Write a new file, with rows of the earlier one unless that turns out to be damaged."""
+    if db.exists():
+        file = staging / "new.duckdb"
+        try:
+            return file, *_write(file, submissions, db)
+        except duckdb.Error:
+            file.unlink(missing_ok=True)
+    file = staging / "fresh.duckdb"
+    return file, *_write(file, submissions, None)
+
+
+def _write(file: Path, submissions: Path, earlier_db: Path | None) -> tuple[Built, set[str]]:
+    """Write a database; returns what was loaded, and the ids."""
+    with duckdb.connect(file, config={"temp_directory": str(file.parent)}) as store:
+        store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
+        about = {"schema_version": SCHEMA_VERSION, "code": code_digest()}
+        _insert(store, {"build": [about]})
+        _load_tables(store)
+        earlier = Earlier(store, earlier_db)
+        built = _load_submissions(store, submissions, earlier)
+        earlier.close()
+        loaded = {name for (name,) in store.execute("SELECT id FROM submissions").fetchall()}
+        store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
+        # Closing does this too, but ignores errors.
+        store.execute("CHECKPOINT")
+    return built, loaded
+
+
 def _check_none_lost(db: Path, built: Built, loaded: set[str]) -> None:
     """Raise InputError if a database has submissions that are not loaded from the folder."""
     if not is_current(db):  # missing, or of no use to this release
         return
-    with connect(db) as store:
-        before = {name for (name,) in store.execute("SELECT id FROM submissions").fetchall()}
+    try:
+        with connect(db) as store:
+            before = {name for (name,) in store.execute("SELECT id FROM submissions").fetchall()}
+    except duckdb.Error:  # damaged
+        return
     if lost := sorted(before - loaded):
         why = next((f" ({one.detail})" for one in built.refused if one.name == lost[0]), "")
         raise InputError(
@@ -118,7 +136,13 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
         InputError: The file is missing, not a leaderboard database, or of another schema.
     """
     store = _attached(db)
-    if schema_version(store) != SCHEMA_VERSION:
+    try:
+        version = schema_version(store)
+    except duckdb.Error as error:
+        store.close()
+        line = str(error).split("\n")[0]
+        raise InputError(f"{db} is damaged ({line}); delete it, and build it again") from None
+    if version != SCHEMA_VERSION:
         store.close()
         raise InputError(
             f"{db} was built by another version of xlt-bench; build it again: "

@@ -67,15 +67,17 @@ class Earlier:
         db: The earlier file; there may be none.
     """
 
-    def __init__(self, store: duckdb.DuckDBPyConnection, db: Path) -> None:
+    def __init__(self, store: duckdb.DuckDBPyConnection, db: Path | None) -> None:
         self._store = store
         self._known: dict[str, tuple[int, str]] = {}
         self._taken: dict[int, int] = {}
+        self._attached = False
+        if db is None:
+            return
         try:
             path = str(db.resolve()).replace("'", "''")
             store.execute(f"ATTACH '{path}' AS earlier (READ_ONLY)")
         except duckdb.Error:  # missing, damaged, or not a database
-            self._attached = False
             return
         self._attached = True
         try:
