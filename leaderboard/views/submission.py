@@ -100,6 +100,8 @@ chosen, name = choices.system("Submission", "system", default=next(iter(pinned),
 row = one(_FACTS, {"id": chosen})
 assert row is not None  # the select box offers only what the database has
 st.text(name)
+if row["name"] != name:
+    st.text(f"Submitted as {short(row['name'], 400)}")
 if row["superseded_by"]:
     st.info("A newer run of the same system supersedes this one:")
     st.text(row["superseded_by"])

@@ -183,7 +183,14 @@ def _content(path: Path) -> Any:
     if path.suffix not in (".json", ".jsonl"):
         return data
     lines = data.splitlines() if path.suffix == ".jsonl" else [data]
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    return [_timeless(json.loads(line)) for line in lines]
+
+
+def _timeless(value: Any) -> Any:
+    """Without the keys of times, at any depth."""
+    if isinstance(value, dict):
+        return {key: _timeless(one) for key, one in value.items() if key not in TIMES}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
 def _database(folder: Path) -> dict[str, Any]:
