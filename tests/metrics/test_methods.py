@@ -78,7 +78,7 @@ def test_equal_methods_gain_nothing_and_one_system_has_no_spread():
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
     with pytest.raises(ValueError, match="at least two systems"):
         difference(same[:1], same, paired=False)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         difference(same, [*same, *same], paired=True)
 
 
