@@ -40,8 +40,10 @@ def test_logits_are_those_of_linear_layers(dtype: torch.dtype, share: float, row
     plain = model(dtype)
     ids = torch.arange(rows * 5).view(rows, 5)
     expected = plain(ids).logits
+    # In bfloat16 only a processor with instructions for it has anything to lay out.
+    lays_out = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     with prepacked(plain):
-        assert laid_out(plain) == 2 * 7 + 1
+        assert laid_out(plain) == (2 * 7 + 1 if lays_out else 0)
         found = plain(ids).logits
     most = share * expected.float().abs().max().item()
     torch.testing.assert_close(found.float(), expected.float(), rtol=0, atol=most)
