@@ -29,7 +29,7 @@ from xlt_bench.store.reuse import Earlier, code_digest, fingerprint
 from xlt_bench.store.rows import EVIDENCE, Entry, Rows, read_entry, relate
 from xlt_bench.submissions.accepted import Register, held_among, read_register
 from xlt_bench.submissions.report import Report, list_submissions, refused
-from xlt_bench.submissions.schema import ID, IDENTITY
+from xlt_bench.submissions.schema import ID, IDENTITY, stated_system
 from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
@@ -317,7 +317,7 @@ def _held(paths: Sequence[Path], register: Register) -> dict[str, str]:
     by_system: dict[str, list[Path]] = {}
     for path in paths:
         if ID.fullmatch(path.name):
-            by_system.setdefault(path.name.split("-")[-2], []).append(path)
+            by_system.setdefault(stated_system(path.name), []).append(path)
     reasons: dict[str, str] = {}
     for same in by_system.values():
         if len(same) > 1:

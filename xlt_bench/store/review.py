@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.store.build import build, connect
 from xlt_bench.submissions.report import MAX_LINE, Report, State, refused
-from xlt_bench.submissions.rescore import check
+from xlt_bench.submissions.rescore import check, valid
 from xlt_bench.submissions.safe_read import read_model
 from xlt_bench.submissions.schema import ID, MAX_ID
+from xlt_bench.submissions.validate import Package
 
 _AROUND = 2  # ranked systems shown above, and below
 _MAX_COMMENT = 60_000  # characters; GitHub's limit is 65,536
@@ -105,18 +107,19 @@ def review(proposed: Path, base: Path, root: Path) -> Review:
         raise InputError(
             f"{len(added)} submissions are added and {len(changed)} changed; limit: {_MOST} each"
         )
-    reports = [_check(proposed / name, root) for name in added]
-    valid = [one.name for one in reports if one.state not in ("refused", "held")]
+    among = valid(proposed) if added else []
+    reports = [_check(proposed / name, root, among) for name in added]
+    loaded = [one.name for one in reports if one.state not in ("refused", "held")]
     return Review(
         checked=[Checked(name=one.name, state=one.state, detail=one.detail) for one in reports],
         changed=[one_line(name, MAX_ID) for name in changed],
-        rankings=_rankings(proposed, valid) if valid else [],
+        rankings=_rankings(proposed, loaded) if loaded else [],
     )
 
 
-def _check(folder: Path, root: Path) -> Report:
+def _check(folder: Path, root: Path, among: Sequence[Package]) -> Report:
     try:
-        found = check(folder, root)
+        found = check(folder, root, among)
     except OSError as error:  # a name that no file system takes, a folder without permission
         return refused(folder, error)
     warnings = (f"warning: {one}" for one in found.warnings)

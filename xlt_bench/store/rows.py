@@ -24,6 +24,7 @@ from xlt_bench.submissions.schema import (
     base_model,
     covered_tasks,
     missing,
+    primary_means,
     system,
 )
 from xlt_bench.submissions.trainings import Trained, trained
@@ -110,11 +111,7 @@ def read_entry(folder: Path, number: int, rows: Rows | None, register: Register)
             for unit in units
         },
         trained=how,
-        means={
-            (mean.task, mean.split): mean.value
-            for mean in record.results.means
-            if mean.metric == get_task(mean.task).primary
-        },
+        means=primary_means(record),
         row={**_row(number, package, register), "method": how.method, "seed": how.seed},
         runs=[_run(number, record, task) for task in record.plan.task_versions],
     )

@@ -24,11 +24,11 @@ from xlt_bench.submissions.safe_read import read_accuracies, read_bytes, read_mo
 from xlt_bench.submissions.schema import (
     ACCEPTED,
     ID,
-    IDENTITY,
     SUPERSESSIONS,
     Id,
     Line,
     covered_tasks,
+    stated_system,
 )
 from xlt_bench.submissions.validate import Package, open_package
 from xlt_bench.tasks.registry import RETRIEVAL
@@ -150,15 +150,16 @@ class Superseded:
         return f"{self.id} in {', '.join(self.tasks)} ({others})"
 
 
-def superseded(package: Package, register: Register) -> list[Superseded]:
-    """List the older submissions that a submission supersedes; invalid ones are skipped.
+def superseded(package: Package, others: Sequence[Package], register: Register) -> list[Superseded]:
+    """List the older submissions that a submission supersedes.
 
     Args:
-        package: The submission. The others are in its parent folder.
-        register: The register of that folder.
+        package: The submission.
+        others: The others of its system, as `of_one_system` returns them.
+        register: The register of their folder.
     """
     name, found = package.folder.name, []
-    for older in of_one_system(package.folder):
+    for older in others:
         theirs = older.folder.name
         covered = covered_tasks(package.record, older.record)
         if covered and register.age(name) > register.age(theirs):
@@ -167,15 +168,15 @@ def superseded(package: Package, register: Register) -> list[Superseded]:
     return found
 
 
-def held(package: Package, register: Register) -> str:
+def held(package: Package, others: Sequence[Package], register: Register) -> str:
     """Why a submission is held for the maintainers; empty if it is not.
 
     Args:
-        package: The submission. The others are in its parent folder.
-        register: The register of that folder.
+        package: The submission.
+        others: The others of its system, as `of_one_system` returns them.
+        register: The register of their folder.
     """
-    both = [package, *of_one_system(package.folder)]
-    return held_among(both, register).get(package.folder.name, "")
+    return held_among([package, *others], register).get(package.folder.name, "")
 
 
 def held_among(packages: Sequence[Package], register: Register) -> dict[str, str]:
@@ -206,11 +207,10 @@ def held_among(packages: Sequence[Package], register: Register) -> dict[str, str
 
 
 def of_one_system(folder: Path) -> list[Package]:
-    """The other valid submissions of a submission's system, which its id states."""
-    system = folder.name[-IDENTITY:].split("-")[0]
-    found = []
+    """Open the other valid submissions of a submission's system, which its id states."""
+    system, found = stated_system(folder.name), []
     for path in sorted(folder.parent.iterdir()):
-        if path != folder and ID.fullmatch(path.name) and path.name.split("-")[-2] == system:
+        if path != folder and ID.fullmatch(path.name) and stated_system(path.name) == system:
             try:
                 found.append(open_package(path))
             except InputError:

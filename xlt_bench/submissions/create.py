@@ -27,7 +27,13 @@ from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.redact import reduced_values
 from xlt_bench.results.run_folder import Table, write_bytes
 from xlt_bench.submissions import from_lm_eval
-from xlt_bench.submissions.accepted import Superseded, held, read_register, superseded
+from xlt_bench.submissions.accepted import (
+    Superseded,
+    held,
+    of_one_system,
+    read_register,
+    superseded,
+)
 from xlt_bench.submissions.counts import Tasks, write_counts
 from xlt_bench.submissions.rescore import answers_digest, check_package, layer_digest, repeated
 from xlt_bench.submissions.safe_read import (
@@ -126,8 +132,9 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         repeat = there.exists() or not _moved(folder, there)
     partial = {task: lacks for task in record.plan.units if (lacks := missing(record, task))}
     register, package = read_register(submissions), open_package(there)
-    reason = "" if repeat else held(package, register)
-    older = [] if repeat or reason else superseded(package, register)
+    others = [] if repeat else of_one_system(there)
+    reason = "" if repeat else held(package, others, register)
+    older = [] if repeat or reason else superseded(package, others, register)
     return Submitted(there, repeat, partial, older, reason, comet=record != whole)
 
 

@@ -113,10 +113,11 @@ def _take_places(folder: Path) -> list[str]:
         The submissions that it supersedes.
     """
     copy, name = folder.parent, folder.name
-    others = [one.folder.name for one in of_one_system(folder)]
-    pairs = [Supersession(newer=name, older=other, why=MARK) for other in others]
-    accept(copy, [*others, name], pairs)
-    return [str(one) for one in superseded(open_package(folder), read_register(copy))]
+    others = of_one_system(folder)
+    names = [one.folder.name for one in others]
+    pairs = [Supersession(newer=name, older=other, why=MARK) for other in names]
+    accept(copy, [*names, name], pairs)
+    return [str(one) for one in superseded(open_package(folder), others, read_register(copy))]
 
 
 def _linked(source: str, target: str) -> None:

@@ -48,6 +48,7 @@ from xlt_bench.submissions.schema import (
     VERIFIED,
     answer_files,
     base_model,
+    stated_system,
 )
 from xlt_bench.submissions.suspicions import suspicions
 from xlt_bench.submissions.validate import (
@@ -77,8 +78,10 @@ def check(folder: Path, root: Path | None, among: Sequence[Package] | None = Non
                 f"{VERIFIED} is written by maintainers, after the submission is accepted; delete it"
             )
         unchecked = check_package(package, root, folder.parent)
-        reason = held(package, register)
         others = [one for one in among or valid(folder.parent) if one.folder.name != folder.name]
+        system = stated_system(folder.name)
+        same = [one for one in others if stated_system(one.folder.name) == system]
+        reason = held(package, same, register)
         found = suspicions(package, others)
         if worst := next((one for one in found if one.impossible), None):
             raise InputError(f"no honest run shows this: {worst.detail}")
@@ -90,7 +93,7 @@ def check(folder: Path, root: Path | None, among: Sequence[Package] | None = Non
     if unchecked:
         detail = f"no test set, or an old task version, for {', '.join(unchecked)}"
         return Report(folder.name, "not fully checked", detail, warnings)
-    older = "; ".join(f"supersedes {one}" for one in superseded(package, register))
+    older = "; ".join(f"supersedes {one}" for one in superseded(package, same, register))
     return Report(folder.name, "checked", older, warnings)
 
 

@@ -128,14 +128,27 @@ def read_model(path: Path, model: type[Model]) -> Model:
     Raises:
         InputError: The file is missing or too large, or does not fit the model.
     """
-    data = read_bytes(path, MAX_JSON)
-    value = read_json(data, path.name)
+    return parse_model(read_bytes(path, MAX_JSON), path.name, model)
+
+
+def parse_model(data: bytes, name: str, model: type[Model]) -> Model:
+    """Parse the contents of a JSON file, as `read_model` does.
+
+    Args:
+        data: The contents, of at most MAX_JSON bytes.
+        name: The name of the file, for messages.
+        model: The pydantic model.
+
+    Raises:
+        InputError: The contents do not fit the model.
+    """
+    value = read_json(data, name)
     if model is Record and (upgraded := upgrade_record(value)) is not value:
         data = json.dumps(upgraded).encode()
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:
-        raise InputError(f"{path.name}: {first_fault(error)}") from None
+        raise InputError(f"{name}: {first_fault(error)}") from None
 
 
 def read_answers(path: Path) -> list[Prediction]:

@@ -204,6 +204,11 @@ def submission_id(plan: Plan, contents: Mapping[str, str]) -> str:
     return f"{slug}-{identity(plan, contents)}"
 
 
+def stated_system(name: str) -> str:
+    """The system that an id states: the hash before the last one."""
+    return name.split("-")[-2]
+
+
 # Ids never change, so they use the names that tasks had in schema 1.
 _ID_NAMES = {new: old for old, new in RENAMED.items()}
 
@@ -248,6 +253,15 @@ def missing(record: Record, task: str) -> list[str]:
     if task in plan.prompts:
         lacks.append("the benchmark's prompt")
     return lacks + ([f"limit {plan.limit}"] if plan.limit is not None else [])
+
+
+def primary_means(record: Record) -> dict[tuple[str, str], float]:
+    """The means of the metrics that rank the tasks, by task and split."""
+    return {
+        (mean.task, mean.split): mean.value
+        for mean in record.results.means
+        if mean.metric == get_task(mean.task).primary
+    }
 
 
 class Asked(Protocol):

@@ -18,6 +18,7 @@ from xlt_bench.errors import one_line
 from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import predictions_path
 from xlt_bench.submissions.safe_read import read_answers
+from xlt_bench.submissions.schema import primary_means
 from xlt_bench.submissions.validate import Package
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
 
@@ -203,25 +204,17 @@ def _crowd(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
     contact = package.submission.contact
     if contact is None:
         return
-    mine = _means(package.record)
+    mine = primary_means(package.record)
     near = 0
     for other in others:
         if (other.submission.contact or "").casefold() == contact.casefold():
-            theirs = _means(other.record)
+            theirs = primary_means(other.record)
             both = mine.keys() & theirs.keys()
             near += bool(both) and all(abs(mine[key] - theirs[key]) < NEAR for key in both)
     if near + 1 >= CROWD:
         yield Suspicion(
             "crowd", f"{near} other submissions of {contact} have nearly the same means"
         )
-
-
-def _means(record: Record) -> dict[tuple[str, str], float]:
-    return {
-        (row.task, row.split): row.value
-        for row in record.results.means
-        if row.metric == get_task(row.task).primary
-    }
 
 
 def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:

@@ -23,7 +23,13 @@ from xlt_bench.languages import language
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.record import SCHEMA_VERSION, LayerAccuracy, Plan, Record, Scores
 from xlt_bench.submissions.counts import Tasks
-from xlt_bench.submissions.safe_read import MAX_JSON, MAX_LANGUAGES, read_bytes, read_model
+from xlt_bench.submissions.safe_read import (
+    MAX_JSON,
+    MAX_LANGUAGES,
+    parse_model,
+    read_bytes,
+    read_model,
+)
 from xlt_bench.submissions.schema import (
     COUNTS,
     ID,
@@ -66,7 +72,8 @@ def open_package(folder: Path) -> Package:
     if folder.is_symlink() or not folder.is_dir():
         raise InputError("is not a folder")
     submission = read_model(folder / SUBMISSION, Submission)
-    record = read_model(folder / RECORD, Record)
+    data = read_bytes(folder / RECORD, MAX_JSON)
+    record = parse_model(data, RECORD, Record)
     check_record(record)
     files = answer_files(record.plan)
     _check_files(folder, {SUBMISSION, RECORD, COUNTS, *(p.as_posix() for p in files.values())})
@@ -78,7 +85,7 @@ def open_package(folder: Path) -> Package:
         raise InputError(f"{SUBMISSION}: id differs from the folder name")
     if not folder.name.endswith("-" + identity(record.plan, submission.contents)):
         raise InputError(f"{SUBMISSION}: id does not match the plan and the contents")
-    found = hashlib.sha256(read_bytes(folder / RECORD, MAX_JSON)).hexdigest()
+    found = hashlib.sha256(data).hexdigest()
     if submission.record_sha256 not in (None, found):
         raise InputError(f"{RECORD} was changed: its sha256 is not the one in {SUBMISSION}")
     bound = (submission.id, found, contents_sha256(submission))
