@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.results.record import Record
 
 PROJECT = "xlt-bench"
-Rows = Sequence[Mapping[str, Any]]
+_COLUMNS = ("task", "unit", "gain")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 """The trackers, which are the names of their packages too."""
 
@@ -26,7 +27,9 @@ def check_trackers(names: Sequence[str]) -> None:
             raise InputError(f"--report-to {name} needs a package: pip install {name}")
 
 
-def report(names: Sequence[str], run: Path, record: Record, gains: Rows = ()) -> None:
+def report(
+    names: Sequence[str], run: Path, record: Record, gains: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Send a run to trackers.
 
     Each score is a number `<task>/<metric>/<unit>`, each mean `<task>/<metric>/mean_<split>`, the
@@ -53,8 +56,10 @@ def report(names: Sequence[str], run: Path, record: Record, gains: Rows = ()) ->
     }
     numbers = _numbers(record) | {f"gain/{row['task']}/{row['unit']}": row["gain"] for row in gains}
     layers = [(row.layer, row.value) for row in record.results.layers]
+    table = {column: [row[column] for row in gains] for column in _COLUMNS} if gains else {}
+    sent = _Sent(run, title, config, numbers, layers, table)
     for name in names:
-        _SENDERS[name](run, title, config, numbers, layers, gains)
+        _SENDERS[name](sent)
 
 
 def _numbers(record: Record) -> dict[str, float]:
@@ -64,84 +69,67 @@ def _numbers(record: Record) -> dict[str, float]:
     return units | means
 
 
-Layers = Sequence[tuple[int, float]]
 _BY_LAYER = "retrieval/by_layer"
 
 
-def _tensorboard(
-    run: Path,
-    title: str,
-    config: Mapping[str, Any],
-    numbers: Mapping[str, float],
-    layers: Layers,
-    gains: Rows,
-) -> None:
+@dataclass(frozen=True)
+class _Sent:
+    """What a tracker is sent: `gains` by column, empty without a baseline."""
+
+    run: Path
+    title: str
+    config: Mapping[str, Any]
+    numbers: Mapping[str, float]
+    layers: Sequence[tuple[int, float]]
+    gains: Mapping[str, Sequence[Any]]
+
+
+def _tensorboard(sent: _Sent) -> None:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    with SummaryWriter(str(run / "tensorboard")) as writer:
-        writer.add_text("run", f"{title}: {config}")
-        for name, value in numbers.items():
+    with SummaryWriter(str(sent.run / "tensorboard")) as writer:
+        writer.add_text("run", f"{sent.title}: {sent.config}")
+        for name, value in sent.numbers.items():
             writer.add_scalar(name, value, 0)
-        for layer, value in layers:
+        for layer, value in sent.layers:
             writer.add_scalar(_BY_LAYER, value, layer)
-        if gains:
-            lines = [f"|{r['task']}|{r['unit']}|{r['gain']:+.1f}|" for r in gains]
+        if sent.gains:
+            rows = zip(*sent.gains.values(), strict=True)
+            lines = [f"|{task}|{unit}|{gain:+.1f}|" for task, unit, gain in rows]
             table = "\n".join(["|task|unit|gain|", "|---|---|---|", *lines])
             writer.add_text("gains", table)
 
 
-def _wandb_like(module: str) -> Callable[..., None]:
-    def send(
-        _run: Path,
-        title: str,
-        config: Mapping[str, Any],
-        numbers: Mapping[str, float],
-        layers: Layers,
-        gains: Rows,
-    ) -> None:
+def _wandb_like(module: str) -> Callable[[_Sent], None]:
+    def send(sent: _Sent) -> None:
         tracker = import_module(module)
-        tracker.init(project=PROJECT, name=title, config=dict(config))
+        tracker.init(project=PROJECT, name=sent.title, config=dict(sent.config))
         # Steps of W&B only rise, so the layer is a number of its own.
-        for layer, value in layers:
+        for layer, value in sent.layers:
             tracker.log({"layer": layer, _BY_LAYER: value})
-        tracker.log(dict(numbers))
-        if gains:
-            columns = ["task", "unit", "gain"]
-            data = [[row[column] for column in columns] for row in gains]
-            tracker.log({"gains": tracker.Table(dataframe=_frame(columns, data))})
+        tracker.log(dict(sent.numbers))
+        if sent.gains:
+            import pandas as pd
+
+            tracker.log({"gains": tracker.Table(dataframe=pd.DataFrame(sent.gains))})
         tracker.finish()
 
     return send
 
 
-def _frame(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(data, columns=list(columns))
-
-
-def _mlflow(
-    _run: Path,
-    title: str,
-    config: Mapping[str, Any],
-    numbers: Mapping[str, float],
-    layers: Layers,
-    gains: Rows,
-) -> None:
+def _mlflow(sent: _Sent) -> None:
     mlflow = import_module("mlflow")
     mlflow.set_experiment(PROJECT)
-    with mlflow.start_run(run_name=title):
-        mlflow.log_params(dict(config))
-        mlflow.log_metrics(dict(numbers))
-        for layer, value in layers:
+    with mlflow.start_run(run_name=sent.title):
+        mlflow.log_params(dict(sent.config))
+        mlflow.log_metrics(dict(sent.numbers))
+        for layer, value in sent.layers:
             mlflow.log_metric(_BY_LAYER, value, step=layer)
-        if gains:
-            columns = ("task", "unit", "gain")
-            table = {column: [row[column] for row in gains] for column in columns}
-            mlflow.log_table(table, "gains.json")
+        if sent.gains:
+            mlflow.log_table(dict(sent.gains), "gains.json")
 
 
-_SENDERS: Mapping[str, Callable[..., None]] = {
+_SENDERS: Mapping[str, Callable[[_Sent], None]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb_like("wandb"),
     "trackio": _wandb_like("trackio"),
