@@ -1,4 +1,4 @@
-"""What a training was, by the settings of recipes and merges; none of it needs an answer."""
+"""How an adapter was trained, from the settings of recipes and merges, without any answers."""
 
 import pytest
 

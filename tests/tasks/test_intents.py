@@ -9,7 +9,7 @@ from xlt_bench.tasks.registry import BY_DEFAULT, get_text_task
 
 
 def test_answers_are_compared_whole():
-    """Two of five are right; two of the wrong ones are no intent, one is another intent."""
+    """Two of five are right; of the others, two do not name an intent and one names another."""
     gold = ["alarm_set", "play_music", "play_music", "qa_maths", "iot_coffee"]
     answers = ["alarm_set", " play_music\n", "play music", "qa_stock", "iot_coffee."]
     items = [Item(str(i), "de", "", "", label, label) for i, label in enumerate(gold)]

@@ -16,7 +16,7 @@ def test_items_are_found_whole_and_in_part() -> None:
     assert found["massive/de"] == 0
     assert "intents/de" not in found  # the same sentences
     assert not any(name.endswith("/ja") for name in found)
-    # Fewer than 8 words of a longer item are no overlap.
+    # Of a longer item, fewer than 8 words in common do not count.
     words = next(text for text in german if len(text.split()) > 8).split()
     assert overlaps(MINI, [("de", " ".join(words[:7]))])["retrieval/de"] == 0
     # Without spaces, characters count.
