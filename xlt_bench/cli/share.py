@@ -12,7 +12,9 @@ from xlt_bench.cli.output import console, errors, write_data
 from xlt_bench.errors import InputError
 
 app = typer.Typer()
-submissions = typer.Typer(no_args_is_help=True, help="Check and migrate accepted results.")
+submissions = typer.Typer(
+    no_args_is_help=True, help="Check, review, migrate and verify submissions."
+)
 app.add_typer(submissions, name="submissions")
 
 FOLDER = Path("submissions")
