@@ -36,6 +36,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.models.embedded import corpus
 from xlt_bench.models.embedded.card import model_card
 from xlt_bench.models.embedded.corpus import Texts
+from xlt_bench.models.embedded.muon import Muon
 from xlt_bench.models.embedded.tokenizer import train_tokenizer
 from xlt_bench.models.hidden_states import lengths_mask, pad_right, pooled_layers, without_head
 from xlt_bench.results.run_folder import write_bytes
@@ -251,9 +252,7 @@ class Run:
         named = list(model.named_parameters())
         matrices = [p for name, p in named if p.ndim == 2 and "embed_tokens" not in name]
         others = [p for name, p in named if p.ndim != 2 or "embed_tokens" in name]
-        muon = torch.optim.Muon(
-            matrices, lr=RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
-        )
+        muon = Muon(matrices, RATE, WEIGHT_DECAY)
         adamw = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
         self.optimizers = {muon: RATE, adamw: OTHER_RATE}
 
