@@ -36,9 +36,7 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.95,
     ) -> None:
-        super().__init__(
-            parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
-        )
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -62,7 +60,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Bring the singular values of a matrix near 1 (0.7 to 1.2), and keep its singular vectors.
+    """Bring the singular values of a matrix near 1, and keep its singular vectors.
 
     Args:
         matrix: (rows, columns).
