@@ -288,6 +288,13 @@ def compare(
         str,
         typer.Argument(metavar="BASELINE[,BASELINE...]", help="The same; gains are over these."),
     ],
+    oracle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORACLE[,...]",
+            help="The same, trained in all languages: also print the share of the gap closed.",
+        ),
+    ] = None,
     form: TableFormat = "table",
     submissions: Submissions = FOLDER,
     data_dir: DataDir = None,
@@ -295,7 +302,8 @@ def compare(
     """Print a system's gains over a baseline by language, with paired significance tests.
 
     With several seeds of each, separated by commas, two methods are compared: intervals and p
-    values then cover seeds and test items.
+    values then cover seeds and test items. A second table says what the gains consist of, and how
+    far scores carry over from the supervised languages.
     """
     from xlt_bench.data.root import data_root
     from xlt_bench.submissions.compare import compare_methods, load_system
@@ -304,7 +312,7 @@ def compare(
     root = data_root(data_dir)
     methods = [
         [load_system(name.strip(), submissions, root) for name in names.split(",")]
-        for names in (system, baseline)
+        for names in (system, baseline, *([oracle] if oracle else []))
     ]
     found, notes = compare_methods(*methods)
     show(tables(found, notes, form), form)

@@ -8,4 +8,5 @@ retrieval     sentence retrieval by the ratio margin, and its accuracy
 fertility     tokens per character and per word
 significance  bootstrap intervals of any score
 paired        the gain of one system over another, with its p value
+transfer      relative transfer, consistency, the parts of a gain, the share of a gap closed
 """

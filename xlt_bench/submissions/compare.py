@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xlt_bench.errors import InputError
@@ -14,6 +14,7 @@ from xlt_bench.evaluation.score import (
     question,
 )
 from xlt_bench.metrics.paired import Replicates, replicates
+from xlt_bench.metrics.transfer import Share
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.gains import (
@@ -27,6 +28,7 @@ from xlt_bench.submissions.safe_read import read_model
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, base_model
 from xlt_bench.submissions.seeds import check_seeds, pair_seeds
 from xlt_bench.submissions.trainings import Trained, trained
+from xlt_bench.submissions.transfer import Measure, gaps_closed, marks, measures
 from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
 from xlt_bench.tasks.wmt23 import COMET
@@ -51,6 +53,9 @@ class Comparison:
 
     With `covers_seeds`, intervals and p values are of seeds and items, and say whether two methods
     differ. Without, they are of items alone, and say whether two systems differ.
+
+    `measures` are those of `submissions.transfer`, of the primary metric; empty if seeds are not
+    paired. `gaps` are the shares of the gap to an oracle, by unit and split; empty without one.
     """
 
     task: str
@@ -59,6 +64,8 @@ class Comparison:
     units: list[UnitGain]
     means: list[MeanGain]
     covers_seeds: bool = False
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    gaps: Mapping[str, Share] = field(default_factory=dict)
 
 
 def load_system(name: str, submissions: Path, root: Path) -> System:
@@ -95,13 +102,15 @@ def compare_systems(system: System, baseline: System) -> tuple[list[Comparison],
 
 
 def compare_methods(
-    systems: Sequence[System], baselines: Sequence[System]
+    systems: Sequence[System], baselines: Sequence[System], oracles: Sequence[System] = ()
 ) -> tuple[list[Comparison], list[str]]:
     """Compare two methods on every task that all their systems have.
 
     Args:
         systems: The systems of the method, which differ in their seed.
         baselines: Those of the other method.
+        oracles: Those of a method that was trained in all languages, to compute the share of the
+            gap between baseline and oracle that the method closes.
 
     Returns:
         The comparisons, and notes on what was left out or may mislead.
@@ -111,6 +120,7 @@ def compare_methods(
             seed.
     """
     notes = [*check_seeds(systems), *check_seeds(baselines)]
+    notes += check_seeds(oracles) if oracles else []
     system, baseline = systems[0], baselines[0]
     if base_model(system.plan) != base_model(baseline.plan):
         notes.append("the base models differ, so a gain is not the effect of an adapter")
@@ -128,6 +138,8 @@ def compare_methods(
         if any(task not in one.tasks for one in (*systems, *baselines)):
             continue
         pairs = [*((system, one) for one in baselines), *((one, baseline) for one in systems[1:])]
+        best, note = _comparable_oracles(task, system, oracles)
+        notes += note
         if why := next((why for pair in pairs if (why := _not_comparable(task, *pair))), ""):
             notes.append(f"{task} is left out: {why}")
             continue
@@ -142,7 +154,8 @@ def compare_methods(
                 label, names = f"{task} {metric}" if metric == COMET else task, " ".join(alone)
                 who = "some of them have" if several else "one of the two has"
                 notes.append(f"{label}: only {who} {names}; left out of the means")
-            if compared := compare_metric(task, metric, systems, baselines, paired=paired):
+            compared = compare_metric(task, metric, systems, baselines, best, paired=paired)
+            if compared:
                 found.append(compared)
     if not found:
         raise InputError("; ".join(["the two have no comparable unit", *notes]))
@@ -182,6 +195,7 @@ def compare_metric(
     metric: str,
     systems: Sequence[System],
     baselines: Sequence[System],
+    oracles: Sequence[System] = (),
     *,
     paired: bool = True,
 ) -> Comparison | None:
@@ -192,20 +206,52 @@ def compare_metric(
         metric: The metric.
         systems: The systems of the method.
         baselines: Those of the other method.
+        oracles: Those of an oracle; may be none.
         paired: As in `gains.compare_units`.
 
     Returns:
         The gains; None if no unit has the metric in all systems.
     """
-    ours, theirs = (
+    ours, theirs, best = (
         [_drawn(one.tasks[task].get(metric, {}), task, metric) for one in method]
-        for method in (systems, baselines)
+        for method in (systems, baselines, oracles)
     )
-    version = systems[0].plan.task_versions[task]
-    given = (get_task(task), version, ours, theirs, systems[0].alignment_languages)
-    gains, means = compare_units(*given, paired=paired), compare_means(*given, paired=paired)
-    seeds = covers_seeds(ours, theirs)
-    return Comparison(task, version, metric, gains, means, seeds) if gains else None
+    one, version, aligned = (
+        get_task(task),
+        systems[0].plan.task_versions[task],
+        systems[0].alignment_languages,
+    )
+    gains = compare_units(one, version, ours, theirs, aligned, paired=paired)
+    if not gains:
+        return None
+    found: Mapping[str, Measure] = {}
+    if metric == one.primary and paired and len(ours) == len(theirs):
+        marked = (
+            [marks(one, system.tasks[task]) for system in systems],
+            [marks(one, system.tasks[task]) for system in baselines],
+        )
+        found = measures(one, version, ours, theirs, marked, aligned)
+    return Comparison(
+        task,
+        version,
+        metric,
+        gains,
+        compare_means(one, version, ours, theirs, aligned, paired=paired),
+        covers_seeds(ours, theirs),
+        found,
+        gaps_closed(one, version, ours, theirs, best, aligned) if best else {},
+    )
+
+
+def _comparable_oracles(
+    task: str, system: System, oracles: Sequence[System]
+) -> tuple[Sequence[System], list[str]]:
+    """The oracles if all can be compared with a system in a task, else a note."""
+    for one in oracles:
+        missing = "it was not evaluated" if task not in one.tasks else ""
+        if why := missing or _not_comparable(task, system, one):
+            return [], [f"{task}: no gap to {one.name}: {why}"]
+    return oracles, []
 
 
 def _no_comet(system: System, baseline: System) -> str:

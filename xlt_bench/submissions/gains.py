@@ -82,15 +82,15 @@ def compare_units(
             model, repeated.
     """
     aligned = {language(code).code for code in alignment_languages}
-    units = _shared(task, [*systems, *baselines])
+    units = shared(task, [*systems, *baselines])
     found, spreads = _gains([[unit] for unit in units], systems, baselines, paired)
     corrected = _correct(task, version, {u: one.p for u, one in zip(units, found, strict=True)})
     return [
         UnitGain(
             unit=unit,
             aligned=task.language_of(unit) in aligned,
-            value=_mean([one[unit] for one in systems]).value,
-            baseline=_mean([one[unit] for one in baselines]).value,
+            value=mean([one[unit] for one in systems]).value,
+            baseline=mean([one[unit] for one in baselines]).value,
             gain=gain,
             p_holm=corrected[unit],
             n=systems[0][unit].n,
@@ -117,7 +117,7 @@ def compare_means(
         One gain per split; splits without a shared unit are left out.
     """
     aligned = {language(code).code for code in alignment_languages}
-    there = set(_shared(task, [*systems, *baselines]))
+    there = set(shared(task, [*systems, *baselines]))
     members = task.members(version, task.primary, aligned).items()
     splits = {split: [unit for unit in names if unit in there] for split, names in members}
     splits = {split: units for split, units in splits.items() if units}
@@ -125,8 +125,8 @@ def compare_means(
     return [
         MeanGain(
             split=split,
-            value=_mean([one[unit] for one in systems for unit in units]).value,
-            baseline=_mean([one[unit] for one in baselines for unit in units]).value,
+            value=mean([one[unit] for one in systems for unit in units]).value,
+            baseline=mean([one[unit] for one in baselines for unit in units]).value,
             gain=gain,
             units=tuple(units),
             spread=spread,
@@ -141,28 +141,29 @@ def _gains(
     """The gains in the means of some units each, and their spreads over seeds."""
     if covers_seeds(systems, baselines):
         ours, theirs = (
-            [[_mean([one[unit] for unit in units]) for one in method] for units in rows]
+            [[mean([one[unit] for unit in units]) for one in method] for units in rows]
             for method in (systems, baselines)
         )
         found = [difference(a, b, paired=paired) for a, b in zip(ours, theirs, strict=True)]
         return gains(found), [one.spread for one in found]
     ours_by_unit, theirs_by_unit = (
-        [{unit: _mean([one[unit] for one in method]) for unit in units} for units in rows]
+        [{unit: mean([one[unit] for one in method]) for unit in units} for units in rows]
         for method in (systems, baselines)
     )
     pairs = zip(ours_by_unit, theirs_by_unit, strict=True)
     return [mean_gain(a, b) for a, b in pairs], [None] * len(rows)
 
 
-def _mean(parts: Sequence[Replicates]) -> Replicates:
-    """The mean over systems or units; `n` is that of the first."""
+def mean(parts: Sequence[Replicates]) -> Replicates:
+    """Average scores over systems or units; `n` is that of the first."""
     if len(parts) == 1:
         return parts[0]
     value = float(np.mean([one.value for one in parts]))
     return Replicates(value, np.mean([one.drawn for one in parts], axis=0), parts[0].n)
 
 
-def _shared(task: Task, systems: Method) -> list[str]:
+def shared(task: Task, systems: Method) -> list[str]:
+    """List the units that all systems have with the same number of items, in the task's order."""
     first = systems[0].items()
     return task.order(
         unit

@@ -240,12 +240,17 @@ class TextTask(Task):
         max_new_tokens: The length limit of an answer.
         trainable: Whether recipes can train on it.
         item_metric: The metric that compares single answers in the leaderboard.
+        format_metric: The metric that flags answers that are not in the form asked for; None if
+            every text is.
+        parallel: Whether item i is the same in every unit, translated.
     """
 
     answers = "text"
     max_new_tokens: ClassVar[int]
     trainable: ClassVar[bool] = False
     item_metric: ClassVar[str]
+    format_metric: ClassVar[str | None] = None
+    parallel: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, root: Path, unit: str, split: Split = "test") -> list[Item]:
@@ -263,8 +268,7 @@ class TextTask(Task):
 
     def item_scores(self, counts: Counts) -> Floats:
         """Scores (n,), 0 to 100, of n single answers from their counts under `item_metric`."""
-        score = self.metric(self.item_metric).score
-        return np.array([score(row.astype(np.float64)) for row in counts])
+        return self.metric(self.item_metric).score(counts.astype(np.float64))
 
     def splits(self, unit: str) -> tuple[Split, ...]:
         """The splits that the publishers have for a unit."""

@@ -65,6 +65,8 @@ class Intents(TextTask):
     metrics = text_metrics(accuracy=accuracy, unknown_intent=unknown_intent)
     shown = ("accuracy", "unknown_intent", "cut_off")
     item_metric = "accuracy"
+    format_metric = "unknown_intent"
+    parallel = True
     # A tokenizer of bytes needs 24 for the longest intent.
     max_new_tokens = 32
     trainable = True

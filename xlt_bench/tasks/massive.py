@@ -91,6 +91,8 @@ class Massive(TextTask):
     )
     shown = ("slot_f1", "slot_f1_midalign", "exact_match", "ill_formed", "cut_off")
     item_metric = "exact_match"
+    format_metric = "ill_formed"
+    parallel = True
     ceilings = ("slot_f1", "slot_f1_midalign")
     max_new_tokens = 128
     trainable = True

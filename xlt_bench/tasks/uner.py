@@ -127,6 +127,7 @@ class Uner(TextTask):
     )
     shown = ("entity_f1", "entity_f1_text", "entity_f1_lenient", "invalid_json", "cut_off")
     item_metric = "entity_f1"
+    format_metric = "invalid_json"
     # The longest gold answer of the eight test sets has 1,204 characters.
     max_new_tokens = 1024
     trainable = True

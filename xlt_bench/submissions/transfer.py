@@ -1,0 +1,232 @@
+"""Compares two systems, or two methods, by the measures of transfer beside the gain.
+
+relative_transfer  the score in per cent of the mean over the supervised units
+consistency        of the items that all of the compared systems have right in English, the share
+                   that is right in the language; for tasks with parallel items
+content, format,   the parts of the gain from items whose answers are well-formed in both systems,
+neither            in one, and in neither; they add up to the gain
+gap_closed         (system - SFT) / (oracle - SFT), if the baseline is an SFT and an oracle is given
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xlt_bench.evaluation.score import ByUnit
+from xlt_bench.languages import language
+from xlt_bench.metrics.paired import Replicates, replicates
+from xlt_bench.metrics.significance import percent
+from xlt_bench.metrics.transfer import (
+    PARTS,
+    Bools,
+    Share,
+    consistency,
+    gain_parts,
+    gap_closed,
+    relative,
+)
+from xlt_bench.submissions.gains import (
+    MeanGain,
+    Method,
+    UnitGain,
+    Units,
+    compare_means,
+    compare_units,
+    mean,
+    shared,
+)
+from xlt_bench.tasks.base import Task, TextTask
+
+RELATIVE, CONSISTENCY = "relative_transfer", "consistency"
+MEASURES = (RELATIVE, CONSISTENCY, *PARTS)
+PIVOT = "en"
+"""The unit that items must be right in to count for consistency."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Flags of a system's answers to a unit's n items, (n,).
+
+    `right` is None for tasks whose items are not parallel, `formed` for those without a format.
+    """
+
+    right: Bools | None
+    formed: Bools | None
+
+
+Marked = Mapping[str, Marks]
+"""The flags of a system's answers by unit."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of both systems and their difference; of a part of the gain, the part and zero."""
+
+    units: list[UnitGain]
+    means: list[MeanGain]
+
+
+def marks(task: Task, counted: Mapping[str, ByUnit]) -> dict[str, Marks]:
+    """Flag answers as right and as well-formed.
+
+    Args:
+        task: The task.
+        counted: The counts of its answers, by metric and unit.
+
+    Returns:
+        The flags by unit; empty for tasks that are not answered with text.
+    """
+    if not isinstance(task, TextTask):
+        return {}
+    items = counted.get(task.item_metric, {}) if task.parallel else {}
+    faults = counted.get(task.format_metric, {}) if task.format_metric else {}
+    return {
+        unit: Marks(
+            task.item_scores(items[unit]) >= 100 if unit in items else None,
+            faults[unit][:, 0] == 0 if unit in faults else None,
+        )
+        for unit in {**items, **faults}
+    }
+
+
+def measures(
+    task: Task,
+    version: int,
+    systems: Method,
+    baselines: Method,
+    marked: tuple[Sequence[Marked], Sequence[Marked]],
+    alignment_languages: Sequence[str],
+) -> dict[str, Measure]:
+    """Compare two methods, paired by seed, by each of `MEASURES` that the task and answers allow.
+
+    Args:
+        task: The task.
+        version: The version that all systems were evaluated on.
+        systems: The replicates of the primary metric of the method's systems.
+        baselines: Those of the other method's, in the same order of seeds.
+        marked: The flags of the systems' answers, and of the baselines'.
+        alignment_languages: The languages that the method was aligned on.
+
+    Returns:
+        The measures by name; values and differences are in points.
+    """
+    ours, theirs = marked
+    pairs = list(zip(systems, baselines, ours, theirs, strict=True))
+    parts = [_parts(*pair) for pair in pairs]
+    sources = _sources(task, version, [*systems, *baselines])
+    condition = _right_in_pivot([*ours, *theirs])
+    compared: dict[str, tuple[Method, Method]] = {
+        RELATIVE: (
+            [_relative(one, sources) for one in systems],
+            [_relative(one, sources) for one in baselines],
+        ),
+        CONSISTENCY: (
+            [_consistency(one, condition) for one in ours],
+            [_consistency(one, condition) for one in theirs],
+        ),
+        **{
+            part: ([one[part] for one in parts], [_zero(one[part]) for one in parts])
+            for part in PARTS
+        },
+    }
+    found = {
+        name: Measure(
+            compare_units(task, version, mine, other, alignment_languages),
+            compare_means(task, version, mine, other, alignment_languages),
+        )
+        for name, (mine, other) in compared.items()
+    }
+    return {name: one for name, one in found.items() if one.units}
+
+
+def _sources(task: Task, version: int, systems: Method) -> list[str]:
+    """The supervised units that all systems have."""
+    supervised = task.members(version, task.primary)["supervised"]
+    return [unit for unit in supervised if all(unit in one for one in systems)]
+
+
+def _relative(scores: Units, sources: Sequence[str]) -> dict[str, Replicates]:
+    found = {
+        unit: relative(one, [scores[source] for source in sources]) for unit, one in scores.items()
+    }
+    return {unit: one for unit, one in found.items() if one}
+
+
+def _right_in_pivot(systems: Sequence[Marked]) -> Bools | None:
+    """Which items all systems have right in English; None if there is no such item."""
+    pivots = [one[PIVOT].right if PIVOT in one else None for one in systems]
+    there = [one for one in pivots if one is not None]
+    if len(there) < len(pivots) or len({len(one) for one in there}) != 1:
+        return None
+    condition: Bools = np.logical_and.reduce(there)
+    return condition if condition.any() else None
+
+
+def _consistency(marked: Marked, condition: Bools | None) -> dict[str, Replicates]:
+    if condition is None:
+        return {}
+    counts = {
+        unit: consistency(one.right, condition)
+        for unit, one in marked.items()
+        if unit != PIVOT and one.right is not None and one.right.shape == condition.shape
+    }
+    return dict(zip(counts, replicates(list(counts.values()), percent), strict=True))
+
+
+def _parts(
+    system: Units, baseline: Units, ours: Marked, theirs: Marked
+) -> dict[str, dict[str, Replicates]]:
+    """The parts of a gain: by part, the replicates by unit."""
+    found: dict[str, dict[str, Replicates]] = {part: {} for part in PARTS}
+    for unit, score in system.items():
+        formed, other = (one[unit].formed if unit in one else None for one in (ours, theirs))
+        if formed is None or other is None or unit not in baseline or len(formed) != len(other):
+            continue
+        for part, one in gain_parts(score, baseline[unit], formed, other).items():
+            found[part][unit] = one
+    return found
+
+
+def _zero(part: Units) -> dict[str, Replicates]:
+    return {unit: Replicates(0.0, np.zeros_like(one.drawn), one.n) for unit, one in part.items()}
+
+
+def gaps_closed(
+    task: Task,
+    version: int,
+    systems: Method,
+    sfts: Method,
+    oracles: Method,
+    alignment_languages: Sequence[str],
+) -> dict[str, Share]:
+    """Compute the share of the gap between SFT and oracle that a method closes.
+
+    Args:
+        task: The task.
+        version: The version that all systems were evaluated on.
+        systems: The replicates of the method's systems; their mean counts, and so below. Intervals
+            are of items alone.
+        sfts: Those of the systems that were trained in the supervised units alone.
+        oracles: Those of the systems that were trained in all units.
+        alignment_languages: The languages that the method was aligned on.
+
+    Returns:
+        The share by unit and by split, over the units that all systems have.
+    """
+    methods = (systems, sfts, oracles)
+    units = shared(task, [one for method in methods for one in method])
+    aligned = {language(code).code for code in alignment_languages}
+    splits = task.members(version, task.primary, aligned).items()
+    rows = {unit: [unit] for unit in units}
+    rows |= {split: [unit for unit in names if unit in rows] for split, names in splits}
+    found = {
+        row: gap_closed(
+            *(mean([one[unit] for one in method for unit in names]) for method in methods)
+        )
+        for row, names in rows.items()
+        if names
+    }
+    return {row: share for row, share in found.items() if share}
