@@ -62,4 +62,5 @@ def test_the_site_has_every_page():
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     named = [page for part in navigation for pages in part.values() for page in pages]
     files = [file for page in named for file in page.values()]
-    assert sorted(files) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    there = [path for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".ipynb")]
+    assert sorted(files) == sorted(path.name for path in there)
