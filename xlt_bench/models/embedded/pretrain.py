@@ -140,17 +140,18 @@ def start_from(model: LlamaForCausalLM, tokenizer: Any, folder: Path) -> None:
     old: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     old_tokenizer = AutoTokenizer.from_pretrained(folder)
     new: Any = model.get_input_embeddings()
-    table = old.get_input_embeddings().weight
+    table, vocabulary = old.get_input_embeddings().weight, old_tokenizer.get_vocab()
     kept = {key: value for key, value in old.state_dict().items() if len(value) != len(table)}
     try:
         model.load_state_dict(kept, strict=False)
     except RuntimeError:
         raise InputError(f"{folder}: the blocks have other shapes than the new model's") from None
+    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    decoded = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    split = old_tokenizer(decoded, add_special_tokens=False)["input_ids"]
     with torch.no_grad():
-        for token, name in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
-            same = old_tokenizer.get_vocab().get(name)
-            parts = old_tokenizer(tokenizer.decode([token]), add_special_tokens=False)["input_ids"]
-            if known := parts if same is None else [same]:
+        for token, (name, parts) in enumerate(zip(names, split, strict=True)):
+            if known := [vocabulary[name]] if name in vocabulary else parts:
                 new.weight[token] = table[known].mean(0)
 
 
