@@ -258,6 +258,13 @@ def reproduce(
         ),
     ] = None,
     changes: Changes = None,
+    authors_adapters: Annotated[
+        bool,
+        typer.Option(
+            "--authors-adapters",
+            help="Train nothing: evaluate the adapters that the authors published.",
+        ),
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the steps and their commands, and stop.")
     ] = False,
@@ -279,7 +286,7 @@ def reproduce(
 
     quiet(progress=True)
     check_launcher()
-    wanted = module.reproduction(table, listed(tasks))
+    wanted = module.reproduction(table, listed(tasks), authors_adapters)
     checkpoint = comet_checkpoint(comet, comet_model)
     if checkpoint:
         from xlt_bench.evaluation.comet.score import check as check_comet
@@ -300,6 +307,7 @@ def reproduce(
             data_dir=data_dir,
             comet=checkpoint,
             trust_remote_code=trust_remote_code,
+            authors_adapters=authors_adapters,
         )
     )
     todo = _print_plan(table, wanted, project)
@@ -323,7 +331,7 @@ def _print_plan(name: str, wanted: Any, project: Any) -> list[Any]:
     from xlt_bench.reproduce.steps import steps
 
     rows, todo, total = [], [], 0
-    for step in steps(wanted, project.settings.seeds):
+    for step in steps(wanted, project.settings.seeds, not project.settings.authors_adapters):
         words, size = project.cost(step)
         done = project.is_done(step)
         state = "done" if done else "resumes" if project.is_begun(step) else "to do"

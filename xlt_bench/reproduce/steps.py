@@ -1,5 +1,7 @@
 """Plans a reproduction, finds out which of its steps are done, and runs the others.
 
+With `authors_adapters` nothing is trained: the adapters are those that the authors published.
+
 OUTPUT/reproduction.json              the settings; a command with other settings is refused
 OUTPUT/adapters/<system>.seed<n>/     trainings and merges, shared by all tables
 OUTPUT/evaluations/<system>.seed<n>/<task>/    run folders; `base` has no seed
@@ -24,13 +26,16 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.evaluation.config import Options, load_items, plan_units, prepare
 from xlt_bench.models.adapters import WEIGHTS
 from xlt_bench.reproduce.tables import (
+    AUTHORS_BASES,
     BASE,
     REPRODUCTIONS,
     Curves,
     Panel,
     Reproduction,
     System,
+    authors_adapter,
     settings,
+    with_authors_adapters,
 )
 from xlt_bench.results.run_folder import write_json
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
@@ -59,12 +64,16 @@ class Settings:
     comet: str | None = None
     """The COMET checkpoint to score translations with; None for no COMET."""
     trust_remote_code: bool = False
+    authors_adapters: bool = False
+    """Evaluate the adapters that the authors published instead of training any."""
 
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that all tables in one OUTPUT must share."""
         names = ("model", "limit", "steps", "changes", "dtype", "chat_template", "data_dir")
         chosen = {name: value for name, value in asdict(self).items() if name in names}
+        if self.authors_adapters:  # a folder from before has no such setting
+            chosen["authors_adapters"] = True
         return dict(json.loads(json.dumps(chosen)))  # as reading it back gives it
 
 
@@ -95,19 +104,28 @@ class Step:
         return output / "evaluations" / self.name / self.task
 
 
-def reproduction(name: str, tasks: Sequence[str] = ()) -> Reproduction:
+def reproduction(
+    name: str, tasks: Sequence[str] = (), authors_adapters: bool = False
+) -> Reproduction:
     """A table or figure of the paper.
 
     Args:
         name: Its name, such as `table2`.
         tasks: Keep only the panels of these tasks; all panels if empty.
+        authors_adapters: Keep only systems whose adapters the authors published.
 
     Raises:
-        InputError: The name is unknown, or the table has no panel of a task.
+        InputError: The name is unknown, the table has no panel of a task, or the authors published
+            none of its adapters.
     """
     if name not in REPRODUCTIONS:
         raise unknown("table", name, REPRODUCTIONS)
     whole = REPRODUCTIONS[name]
+    if authors_adapters and not (whole := with_authors_adapters(whole)).parts:
+        there = [key for key, one in REPRODUCTIONS.items() if with_authors_adapters(one).parts]
+        raise InputError(
+            f"the authors published no adapter of {name}; they did for {', '.join(there)}"
+        )
     there = [part.task for part in whole.parts if isinstance(part, Panel)]
     for task in tasks:
         if task not in there:
@@ -116,12 +134,19 @@ def reproduction(name: str, tasks: Sequence[str] = ()) -> Reproduction:
     return replace(whole, parts=parts)
 
 
-def steps(wanted: Reproduction, seeds: int) -> list[Step]:
-    """All steps, each once: first the trainings, then the merges, then the evaluations."""
+def steps(wanted: Reproduction, seeds: int, train: bool = True) -> list[Step]:
+    """All steps, each once: first the trainings, then the merges, then the evaluations.
+
+    Args:
+        wanted: The table or figure.
+        seeds: Each recipe is trained with seeds 1 to this.
+        train: Whether there are trainings and merges.
+    """
     found: dict[Step, None] = {}
     for seed in range(1, seeds + 1):
         for system, task in needs(wanted):
-            for step in (*_making(system, seed), Step(system, seed if system != BASE else 1, task)):
+            making = _making(system, seed) if train else ()
+            for step in (*making, Step(system, seed if system != BASE else 1, task)):
                 found[step] = None
     return sorted(found, key=lambda step: (step.task is not None, bool(step.system.merged_with)))
 
@@ -160,6 +185,28 @@ def languages_of(task: str) -> list[str]:
     return list(dict.fromkeys(code for codes in found for code in codes[::-1]))
 
 
+def base_name(model: str) -> str:
+    """The last part of a base model's name, without a revision."""
+    return Path(model.partition("@")[0]).name
+
+
+def _with_template(settings: Settings) -> Settings:
+    """Check settings for the authors' adapters, and add the template that these were trained with.
+
+    Raises:
+        InputError: The authors published no adapters of the model, or a training is described.
+    """
+    name = base_name(settings.model)
+    if name not in AUTHORS_BASES:
+        known = " and ".join(AUTHORS_BASES)
+        raise InputError(f"the authors published adapters of {known}, not of {settings.model}")
+    if settings.seeds > 1 or settings.steps or settings.changes:
+        raise InputError(
+            "--authors-adapters trains nothing; leave out --seeds, --steps and --set"
+        )
+    return replace(settings, chat_template=settings.chat_template or AUTHORS_BASES[name])
+
+
 class Project:
     """An OUTPUT folder and its settings: tells which steps are done, their cost, and runs them."""
 
@@ -181,6 +228,8 @@ class Project:
         check_dtype(settings.dtype)
         check_device(settings.device)
         given_template(settings.chat_template)
+        if settings.authors_adapters:
+            self.settings = _with_template(settings)
         self._check_identity()
 
     def _check_identity(self) -> None:
@@ -292,11 +341,13 @@ class Project:
         if step.task == "retrieval" and step.system.recipe:
             task = load_recipe(step.system.recipe).task
             languages = languages_of(task.name if task else "massive")
-        adapter = Step(step.system, step.seed).folder(settings.output)
+        adapter = str(Step(step.system, step.seed).folder(settings.output))
+        if settings.authors_adapters:
+            adapter = str(authors_adapter(step.system, base_name(settings.model)))
         return Options(
             model=settings.model,
             output=step.folder(settings.output),
-            adapters=[str(adapter)] if step.system.recipe else [],
+            adapters=[adapter] if step.system.recipe else [],
             tasks=[str(step.task)],
             languages=languages,
             limit=settings.limit,

@@ -8,7 +8,7 @@ Figure 2, which is a drawing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from xlt_bench.languages import Setting
@@ -104,6 +104,17 @@ class Reproduction:
 
 
 BASE = System()
+AUTHORS_BASES = {
+    "Meta-Llama-3-8B-Instruct": "llama3-midalign",
+    "Qwen2.5-7B-Instruct": None,
+}
+"""The base models of the adapters that the authors published, with the template to use."""
+_AUTHORS = {
+    "massive-baseline": "SF-baseline",
+    "massive-align-middle": "SF-mid-align",
+    "wmt23-baseline": "MT-baseline",
+    "wmt23-align-middle": "MT-mid-align",
+}
 _SLOTS = System("massive-baseline")
 _SLOTS_ALIGNED = _MIDDLE, _TOP, _BOTTOM = tuple(
     System(f"massive-align-{at}") for at in ("middle", "top", "bottom")
@@ -124,6 +135,52 @@ _COMET = [
 ]
 _COMET_SD = Column("SD of gains", "comet", "transfer from English", of="gain, standard deviation")
 _RETRIEVAL = Column("retrieval", ACCURACY, "all")
+
+
+def authors_adapter(system: System, base: str) -> str | None:
+    """The hub's name of the adapter that the authors published for a system.
+
+    Args:
+        system: The system.
+        base: The last part of the base model's name.
+
+    Returns:
+        A name from the README of the authors' repository (github.com/dannigt/mid-align); None if
+        they published none, or for the bare model.
+    """
+    if system.merged_with or system.recipe not in _AUTHORS:
+        return None
+    return f"danniliu/{base}-{_AUTHORS[system.recipe]}-LoRA"
+
+
+def with_authors_adapters(whole: Reproduction) -> Reproduction:
+    """Keep what consists of the bare model and the systems whose adapters the authors published.
+
+    Args:
+        whole: A table or figure.
+
+    Returns:
+        It without the other rows, and without the curves and points of other systems.
+    """
+
+    def known(system: System) -> bool:
+        return system == BASE or (not system.merged_with and system.recipe in _AUTHORS)
+
+    parts: list[Panel | Curves | Scatter] = []
+    for part in whole.parts:
+        if isinstance(part, Panel):
+            rows = [row for row in part.rows if known(row.system)]
+            baseline = part.baseline if part.baseline and known(part.baseline) else None
+            kept: Panel | Curves | Scatter = replace(part, rows=rows, baseline=baseline)
+            systems = [row.system for row in rows]
+        elif isinstance(part, Curves):
+            lines = {name: system for name, system in part.systems.items() if known(system)}
+            kept, systems = replace(part, systems=lines), list(lines.values())
+        else:
+            kept, systems = part, [part.system]
+        if any(known(system) and system != BASE for system in systems):
+            parts.append(kept)
+    return replace(whole, parts=parts)
 
 
 def settings(task: str) -> dict[str, Setting | None]:
