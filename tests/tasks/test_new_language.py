@@ -54,7 +54,7 @@ def write_data(data, real):
     (data / "flores200_dataset" / "devtest" / "xqq_Qaaa.devtest").write_text("qaq.\n" * 1012)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tree(data_dir, tmp_path_factory):
     """A checkout with the language added, and a command line that runs in it."""
     root = tmp_path_factory.mktemp("tree")
@@ -80,10 +80,14 @@ def tree(data_dir, tmp_path_factory):
 
 
 @pytest.mark.skipif(not (ROOT / "submissions").is_dir(), reason="no submissions in this copy")
-def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_path):
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_path, every):
     root, run = tree
     before, after = tmp_path / "before.duckdb", tmp_path / "after.duckdb"
-    build = ("leaderboard", "build", "--submissions", ROOT / "submissions", "--db")
+    old = tmp_path / "submissions"
+    for record in sorted(ROOT.glob("submissions/*/record.json"))[::every]:
+        shutil.copytree(record.parent, old / record.parent.name)
+    build = ("leaderboard", "build", "--submissions", old, "--db")
     run(*build, before)
     # A row alone: the language can be evaluated, and nothing else changes.
     small = ["--model", "embedded", "--adapter", "embedded:baseline", "--device", "cpu"]
