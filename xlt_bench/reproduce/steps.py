@@ -201,9 +201,7 @@ def _with_template(settings: Settings) -> Settings:
         known = " and ".join(AUTHORS_BASES)
         raise InputError(f"the authors published adapters of {known}, not of {settings.model}")
     if settings.seeds > 1 or settings.steps or settings.changes:
-        raise InputError(
-            "--authors-adapters trains nothing; leave out --seeds, --steps and --set"
-        )
+        raise InputError("--authors-adapters trains nothing; leave out --seeds, --steps and --set")
     return replace(settings, chat_template=settings.chat_template or AUTHORS_BASES[name])
 
 
