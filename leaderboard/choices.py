@@ -56,6 +56,20 @@ def task(answers: str | None = None) -> TaskVersion:
     return dataclasses.replace(found, version=int(chosen))
 
 
+def ranks_all() -> bool:
+    """Whether places are among all rows; if not, among the verified ones alone."""
+    names = {"verified": "Places among verified rows", "all": "among all rows"}
+    return tabs("Places", list(names), "places", name=names.__getitem__) == "all"
+
+
+def no_places() -> None:
+    """Say why no row has a place, where nothing is verified yet."""
+    st.caption(
+        "Nothing here is verified yet, so no row has a place. All rows are shown, marked as "
+        "self-reported; *among all rows* gives their places."
+    )
+
+
 def _found(label: str, key: str, kept: list[str], **filters: Any) -> dict[str, str]:
     given = {"task": "", "version": 0, "base": "", "without": "", "with_points": False, **filters}
     given |= {"kept": kept, "most": OFFERED}

@@ -15,7 +15,7 @@ import streamlit as st
 from names import SHORT, Base, bases, distinct, method_parts
 from paper_rows import published
 from queries import NEIGHBOURS, Stamp, TaskVersion, ask, records, stamp, tasks
-from rows import Gain, Group, Row
+from rows import Gain, Group, Place, Row
 
 OVER = {
     "sft": "over the SFT of the same training",
@@ -38,7 +38,8 @@ ORDER BY unit
 _METHODS = """
 SELECT y.method, y.item_limit, m.* EXCLUDE (method, settings), max(s.name) AS name,
     list(s.id ORDER BY s.seed, s.created) AS ids, bool_and(y.complete) AS complete,
-    bool_or(s.trained_on_flores) AS flores, bool_and(s.rank_class = 'verified') AS verified,
+    bool_or(s.trained_on_flores) AS flores,
+    count(DISTINCT s.id) FILTER (WHERE s.rank_class = 'verified') AS verified,
     count(DISTINCT s.seed) AS seeds,
     avg(k.value) AS score, max(s.created) AS created
 FROM method_systems y
@@ -57,6 +58,10 @@ FROM split_means m JOIN submissions s ON s.id = m.submission
 JOIN tasks t ON t.task = m.task AND t.ranked_by = m.split
 WHERE m.task = $task AND m.version = $version
 ORDER BY languages DESC, m.submission
+"""
+_PLACES = """
+SELECT method, seeds, seeds_verified, place, tied, verdict, place_all, tied_all, verdict_all
+FROM method_means WHERE task = $task AND version = $version AND split = $by
 """
 _PRIMARY = "SELECT metric FROM metrics WHERE task = $task AND is_primary"
 
@@ -100,6 +105,7 @@ def _methods(task: TaskVersion, metric: str) -> list[dict[str, Any]]:
     means = _by_row(records(_MEANS, task.bound))
     units = _by_row(records(_UNITS, task.bound))
     retrieval = _retrieval(task)
+    placed = {one["method"]: one for one in records(_PLACES, {**task.bound, "by": task.ranked_by})}
     found = []
     for method in records(_METHODS, given):
         name = row_id(method["method"], method["item_limit"])
@@ -112,6 +118,7 @@ def _methods(task: TaskVersion, metric: str) -> list[dict[str, Any]]:
                 "means": gains,
                 "units": units.get(name, []),
                 "over": over,
+                "placed": None if method["item_limit"] else placed.get(method["method"]),
                 "retrieval": retrieval.get(method["method"]),
             }
         )
@@ -181,8 +188,27 @@ def _row(method: Mapping[str, Any], name: str, task: TaskVersion) -> Row:
         complete=bool(method["complete"]),
         parts={"base": bases()[method["base_model"]].name, **method_parts(method)},
     )
+    if placed := method["placed"]:
+        row.place = _place(placed, "", placed["seeds_verified"])
+        row.place_all = _place(placed, "_all", placed["seeds"])
     row.badges = _badges(row, method, task)
     return row
+
+
+_TESTED = {
+    "methods": "tested over seeds and items",
+    "systems": "tested over items alone, as one method has one seed",
+    None: "the best mean",
+}
+
+
+def _place(placed: Mapping[str, Any], end: str, seeds: int) -> Place | None:
+    """A place of a method, from the columns of `method_means` that end so."""
+    if placed[f"place{end}"] is None:
+        return None
+    counted = f"mean of {seeds} seed{'s'[: seeds != 1]}"
+    note = f"{counted}; {_TESTED[placed[f'verdict{end}']]}"
+    return {"place": placed[f"place{end}"], "tied": placed[f"tied{end}"], "note": note}
 
 
 def _gain(mean: Mapping[str, Any]) -> Gain:
@@ -223,8 +249,13 @@ def _items(units: Sequence[Mapping[str, Any]]) -> str:
 def _badges(row: Row, method: Mapping[str, Any], task: TaskVersion) -> list[tuple[str, str]]:
     """Short marks, each with what it means."""
     found = []
-    if method["verified"]:
+    verified, all_ = method["verified"], len(method["ids"])
+    if verified == all_:
         found.append(("verified", "a maintainer ran each of its systems again"))
+    elif verified:
+        found.append((f"{verified} of {all_} verified", "a maintainer ran these systems again"))
+    else:
+        found.append(("self-reported", "no maintainer has run it again"))
     if row.complete:
         found.append(("complete", "every language and item of the task"))
     elif method["item_limit"] is None:

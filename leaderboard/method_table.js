@@ -104,6 +104,15 @@ function nameCell(row, data, setTriggerValue) {
   return cell;
 }
 
+function placeCell(row) {
+  const cell = element("td", "place", null, { "data-label": "place" });
+  if (!row.place) return cell;
+  cell.title = row.place.note;
+  cell.append(element("span", "at", row.place.place));
+  if (row.place.tied > 1) cell.append(element("span", "ends", `${row.place.tied} tied`));
+  return cell;
+}
+
 function counts(row) {
   const cell = element("td", "counts", null, { "data-label": "up and down" });
   if (!row.cells.length) return cell;
@@ -122,6 +131,7 @@ function rowOf(row, group, data, setTriggerValue) {
   if (row.id === data.open && row.id) made.classList.add("opened");
   if (data.pinned.includes(row.id)) made.classList.add("pinned");
   made.append(nameCell(row, data, setTriggerValue));
+  if (data.places) made.append(placeCell(row));
   if (!row.gains[data.main] && row.score !== null) {
     const cell = element("td", "gain main", null, { "data-label": `${data.main} score` });
     cell.append(element("span", "number unsure", row.score.toFixed(1)), element("span", "ends", "score"));
@@ -151,7 +161,7 @@ function head(data) {
   const made = element("thead");
   const line = element("tr");
   const titles = [
-    ["name", "Method"], ["gain main", `${data.main} gain, 95 %`],
+    ["name", "Method"], ...(data.places ? [["place", "Place"]] : []), ["gain main", `${data.main} gain, 95 %`],
     ...data.others.map((split) => ["gain other", split]),
     ["counts", "Up, down"], ["items", "Items"], ["seeds", "Seeds"],
     ...(data.retrieval ? [["retrieval", "Retrieval"]] : []), ["strip", `Languages by ${data.by}`],

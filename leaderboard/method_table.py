@@ -30,6 +30,7 @@ def show(
     *,
     main: str,
     by: str,
+    ranks_all: bool,
     caption: str,
     opened: str,
     pinned: Sequence[str],
@@ -43,6 +44,7 @@ def show(
         columns: The cells of a strip in their order: `unit`, `language` and `group`.
         main: The split whose gain has a bar.
         by: What `group` is.
+        ranks_all: Whether places are among all rows, not the verified ones alone.
         caption: What the table holds, for screen readers.
         opened: The id of the open row; empty for none.
         pinned: The ids of pinned rows.
@@ -56,7 +58,7 @@ def show(
         if split != main and (split != "all") and any(split in row.gains for row in rows)
     ]
     data = {
-        "groups": [_group(group, main) for group in groups],
+        "groups": [_group(group, main, ranks_all) for group in groups],
         "columns": list(columns),
         "main": main,
         "others": others,
@@ -65,6 +67,7 @@ def show(
         "open": opened,
         "pinned": list(pinned),
         "retrieval": any(row.retrieval for row in rows),
+        "places": any(row.place_all for row in rows),
     }
 
     def called(name: str, then: Callable[[str], None]) -> Callable[[], None]:
@@ -78,7 +81,7 @@ def show(
     )
 
 
-def _group(group: Group, main: str) -> dict[str, Any]:
+def _group(group: Group, main: str, ranks_all: bool) -> dict[str, Any]:
     ends = [
         abs(gain[end])
         for row in group.rows
@@ -92,11 +95,11 @@ def _group(group: Group, main: str) -> dict[str, Any]:
         "title": group.title,
         "note": group.note,
         "scale": scale,
-        "rows": [_row(row) for row in group.rows],
+        "rows": [_row(row, ranks_all) for row in group.rows],
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, ranks_all: bool) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
@@ -107,6 +110,7 @@ def _row(row: Row) -> dict[str, Any]:
         "items": row.items,
         "seeds": row.seeds,
         "score": row.score,
+        "place": row.place_all if ranks_all else row.place,
         "retrieval": row.retrieval and {**row.retrieval, "note": _layers(row.retrieval)},
         "badges": row.badges,
     }

@@ -12,9 +12,16 @@ Gain = dict[str, Any]
 smallest gain that the items show as significant in 80 of 100 cases."""
 
 
+Place = dict[str, Any]
+"""`place`, `tied` (how many share it), `note`: what it is from."""
+
+
 @dataclass
 class Row:
-    """A row of the table. `id` is empty for a row of the paper; see `method_table` for the rest."""
+    """A row of the table. `id` is empty for a row of the paper; see `method_table` for the rest.
+
+    `place` is among the verified rows, `place_all` among all.
+    """
 
     id: str
     name: str
@@ -24,6 +31,8 @@ class Row:
     seeds: int = 0
     covers_seeds: bool = False
     score: float | None = None
+    place: Place | None = None
+    place_all: Place | None = None
     retrieval: dict[str, Any] | None = None
     badges: list[tuple[str, str]] = field(default_factory=list)
     submissions: list[str] = field(default_factory=list)

@@ -20,7 +20,7 @@ from xlt_bench.results.tables import csv_cell
 
 ROWS = 25  # rows of a page
 PINNED = 4  # methods that can be pinned
-CARRIED = ("task", "version", "base", "pin")  # choices that a change of page keeps
+CARRIED = ("task", "version", "base", "places", "pin")  # choices that a change of page keeps
 _CHOSEN, _CARRIED, _PAGE = "chosen", "carried", "page seen"
 # What a key of the URL names, where it is not the thing itself.
 _WORDS = {

@@ -239,7 +239,7 @@ QUERIES = {
     "scores": "SELECT count(value), avg(value) FROM scores",
     "scores of a task": "SELECT * FROM scores WHERE task = 'massive' AND metric = 'slot_f1'",
     "split_means": "SELECT * FROM split_means WHERE task = 'massive' AND metric = 'slot_f1' "
-    "AND place IS NOT NULL ORDER BY place",
+    "AND place_all IS NOT NULL ORDER BY place_all",
     "gains, one pair": "SELECT * FROM gains WHERE submission = $id AND is_default",
     "significance": "SELECT * FROM significance WHERE submission = $id",
     "significance, all": "SELECT count(*), avg(p_holm) FROM significance",

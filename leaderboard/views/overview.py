@@ -49,7 +49,9 @@ CAPTION = (
     "task; aligned: languages of the alignment data; supervised: languages of the task's training "
     "data. A bar is the 95 % interval: of seeds and items where a row has several seeds, else of "
     "items alone. Blue lies above zero, vermilion below; a thick edge marks a language whose gain "
-    "is significant after Holm's correction. Rows of other items or baselines are apart."
+    "is significant after Holm's correction. Rows of other items or baselines are apart. Places "
+    "are among the {among} complete methods of a base model, by their mean {metric}; those that a "
+    "test cannot tell from the first of them share one."
 )
 _MARKDOWN = set("\\`*_{}[]()#+-.!:$<>~|")
 
@@ -175,7 +177,7 @@ def verdict(row: Row, sure: bool) -> str:
     )
 
 
-def board(task: TaskVersion, made: list[Group], metric: str) -> None:
+def board(task: TaskVersion, made: list[Group], metric: str, ranks_all: bool) -> None:
     """Show the table, and beside it the gains of the open row."""
     pinned = list(pins.pinned())
     wanted = st.query_params.get("open", "")
@@ -198,6 +200,7 @@ def board(task: TaskVersion, made: list[Group], metric: str) -> None:
             columns,
             main=task.ranked_by,
             by=by,
+            ranks_all=ranks_all,
             caption=f"Methods of {task} with their gains",
             opened=row.id if row else "",
             pinned=[ids[pin] for pin in pinned if pin in ids]
@@ -208,8 +211,12 @@ def board(task: TaskVersion, made: list[Group], metric: str) -> None:
     if right and row:
         with right:
             opened(row, task, metric)
+    rows = [row for group_ in made for row in group_.rows]
+    if not ranks_all and any(r.place_all for r in rows) and not any(r.place for r in rows):
+        choices.no_places()
     frame = exported(made, task)
-    caption = f"{task}, {total} rows. {CAPTION.format(metric=metric)}"
+    among = "all" if ranks_all else "verified"
+    caption = f"{task}, {total} rows. {CAPTION.format(metric=metric, among=among)}"
     footer(f"methods-{task.name}-v{task.version}", caption, frame)
 
 
@@ -228,6 +235,8 @@ def exported(made: Sequence[Group], task: TaskVersion) -> pd.DataFrame:
                     for what in ("gain", "low", "high")
                 },
                 "score": row.score,
+                "place": row.place and row.place["place"],
+                "place_all": row.place_all and row.place_all["place"],
                 "languages_up": row.up[0],
                 "languages_down": row.down[0],
                 "items": row.items,
@@ -251,10 +260,11 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             one for one in everything if not one.rows[0].id or one.rows[0].base in wanted_bases
         ]
     left_over = filters(everything)
+    ranks_all = choices.ranks_all()
 if not any(row.id for one in left_over for row in one.rows):
     advise(
         "No method matches. Remove a filter, or be the first: evaluate a model and submit the run.",
         SUBMIT,
     )
 if left_over:
-    board(task, left_over, metric)
+    board(task, left_over, metric, ranks_all)

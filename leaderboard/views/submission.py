@@ -29,7 +29,7 @@ FROM runs r JOIN submissions s USING (number) JOIN tasks t USING (task)
 WHERE s.id = $id ORDER BY t.place
 """
 _MEANS = """
-SELECT task, version, split, metric, value, low, high, place, len(units) AS units,
+SELECT task, version, split, metric, value, low, high, place, place_all, len(units) AS units,
     array_to_string(missing, ' ') AS missing
 FROM split_means WHERE submission = $id ORDER BY ALL
 """

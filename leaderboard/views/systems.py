@@ -52,6 +52,7 @@ WITH retrieval AS (
         r.superseded_by IS NULL AS current, s.recipe, s.trained_on_flores, s.created,
         s.alignment_languages, s.rank_class,
         max(m.place) FILTER (WHERE split = $by) AS place,
+        max(m.place_all) FILTER (WHERE split = $by) AS place_all,
         max(m.outcome) FILTER (WHERE split = $by) AS outcome,
         max(m.value) FILTER (WHERE split = $by) AS score,
         max(m.value) FILTER (WHERE split = 'supervised') AS supervised,
@@ -68,7 +69,8 @@ WITH retrieval AS (
         (SELECT number FROM unit_scores WHERE task = $task AND metric = $metric)
     GROUP BY ALL
 )
-SELECT t.* EXCLUDE (alignment_languages), r.value AS retrieval, count(*) OVER () AS total
+SELECT t.* EXCLUDE (alignment_languages), r.value AS retrieval, count(*) OVER () AS total,
+    count(t.place) OVER () AS placed, count(t.place_all) OVER () AS placed_all
 FROM systems t
 LEFT JOIN retrieval r USING (submission)
 WHERE ($base = '' OR t.base_model = $base)
@@ -136,11 +138,11 @@ def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFram
     return ask(text, {**bound, "sign": sign} if "$sign" in text else bound)
 
 
-def table(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The rows of the database as the page shows them."""
+def table(frame: pd.DataFrame, by: str, place: str) -> pd.DataFrame:
+    """The rows of the database as the page shows them; `place` is the column with their places."""
     shown = pd.DataFrame(
         {
-            "place": frame["place"].astype("Int64"),
+            "place": frame[place].astype("Int64"),
             "rank": frame["rank_class"],
             "system": frame["name"].map(short),
             by: frame["score"],
@@ -199,6 +201,7 @@ def opened(frame: pd.DataFrame, task: TaskVersion, metric: str) -> None:
 def systems(task: TaskVersion) -> None:
     """A page of the table of systems, and the languages of the row that the user opened."""
     given, sort = filters(task)
+    ranks_all = choices.ranks_all()
     beside = retrieval_beside(task)
     given["retrieval"] = beside.name if beside else ""
     given["retrieval_version"] = beside.version if beside else 0
@@ -220,8 +223,10 @@ def systems(task: TaskVersion) -> None:
         rows = st.session_state[key].selection.rows
         st.query_params["open"] = ids[rows[0]] if rows else ""
 
+    if not ranks_all and not found["placed"].iloc[0] and found["placed_all"].iloc[0]:
+        choices.no_places()
     st.dataframe(
-        table(frame, given["by"]),
+        table(frame, given["by"], "place_all" if ranks_all else "place"),
         hide_index=True,
         height="content",
         placeholder="",
@@ -240,9 +245,10 @@ def systems(task: TaskVersion) -> None:
         "each split, with 95 % intervals. The aligned languages are those of each adapter. Gap: "
         f"supervised minus transfer. Retrieval: {beside or 'none'}, the mean over all pairs and "
         "even layers; inflated if FLORES dev was in the training text, as it is in ALMA's. Only "
-        "complete, current systems have a place; those that a paired test cannot tell apart share "
-        "one. Better or worse than its baseline: p < 0.05. Select a row to open its languages.",
-        lambda: query(given, sort, 1, 10_000).drop(columns="total"),
+        f"{'' if ranks_all else 'verified, '}complete, current systems have a place; those that a "
+        "paired test cannot tell apart share one. Better or worse than its baseline: p < 0.05. "
+        "Select a row to open its languages.",
+        lambda: query(given, sort, 1, 10_000).drop(columns=["total", "placed", "placed_all"]),
     )
     opened(frame, task, given["metric"])
 

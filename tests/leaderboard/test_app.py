@@ -20,7 +20,7 @@ import streamlit
 from streamlit.testing.v1 import AppTest
 
 from xlt_bench.results.record import Record
-from xlt_bench.store.build import connect, is_current
+from xlt_bench.store.build import build, connect, is_current
 from xlt_bench.tasks.registry import get_task
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
@@ -158,6 +158,76 @@ def test_overview_filters_and_sorts(app, board):
     query = "SELECT base_model FROM submissions WHERE name = 'other base'"
     assert systems(base=ours.execute(query).fetchall()[0][0]) == ["other base"]
     assert systems(sort="newest", find="adapter") == ["good adapter"]
+
+
+@pytest.fixture
+def ranked(board, tmp_path, monkeypatch):
+    """A database of the board as if whatever has no limit had all units; none is verified."""
+    monkeypatch.setattr(
+        "xlt_bench.store.rows.missing",
+        lambda record, task: ["limit"] if record.plan.limit else [],
+    )
+    assert not build(board[0] / "submissions", tmp_path / "db").refused
+    serve(board[0], monkeypatch, tmp_path / "db")
+    return tmp_path / "db"
+
+
+def test_places_are_among_the_verified_and_a_switch_gives_them_among_all(
+    board, ranked, monkeypatch
+):
+    ids = board[1]
+    seen = visit("systems", task="massive")
+    unverified = "Nothing here is verified yet, so no row has a place."
+    assert any(text.value.startswith(unverified) for text in seen.caption)
+    shown = seen.dataframe[0].value
+    assert len(shown) == len(ids), "every row is shown"
+    assert "place" not in shown
+    assert set(shown["rank"]) == {"self-reported"}
+    widget(seen, "Places").set_value("all")
+    again(seen)
+    assert link(seen)["places"] == ["all"]
+    assert not any(text.value.startswith(unverified) for text in seen.caption)
+    places = seen.dataframe[0].value["place"]
+    assert places.min() == 1
+    assert places.notna().sum() == len(ids) - 1, "one is limited"
+    assert visit("systems", task="massive", places="all").dataframe[0].value["place"].equals(places)
+    verified = shutil.copy(ranked, ranked.with_name("verified"))
+    with duckdb.connect(verified) as store:
+        query = "UPDATE submissions SET rank_class = 'verified' WHERE id = $id"
+        store.execute(query, {"id": ids["script"]})
+        store.execute(
+            "INSERT INTO places SELECT * REPLACE ('verified' AS among, 1 AS place) FROM places p "
+            "WHERE number = (SELECT number FROM submissions WHERE id = $id)",
+            {"id": ids["script"]},
+        )
+    serve(board[0], monkeypatch, verified)
+    seen = visit("systems", task="massive")
+    assert not any(text.value.startswith(unverified) for text in seen.caption)
+    shown = seen.dataframe[0].value
+    assert len(shown) == len(ids)
+    placed = shown[shown["place"].notna()]
+    assert placed[["place", "rank"]].to_numpy().tolist() == [[1, "verified"]]
+
+
+def test_overview_has_places_of_methods(board, ranked):
+    ids = board[1]
+    seen = visit("overview", task="massive")
+    assert any(text.value.startswith("Nothing here is verified yet") for text in seen.caption)
+    for ranks_all in (False, True):
+        seen = visit("overview", task="massive", **({"places": "all"} if ranks_all else {}))
+        (table,) = [json.loads(one.proto.json) for one in seen.get("bidi_component")]
+        rows = {row["id"]: row for group in table["groups"] for row in group["rows"] if row["id"]}
+        assert len(rows) == len(ids)
+        assert table["places"]
+        assert any(row["place"] for row in rows.values()) == ranks_all
+        for row in rows.values():
+            assert "self-reported" in dict(row["badges"])
+    with connect(ranked) as store:
+        query = "SELECT left(method, 12), place_all, tied_all FROM method_means "
+        query += "WHERE task = 'massive' AND split = 'transfer'"
+        stored = {name: numbers for name, *numbers in store.execute(query).fetchall()}
+    shown = {name: row["place"] for name, row in rows.items() if row["place"]}
+    assert {name: [one["place"], one["tied"]] for name, one in shown.items()} == stored
 
 
 def test_a_filter_that_nothing_fits_says_what_to_do(app):

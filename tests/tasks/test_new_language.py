@@ -20,8 +20,8 @@ ROOT = PACKAGE.parent
 # Of another script than any, and unknown to the language identifier.
 ROW = "xqq\tMade-up\txqq_Qaaa\tQaaa\tMade-up\t\txq-XQ\t\n"
 PLACES = """
-SELECT submission, version, task, split, metric, value, place, units, complete FROM split_means
-ORDER BY ALL
+SELECT submission, version, task, split, metric, value, place, place_all, units, complete
+FROM split_means ORDER BY ALL
 """
 SCORES = (
     "SELECT submission, task, version, unit, setting, metric, value, n FROM scores ORDER BY ALL"

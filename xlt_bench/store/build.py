@@ -34,7 +34,7 @@ from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
@@ -380,5 +380,5 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
     means = MeanReplicates(related)
     for gains in gain_rows(related, changed, means.keep):
         _insert(store, gains)
-    _insert(store, {"places": places(related, means, earlier.place_tests())})
+    _insert(store, places(related, means, earlier.place_tests()))
     return Built(len(entries), left_out)

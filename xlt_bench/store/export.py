@@ -20,9 +20,9 @@ FORMATS = ("parquet", "csv", "latex", "md")
 VIEWS = {
     name: f"SELECT * FROM {name}"
     for name in (
-        "submissions evidence left_out runs methods baselines scores split_means significance "
-        "gain_means method_gains method_gain_means layer_curves language_curves pair_accuracies "
-        "transfer_points transfer_correlation published"
+        "submissions evidence left_out runs methods baselines scores split_means method_means "
+        "significance gain_means method_gains method_gain_means layer_curves language_curves "
+        "pair_accuracies transfer_points transfer_correlation published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
 _ROWS = 100_000  # rows per batch
@@ -126,10 +126,18 @@ def _task_tables(
 ) -> Iterator[Table]:
     """Tables of the ranked and the partial systems of one version of a task."""
     columns = ["", "system", "base model", "rank", *_SPLITS, "gap", "lacks"]
-    places = f"Places are among {'all' if every else 'verified'} systems."
     for title, complete in (("", True), (", partial: not ranked", False)):
         if rows := _systems(store, (task, version, complete), ranked_by, every=every):
-            yield Table(f"{task} v{version}{title}", columns, rows, [_NOTE, places])
+            notes = [_NOTE, *([_about_places(rows, every=every)] if complete else [])]
+            yield Table(f"{task} v{version}{title}", columns, rows, notes)
+
+
+def _about_places(rows: list[Sequence[str]], *, every: bool) -> str:
+    if every:
+        return "Places are among all systems."
+    if any(row[0] for row in rows):
+        return "Places are among verified systems; self-reported ones have none (--all gives all)."
+    return "No system is verified yet, so none has a place (--all gives places among all)."
 
 
 def _systems(
@@ -141,7 +149,7 @@ def _systems(
     """
     found = store.execute(
         "SELECT m.submission, m.name, m.model, m.split, m.value, m.low, m.high, "
-        f"m.{'place' if every else 'place_verified'}, m.rank_class, r.lacks "
+        f"m.{'place_all' if every else 'place'}, m.rank_class, r.lacks "
         "FROM split_means m JOIN metrics k USING (task, metric) "
         "JOIN submissions s ON s.id = m.submission JOIN runs r USING (number, task) "
         "WHERE k.is_primary AND m.current AND m.task = ? AND m.version = ? AND m.complete = ?",

@@ -1,25 +1,34 @@
-"""Ranks the complete submissions of a task version, with ties between those that do not differ.
+"""Ranks the complete systems and methods of a task version; those that do not differ are tied.
 
-Submissions are ordered by their mean. The best has place 1, and so has every next one whose mean a
-paired test cannot tell from the best one's (p >= 0.05). The first that differs opens a group of its
-own, with the place that its position gives, and the next are tested against it. One metric, that
-which ranks the task, has places.
+They are ordered by their mean. The best has place 1, and so has every next one whose mean a test
+cannot tell from the best one's (p >= 0.05). The first that differs opens a group of its own, with
+the place that its position gives, and the next are tested against it. The test is that of
+`compare`: of items between two systems, of seeds and items between two methods with several seeds
+each. One metric, that which ranks the task, has places.
+
+There are two rankings: of what is verified alone, which a forged submission cannot change, and of
+all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from xlt_bench.metrics.methods import difference, gains
 from xlt_bench.metrics.paired import ALPHA, Replicates, exact_p, mean_gain
 from xlt_bench.store.gains import Drawn, resampled, tested
 from xlt_bench.store.rows import Entry
+from xlt_bench.submissions.gains import covers_seeds, mean
+from xlt_bench.submissions.seeds import pair_seeds
 from xlt_bench.tasks.registry import get_task
 
-Test = tuple[str, str, int, int]
-"""A task, a split, the number of a submission and that of the one it is tested against."""
+AMONG = ("verified", "all")
+Test = tuple[str, str, tuple[int, ...], tuple[int, ...]]
+"""A task, a split, the numbers of the tested submissions and of those they are held against."""
 
 
 class MeanReplicates:
@@ -50,8 +59,8 @@ def _means(entry: Entry, drawn: Drawn) -> Iterator[tuple[tuple[str, str], Replic
     for task, split, units in _rankings(entry):
         parts = [drawn[task][unit] for unit in units]
         value = float(np.mean([one.value for one in parts]))
-        mean = np.mean([one.drawn for one in parts], axis=0)
-        yield (task, split), Replicates(value, mean.astype(np.float32), 0)
+        drawn_mean = np.mean([one.drawn for one in parts], axis=0)
+        yield (task, split), Replicates(value, drawn_mean.astype(np.float32), 0)
 
 
 def _rankings(entry: Entry) -> Iterator[tuple[str, str, list[str]]]:
@@ -65,59 +74,127 @@ def _rankings(entry: Entry) -> Iterator[tuple[str, str, list[str]]]:
                     yield task.name, split, units
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A system, or those of a method, one of each seed; `value` is the mean of their means."""
+
+    systems: tuple[Entry, ...]
+    value: float
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(one.number for one in self.systems)
+
+
 def places(
     entries: Sequence[Entry], means: MeanReplicates, known: Mapping[Test, float]
-) -> list[dict[str, Any]]:
-    """Compute the rows of the table `places`.
+) -> dict[str, list[dict[str, Any]]]:
+    """Compute the rows of the tables `places` and `method_places`.
 
     Args:
         entries: All submissions, by number, with `superseded_by` filled in.
         means: Their replicates.
         known: p values of an earlier build.
     """
-    rankings: dict[tuple[str, int, str], list[tuple[float, Entry]]] = {}
-    for entry in entries:
-        for task, split, _ in _rankings(entry):
-            ranking = (task, entry.plan.task_versions[task], split)
-            value = entry.means[task, split]
-            better = get_task(task).metric(get_task(task).primary).higher_is_better
-            rankings.setdefault(ranking, []).append((-value if better else value, entry))
-    rows: list[dict[str, Any]] = []
-    for (task, _, split), ranked in rankings.items():
-        ordered = [entry for _, entry in sorted(ranked, key=lambda one: (one[0], one[1].age))]
-        rows += _ranked(task, split, ordered, means, known)
+    tests = _Tests(means, known)
+    rows: dict[str, list[dict[str, Any]]] = {"places": [], "method_places": []}
+    for among in AMONG:
+        chosen = [one for one in entries if among == "all" or one.row["rank_class"] == "verified"]
+        for (task, version, split), ranked in _by_ranking(chosen).items():
+            given = {"task": task, "split": split, "among": among}
+            systems = [_Candidate((one,), one.means[task, split]) for one in ranked]
+            for one, place, head, p in _placed(systems, task, split, tests):
+                against = head.numbers[0] if head else None
+                row = {"number": one.numbers[0], **given, "place": place}
+                rows["places"].append({**row, "tested_against": against, "p": p})
+            for methods in _methods(ranked, task, split):
+                for one, place, head, p in _placed(methods, task, split, tests):
+                    row = {"method": one.systems[0].trained.method, "version": version, **given}
+                    row |= {"value": one.value, "place": place, "systems": list(one.numbers)}
+                    row["tested_against"] = list(head.numbers) if head else None
+                    row["covers_seeds"] = bool(head and _covers_seeds(one, head))
+                    rows["method_places"].append({**row, "p": p})
     return rows
 
 
-def _ranked(
-    task: str,
-    split: str,
-    ordered: Sequence[Entry],
-    means: MeanReplicates,
-    known: Mapping[Test, float],
-) -> Iterator[dict[str, Any]]:
+def _by_ranking(entries: Sequence[Entry]) -> dict[tuple[str, int, str], list[Entry]]:
+    """The submissions that are ranked together, by task, version and split."""
+    found: dict[tuple[str, int, str], list[Entry]] = {}
+    for entry in entries:
+        for task, split, _ in _rankings(entry):
+            found.setdefault((task, entry.plan.task_versions[task], split), []).append(entry)
+    return found
+
+
+def _methods(ranked: Sequence[Entry], task: str, split: str) -> list[list[_Candidate]]:
+    """The methods of each base model; of several systems of one seed, the oldest counts."""
+    found: dict[str, dict[str, dict[int | None, Entry]]] = {}
+    for entry in sorted(ranked, key=lambda entry: entry.age):
+        of_base = found.setdefault(entry.row["base_model"], {})
+        of_base.setdefault(entry.trained.method, {}).setdefault(entry.trained.seed, entry)
+    return [
+        [
+            _Candidate(
+                tuple(by_seed.values()),
+                float(np.mean([one.means[task, split] for one in by_seed.values()])),
+            )
+            for by_seed in methods.values()
+        ]
+        for methods in found.values()
+    ]
+
+
+def _placed(
+    candidates: Sequence[_Candidate], task: str, split: str, tests: _Tests
+) -> Iterator[tuple[_Candidate, int, _Candidate | None, float | None]]:
+    """Each candidate, best first, with its place, and the test that gave it; None for the best."""
+    sign = -1 if get_task(task).metric(get_task(task).primary).higher_is_better else 1
+    ordered = sorted(
+        candidates, key=lambda one: (sign * one.value, min(part.age for part in one.systems))
+    )
     head, place = ordered[0], 1
-    for position, entry in enumerate(ordered, 1):
-        against, p = None, None
-        if entry is not head:
-            against = head.number
-            p = known.get((task, split, entry.number, against))
-            if p is None:
-                p = _p(task, split, entry, head, means)
-            if p < ALPHA:
-                head, place = entry, position
-        row = {"number": entry.number, "task": task, "split": split, "place": place}
-        yield {**row, "tested_against": against, "p": p}
+    yield head, place, None, None
+    for position, one in enumerate(ordered[1:], 2):
+        against, p = head, tests.p(task, split, one, head)
+        if p < ALPHA:
+            head, place = one, position
+        yield one, place, against, p
 
 
-def _p(task: str, split: str, entry: Entry, head: Entry, means: MeanReplicates) -> float:
-    ours, theirs = (means.of(one.number, task, split) for one in (entry, head))
-    p = mean_gain({"": ours}, {"": theirs}).p
-    if p >= ALPHA:
-        return p
-    # The means do not say in how many items two systems differ.
-    units = next(units for *name, units in _rankings(entry) if name == [task, split])
-    by_unit = [tested(one)[task] for one in (entry, head)]
-    mine, other = ({unit: one[unit] for unit in units} for one in by_unit)
-    exact = exact_p(mine, other, get_task(task).metric(get_task(task).primary).score)
-    return p if exact is None else exact
+def _covers_seeds(one: _Candidate, head: _Candidate) -> bool:
+    return covers_seeds(*pair_seeds(one.systems, head.systems)[:2])
+
+
+class _Tests:
+    """The tests of one build, each made once."""
+
+    def __init__(self, means: MeanReplicates, known: Mapping[Test, float]) -> None:
+        self._means, self._known = means, dict(known)
+
+    def p(self, task: str, split: str, one: _Candidate, head: _Candidate) -> float:
+        test = (task, split, one.numbers, head.numbers)
+        if test not in self._known:
+            self._known[test] = self._tested(task, split, one, head)
+        return self._known[test]
+
+    def _tested(self, task: str, split: str, one: _Candidate, head: _Candidate) -> float:
+        ours, theirs, paired = pair_seeds(one.systems, head.systems)
+        drawn = [
+            [self._means.of(entry.number, task, split) for entry in method]
+            for method in (ours, theirs)
+        ]
+        if covers_seeds(ours, theirs):
+            return gains([difference(*drawn, paired=paired)])[0].p
+        p = mean_gain(*({"": mean(method)} for method in drawn)).p
+        if p >= ALPHA or len(ours) + len(theirs) > 2:
+            return p
+        # The means do not say in how many items two systems differ.
+        exact = _exact(task, split, ours[0], theirs[0])
+        return p if exact is None else exact
+
+
+def _exact(task: str, split: str, one: Entry, other: Entry) -> float | None:
+    units = next(units for *name, units in _rankings(one) if name == [task, split])
+    by_unit = [tested(entry)[task] for entry in (one, other)]
+    ours, theirs = ({unit: found[unit] for unit in units} for found in by_unit)
+    return exact_p(ours, theirs, get_task(task).metric(get_task(task).primary).score)

@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 
 from xlt_bench.store.baselines import Baseline
+from xlt_bench.store.places import Test
 from xlt_bench.store.rows import Entry
 from xlt_bench.tasks.registry import tasks
 
@@ -191,19 +192,22 @@ class Earlier:
                 given,
             )
 
-    def place_tests(self) -> dict[tuple[str, str, int, int], float]:
-        """The p values of the tests that gave places, between submissions that were taken.
-
-        Returns:
-            p by task, split, number of the submission and of the one it was tested against.
-        """
+    def place_tests(self) -> dict[Test, float]:
+        """The p values of the tests that gave places, between submissions that were taken."""
         if not self._taken:
             return {}
+        new = {old: new for new, old in self._taken.items()}
         rows = self._store.execute(
-            "SELECT task, split, a.new, b.new, p FROM earlier.places p "
-            "JOIN taken a ON a.old = p.number JOIN taken b ON b.old = p.tested_against"
+            "SELECT task, split, [number], [tested_against], p FROM earlier.places "
+            "WHERE tested_against IS NOT NULL UNION ALL "
+            "SELECT task, split, systems, tested_against, p FROM earlier.method_places "
+            "WHERE tested_against IS NOT NULL"
         ).fetchall()
-        return {(task, split, number, other): p for task, split, number, other, p in rows}
+        return {
+            (task, split, tuple(new[n] for n in ours), tuple(new[n] for n in theirs)): p
+            for task, split, ours, theirs, p in rows
+            if new.keys() >= {*ours, *theirs}
+        }
 
     def close(self) -> None:
         """Let go of the earlier file."""

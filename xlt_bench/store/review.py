@@ -172,13 +172,13 @@ def _runs(store: duckdb.DuckDBPyConnection, submission: str) -> list[tuple[str, 
 
 
 _ROWS = """
-SELECT m.submission, m.name, m.place, m.value, m.low, m.high, g.gain,
+SELECT m.submission, m.name, m.place_all AS place, m.value, m.low, m.high, g.gain,
     g.low AS gain_low, g.high AS gain_high, m.split,
     m.submission IN (SELECT unnest($added)) AS added
 FROM split_means m
 LEFT JOIN gain_means g USING (submission, task, version, metric, split)
 WHERE m.task = $task AND m.version = $version AND m.metric = $metric
-    AND (m.submission = $submission OR m.place IS NOT NULL)
+    AND (m.submission = $submission OR m.place_all IS NOT NULL)
 ORDER BY m.value DESC, m.submission
 """
 
@@ -259,6 +259,7 @@ def comment(review: Review, other_files: int, url: str) -> str:
 
 def _table(ranking: Ranking) -> list[str]:
     title = f"**{ranking.task} v{ranking.version}**, {ranking.metric}, mean of {ranking.split}"
+    title += "; places are among all systems, verified or not"
     lines = [
         title.replace("_", "\\_"),
         "",

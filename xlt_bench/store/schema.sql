@@ -260,9 +260,25 @@ CREATE TABLE places (
     number INTEGER NOT NULL,
     task VARCHAR NOT NULL,
     split VARCHAR NOT NULL,
+    among VARCHAR NOT NULL,             -- verified: the verified submissions alone; all
     place INTEGER NOT NULL,
     tested_against INTEGER,             -- the first of the place before, or of its own; NULL: the best
     p DOUBLE                            -- of that test
+);
+
+-- The places of methods among those of their base model.
+CREATE TABLE method_places (
+    method VARCHAR NOT NULL,
+    task VARCHAR NOT NULL,
+    version INTEGER NOT NULL,
+    split VARCHAR NOT NULL,
+    among VARCHAR NOT NULL,             -- verified: from the verified submissions alone; all
+    value DOUBLE NOT NULL,              -- mean over `systems`
+    place INTEGER NOT NULL,
+    systems INTEGER[] NOT NULL,         -- complete submissions, one of each seed
+    tested_against INTEGER[],           -- those of the method it is tested against; NULL: the best
+    covers_seeds BOOLEAN NOT NULL,      -- the test is of seeds and items; false: of items alone
+    p DOUBLE
 );
 
 -- The tasks. The app shows them in the order of `place`.

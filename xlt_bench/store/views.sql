@@ -13,14 +13,14 @@ JOIN runs r USING (number, task)
 JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
 JOIN languages l ON l.code = t.language;
 
--- Means by split. `place` ranks the current, complete submissions of one task version by the metric that
--- ranks the task; submissions that a paired test cannot tell apart share a place, of which there are
--- `tied`. The split `aligned` has no places: its languages differ from adapter to adapter. `outcome`
--- compares with the default baseline: better, worse, or not shown (p >= 0.05); NULL without one.
--- `place_verified` is the place among the verified rows alone, in the same order.
+-- Means by split. `place` ranks the verified, `place_all` all current, complete submissions of one task
+-- version by the metric that ranks the task; submissions that a paired test cannot tell apart share a
+-- place, of which there are `tied` and `tied_all`. The split `aligned` has no places: its languages
+-- differ from adapter to adapter. `outcome` compares with the default baseline: better, worse, or not
+-- shown (p >= 0.05); NULL without one.
 CREATE VIEW split_means AS
 WITH placed AS (
-    SELECT p.*, count(*) OVER (PARTITION BY p.task, r.version, p.split, p.place) AS tied
+    SELECT p.*, count(*) OVER (PARTITION BY p.task, r.version, p.split, p.among, p.place) AS tied
     FROM places p
     JOIN runs r USING (number, task)
 ), compared AS (
@@ -34,18 +34,17 @@ WITH placed AS (
     WHERE d.is_default
 )
 SELECT s.id AS submission, s.name, s.model, s.base_model, s.adapter, r.task, r.version, m.split,
-    m.metric, m.value, m.low, m.high, p.place, p.tied,
-    CASE WHEN p.place IS NOT NULL AND s.rank_class = 'verified' THEN rank() OVER (
-        PARTITION BY m.task, r.version, m.split, m.metric, s.rank_class, p.place IS NULL
-        ORDER BY p.place
-    ) END AS place_verified, c.outcome, m.units, m.missing, s.item_limit, r.complete,
-    r.superseded_by IS NULL AS current, s.rank_class
+    m.metric, m.value, m.low, m.high, v.place, v.tied, p.place AS place_all, p.tied AS tied_all,
+    c.outcome, m.units, m.missing, s.item_limit, r.complete, r.superseded_by IS NULL AS current,
+    s.rank_class
 FROM mean_scores m
 JOIN submissions s USING (number)
 JOIN runs r USING (number, task)
 JOIN metrics k USING (task, metric)
 LEFT JOIN placed p ON k.is_primary AND p.number = m.number AND p.task = m.task
-    AND p.split = m.split
+    AND p.split = m.split AND p.among = 'all'
+LEFT JOIN placed v ON k.is_primary AND v.number = m.number AND v.task = m.task
+    AND v.split = m.split AND v.among = 'verified'
 LEFT JOIN compared c ON c.number = m.number AND c.task = m.task AND c.split = m.split
     AND c.metric = m.metric;
 
@@ -122,6 +121,32 @@ SELECT g.* EXCLUDE (systems, baselines, kind), g.kind AS baseline_kind, len(g.sy
     [s.ids[n + 1] FOR n IN g.baselines] AS baseline_submissions
 FROM method_mean_gains g
 CROSS JOIN (SELECT list(id ORDER BY number) AS ids FROM submissions) s;
+
+-- The means of methods over their complete systems, one of each seed, by the metric that ranks the task.
+-- `place` is among the methods of the same base model, from their verified systems alone, of which there
+-- are `seeds_verified`; `place_all` is from all. Methods that cannot be told apart share a place.
+-- `verdict` says whether the test that gave a place is of two methods (seeds and items) or, as one of them
+-- has but one seed, of two systems (items alone); NULL for the best.
+CREATE VIEW method_means AS
+WITH placed AS (
+    SELECT p.*, m.base_model, m.model, m.kind, m.recipe,
+        CASE WHEN p.covers_seeds THEN 'methods' WHEN p.p IS NOT NULL THEN 'systems' END AS verdict,
+        count(*) OVER (
+            PARTITION BY m.base_model, p.task, p.version, p.split, p.among, p.place
+        ) AS tied
+    FROM method_places p
+    JOIN methods m USING (method)
+)
+SELECT a.method, a.base_model, a.model, a.kind, a.recipe, a.task, a.version, a.split, k.metric,
+    a.value, len(a.systems) AS seeds, coalesce(len(v.systems), 0) AS seeds_verified, v.place, v.tied,
+    v.verdict, a.place AS place_all, a.tied AS tied_all, a.verdict AS verdict_all,
+    [s.ids[n + 1] FOR n IN a.systems] AS submissions
+FROM placed a
+JOIN metrics k ON k.task = a.task AND k.is_primary
+LEFT JOIN placed v ON v.method = a.method AND v.task = a.task AND v.version = a.version
+    AND v.split = a.split AND v.among = 'verified'
+CROSS JOIN (SELECT list(id ORDER BY number) AS ids FROM submissions) s
+WHERE a.among = 'all';
 
 -- Paired bootstrap against the default and the declared baseline, by unit: the gain with its interval, p,
 -- and p after Holm's correction.

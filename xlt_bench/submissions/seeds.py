@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from xlt_bench.errors import InputError
+from xlt_bench.results.record import Plan
+from xlt_bench.submissions.trainings import Trained
 
 if TYPE_CHECKING:
     from xlt_bench.submissions.compare import System
+
+
+class _Seeded(Protocol):
+    """A system with what says its seed, and whether it is a bare model."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def trained(self) -> Trained: ...
+
+
+Seeded = TypeVar("Seeded", bound=_Seeded)
 
 
 def check_seeds(systems: Sequence[System]) -> list[str]:
@@ -43,8 +58,8 @@ def check_seeds(systems: Sequence[System]) -> list[str]:
 
 
 def pair_seeds(
-    systems: Sequence[System], baselines: Sequence[System]
-) -> tuple[list[System], list[System], bool]:
+    systems: Sequence[Seeded], baselines: Sequence[Seeded]
+) -> tuple[list[Seeded], list[Seeded], bool]:
     """Order the systems of two methods by seed.
 
     Returns:
