@@ -141,6 +141,31 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
     return alt.LayerChart(layer=[bars, rules, marks, zero], height=STEP)
 
 
+def parts(frame: pd.DataFrame, names: Sequence[str], title: str) -> alt.LayerChart:
+    """Stacked bars around zero, one per unit: `label`, `measure` (one of `names`), `difference`."""
+    totals = frame.groupby("label", sort=False)["difference"].sum()
+    order = list(totals.sort_values(ascending=False).index)
+    base = alt.Chart(frame).encode(y=alt.Y("label:N", sort=order, axis=_AXIS))
+    bars = base.mark_bar(height=12).encode(
+        x=alt.X("difference:Q", title=title, axis=alt.Axis(tickCount=8)),
+        color=alt.Color(
+            "measure:N",
+            title=None,
+            scale=alt.Scale(domain=list(names), range=COLOURS[: len(names)]),
+            legend=legend(columns=1),
+        ),
+        tooltip=[
+            alt.Tooltip("label:N", title="language"),
+            alt.Tooltip("measure:N", title="part"),
+            alt.Tooltip("difference:Q", title="points", format="+.2f"),
+            alt.Tooltip("low:Q", title="95 % from", format="+.2f"),
+            alt.Tooltip("high:Q", title="to", format="+.2f"),
+        ],
+    )
+    zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=GREY).encode(x="zero:Q")
+    return alt.LayerChart(layer=[bars, zero], height=STEP)
+
+
 def side_by_side(frame: pd.DataFrame, methods: Sequence[str], title: str) -> alt.LayerChart:
     """A point with its interval for each `method` in each unit: `label`, `value`, `low`, `high`."""
     names = [name for name in methods if name in set(frame["method"])]

@@ -25,7 +25,7 @@ from xlt_bench.tasks.registry import get_task
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
 # Those with data, and those with texts.
-DATA = "overview systems gains families size layers correlation compare submission".split()
+DATA = "overview systems gains transfer families size layers correlation compare submission".split()
 PAGES = [*DATA, "how_to_submit", "about"]
 HANG = 1800  # seconds; a page that takes longer hangs, also on a busy machine
 

@@ -26,6 +26,7 @@ TITLES = {
     "overview": "Which training carries a skill from a few languages over to the others?",
     "systems": "Systems",
     "gains": "Gains",
+    "transfer": "Transfer",
     "families": "Families",
     "size": "Size",
     "layers": "Layers",

@@ -23,6 +23,7 @@ from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.baselines import bare_retrieval, baselines
 from xlt_bench.store.gains import gain_rows
+from xlt_bench.store.measures import gap_rows
 from xlt_bench.store.methods import methods
 from xlt_bench.store.places import MeanReplicates, places
 from xlt_bench.store.reuse import Earlier, code_digest, fingerprint
@@ -34,7 +35,7 @@ from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
@@ -380,5 +381,6 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
     means = MeanReplicates(related)
     for gains in gain_rows(related, changed, means.keep):
         _insert(store, gains)
+    _insert(store, {"gaps": gap_rows(related, chosen)})
     _insert(store, places(related, means, earlier.place_tests()))
     return Built(len(entries), left_out)

@@ -21,7 +21,8 @@ VIEWS = {
     name: f"SELECT * FROM {name}"
     for name in (
         "submissions evidence left_out runs methods baselines scores split_means method_means "
-        "significance gain_means method_gains method_gain_means layer_curves language_curves "
+        "significance gain_means transfer_measures transfer_measure_means gaps_closed "
+        "relative_transfer method_gains method_gain_means layer_curves language_curves "
         "pair_accuracies transfer_points transfer_correlation published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}

@@ -7,19 +7,19 @@ from itertools import groupby
 from typing import Any
 
 from xlt_bench.evaluation.score import ByUnit
-from xlt_bench.metrics.paired import Replicates, replicates
+from xlt_bench.metrics.paired import replicates
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.store.baselines import Baseline
+from xlt_bench.store.measures import Drawn, measure_rows
 from xlt_bench.store.method_gains import gain_columns, method_rows
 from xlt_bench.store.rows import Entry
-from xlt_bench.submissions.counts import read_counts
+from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.gains import compare_means, compare_units
 from xlt_bench.submissions.schema import COUNTS
+from xlt_bench.submissions.transfer import Marked, marks
 from xlt_bench.tasks.registry import get_task, tasks
 
 _TOGETHER = 64  # pairs of submissions that are resampled together, with the same draws
-Drawn = dict[str, dict[str, Replicates]]
-"""Replicates of the primary metrics of a submission by task and unit."""
 
 
 def gain_rows(
@@ -39,7 +39,7 @@ def gain_rows(
     """
     for some in _chunks(entries, chosen):
         numbers = {n for one in some for n in (one.number, one.baseline)}
-        drawn = resampled({number: entries[number] for number in sorted(numbers)})
+        drawn, marked = resampled({number: entries[number] for number in sorted(numbers)})
         keep(drawn)
         rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
         for one in some:
@@ -47,6 +47,7 @@ def gain_rows(
             rows["unit_gains"] += unit_rows
             rows["mean_gains"] += mean_rows
         yield rows
+        yield measure_rows(entries, some, drawn, marked)
         yield method_rows(entries, [one for one in some if one.is_default], drawn)
 
 
@@ -72,26 +73,37 @@ def _chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[li
         yield chunk
 
 
-def resampled(entries: Mapping[int, Entry]) -> dict[int, Drawn]:
-    """Resample the primary metric of every task for each submission."""
-    counts = {number: tested(entry) for number, entry in entries.items()}
+def resampled(
+    entries: Mapping[int, Entry],
+) -> tuple[dict[int, Drawn], dict[int, dict[str, Marked]]]:
+    """Resample the primary metric of every task for each submission, and flag its answers."""
+    counts: dict[int, dict[str, ByUnit]] = {}
+    marked: dict[int, dict[str, Marked]] = {}
+    for number, entry in entries.items():
+        counted = read_counts(entry.folder / COUNTS, entry.plan)
+        counts[number] = _primary(counted)
+        marked[number] = {task: marks(get_task(task), one) for task, one in counted.items()}
     drawn: dict[int, Drawn] = {number: {} for number in entries}
     for task in tasks().values():
         names: list[tuple[int, str]] = []
         matrices: list[Counts] = []
-        for number, counted in counts.items():
-            for unit, matrix in counted.pop(task.name, {}).items():
+        for number, found in counts.items():
+            for unit, matrix in found.pop(task.name, {}).items():
                 names.append((number, unit))
                 matrices.append(matrix)
-        found = replicates(matrices, task.metric(task.primary).score)
-        for (number, unit), one in zip(names, found, strict=True):
+        resamples = replicates(matrices, task.metric(task.primary).score)
+        for (number, unit), one in zip(names, resamples, strict=True):
             drawn[number].setdefault(task.name, {})[unit] = one
-    return drawn
+    return drawn, marked
 
 
 def tested(entry: Entry) -> dict[str, ByUnit]:
-    """Read the counts of the primary metrics, copied so that the rest of the file is freed."""
-    counted = read_counts(entry.folder / COUNTS, entry.plan)
+    """Read the counts of the primary metrics."""
+    return _primary(read_counts(entry.folder / COUNTS, entry.plan))
+
+
+def _primary(counted: Tasks) -> dict[str, ByUnit]:
+    """The counts of the primary metrics, copied so that the rest of the file is freed."""
     chosen = ((name, counted.get(name, {}).get(one.primary, {})) for name, one in tasks().items())
     return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}
 

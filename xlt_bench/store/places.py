@@ -20,7 +20,8 @@ import numpy as np
 
 from xlt_bench.metrics.methods import difference, gains
 from xlt_bench.metrics.paired import ALPHA, Replicates, exact_p, mean_gain
-from xlt_bench.store.gains import Drawn, resampled, tested
+from xlt_bench.store.gains import resampled, tested
+from xlt_bench.store.measures import Drawn
 from xlt_bench.store.rows import Entry
 from xlt_bench.submissions.gains import covers_seeds, mean
 from xlt_bench.submissions.seeds import pair_seeds
@@ -51,7 +52,7 @@ class MeanReplicates:
     def of(self, number: int, task: str, split: str) -> Replicates:
         """The replicates of one mean of a submission, resampled if they are not yet known."""
         if number not in self._found:
-            self.keep(resampled({number: self._entries[number]}))
+            self.keep(resampled({number: self._entries[number]})[0])
         return self._found[number][task, split]
 
 

@@ -172,7 +172,7 @@ class Earlier:
         if not methods:
             return
         given = {"methods": sorted(methods)}
-        for table in ("unit_gains", "mean_gains"):
+        for table in ("unit_gains", "mean_gains", "unit_measures", "mean_measures"):
             self._store.execute(
                 f"INSERT INTO {table} BY NAME SELECT t.* REPLACE (a.new AS number, b.new AS "
                 f"baseline) FROM earlier.{table} t JOIN taken a ON t.number = a.old "

@@ -200,6 +200,56 @@ CREATE TABLE mean_gains (
     units VARCHAR[] NOT NULL
 );
 
+-- Measures of transfer against each row of `task_baselines`, by unit: `relative_transfer` and
+-- `consistency` of the submission and of its baseline, with their difference; the parts of the gain
+-- (`content`, `format`, `neither`), whose `baseline_value` is 0. Of the primary metric.
+CREATE TABLE unit_measures (
+    number INTEGER NOT NULL,
+    baseline INTEGER NOT NULL,
+    task VARCHAR NOT NULL,
+    measure VARCHAR NOT NULL,
+    unit VARCHAR NOT NULL,
+    aligned BOOLEAN NOT NULL,
+    value DOUBLE NOT NULL,
+    baseline_value DOUBLE NOT NULL,
+    difference DOUBLE NOT NULL,
+    low DOUBLE NOT NULL,
+    high DOUBLE NOT NULL,
+    p DOUBLE NOT NULL,
+    p_holm DOUBLE NOT NULL,
+    n INTEGER NOT NULL                  -- items; of consistency, those that both have right in English
+);
+
+-- The same for means over the units that both submissions have.
+CREATE TABLE mean_measures (
+    number INTEGER NOT NULL,
+    baseline INTEGER NOT NULL,
+    task VARCHAR NOT NULL,
+    measure VARCHAR NOT NULL,
+    split VARCHAR NOT NULL,
+    value DOUBLE NOT NULL,
+    baseline_value DOUBLE NOT NULL,
+    difference DOUBLE NOT NULL,
+    low DOUBLE NOT NULL,
+    high DOUBLE NOT NULL,
+    p DOUBLE NOT NULL,
+    units VARCHAR[] NOT NULL
+);
+
+-- (system - SFT) / (oracle - SFT) in per cent, for submissions with an SFT baseline and an oracle: the
+-- same training in all ranked units. `low` and `high` are NULL if no gap is shown.
+CREATE TABLE gaps (
+    number INTEGER NOT NULL,
+    baseline INTEGER NOT NULL,
+    oracle INTEGER NOT NULL,
+    task VARCHAR NOT NULL,
+    unit VARCHAR,                       -- NULL: the mean of a split
+    split VARCHAR,                      -- NULL: a unit
+    value DOUBLE NOT NULL,
+    low DOUBLE,
+    high DOUBLE
+);
+
 -- The gains of a method over the method of its systems' default baselines: the means over seeds. Of
 -- superseded runs and of several runs with one seed, only one counts. With `covers_seeds`, interval and
 -- p are of seeds and items together, and say whether the methods differ. Otherwise there is one system:

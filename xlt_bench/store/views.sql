@@ -172,6 +172,69 @@ JOIN submissions b ON b.number = g.baseline
 JOIN task_baselines d USING (number, task, baseline)
 JOIN runs r ON r.number = g.number AND r.task = g.task;
 
+-- Measures of transfer beside the gain, against the default and the declared baseline, by unit:
+-- relative transfer, consistency with English, and the parts of the gain.
+CREATE VIEW transfer_measures AS
+SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.measure, g.unit, t.language,
+    l.name AS language_name, t.setting, t.ranked, g.aligned, g.value, g.baseline_value,
+    g.difference, g.low, g.high, g.p, g.p_holm, g.p_holm < 0.05 AS significant, g.n,
+    d.kind AS baseline_kind, d.is_default, d.is_declared
+FROM unit_measures g
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = g.baseline
+JOIN task_baselines d USING (number, task, baseline)
+JOIN runs r ON r.number = g.number AND r.task = g.task
+JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit
+JOIN languages l ON l.code = t.language;
+
+-- The same for means over the units that both submissions have.
+CREATE VIEW transfer_measure_means AS
+SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.measure, g.split, g.value,
+    g.baseline_value, g.difference, g.low, g.high, g.p, g.p < 0.05 AS significant, g.units,
+    d.kind AS baseline_kind, d.is_default, d.is_declared
+FROM mean_measures g
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = g.baseline
+JOIN task_baselines d USING (number, task, baseline)
+JOIN runs r ON r.number = g.number AND r.task = g.task;
+
+-- The share of the gap between SFT and oracle that a submission closes, by unit and by split.
+CREATE VIEW gaps_closed AS
+SELECT s.id AS submission, b.id AS baseline, o.id AS oracle, g.task, r.version, g.unit, g.split,
+    g.value, g.low, g.high
+FROM gaps g
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = g.baseline
+JOIN submissions o ON o.number = g.oracle
+JOIN runs r ON r.number = g.number AND r.task = g.task;
+
+-- The score of each ranked unit in per cent of the mean over the supervised units that the submission
+-- has, beside that of the bare model on the same number of items; of the primary metric.
+CREATE VIEW relative_transfer AS
+WITH scored AS (
+    SELECT u.number, u.task, r.version, u.unit, t.language, t.setting, u.aligned, u.value, u.n,
+        avg(u.value) FILTER (t.setting = 'supervised') OVER (PARTITION BY u.number, u.task) AS source
+    FROM unit_scores u
+    JOIN metrics k USING (task, metric)
+    JOIN tasks a USING (task)
+    JOIN runs r USING (number, task)
+    JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
+    WHERE k.is_primary AND t.ranked AND a.answers = 'text'
+), related AS (
+    SELECT * EXCLUDE (source), 100 * value / nullif(source, 0) AS relative FROM scored
+), bare AS (
+    SELECT b.base_model, y.task, y.version, y.unit, y.n, arg_max(y.relative, -y.number) AS relative
+    FROM related y
+    JOIN submissions b USING (number)
+    WHERE b.adapter IS NULL
+    GROUP BY ALL
+)
+SELECT s.id AS submission, y.task, y.version, y.unit, y.language, y.setting, y.aligned, y.value,
+    y.relative, c.relative AS bare_relative, y.n
+FROM related y
+JOIN submissions s USING (number)
+LEFT JOIN bare c USING (base_model, task, version, unit, n);
+
 -- Retrieval accuracy by layer, over all ordered pairs of ranked languages; of all languages in a
 -- submission with fewer than two ranked ones, here and below.
 CREATE VIEW layer_curves AS

@@ -36,9 +36,9 @@ _LEGEND = (
 )
 _TRANSFER = (
     "relative transfer: per cent of the mean over the supervised units. consistency: of the items "
-    "that both have right in English, the per cent that is right. content, format, neither: the "
-    "parts of the gain from items with well-formed answers of both, of one, of neither. * the 95 % "
-    "interval of the part, or of the difference, excludes zero"
+    "that both have right in English (without empty ones), the per cent that is right. content, "
+    "format, neither: the parts of the gain from items with well-formed answers of both, of one, "
+    "of neither. * the 95 % interval of the part, or of the difference, excludes zero"
 )
 _ONE_SEED = (
     "Intervals and p are of the test items: they say whether these two systems differ. Whether "

@@ -121,6 +121,20 @@ def sft_key(one: Trained) -> str | None:
     return json.dumps([one.seed, strict], sort_keys=True)
 
 
+def oracle_key(one: Trained) -> str | None:
+    """Say which trainings of a task differ only in its languages, and so in data and updates.
+
+    Returns:
+        A text that is equal for trainings of one seed with one LoRA and learning rate; None if the
+        training has no task or is unknown.
+    """
+    if one.kind not in ("sft", "aligned", "merged"):
+        return None
+    free = {*_TOLERATED, "task.units", "task.sources", "training.max_steps", "training.epochs"}
+    kept = {k: v for k, v in _task_settings(one.settings).items() if k not in free}
+    return json.dumps([one.seed, kept], sort_keys=True)
+
+
 def differences_from_sft(ours: Trained, sft: Trained) -> list[str] | None:
     """Compare a training with the SFT of an equal `sft_key`.
 

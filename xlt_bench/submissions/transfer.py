@@ -1,8 +1,8 @@
 """Compares two systems, or two methods, by the measures of transfer beside the gain.
 
 relative_transfer  the score in per cent of the mean over the supervised units
-consistency        of the items that all of the compared systems have right in English, the share
-                   that is right in the language; for tasks with parallel items
+consistency        of the items with something to find that all of the compared systems have right
+                   in English, the share that is right in the language; for parallel items
 content, format,   the parts of the gain from items whose answers are well-formed in both systems,
 neither            in one, and in neither; they add up to the gain
 gap_closed         (system - SFT) / (oracle - SFT), if the baseline is an SFT and an oracle is given
@@ -50,10 +50,12 @@ PIVOT = "en"
 class Marks:
     """Flags of a system's answers to a unit's n items, (n,).
 
-    `right` is None for tasks whose items are not parallel, `formed` for those without a format.
+    `right` and `empty`, for items with nothing to find, are None for tasks whose items are not
+    parallel; `formed` is None for those without a format.
     """
 
     right: Bools | None
+    empty: Bools | None
     formed: Bools | None
 
 
@@ -81,15 +83,18 @@ def marks(task: Task, counted: Mapping[str, ByUnit]) -> dict[str, Marks]:
     """
     if not isinstance(task, TextTask):
         return {}
-    items = counted.get(task.item_metric, {}) if task.parallel else {}
-    faults = counted.get(task.format_metric, {}) if task.format_metric else {}
-    return {
-        unit: Marks(
-            task.item_scores(items[unit]) >= 100 if unit in items else None,
-            faults[unit][:, 0] == 0 if unit in faults else None,
+    units = {unit for by_unit in counted.values() for unit in by_unit}
+    found = {}
+    for unit in task.order(units):
+        counts = {metric: by_unit[unit] for metric, by_unit in counted.items() if unit in by_unit}
+        items, faults = counts.get(task.item_metric), counts.get(task.format_metric or "")
+        is_parallel = task.parallel and items is not None
+        found[unit] = Marks(
+            right=task.item_scores(items) >= 100 if is_parallel else None,
+            empty=task.nothing_to_find(counts) if is_parallel else None,
+            formed=None if faults is None else faults[:, 0] == 0,
         )
-        for unit in {**items, **faults}
-    }
+    return found
 
 
 def measures(
@@ -156,9 +161,13 @@ def _relative(scores: Units, sources: Sequence[str]) -> dict[str, Replicates]:
 
 
 def _right_in_pivot(systems: Sequence[Marked]) -> Bools | None:
-    """Which items all systems have right in English; None if there is no such item."""
-    pivots = [one[PIVOT].right if PIVOT in one else None for one in systems]
-    there = [one for one in pivots if one is not None]
+    """Which items, of those with something to find, all systems have right in English; or None."""
+    pivots = [one.get(PIVOT) for one in systems]
+    there = [
+        one.right & ~one.empty
+        for one in pivots
+        if one is not None and one.right is not None and one.empty is not None
+    ]
     if len(there) < len(pivots) or len({len(one) for one in there}) != 1:
         return None
     condition: Bools = np.logical_and.reduce(there)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xlt_bench.data.flores import Corpus
 from xlt_bench.errors import InputError
@@ -269,6 +270,13 @@ class TextTask(Task):
     def item_scores(self, counts: Counts) -> Floats:
         """Scores (n,), 0 to 100, of n single answers from their counts under `item_metric`."""
         return self.metric(self.item_metric).score(counts.astype(np.float64))
+
+    def nothing_to_find(self, counts: Mapping[str, Counts]) -> NDArray[np.bool_]:
+        """Which of n items, (n,), have a gold answer that any text can get right by saying nothing.
+
+        `counts` are those of answers to them by metric, the item metric among them.
+        """
+        return np.zeros(len(counts[self.item_metric]), dtype=bool)
 
     def splits(self, unit: str) -> tuple[Split, ...]:
         """The splits that the publishers have for a unit."""

@@ -14,13 +14,14 @@ normal form C, and `slot_f1_midalign` reads answers as the authors' script does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xlt_bench.data import massive
 from xlt_bench.data.root import data_root
@@ -138,6 +139,11 @@ class Massive(TextTask):
             "unknown_slot": flags([result.unknown_slot for result in results]),
             "not_in_utterance": flags([result.not_in_utterance for result in results]),
         }
+
+    def nothing_to_find(self, counts: Mapping[str, Counts]) -> NDArray[np.bool_]:
+        """Items without slots: a third of them."""
+        empty: NDArray[np.bool_] = counts["slot_f1"][:, 2] == 0
+        return empty
 
 
 @dataclass(frozen=True)
