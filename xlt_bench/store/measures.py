@@ -12,6 +12,7 @@ from xlt_bench.submissions.counts import read_counts
 from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.submissions.trainings import oracle_key
 from xlt_bench.submissions.transfer import Marked, gaps_closed, measures
+from xlt_bench.tasks.base import Task
 from xlt_bench.tasks.registry import get_task
 
 Drawn = dict[str, dict[str, Replicates]]
@@ -122,13 +123,8 @@ def _same_items(one: Entry, other: Entry, task: str) -> bool:
 
 def _gap_rows(entry: Entry, sft: Entry, best: Entry, one: Baseline) -> list[dict[str, Any]]:
     task, version = get_task(one.task), entry.plan.task_versions[one.task]
-    scores = []
-    for system in (entry, sft, best):
-        counted = read_counts(system.folder / COUNTS, system.plan)[one.task][task.primary]
-        matrices = {unit: counted[unit] for unit in one.units if unit in counted}
-        drawn = replicates(list(matrices.values()), task.metric(task.primary).score)
-        scores.append([dict(zip(matrices, drawn, strict=True))])
-    shares = gaps_closed(task, version, *scores, entry.alignment_languages)
+    mine, theirs, bests = ([_scores(system, task, one.units)] for system in (entry, sft, best))
+    shares = gaps_closed(task, version, mine, theirs, bests, entry.alignment_languages)
     units = set(entry.plan.units[one.task])
     return [
         {
@@ -144,3 +140,10 @@ def _gap_rows(entry: Entry, sft: Entry, best: Entry, one: Baseline) -> list[dict
         }
         for row, share in shares.items()
     ]
+
+
+def _scores(system: Entry, task: Task, units: Sequence[str]) -> dict[str, Replicates]:
+    counted = read_counts(system.folder / COUNTS, system.plan)[task.name][task.primary]
+    matrices = {unit: counted[unit] for unit in units if unit in counted}
+    drawn = replicates(list(matrices.values()), task.metric(task.primary).score)
+    return dict(zip(matrices, drawn, strict=True))

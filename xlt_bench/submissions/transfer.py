@@ -87,11 +87,11 @@ def marks(task: Task, counted: Mapping[str, ByUnit]) -> dict[str, Marks]:
     found = {}
     for unit in task.order(units):
         counts = {metric: by_unit[unit] for metric, by_unit in counted.items() if unit in by_unit}
-        items, faults = counts.get(task.item_metric), counts.get(task.format_metric or "")
-        is_parallel = task.parallel and items is not None
+        items = counts.get(task.item_metric) if task.parallel else None
+        faults = counts.get(task.format_metric) if task.format_metric else None
         found[unit] = Marks(
-            right=task.item_scores(items) >= 100 if is_parallel else None,
-            empty=task.nothing_to_find(counts) if is_parallel else None,
+            right=None if items is None else task.item_scores(items) >= 100,
+            empty=None if items is None else task.nothing_to_find(counts),
             formed=None if faults is None else faults[:, 0] == 0,
         )
     return found
