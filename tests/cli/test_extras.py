@@ -45,7 +45,7 @@ def _run_without(extras, line, folder):
 def test_the_extras_are_those_of_the_package():
     stated = PROJECT["optional-dependencies"]
     assert {extra: _modules(stated[extra]) for extra in EXTRAS} == EXTRAS
-    assert stated["all"] == ["xlt-bench[eval,leaderboard]"]
+    assert stated["all"] == ["xlt-bench[artifacts,eval,leaderboard]"]
     assert "xlt-bench[all]" in stated["dev"]
 
 

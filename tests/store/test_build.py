@@ -110,14 +110,18 @@ def test_pairs_and_languages_of_a_layer(board, store):
 
     submissions, _, ids = board
     path = submissions / ids["new"] / "retrieval" / "layer-002.parquet"
-    table = {(r["source"], r["target"]): r["neighbours"] for r in pq.read_table(path).to_pylist()}
+    table = {
+        (r["source"], r["target"]): np.unpackbits(np.array(r["hits"], np.uint8))[: r["sentences"]]
+        for r in pq.read_table(path).to_pylist()
+    }
     found = rows(
         store, "SELECT * FROM pair_accuracies WHERE submission = $id AND layer = 2", id=ids["new"]
     )
     assert len(found) == 6
     for row in found:
-        answers = table[row["source"], row["target"]]
-        assert row["accuracy"] == pytest.approx(100 * np.mean(np.array(answers) == np.arange(8)))
+        hits = table[row["source"], row["target"]]
+        assert len(hits) == 8
+        assert row["accuracy"] == pytest.approx(100 * np.mean(hits))
     query = "SELECT * FROM language_curves WHERE submission = $id AND layer = 2"
     for row in rows(store, query, id=ids["new"]):
         mine = [r["accuracy"] for r in found if row["language"] in (r["source"], r["target"])]

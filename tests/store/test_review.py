@@ -9,6 +9,7 @@ import pytest
 from xlt_bench.errors import InputError
 from xlt_bench.store.review import comment, read_review, review
 from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.move import move
 
 URL = "https://example.org/run"
 SUBMISSIONS = Path(__file__).parents[2] / "submissions"
@@ -208,3 +209,35 @@ def test_the_commands(pull, made_up_root, run_cli, tmp_path):
     assert out == comment(read_review(tmp_path / "review.json"), 0, URL)
     code, _, err = run_cli("submissions", "comment", tmp_path / "none.json", "--url", URL)
     assert (code, err) == (2, "error: none.json is missing\n")
+
+
+@pytest.mark.parametrize("name", ["accepted.txt", "supersessions.json", "stores.txt"])
+def test_the_maintainers_files_may_not_change_with_a_submission(
+    name, copied, pull, made_up_root, run_cli, tmp_path
+):
+    text = '{"allowed": []}' if name == "supersessions.json" else ""
+    (copied[0] / name).write_text(text)
+    found = review(*copied, made_up_root)
+    assert (found.register_changed, found.exit_code) == ([name], 1)
+    assert [one.name for one in found.checked] == [pull[1]["new"]]
+    assert f"❌ `{name}` is changed" in comment(found, 0, URL)
+    asked = ("submissions", "review", copied[0], "--base", copied[1], "--output", tmp_path / "r")
+    code, out, _ = run_cli(*asked, "--data-dir", made_up_root)
+    assert (code, f"{name}: changed; only maintainers" in " ".join(out.split())) == (1, True)
+
+
+def test_maintainers_change_their_files_without_a_submission(copied, pull, made_up_root):
+    shutil.rmtree(copied[0] / pull[1]["new"])
+    (copied[0] / "accepted.txt").write_text(f"{pull[1]['bare']}\n")
+    found = review(*copied, made_up_root)
+    assert (found.register_changed, found.exit_code) == (["accepted.txt"], 0)
+
+
+def test_a_store_that_the_pull_request_names_is_not_read(copied, pull, made_up_root, tmp_path):
+    move(copied[0] / pull[1]["new"], str(tmp_path / "store"))
+    (copied[0] / "stores.txt").write_text(f"{tmp_path / 'store'}\n")
+    (found,) = review(*copied, made_up_root).checked
+    assert (found.state, "name the store" in found.detail) == ("refused", True)
+    (copied[1] / "stores.txt").write_text(f"{tmp_path / 'store'}\n")
+    found = review(*copied, made_up_root)
+    assert ([one.state for one in found.checked], found.exit_code) == (["checked"], 0)

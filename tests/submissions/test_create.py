@@ -32,6 +32,7 @@ def test_a_run_becomes_a_checked_submission(make_run, root, folder, tmp_path):
     assert not done.repeat
     assert check(done.folder, root).state == "checked"
     assert sorted(p.relative_to(done.folder).as_posix() for p in done.folder.rglob("*.*")) == [
+        "accuracies.parquet",
         "counts.parquet",
         "predictions/massive/de.jsonl.zst",
         "predictions/massive/sw.jsonl.zst",

@@ -18,6 +18,7 @@ import pytest
 from fuzz.attacks import ATTACKS
 from fuzz.folders import KINDS
 from fuzz.judge import LONGEST, Fuzz, only_within, spoiled, watch
+from retrieval_forms import with_neighbours
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 
@@ -48,12 +49,16 @@ def watched():
 
 @pytest.fixture(scope="module")
 def material(make_run, made_up_root, tmp_path_factory, accept):
-    """Submissions of a bare model and of an adapter (older and newer), and the data folder."""
+    """Submissions of a bare model and of an adapter (older and newer), and the data folder.
+
+    The newer one has neighbours, as older releases submitted them, and the others hits.
+    """
     top = tmp_path_factory.mktemp("material")
     made = {}
     for name, seed, adapter in [("bare", 0, None), ("older", 1, "lora"), ("own", 2, "lora")]:
         run = make_run(top / name, seed, adapter=adapter, units=UNITS, layers=(2,))
         made[name] = submit(run, About(notes="a note"), top / "submissions", made_up_root).folder
+    made["own"] = with_neighbours(made["own"], top / "own")
     accept(top / "submissions", made["older"].name, made["own"].name)
     return made, made_up_root
 

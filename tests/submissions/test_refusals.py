@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from retrieval_forms import with_neighbours
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.results.run_folder import (
@@ -24,6 +25,7 @@ from xlt_bench.submissions import rescore as checking
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.rescore import answers_digest, check
+from xlt_bench.submissions.safe_read import MAX_PACKED
 from xlt_bench.submissions.schema import Submission, identity
 from xlt_bench.tasks.registry import get_task
 
@@ -38,6 +40,20 @@ def accepted(make_run, made_up_root, tmp_path_factory):
 @pytest.fixture
 def submission(accepted, tmp_path):
     return shutil.copytree(accepted, tmp_path / "submissions" / accepted.name)
+
+
+@pytest.fixture(scope="module")
+def accepted_before(make_run, made_up_root, tmp_path_factory):
+    """A submission with neighbours, as older releases wrote it."""
+    folder = tmp_path_factory.mktemp("accepted before")
+    run = make_run(folder / "run", adapter="lora")
+    done = submit(run, About(), folder / "submissions", made_up_root)
+    return with_neighbours(done.folder, run)
+
+
+@pytest.fixture
+def older(accepted_before, tmp_path):
+    return shutil.copytree(accepted_before, tmp_path / "older" / accepted_before.name)
 
 
 def refusal(folder, root):
@@ -100,7 +116,7 @@ def test_every_number_of_a_record_has_bounds():
         name for name, *_ in found
     }
     assert [name for name, low, high in found if low is None or high is None] == []
-    assert numbers(Submission) == []
+    assert numbers(Submission) == [(".artifacts.size", 1, MAX_PACKED)]
 
 
 @pytest.mark.parametrize(
@@ -190,13 +206,13 @@ def test_items_dropped_swapped_or_added(change, message, submission, made_up_roo
         (lambda rows: rows.clear(), "must have 1 to"),
     ],
 )
-def test_layers(change, message, submission, made_up_root):
-    path = submission / "retrieval" / "layer-002.parquet"
+def test_layers(change, message, older, made_up_root):
+    path = older / "retrieval" / "layer-002.parquet"
     table = pq.read_table(path)
     rows = table.to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    found = refusal(submission, made_up_root)
+    found = refusal(older, made_up_root)
     assert found.startswith("layer-002.parquet")
     assert message in found
 
@@ -210,10 +226,10 @@ def test_layers(change, message, submission, made_up_root):
     ],
     ids=["wide", "fewer", "more"],
 )
-def test_columns_of_other_types(change, submission, made_up_root):
-    path = submission / "retrieval" / "layer-002.parquet"
+def test_columns_of_other_types(change, older, made_up_root):
+    path = older / "retrieval" / "layer-002.parquet"
     pq.write_table(change(pq.read_table(path)), path)
-    assert "wrong columns or column types" in refusal(submission, made_up_root)
+    assert "wrong columns or column types" in refusal(older, made_up_root)
 
 
 def test_a_file_that_is_not_parquet(submission, made_up_root):
@@ -221,14 +237,14 @@ def test_a_file_that_is_not_parquet(submission, made_up_root):
     assert "is damaged" in refusal(submission, made_up_root)
 
 
-def test_a_small_file_of_many_values_is_refused_before_it_is_read(submission, made_up_root):
-    path = submission / "retrieval" / "layer-002.parquet"
+def test_a_small_file_of_many_values_is_refused_before_it_is_read(older, made_up_root):
+    path = older / "retrieval" / "layer-002.parquet"
     table = pq.read_table(path)
     many = pa.array([np.zeros(20_000_000, dtype=np.int16)], type=pa.list_(pa.int16()))
     pq.write_table(table.slice(0, 1).set_column(3, "neighbours", many), path, compression="zstd")
     assert path.stat().st_size < 10_000
     before = pa.total_allocated_bytes()
-    assert "has more than" in refusal(submission, made_up_root)
+    assert "has more than" in refusal(older, made_up_root)
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
@@ -497,12 +513,12 @@ def test_a_wrong_data_digest_and_an_unknown_version(submission, made_up_root, ed
     assert "99" in refusal(spare, made_up_root)
 
 
-def test_neighbours_that_do_not_give_the_accuracy(submission, made_up_root):
-    path = submission / "retrieval" / "layer-002.parquet"
+def test_neighbours_that_do_not_give_the_accuracy(older, made_up_root):
+    path = older / "retrieval" / "layer-002.parquet"
     table = pq.read_table(path)
     column = pa.array([100.0] * len(table))
     pq.write_table(table.set_column(2, "accuracy", column), path)
-    assert "accuracy of" in refusal(submission, made_up_root)
+    assert "accuracy of" in refusal(older, made_up_root)
 
 
 def test_what_cannot_be_checked_is_not_claimed(submission, tmp_path):
@@ -581,9 +597,9 @@ def test_names_with_terminal_escapes(name, submission, made_up_root):
     report.name.encode()
 
 
-def test_a_page_that_does_not_match_its_checksum(submission, made_up_root):
+def test_a_page_that_does_not_match_its_checksum(older, made_up_root):
     """Without the checksum, only the changed accuracy would be noticed."""
-    path = submission / "retrieval" / "layer-002.parquet"
+    path = older / "retrieval" / "layer-002.parquet"
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     table = pq.read_table(path)
     pq.write_table(table, path, **options)
@@ -591,4 +607,4 @@ def test_a_page_that_does_not_match_its_checksum(submission, made_up_root):
     first = np.array(table.column("accuracy")[:2].to_pylist()).tobytes()
     place = data.index(first)
     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-    assert "CRC" in refusal(submission, made_up_root)
+    assert "CRC" in refusal(older, made_up_root)

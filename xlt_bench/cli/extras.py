@@ -7,6 +7,7 @@ EXTRAS = {
     "leaderboard": "altair duckdb pandas streamlit vl-convert-python".split(),
     "eval": ("accelerate altair datasets lm-eval pandas peft psutil torch transformers").split(),
     "vllm": ["vllm"],
+    "artifacts": ["fsspec"],
 }
 
 

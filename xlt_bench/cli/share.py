@@ -18,6 +18,15 @@ submissions = typer.Typer(
 app.add_typer(submissions, name="submissions")
 
 FOLDER = Path("submissions")
+Artifacts = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STORE",
+        help="Artifact store to ask first: folder, https://, hf://datasets/... or s3://; may be "
+        "repeated.",
+        show_default="those in stores.txt",
+    ),
+]
 _LISTED = 8  # missing units that a line names
 
 Paths = Annotated[
@@ -52,6 +61,14 @@ def submit(
         str | None,
         typer.Option(metavar="ID", help="Submission that gains are computed against."),
     ] = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORE",
+            help="Artifact store to write the answers to: a folder or s3://.",
+            show_default="they stay in the submission",
+        ),
+    ] = None,
     submissions: Submissions = FOLDER,
     data_dir: DataDir = None,
 ) -> None:
@@ -61,7 +78,7 @@ def submit(
     from xlt_bench.submissions.create import submit as create
 
     about = About(name=name, contact=contact, url=url, notes=notes, baseline=baseline)
-    _print_submitted(create(run, about, submissions, data_root(data_dir)))
+    _print_submitted(create(run, about, submissions, data_root(data_dir), artifacts))
 
 
 def _print_submitted(done: Any) -> None:
@@ -126,6 +143,7 @@ def card(
 @submissions.command()
 def check(
     paths: Paths = None,
+    artifacts: Artifacts = None,
     data_dir: DataDir = None,
 ) -> None:
     """Recompute every score of submissions from their answers.
@@ -134,6 +152,7 @@ def check(
     answers already; 3: one could not be fully checked (a missing test set, or an old task version).
     """
     from xlt_bench.data.root import data_root
+    from xlt_bench.submissions.artifacts import read_stores
     from xlt_bench.submissions.report import list_submissions
     from xlt_bench.submissions.rescore import check as check_one
     from xlt_bench.submissions.rescore import valid
@@ -142,9 +161,10 @@ def check(
     states = []
     others: dict[Path, Any] = {}
     for folder in list_submissions(paths or [FOLDER]):
+        stores = read_stores(folder.parent, artifacts or [])
         if folder.parent not in others:
-            others[folder.parent] = valid(folder.parent)
-        report = check_one(folder, root, others[folder.parent])
+            others[folder.parent] = valid(folder.parent, stores)
+        report = check_one(folder, root, others[folder.parent], stores)
         states.append(report.state)
         detail = f": {report.detail}" if report.detail else ""
         (console if report.state == "checked" else errors).print(
@@ -169,22 +189,26 @@ def review(
     ],
     base: Annotated[Path, typer.Option(metavar="DIR", help="The folder without it.")],
     output: Annotated[Path, typer.Option(metavar="FILE", help="JSON file to write.")],
+    artifacts: Artifacts = None,
     data_dir: DataDir = None,
 ) -> None:
     """Check the submissions that a pull request adds, and rank them among the others.
 
-    Exit codes are those of `submissions check`; a submission that is changed or removed is refused.
+    Exit codes are those of `submissions check`. A submission that is changed or removed is refused,
+    and so is a change of the maintainers' files that comes with a submission.
     """
     from xlt_bench.data.root import data_root
     from xlt_bench.results.run_folder import write_bytes
     from xlt_bench.store.review import review as review_all
 
-    found = review_all(proposed, base, data_root(data_dir))
+    found = review_all(proposed, base, data_root(data_dir), artifacts or [])
     write_bytes(output, found.model_dump_json(indent=1).encode())
     for one in found.checked:
         console.print(f"{one.name}: {one.state}{f': {one.detail}' if one.detail else ''}")
     for name in found.changed:
         console.print(f"{name}: changed or removed")
+    for name in found.register_changed:
+        console.print(f"{name}: changed; only maintainers may change it")
     raise SystemExit(found.exit_code)
 
 
@@ -231,6 +255,31 @@ def migrate(paths: Paths = None) -> None:
     console.print(f"{migrated} migrated, {current} already current{told}")
     if invalid:
         raise SystemExit(1)
+
+
+@submissions.command()
+def move(
+    store: Annotated[
+        str,
+        typer.Argument(metavar="STORE", help="Artifact store to write to: a folder or s3://."),
+    ],
+    paths: Paths = None,
+    artifacts: Artifacts = None,
+) -> None:
+    """Move the answers of submissions to an artifact store.
+
+    Answers that are in another store are copied. Ids, records and scores do not change.
+    """
+    from xlt_bench.submissions.artifacts import read_stores
+    from xlt_bench.submissions.move import move as move_one
+    from xlt_bench.submissions.report import list_submissions
+
+    for folder in list_submissions(paths or [FOLDER]):
+        try:
+            n = move_one(folder, store, read_stores(folder.parent, artifacts or []))
+        except InputError as error:
+            raise InputError(f"{folder.name}: {error}") from None
+        console.print(f"{folder.name}: {n} files are in {store}")
 
 
 @submissions.command()

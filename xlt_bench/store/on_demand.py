@@ -12,10 +12,9 @@ from pathlib import Path
 from xlt_bench.data.root import MissingFileError, content_digest, data_root
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
-from xlt_bench.results.run_folder import predictions_path
+from xlt_bench.submissions.answers import read_unit
 from xlt_bench.submissions.compare import Comparison, compare_systems, load_system
 from xlt_bench.submissions.counts import read_counts
-from xlt_bench.submissions.safe_read import read_answers
 from xlt_bench.submissions.schema import COUNTS, ID
 from xlt_bench.submissions.validate import Package, open_package
 from xlt_bench.tasks.base import Item
@@ -131,7 +130,7 @@ def _answered(package: Package, task: str, unit: str) -> tuple[dict[str, str], d
     name = package.folder.name
     if unit not in package.record.plan.units.get(task, []):
         raise InputError(f"{name} has no {task} {unit}")
-    given = read_answers(predictions_path(package.folder, task, unit))
+    given = read_unit(package, task, unit)
     counts = read_counts(package.folder / COUNTS, package.record.plan)
     matrix = counts[task].get(get_text_task(task).item_metric, {}).get(unit)
     if matrix is None or len(matrix) != len(given):

@@ -7,6 +7,7 @@ texts, and `comment` shows the texts as code.
 
 from __future__ import annotations
 
+import os
 import stat
 import tempfile
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.store.build import build, connect
+from xlt_bench.submissions.artifacts import Stores, read_stores
 from xlt_bench.submissions.report import MAX_LINE, Report, State, refused
 from xlt_bench.submissions.rescore import check, valid
 from xlt_bench.submissions.safe_read import read_model
-from xlt_bench.submissions.schema import ID, MAX_ID
+from xlt_bench.submissions.schema import ID, MAX_ID, REGISTER
 from xlt_bench.submissions.validate import Package
 
 _AROUND = 2  # ranked systems shown above, and below
@@ -75,26 +77,31 @@ class Review(_Strict):
     kind: Literal["xlt-bench review"] = "xlt-bench review"
     checked: Annotated[list[Checked], Field(max_length=_MOST)]
     changed: Annotated[list[Text], Field(max_length=_MOST)]
+    register_changed: Annotated[list[Text], Field(max_length=len(REGISTER))] = []
     rankings: Annotated[list[Ranking], Field(max_length=10 * _MOST)]
 
     @property
     def exit_code(self) -> int:
-        """As of `submissions check`: 0, 1 for refused or changed, 3 for not fully checked."""
+        """As of `submissions check`: 0, 1 for refused or changed, 3 for not fully checked.
+
+        The maintainers' files may change, but not together with submissions.
+        """
         states = {one.state for one in self.checked}
-        if self.changed or "refused" in states:
+        if self.changed or (states and self.register_changed) or "refused" in states:
             return 1
         if "held" in states:
             return 4
         return 3 if "not fully checked" in states else 0
 
 
-def review(proposed: Path, base: Path, root: Path) -> Review:
+def review(proposed: Path, base: Path, root: Path, artifacts: Sequence[str] = ()) -> Review:
     """Check the submissions that a pull request adds.
 
     Args:
         proposed: The folder of submissions with the pull request merged.
         base: The folder without it.
         root: The data folder.
+        artifacts: Artifact stores, beside those of `base`; what the pull request names is not read.
 
     Raises:
         InputError: A folder is missing, or the pull request adds or changes too many submissions.
@@ -107,19 +114,21 @@ def review(proposed: Path, base: Path, root: Path) -> Review:
         raise InputError(
             f"{len(added)} submissions are added and {len(changed)} changed; limit: {_MOST} each"
         )
-    among = valid(proposed) if added else []
-    reports = [_check(proposed / name, root, among) for name in added]
+    stores = read_stores(base, artifacts)
+    among = valid(proposed, stores) if added else []
+    reports = [_check(proposed / name, root, among, stores) for name in added]
     loaded = [one.name for one in reports if one.state not in ("refused", "held")]
     return Review(
         checked=[Checked(name=one.name, state=one.state, detail=one.detail) for one in reports],
         changed=[one_line(name, MAX_ID) for name in changed],
+        register_changed=[name for name in REGISTER if not _equal(proposed / name, base / name)],
         rankings=_rankings(proposed, loaded) if loaded else [],
     )
 
 
-def _check(folder: Path, root: Path, among: Sequence[Package]) -> Report:
+def _check(folder: Path, root: Path, among: Sequence[Package], stores: Stores) -> Report:
     try:
-        found = check(folder, root, among)
+        found = check(folder, root, among, stores)
     except OSError as error:  # a name that no file system takes, a folder without permission
         return refused(folder, error)
     warnings = (f"warning: {one}" for one in found.warnings)
@@ -130,7 +139,7 @@ def _check(folder: Path, root: Path, among: Sequence[Package]) -> Report:
 def _difference(proposed: Path, base: Path) -> tuple[list[str], list[str]]:
     """The names of the submissions that are added, and of those that are changed or removed."""
     ours, theirs = ({path.name for path in folder.iterdir()} for folder in (proposed, base))
-    added = sorted(name for name in ours - theirs if not name.startswith("."))
+    added = sorted(n for n in ours - theirs if not n.startswith(".") and n not in REGISTER)
     same = (name for name in ours & theirs if ID.fullmatch(name))
     changed = {name for name in same if not _equal(proposed / name, base / name)}
     removed = {name for name in theirs - ours if ID.fullmatch(name)}
@@ -138,7 +147,10 @@ def _difference(proposed: Path, base: Path) -> tuple[list[str], list[str]]:
 
 
 def _equal(one: Path, other: Path) -> bool:
-    """Whether two files or folders are the same, without following links."""
+    """Whether two files or folders are the same or both missing, without following links."""
+    there = [os.path.lexists(path) for path in (one, other)]
+    if not all(there):
+        return not any(there)
     kinds = [path.lstat() for path in (one, other)]
     modes = {stat.S_IFMT(kind.st_mode) for kind in kinds}
     if modes == {stat.S_IFDIR}:
@@ -245,6 +257,11 @@ def comment(review: Review, other_files: int, url: str) -> str:
         f"- ❌ {_code(name)}: changed or removed; add a new submission, and leave the others as "
         "they are"
         for name in review.changed
+    ]
+    lines += [
+        f"- ❌ {_code(name)} is changed: it decides about places and stores, and only maintainers "
+        "change it, without adding a submission"
+        for name in review.register_changed
     ]
     if not review.checked and not review.changed:
         lines.append("No submission is added.")

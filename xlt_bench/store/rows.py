@@ -15,10 +15,9 @@ from xlt_bench.evaluation.score import partners, question
 from xlt_bench.metrics.accuracy import accuracy_interval
 from xlt_bench.metrics.significance import Floats, percent
 from xlt_bench.results.record import Plan, Record
-from xlt_bench.results.run_folder import layer_path
 from xlt_bench.submissions.accepted import Register
+from xlt_bench.submissions.answers import read_accuracies
 from xlt_bench.submissions.counts import read_counts
-from xlt_bench.submissions.safe_read import read_accuracies
 from xlt_bench.submissions.schema import (
     COUNTS,
     base_model,
@@ -129,10 +128,8 @@ class _Layer:
     mean: float
 
 
-def _layer(package: Package, number: int, layer: int) -> _Layer:
-    plan = package.record.plan
+def _layer(plan: Plan, number: int, layer: int, table: pa.Table) -> _Layer:
     codes, inside = plan.units[RETRIEVAL], set(partners(plan))
-    table = read_accuracies(layer_path(package.folder, layer), codes)
     accuracy = table.column("accuracy").to_numpy()
     sides = [table.column(side).to_pylist() for side in ("source", "target")]
     in_mean = np.array([a in inside and b in inside for a, b in zip(*sides, strict=True)])
@@ -170,7 +167,8 @@ def _language_means(
 def _add(rows: Rows, number: int, package: Package) -> None:
     """Compare the scores with the counts, and add the rows of scores and layers."""
     record, results = package.record, package.record.results
-    layers = {layer: _layer(package, number, layer) for layer in record.plan.layers}
+    stated = read_accuracies(package)
+    layers = {layer: _layer(record.plan, number, layer, one) for layer, one in stated.items()}
     means = {layer: found.mean for layer, found in layers.items()}
     counts = read_counts(package.folder / COUNTS, record.plan)
     check_results(record, counts, means)

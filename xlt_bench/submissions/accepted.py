@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict
 
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Plan
-from xlt_bench.results.run_folder import layer_path, write_bytes
-from xlt_bench.submissions.safe_read import read_accuracies, read_bytes, read_model
+from xlt_bench.results.run_folder import write_bytes
+from xlt_bench.submissions.answers import read_accuracies
+from xlt_bench.submissions.safe_read import read_bytes, read_model
 from xlt_bench.submissions.schema import (
     ACCEPTED,
     ID,
@@ -253,7 +254,11 @@ def _version(plan: Plan, name: str) -> int:
 
 
 def _differs(package: Package, other: Package, name: str) -> bool:
-    """Whether a file of answers differs; of a layer, the accuracies of the pairs that both have."""
+    """Whether a file of answers differs.
+
+    Layers of other languages, or of hits and of neighbours, differ if an accuracy does of a pair
+    that both have.
+    """
     digests = [one.submission.contents[name] for one in (package, other)]
     if digests[0] == digests[1]:
         return False
@@ -261,15 +266,13 @@ def _differs(package: Package, other: Package, name: str) -> bool:
     if task != RETRIEVAL:
         return True
     codes = [one.record.plan.units[RETRIEVAL] for one in (package, other)]
-    if set(codes[0]) == set(codes[1]):
+    forms = {one.submission.retrieval for one in (package, other)}
+    if set(codes[0]) == set(codes[1]) and len(forms) == 1:
         return True
-    ours, theirs = (
-        _accuracies(one, int(layer), names)
-        for one, names in zip((package, other), codes, strict=True)
-    )
+    ours, theirs = (_accuracies(one, int(layer)) for one in (package, other))
     return any(ours[pair] != theirs[pair] for pair in ours.keys() & theirs.keys())
 
 
-def _accuracies(package: Package, layer: int, codes: list[str]) -> dict[tuple[str, str], float]:
-    rows = read_accuracies(layer_path(package.folder, layer), codes).to_pylist()
+def _accuracies(package: Package, layer: int) -> dict[tuple[str, str], float]:
+    rows = read_accuracies(package, [layer])[layer].to_pylist()
     return {(row["source"], row["target"]): row["accuracy"] for row in rows}

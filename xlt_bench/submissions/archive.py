@@ -25,13 +25,13 @@ from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.safe_read import MAX_PACKED, MB
 from xlt_bench.submissions.schema import (
-    ACCEPTED,
+    ACCURACIES,
     COUNTS,
     ID,
     MAX_ID,
     RECORD,
+    REGISTER,
     SUBMISSION,
-    SUPERSESSIONS,
     VERIFIED,
 )
 
@@ -46,11 +46,12 @@ _TIMEOUT = 30.0  # seconds without a byte
 _MEMBER = re.compile(
     rf"(?:\./)?(?:[^/.][^/]*/)?(?:submissions/)?(?P<id>{ID.pattern})/(?P<file>"
     rf"{re.escape(SUBMISSION)}|{re.escape(RECORD)}|{re.escape(COUNTS)}|{re.escape(VERIFIED)}"
+    rf"|{re.escape(ACCURACIES)}"
     r"|predictions/\w{1,60}/[\w-]{1,60}\.jsonl\.zst|retrieval/layer-\d{3,4}\.parquet)",
     re.ASCII,
 )
 _REGISTER = re.compile(
-    rf"(?:\./)?(?:[^/.][^/]*/)?submissions/({re.escape(ACCEPTED)}|{re.escape(SUPERSESSIONS)})"
+    rf"(?:\./)?(?:[^/.][^/]*/)?submissions/({'|'.join(map(re.escape, REGISTER))})"
 )
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError,
@@ -100,9 +101,8 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: move it, or choose another --db")
-    register = (ACCEPTED, SUPERSESSIONS)
     names = [path.name for path in folder.iterdir()]
-    odd = [name for name in names if not ID.fullmatch(name) and name not in register]
+    odd = [name for name in names if not ID.fullmatch(name) and name not in REGISTER]
     if odd:
         raise InputError(
             f"{folder} holds {odd[0][:60]!r}, which is not a submission, and would be replaced: "

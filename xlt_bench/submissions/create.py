@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,10 @@ from xlt_bench.submissions.accepted import (
     read_register,
     superseded,
 )
+from xlt_bench.submissions.artifacts import Stores, read_stores
 from xlt_bench.submissions.counts import Tasks, write_counts
+from xlt_bench.submissions.hits import accuracies_of, as_hits, write_accuracies, write_hits
+from xlt_bench.submissions.move import move
 from xlt_bench.submissions.rescore import answers_digest, check_package, layer_digest, repeated
 from xlt_bench.submissions.safe_read import (
     MAX_PACKED,
@@ -44,6 +47,7 @@ from xlt_bench.submissions.safe_read import (
     read_model,
 )
 from xlt_bench.submissions.schema import (
+    ACCURACIES,
     COUNTS,
     RECORD,
     SUBMISSION,
@@ -89,7 +93,9 @@ class Submitted:
     comet: bool
 
 
-def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
+def submit(
+    run: Path, about: About, submissions: Path, root: Path, artifacts: str | None = None
+) -> Submitted:
     """Write a run as a submission.
 
     The submission is written to a temporary folder and renamed, so several processes may submit at
@@ -100,10 +106,11 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         about: What the submitter states.
         submissions: The folder of submissions; created if it is missing.
         root: The data folder.
+        artifacts: The artifact store to write the answers to; None to keep them in the submission.
 
     Raises:
-        InputError: The run is incomplete, or its scores do not follow from its answers. Nothing is
-            written.
+        InputError: The run is incomplete, its scores do not follow from its answers, or the store
+            cannot be written to. Nothing is written to the folder of submissions.
     """
     with part_folder(submissions / "new") as staging:
         if from_lm_eval.is_output(run):
@@ -117,18 +124,23 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
         record = without_comet(whole)
         check_record(record)
         _check_commits(run, record.plan)
-        counted, contents = _count(run, record, root)
+        counted, contents, as_before = _count(run, record, root)
         if differs := difference(
             record.results, scores_of(record.plan, counted, record.alignment_languages)
         ):
             raise InputError(f"{run}: {differs}")
         folder = staging / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
-        there = submissions / (repeated(submissions, folder.name) or folder.name)
+        stores = read_stores(submissions, [artifacts] if artifacts else [])
+        # Submissions of older releases digest neighbours instead of hits.
+        names = [folder.name, submission_id(record.plan, contents | as_before)]
+        there = submissions / _known(submissions, names)
         if there.exists():
-            _check_whole(there)
+            _check_whole(there, stores)
         else:
             check_package(open_package(folder), None, submissions)
+            if artifacts:
+                move(folder, artifacts)
         repeat = there.exists() or not _moved(folder, there)
     partial = {task: lacks for task in record.plan.units if (lacks := missing(record, task))}
     register, package = read_register(submissions), open_package(there)
@@ -138,10 +150,19 @@ def submit(run: Path, about: About, submissions: Path, root: Path) -> Submitted:
     return Submitted(there, repeat, partial, older, reason, comet=record != whole)
 
 
-def _check_whole(there: Path) -> None:
+def _known(submissions: Path, names: Sequence[str]) -> str:
+    """The submission that has one of these ids or the same answers; the first id if none has."""
+    for name in names:
+        other = repeated(submissions, name)
+        if other or (submissions / name).exists():
+            return other or name
+    return names[0]
+
+
+def _check_whole(there: Path, stores: Stores) -> None:
     """Raise InputError if an existing submission is damaged."""
     try:
-        check_package(open_package(there), None, there.parent)
+        check_package(open_package(there, stores), None, there.parent)
     except InputError as error:
         raise InputError(
             f"{there} already exists and is damaged ({error}); restore or delete it, then submit "
@@ -196,11 +217,16 @@ def _renamed(value: Any, ends: dict[str, str]) -> Any:
     return value
 
 
-def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, str]]:
-    """Count the answers of a run against the test sets, and digest each file of answers."""
+def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, str], dict[str, str]]:
+    """Count the answers of a run against the test sets, and digest each file of answers.
+
+    Returns:
+        The counts, the digests, and those of neighbours, which older releases submitted.
+    """
     plan = record.plan
     files = {name: run / path for name, path in answer_files(plan).items()}
     contents: dict[str, str] = {}
+    as_before: dict[str, str] = {}
 
     def answered() -> Iterator[tuple[str, str, dict[str, Counts]]]:
         for task, unit in text_units(plan):
@@ -211,10 +237,11 @@ def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, st
     def tables() -> Iterator[tuple[int, Table]]:
         for layer in plan.layers:
             pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units[RETRIEVAL])
-            contents[f"retrieval/{layer}"] = layer_digest(pairs, found)
+            contents[f"retrieval/{layer}"] = layer_digest(pairs, as_hits(found))
+            as_before[f"retrieval/{layer}"] = layer_digest(pairs, found)
             yield layer, dict(zip(pairs, found, strict=True))
 
-    return gather(plan, answered(), tables()), contents
+    return gather(plan, answered(), tables()), contents, as_before
 
 
 def _described(name: str, record: Record, contents: dict[str, str], about: About) -> Submission:
@@ -228,6 +255,7 @@ def _described(name: str, record: Record, contents: dict[str, str], about: About
             notes=about.notes,
             baseline=about.baseline,
             contents=contents,
+            retrieval="hits",
             record_sha256=hashlib.sha256(json_bytes(record)).hexdigest(),
         )
     except ValidationError as error:
@@ -235,8 +263,17 @@ def _described(name: str, record: Record, contents: dict[str, str], about: About
 
 
 def _write(folder: Path, run: Path, submission: Submission, record: Record, tasks: Tasks) -> None:
-    for path in answer_files(record.plan).values():
-        write_bytes(folder / path, read_bytes(run / path, MAX_PACKED))
+    plan, accuracies = record.plan, {}
+    for name, path in answer_files(plan).items():
+        if not name.startswith(f"{RETRIEVAL}/"):
+            write_bytes(folder / path, read_bytes(run / path, MAX_PACKED))
+            continue
+        pairs, found, _ = read_layer(run / path, plan.units[RETRIEVAL])
+        write_hits(folder / path, pairs, found)
+        layer = int(name.partition("/")[2])
+        accuracies[layer] = dict(zip(pairs, accuracies_of(found).tolist(), strict=True))
+    if accuracies:
+        write_accuracies(folder / ACCURACIES, accuracies)
     write_counts(folder / COUNTS, tasks)
     write_bytes(folder / RECORD, json_bytes(record))
     write_bytes(folder / SUBMISSION, json_bytes(submission))

@@ -21,9 +21,10 @@ from xlt_bench.submissions.accepted import (
     read_register,
     superseded,
 )
+from xlt_bench.submissions.artifacts import read_stores
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.report import list_submissions
-from xlt_bench.submissions.schema import ACCEPTED, RECORD, SUPERSESSIONS
+from xlt_bench.submissions.schema import ACCEPTED, RECORD, STORES, SUPERSESSIONS
 from xlt_bench.submissions.validate import open_package
 
 MARK = "UNSUBMITTED"
@@ -97,6 +98,9 @@ def preview(runs: Sequence[Path], submissions: Path | None, copy: Path, root: Pa
     for name in (ACCEPTED, SUPERSESSIONS):
         if submissions and (submissions / name).is_file():
             shutil.copyfile(submissions / name, copy / name)
+    if submissions and (submissions / STORES).is_file():  # folders in it are relative
+        lines = [f"{one}\n" for one in read_stores(submissions.resolve()).addresses]
+        (copy / STORES).write_text("".join(lines), encoding="utf-8")
     shown = []
     for run in runs:
         name = one_line(f"{MARK} {run}", _MAX_NAME)

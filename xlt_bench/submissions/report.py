@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from xlt_bench.errors import InputError, one_line
-from xlt_bench.submissions.schema import ACCEPTED, MAX_ID, SUBMISSION, SUPERSESSIONS
+from xlt_bench.submissions.schema import MAX_ID, REGISTER, SUBMISSION
 
 MAX_LINE = 400  # characters of an error
 State = Literal["checked", "not fully checked", "held", "refused"]
-_OTHERS = ("README.md", ACCEPTED, SUPERSESSIONS)  # files of the folder that are no submission
+_OTHERS = ("README.md", *REGISTER)  # files of the folder that are no submission
 
 
 @dataclass(frozen=True)

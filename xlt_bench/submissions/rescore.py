@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xlt_bench.data.root import MissingFileError, content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import (
@@ -26,17 +24,18 @@ from xlt_bench.evaluation.score import (
     text_units,
 )
 from xlt_bench.metrics.significance import Counts
-from xlt_bench.results.record import Plan, Record
+from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import Prediction
 from xlt_bench.submissions.accepted import held, read_register, superseded
+from xlt_bench.submissions.answers import read_accuracies, read_retrieval, read_unit
+from xlt_bench.submissions.artifacts import Stores
 from xlt_bench.submissions.counts import Tasks, read_counts
+from xlt_bench.submissions.hits import accuracies_of
 from xlt_bench.submissions.report import Report, refused
 from xlt_bench.submissions.safe_read import (
     MAX_TEXT,
     Answers,
     length,
-    read_answers,
-    read_layer,
     read_model,
 )
 from xlt_bench.submissions.schema import (
@@ -46,7 +45,6 @@ from xlt_bench.submissions.schema import (
     RECORD,
     SUBMISSION,
     VERIFIED,
-    answer_files,
     base_model,
     stated_system,
 )
@@ -62,23 +60,30 @@ from xlt_bench.tasks.registry import RETRIEVAL, get_task
 from xlt_bench.tasks.retrieval import TASK
 
 
-def check(folder: Path, root: Path | None, among: Sequence[Package] | None = None) -> Report:
+def check(
+    folder: Path,
+    root: Path | None,
+    among: Sequence[Package] | None = None,
+    stores: Stores | None = None,
+) -> Report:
     """Check a submission.
 
     Args:
         folder: The submission. Its parent folder has the others.
         root: The data folder; None to check without test sets.
         among: What `valid` found in its parent folder, if it was called before.
+        stores: The artifact stores; those of its parent folder by default.
     """
     try:
         register = read_register(folder.parent)
-        package = open_package(folder)
+        package = open_package(folder, stores)
         if package.verified and folder.name not in register.places:
             raise InputError(
                 f"{VERIFIED} is written by maintainers, after the submission is accepted; delete it"
             )
         unchecked = check_package(package, root, folder.parent)
-        others = [one for one in among or valid(folder.parent) if one.folder.name != folder.name]
+        every = valid(folder.parent, stores) if among is None else among
+        others = [one for one in every if one.folder.name != folder.name]
         system = stated_system(folder.name)
         same = [one for one in others if stated_system(one.folder.name) == system]
         reason = held(package, same, register)
@@ -97,13 +102,13 @@ def check(folder: Path, root: Path | None, among: Sequence[Package] | None = Non
     return Report(folder.name, "checked", older, warnings)
 
 
-def valid(submissions: Path) -> list[Package]:
-    """Open the valid submissions of a folder."""
+def valid(submissions: Path, stores: Stores | None = None) -> list[Package]:
+    """Open the valid submissions of a folder; `stores` as in `check`."""
     found = []
     for path in sorted(submissions.iterdir()):
         if ID.fullmatch(path.name):
             with suppress(InputError, OSError):
-                found.append(open_package(path))
+                found.append(open_package(path, stores))
     return found
 
 
@@ -162,13 +167,12 @@ def repeated(submissions: Path, name: str) -> str | None:
 def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted, list[str]]:
     """Count the answers against the references; take stored counts where a test set is missing."""
     record, plan, contents = package.record, package.record.plan, package.submission.contents
-    files = {name: package.folder / path for name, path in answer_files(plan).items()}
     unchecked = []
 
     def answered() -> Iterator[tuple[str, str, dict[str, Counts]]]:
         left = MAX_TEXT
         for task, unit in text_units(plan):
-            answers = read_answers(files[f"{task}/{unit}"])
+            answers = read_unit(package, task, unit)
             left -= sum(length(answer.hypothesis) for answer in answers)
             if left < 0:
                 raise InputError(
@@ -185,7 +189,7 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
                 _same_counts(task, unit, there, found)
             yield task, unit, there if found is None else found
 
-    counted = gather(plan, answered(), _layers(files, plan, contents))
+    counted = gather(plan, answered(), _layers(package))
     if RETRIEVAL in plan.units:
         ours, theirs = (
             tasks.get(RETRIEVAL, {}).get(TASK.primary, {}) for tasks in (counted.tasks, stored)
@@ -240,25 +244,41 @@ def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
     return unseen
 
 
-def _layers(
-    files: dict[str, Path], plan: Plan, contents: dict[str, str]
-) -> Iterator[tuple[int, dict[tuple[str, str], Any]]]:
-    sizes = set()
-    for layer in plan.layers:
-        path = files[f"retrieval/{layer}"]
-        pairs, answers, accuracy = read_layer(path, plan.units[RETRIEVAL])
-        _check_digest(f"retrieval/{layer}", layer_digest(pairs, answers), contents)
-        right = 100 * (answers == np.arange(answers.shape[1])).mean(axis=1)
-        if (wrong := np.abs(right - accuracy) > TOLERANCE).any():
-            place = int(wrong.argmax())
-            raise InputError(
-                f"{path.name}: accuracy of {'-'.join(pairs[place])} is {accuracy[place]:.3f}, but "
-                f"{right[place]:.3f} by its neighbours"
-            )
+def _layers(package: Package) -> Iterator[tuple[int, dict[tuple[str, str], Any]]]:
+    """The answers of each layer by pair, whose digests and accuracies are as stated."""
+    contents, sizes = package.submission.contents, set()
+    stated = read_accuracies(package)
+    for layer, table in stated.items():
+        pairs, answers = read_retrieval(package, layer)
+        name = f"retrieval/{layer}"
+        _check_digest(name, layer_digest(pairs, answers), contents)
+        columns = (table.column(c).to_pylist() for c in ("source", "target", "accuracy"))
+        claimed = {(a, b): accuracy for a, b, accuracy in zip(*columns, strict=True)}
+        for pair, right in zip(pairs, accuracies_of(answers), strict=True):
+            if abs(right - claimed[pair]) > TOLERANCE:
+                raise InputError(
+                    f"{name}: accuracy of {'-'.join(pair)} is {claimed[pair]:.3f}, but {right:.3f} "
+                    f"by its {package.submission.retrieval}"
+                )
         sizes.add(answers.shape[1])
         if len(sizes) > 1:
-            raise InputError(f"{path.name}: the number of sentences differs from the layers before")
+            raise InputError(f"{name}: the number of sentences differs from the layers before")
         yield layer, dict(zip(pairs, answers, strict=True))
+
+
+def check_digests(package: Package) -> None:
+    """Read all answers of a submission, and compare them with the digests that it states.
+
+    Raises:
+        InputError: A file is missing or damaged, or has another digest.
+    """
+    plan, contents = package.record.plan, package.submission.contents
+    for task, unit in text_units(plan):
+        found = answers_digest(read_unit(package, task, unit))
+        _check_digest(f"{task}/{unit}", found, contents)
+    for layer in plan.layers:
+        found = layer_digest(*read_retrieval(package, layer))
+        _check_digest(f"retrieval/{layer}", found, contents)
 
 
 def answers_digest(answers: Sequence[Prediction]) -> str:

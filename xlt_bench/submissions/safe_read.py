@@ -35,6 +35,7 @@ MAX_ITEMS = 10_000
 MAX_PARTS = 10_000  # elements of a list or object in JSON
 MAX_ANSWER = 50_000  # characters of an answer
 MAX_LANGUAGES = 64  # in retrieval; version 1 ranks 35 of the 204 of FLORES-200
+MAX_PAIRS = MAX_LANGUAGES * (MAX_LANGUAGES - 1)
 MAX_SENTENCES = 1_100  # per language in retrieval; FLORES dev has 997
 # The sum of `length` over all answers, so that a check takes minutes: about 1,000 characters per
 # item of the benchmark. Long answers count more: MeCab (BLEU's tokenizer for Japanese) takes 2.5
@@ -157,16 +158,21 @@ def read_answers(path: Path) -> list[Prediction]:
     Raises:
         InputError: The file is damaged or too large, or a line is not an answer.
     """
-    data = _unpack(read_bytes(path, MAX_PACKED), path.name)
+    return parse_answers(read_bytes(path, MAX_PACKED), path.name)
+
+
+def parse_answers(packed: bytes, name: str) -> list[Prediction]:
+    """Parse the contents of a file of answers, as `read_answers` does."""
+    data = _unpack(packed, name)
     # Count before splitting: a Python string takes a hundred times the memory of a line break.
     n_items = data.count(b"\n") + (not data.endswith(b"\n"))
     if n_items > MAX_ITEMS:
-        raise InputError(f"{path.name} has {n_items:,} items; the limit is {MAX_ITEMS:,}")
+        raise InputError(f"{name} has {n_items:,} items; the limit is {MAX_ITEMS:,}")
     try:
         lines = data.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 (byte {error.start})") from None
-    return [_answer(line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1)]
+        raise InputError(f"{name} is not UTF-8 (byte {error.start})") from None
+    return [_answer(line, f"{name} line {i}") for i, line in enumerate(lines, start=1)]
 
 
 def _unpack(data: bytes, name: str) -> bytes:
@@ -208,13 +214,15 @@ def _answer(line: str, where: str) -> Prediction:
 
 
 Answers = NDArray[np.int16]
-"""Answers at one layer, (pairs, sentences): the index of the retrieved sentence."""
+"""Answers at one layer, (pairs, sentences): the index of the retrieved sentence.
+
+From a file of hits, -1 is any sentence that is not the translation.
+"""
+Pairs = list[tuple[str, str]]
 
 
-def read_layer(
-    path: Path, codes: list[str]
-) -> tuple[list[tuple[str, str]], Answers, NDArray[np.float64]]:
-    """Read the retrieval answers at one layer.
+def read_layer(path: Path, codes: list[str]) -> tuple[Pairs, Answers, NDArray[np.float64]]:
+    """Read the neighbours of retrieval at one layer.
 
     Args:
         path: The layer's parquet file.
@@ -227,51 +235,83 @@ def read_layer(
     Raises:
         InputError: The file is damaged or too large, or pairs, answers or accuracies are not valid.
     """
-    pairs, table = _pairs(path, codes)
-    column = _columns(path, ["neighbours"]).column("neighbours").combine_chunks()
-    offsets = column.offsets.to_numpy()
-    values = column.flatten()
-    sizes = {int(b - a) for a, b in pairwise(offsets)}
-    if column.null_count or values.null_count or len(sizes) != 1:
-        raise InputError(f"{path.name}: neighbours must be one list per pair, all of equal length")
-    (n,) = sizes
-    # Arrow may read fewer values than the lists state if the file contradicts itself.
-    if not 0 < n <= MAX_ITEMS or len(values) != len(pairs) * n:
-        raise InputError(
-            f"{path.name}: expected {n} neighbours per pair (at most {MAX_ITEMS:,}), found "
-            f"{len(values)} in {len(pairs)} pairs"
-        )
-    answers: Answers = values.to_numpy().reshape(len(pairs), n)
-    if answers.min() < 0 or answers.max() >= n:
-        raise InputError(f"{path.name}: neighbours must be from 0 to {n - 1}")
-    return pairs, answers, table.column("accuracy").to_numpy()
+    data = read_bytes(path, MAX_PACKED)
+    pairs, answers = parse_neighbours(data, path.name, codes)
+    accuracy = parse_accuracies(data, path.name, codes)[1].column("accuracy").to_numpy()
+    return pairs, answers, accuracy
 
 
 def read_accuracies(path: Path, codes: list[str]) -> pa.Table:
-    """Read the columns source, target and accuracy of a layer; see `read_layer`."""
-    _, table = _pairs(path, codes)
-    return table
+    """Read the columns source, target and accuracy of a file of neighbours; see `read_layer`."""
+    return parse_accuracies(read_bytes(path, MAX_PACKED), path.name, codes)[1]
 
 
-def _pairs(path: Path, codes: list[str]) -> tuple[list[tuple[str, str]], pa.Table]:
-    table = _columns(path, ["source", "target", "accuracy"])
-    pairs = list(zip(*(table.column(c).to_pylist() for c in ("source", "target")), strict=True))
-    wanted = [(a, b) for a in codes for b in codes if a != b]
-    if len(pairs) != len(wanted) or set(pairs) != set(wanted):
-        odd = next((p for p in pairs if p not in set(wanted)), None)
-        fault = (
-            f"pair {odd[0]}-{odd[1]} is not in the plan" if odd else "a pair is missing or repeated"
-        )
-        raise InputError(f"{path.name}: {fault} (expected {len(wanted)} pairs, found {len(pairs)})")
-    accuracy = table.column("accuracy").to_numpy()
-    if not (np.isfinite(accuracy).all() and (accuracy >= 0).all() and (accuracy <= 100).all()):
-        raise InputError(f"{path.name}: accuracy must be between 0 and 100")
+def parse_neighbours(data: bytes, name: str, codes: list[str]) -> tuple[Pairs, Answers]:
+    """Parse the pairs and answers of a file of neighbours; see `read_layer`."""
+    pairs, _ = parse_accuracies(data, name, codes)
+    cells = _layer_columns(data, name, ["neighbours"]).column("neighbours")
+    answers: Answers = rectangle(cells, len(pairs), MAX_ITEMS, f"{name}: neighbours")
+    n = answers.shape[1]
+    if answers.min() < 0 or answers.max() >= n:
+        raise InputError(f"{name}: neighbours must be from 0 to {n - 1}")
+    return pairs, answers
+
+
+def parse_accuracies(data: bytes, name: str, codes: list[str]) -> tuple[Pairs, pa.Table]:
+    """Parse the contents of a file of neighbours, as `read_accuracies` does."""
+    table = _layer_columns(data, name, ["source", "target", "accuracy"])
+    pairs = pairs_of(table, codes, name)
+    check_percent(table.column("accuracy").to_numpy(), name)
     return pairs, table
 
 
-def _columns(path: Path, names: list[str]) -> pa.Table:
-    pairs = MAX_LANGUAGES * (MAX_LANGUAGES - 1)
-    return read_parquet(path, LAYER_SCHEMA, pairs, pairs * MAX_SENTENCES, names)
+def _layer_columns(data: bytes, name: str, names: list[str]) -> pa.Table:
+    return parse_parquet(data, name, LAYER_SCHEMA, MAX_PAIRS, MAX_PAIRS * MAX_SENTENCES, names)
+
+
+def rectangle(column: pa.ChunkedArray, rows: int, most: int, where: str) -> NDArray[Any]:
+    """A column of lists as a matrix (rows, values); the lists must have equal lengths up to `most`.
+
+    Raises:
+        InputError: They have not, or a value is missing.
+    """
+    lists = column.combine_chunks()
+    values = lists.flatten()
+    sizes = {int(b - a) for a, b in pairwise(lists.offsets.to_numpy())}
+    if lists.null_count or values.null_count or len(sizes) != 1:
+        raise InputError(f"{where} must be one list per pair, all of equal length")
+    (n,) = sizes
+    # Arrow may read fewer values than the lists state if the file contradicts itself.
+    if not 0 < n <= most or len(values) != rows * n:
+        raise InputError(
+            f"{where}: expected {n} per pair (at most {most:,}), found {len(values)} in {rows} "
+            "pairs"
+        )
+    matrix: NDArray[Any] = values.to_numpy().reshape(rows, n)
+    return matrix
+
+
+def pairs_of(table: pa.Table, codes: list[str], name: str) -> Pairs:
+    """The pairs of the columns source and target: every ordered pair of the languages once.
+
+    Raises:
+        InputError: There are others.
+    """
+    pairs = list(zip(*(table.column(c).to_pylist() for c in ("source", "target")), strict=True))
+    wanted = {(a, b) for a in codes for b in codes if a != b}
+    if len(pairs) != len(wanted) or set(pairs) != wanted:
+        odd = next((p for p in pairs if p not in wanted), None)
+        fault = (
+            f"pair {odd[0]}-{odd[1]} is not in the plan" if odd else "a pair is missing or repeated"
+        )
+        raise InputError(f"{name}: {fault} (expected {len(wanted)} pairs, found {len(pairs)})")
+    return pairs
+
+
+def check_percent(accuracy: NDArray[Any], name: str) -> None:
+    """Raise InputError for an accuracy that is no percentage."""
+    if not (np.isfinite(accuracy).all() and (accuracy >= 0).all() and (accuracy <= 100).all()):
+        raise InputError(f"{name}: accuracy must be between 0 and 100")
 
 
 def read_parquet(
@@ -289,19 +329,30 @@ def read_parquet(
     Raises:
         InputError: The file is damaged or too large, or has another schema.
     """
-    data = read_bytes(path, MAX_PACKED)
+    return parse_parquet(read_bytes(path, MAX_PACKED), path.name, schema, rows, values, names)
+
+
+def parse_parquet(
+    data: bytes,
+    name: str,
+    schema: pa.Schema,
+    rows: int,
+    values: int,
+    names: list[str] | None = None,
+) -> pa.Table:
+    """Parse the contents of a parquet file, as `read_parquet` does."""
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if not file.schema_arrow.equals(schema):
             expected = ", ".join(schema.names)
-            raise InputError(f"{path.name}: wrong columns or column types; expected {expected}")
+            raise InputError(f"{name}: wrong columns or column types; expected {expected}")
         if not 0 < file.metadata.num_rows <= rows or file.metadata.num_row_groups > rows:
-            raise InputError(f"{path.name} must have 1 to {rows:,} rows")
+            raise InputError(f"{name} must have 1 to {rows:,} rows")
         for column, field in enumerate(schema):
             most = values if pa.types.is_list(field.type) else rows
             room = MAX_NAMES if pa.types.is_string(field.type) else MAX_UNPACKED
             found = list(pages(data, file.metadata, column))
-            _check_pages(f"{path.name}: {field.name}", found, most, room)
+            _check_pages(f"{name}: {field.name}", found, most, room)
         table = file.read(columns=names, use_threads=False)
         # Without this, Arrow trusts offsets and UTF-8 and reads out of bounds later.
         table.validate(full=True)
@@ -309,7 +360,7 @@ def read_parquet(
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path.name} is damaged: {_line(error)}") from None
+        raise InputError(f"{name} is damaged: {_line(error)}") from None
 
 
 def _check_pages(where: str, found: Sequence[Page], values: int, room: int) -> None:

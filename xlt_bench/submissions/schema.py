@@ -4,8 +4,13 @@ submissions/<id>/submission.json   name and contact, the digests of the record a
                                    answers
                  record.json       the run's record
                  counts.parquet    the counts of each item for each metric, derived from the answers
+                 accuracies.parquet  the accuracies of retrieval by pair and layer, likewise
                  verified.json     what a maintainer found who ran the model again, if one did
-                 predictions/<task>/<unit>.jsonl.zst and retrieval/layer-NNN.parquet, as in a run
+                 predictions/<task>/<unit>.jsonl.zst, as in a run
+                 retrieval/layer-NNN.parquet   which sentences retrieved their translation
+
+The last two may be in an artifact store instead (`artifacts`). Submissions of older releases have
+the retrieved sentences themselves in retrieval/, as in a run, and the accuracies beside them.
 
 An id is <slug>-<system>-<run>. The system part is a hash of what answered: weights, adapter,
 template, number format. The run part is a hash of what was asked (units, limit, layers, task
@@ -29,14 +34,18 @@ from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.migrations import RENAMED
 from xlt_bench.results.record import Layer, Percent, Plan, Record
 from xlt_bench.results.run_folder import layer_path, predictions_path
+from xlt_bench.submissions.safe_read import MAX_PACKED
 from xlt_bench.tasks.registry import get_task
 
 IDENTITY = 21  # characters of the last two parts of an id
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}-[0-9a-f]{10}")
 MAX_ID = 80
 SUBMISSION, RECORD, COUNTS = "submission.json", "record.json", "counts.parquet"
+ACCURACIES = "accuracies.parquet"
 VERIFIED = "verified.json"  # written by maintainers; see `verify`
-ACCEPTED, SUPERSESSIONS = "accepted.txt", "supersessions.json"  # of the folder; see `accepted`
+# Files of the folder of submissions, also written by maintainers; see `accepted` and `artifacts`.
+ACCEPTED, SUPERSESSIONS, STORES = "accepted.txt", "supersessions.json", "stores.txt"
+REGISTER = (ACCEPTED, SUPERSESSIONS, STORES)
 # Some scripts need the joiners U+200C and U+200D. Other format characters can hide or reorder text.
 _JOINERS = "‌‍"
 
@@ -82,11 +91,22 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Artifact(BaseModel):
+    """The sha256 and the size in bytes of a file in an artifact store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=1, le=MAX_PACKED)]
+
+
 class Submission(BaseModel):
     """submission.json: what the submitter states, and the digests of record and answers.
 
     `record_sha256` is that of the bytes of record.json; None in older submissions, to which
-    `submissions migrate` adds it.
+    `submissions migrate` adds it. `retrieval` says what the files of retrieval hold. `artifacts`
+    are the files of answers, by the names of `contents`, if they are in an artifact store; it never
+    says in which.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,6 +120,8 @@ class Submission(BaseModel):
     baseline: Id | None
     contents: dict[str, Digest]
     record_sha256: Sha256 | None = None
+    retrieval: Literal["neighbours", "hits"] = "neighbours"
+    artifacts: dict[str, Artifact] | None = None
 
 
 class Agreement(BaseModel):
@@ -168,6 +190,12 @@ def answer_files(plan: Plan) -> dict[str, Path]:
         for unit in names
     }
     return files | {f"retrieval/{layer}": layer_path(here, layer) for layer in plan.layers}
+
+
+def has_accuracies(submission: Submission, plan: Plan) -> bool:
+    """Whether a submission has accuracies.parquet: if its files of retrieval do not say them."""
+    apart = submission.retrieval == "hits" or submission.artifacts is not None
+    return bool(plan.layers) and apart
 
 
 def base_model(plan: Plan) -> str:

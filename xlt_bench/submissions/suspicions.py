@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
-from xlt_bench.errors import one_line
+from xlt_bench.errors import InputError, one_line
 from xlt_bench.results.record import Record
-from xlt_bench.results.run_folder import predictions_path
-from xlt_bench.submissions.safe_read import read_answers
+from xlt_bench.submissions.answers import read_unit
 from xlt_bench.submissions.schema import primary_means
 from xlt_bench.submissions.validate import Package
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
@@ -225,7 +224,13 @@ def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
         units = _close_units(package.record, other.record)
         equal = total = 0
         for task, unit in units:
-            a, b = _told(package, task, unit), _told(other, task, unit)
+            a = _told(package, task, unit)
+            try:
+                b = _told(other, task, unit)
+            except InputError as error:  # in a store that does not answer
+                detail = f"not compared with the answers of {other.folder.name}: {error}"
+                yield Suspicion("copy", one_line(detail, 200))
+                break
             usual = Counter(b).most_common(1)[0][0]
             kept = [(x, y) for x, y in zip(a, b, strict=False) if y != usual]
             total += len(kept)
@@ -265,5 +270,4 @@ def _close_units(ours: Record, theirs: Record) -> list[tuple[str, str]]:
 
 
 def _told(package: Package, task: str, unit: str) -> list[str]:
-    answers = read_answers(predictions_path(package.folder, task, unit))
-    return [answer.hypothesis for answer in answers]
+    return [answer.hypothesis for answer in read_unit(package, task, unit)]

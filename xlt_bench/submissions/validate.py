@@ -6,6 +6,7 @@ answers, for `submissions check`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -22,15 +23,18 @@ from xlt_bench.evaluation.score import Counted, scores_of
 from xlt_bench.languages import language
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.record import SCHEMA_VERSION, LayerAccuracy, Plan, Record, Scores
+from xlt_bench.submissions.artifacts import Stores, read_stores
 from xlt_bench.submissions.counts import Tasks
 from xlt_bench.submissions.safe_read import (
     MAX_JSON,
     MAX_LANGUAGES,
+    MB,
     parse_model,
     read_bytes,
     read_model,
 )
 from xlt_bench.submissions.schema import (
+    ACCURACIES,
     COUNTS,
     ID,
     MAX_ID,
@@ -41,6 +45,7 @@ from xlt_bench.submissions.schema import (
     Verified,
     answer_files,
     contents_sha256,
+    has_accuracies,
     identity,
     printable,
 )
@@ -48,21 +53,27 @@ from xlt_bench.tasks.registry import RETRIEVAL, tasks
 
 TOLERANCE = 1e-6
 MAX_TEXT = 4_000
+MAX_STORED = 512 * MB  # of all artifacts of a submission
 
 
 @dataclass(frozen=True)
 class Package:
-    """A submission whose files, record and id are valid."""
+    """A submission whose files, record and id are valid. `stores` may have its answers."""
 
     folder: Path
     submission: Submission
     record: Record
     record_sha256: str
     verified: Verified | None = None
+    stores: Stores = dataclasses.field(default_factory=Stores)
 
 
-def open_package(folder: Path) -> Package:
+def open_package(folder: Path, stores: Stores | None = None) -> Package:
     """Read and validate a submission, except its counts and answers.
+
+    Args:
+        folder: The submission.
+        stores: The artifact stores; those of its parent folder by default.
 
     Raises:
         InputError: The submission is not valid.
@@ -75,12 +86,10 @@ def open_package(folder: Path) -> Package:
     data = read_bytes(folder / RECORD, MAX_JSON)
     record = parse_model(data, RECORD, Record)
     check_record(record)
-    files = answer_files(record.plan)
-    _check_files(folder, {SUBMISSION, RECORD, COUNTS, *(p.as_posix() for p in files.values())})
+    _check_files(folder, files_of(submission, record.plan))
     there = os.path.lexists(folder / VERIFIED)
     verified = read_model(folder / VERIFIED, Verified) if there else None
-    if odd := sorted(set(files) ^ set(submission.contents)):
-        raise InputError(f"{SUBMISSION}: contents: {odd[0]} is missing, or not in the plan")
+    _check_names(submission, record.plan)
     if submission.id != folder.name:
         raise InputError(f"{SUBMISSION}: id differs from the folder name")
     if not folder.name.endswith("-" + identity(record.plan, submission.contents)):
@@ -91,7 +100,35 @@ def open_package(folder: Path) -> Package:
     bound = (submission.id, found, contents_sha256(submission))
     if verified and bound != (verified.id, verified.record_sha256, verified.contents_sha256):
         raise InputError(f"{VERIFIED} is of another record or other answers; delete it")
-    return Package(folder, submission, record, found, verified)
+    if stores is None and submission.artifacts is not None:
+        stores = read_stores(folder.parent)
+    return Package(folder, submission, record, found, verified, stores or Stores())
+
+
+def files_of(submission: Submission, plan: Plan) -> set[str]:
+    """The files that the folder of a submission must have."""
+    files = {SUBMISSION, RECORD, COUNTS}
+    if has_accuracies(submission, plan):
+        files.add(ACCURACIES)
+    if submission.artifacts is None:
+        files |= {path.as_posix() for path in answer_files(plan).values()}
+    return files
+
+
+def _check_names(submission: Submission, plan: Plan) -> None:
+    """Check that there is a digest of each file of answers, and an artifact if there are any."""
+    artifacts, wanted = submission.artifacts, set(answer_files(plan))
+    if odd := sorted(wanted ^ set(submission.contents)):
+        raise InputError(f"{SUBMISSION}: contents: {odd[0]} is missing, or not in the plan")
+    if artifacts is None:
+        return
+    if odd := sorted(wanted ^ set(artifacts)):
+        raise InputError(f"{SUBMISSION}: artifacts: {odd[0]} is missing, or not in the plan")
+    size = sum(one.size for one in artifacts.values())
+    if size > MAX_STORED:
+        raise InputError(
+            f"{SUBMISSION}: artifacts have {size:,} bytes; the limit is {MAX_STORED:,}"
+        )
 
 
 def _check_files(folder: Path, wanted: set[str]) -> None:

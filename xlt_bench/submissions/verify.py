@@ -45,8 +45,9 @@ from xlt_bench.results.run_folder import (
     read_layer,
     read_predictions,
 )
-from xlt_bench.submissions import safe_read
 from xlt_bench.submissions.accepted import read_register
+from xlt_bench.submissions.answers import read_retrieval, read_unit
+from xlt_bench.submissions.hits import as_hits
 from xlt_bench.submissions.schema import RECORD, Agreement, Verified, contents_sha256
 from xlt_bench.submissions.validate import Package, open_package
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, get_text_task
@@ -276,7 +277,7 @@ def _text(
     by_task: dict[str, list[tuple[int, Counts, Counts]]] = {}
     for task, unit in text_units(job.plan):
         places = sample.places[task, unit]
-        every = safe_read.read_answers(predictions_path(package.folder, task, unit))
+        every = read_unit(package, task, unit)
         ours = [every[i] for i in places]
         theirs = read_predictions(predictions_path(job.run, task, unit))
         equal = sum(a.hypothesis == b.hypothesis for a, b in zip(ours, theirs, strict=True))
@@ -296,12 +297,13 @@ def _retrieval(package: Package, job: Job, sample: Sample, basis: str) -> Iterat
     if sample.layer is None:
         return
     plan = package.record.plan
-    path = layer_path(package.folder, sample.layer)
-    pairs, answers, _ = safe_read.read_layer(path, plan.units[RETRIEVAL])
+    pairs, answers = read_retrieval(package, sample.layer)
     stored = dict(zip(pairs, answers, strict=True))
-    again = {
-        pair: np.array(row) for pair, row in read_layer(layer_path(job.run, sample.layer)).items()
-    }
+    ran = read_layer(layer_path(job.run, sample.layer))
+    rows = np.array(list(ran.values()))
+    if package.submission.retrieval == "hits":
+        rows = as_hits(rows)
+    again = dict(zip(ran, rows, strict=True))
     equal = sum(int((stored[pair] == row).sum()) for pair, row in again.items())
     counts = [_hits([table[pair] for pair in again]) for table in (stored, again)]
     yield _agreement(plan, RETRIEVAL, equal, counts[0], counts[1], basis, len(again))

@@ -15,9 +15,11 @@ from fuzz.mutators import (
     change_lines,
     change_table,
 )
+from retrieval_forms import expanded
 from xlt_bench.evaluation.score import count_run, scores_of
 from xlt_bench.results.record import Plan
 from xlt_bench.submissions.counts import write_counts
+from xlt_bench.submissions.hits import parse_hits
 from xlt_bench.submissions.rescore import answers_digest, layer_digest
 from xlt_bench.submissions.safe_read import read_answers, read_layer
 from xlt_bench.submissions.schema import COUNTS, RECORD, SUBMISSION, answer_files, identity
@@ -84,14 +86,18 @@ def seal(folder, root, rescored):
         about = json.loads((folder / SUBMISSION).read_text())
         plan = Plan.model_validate(record["plan"])
         for name, path in answer_files(plan).items():
-            digest = (
-                layer_digest(*read_layer(folder / path, plan.units["retrieval"])[:2])
-                if name.startswith("retrieval/")
-                else answers_digest(read_answers(folder / path))
-            )
+            if not name.startswith("retrieval/"):
+                digest = answers_digest(read_answers(folder / path))
+            elif about.get("retrieval") == "hits":
+                data = (folder / path).read_bytes()
+                digest = layer_digest(*parse_hits(data, name, plan.units["retrieval"]))
+            else:
+                digest = layer_digest(*read_layer(folder / path, plan.units["retrieval"])[:2])
             about["contents"][name] = digest
         if rescored:
-            counted = count_run(plan, folder, root)
+            hits = about.get("retrieval") == "hits"
+            run = expanded(folder, folder.parent.parent / "expanded") if hits else folder
+            counted = count_run(plan, run, root)
             aligned = record["adapter"]["alignment_languages"] if record["adapter"] else []
             record["results"] = scores_of(plan, counted, aligned).model_dump()
             write_counts(folder / COUNTS, counted.tasks)

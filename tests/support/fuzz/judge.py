@@ -14,13 +14,21 @@ import duckdb
 
 import xlt_bench.store.build as store_build
 from fuzz.folders import KINDS, SECRET, mutate, seal, spoil
+from retrieval_forms import expanded
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import count_run, scores_of
 from xlt_bench.results.record import Record
 from xlt_bench.store.reuse import Earlier
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
-from xlt_bench.submissions.schema import ACCEPTED, COUNTS, RECORD, SUBMISSION, SUPERSESSIONS
+from xlt_bench.submissions.schema import (
+    ACCEPTED,
+    COUNTS,
+    RECORD,
+    SUBMISSION,
+    SUPERSESSIONS,
+    Submission,
+)
 
 LONGEST = 500  # characters of an error
 
@@ -151,7 +159,11 @@ class Fuzz:
     def check_scores(self, folder):
         """Assert that the scores of an accepted record follow from its answers, by `count_run`."""
         record = Record.model_validate_json((folder / RECORD).read_bytes())
-        counted = count_run(record.plan, folder, self.root)
+        about = Submission.model_validate_json((folder / SUBMISSION).read_bytes())
+        run = folder
+        if about.retrieval == "hits":
+            run = expanded(folder, self.inside.parent / "expanded")
+        counted = count_run(record.plan, run, self.root)
         wanted = scores_of(record.plan, counted, record.alignment_languages).model_dump()
         got = record.results.model_dump()
 
