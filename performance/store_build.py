@@ -3,9 +3,10 @@
     python performance/store_build.py [--sizes 100 1000] [--keep FOLDER]
 
 A generated submission has every ranked unit of all four tasks with the counts of as many items as
-the test sets have, every score and mean, and retrieval at 16 layers and 1,190 pairs. Its answer
-files are empty, because a build never opens them (only a check does). Counts and layers come from a
-small pool, so that generating does not take longer than building.
+the test sets have, every score and mean, and retrieval at 16 layers, 1,190 pairs and 997 sentences.
+Its answers and hits are in an artifact store, which a build does not read; their number and sizes
+are in submission.json. Counts and hits come from a small pool, so that generating does not take
+longer than building.
 
 Each build runs in a process of its own, so that its peak memory can be measured, and without an
 earlier file. Then one more submission is built on the last file. The last line has
@@ -39,13 +40,14 @@ from xlt_bench.results.record import (
     Record,
     Scores,
 )
-from xlt_bench.results.run_folder import write_layer
 from xlt_bench.submissions.counts import Tasks, write_counts
-from xlt_bench.submissions.schema import Submission, answer_files, submission_id
+from xlt_bench.submissions.hits import accuracies_of, write_accuracies, write_hits
+from xlt_bench.submissions.schema import Artifact, Submission, answer_files, submission_id
 from xlt_bench.tasks.registry import BUILT_IN, get_task
 
 LAYERS = list(range(2, 33, 2))
 PLANNED = {task.name: list(task.test_set().units) for task in BUILT_IN}
+SENTENCES = 997
 BASES = 5
 ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
 
@@ -100,17 +102,7 @@ def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
         one = folder / str(place)
         tasks = counts_of(generator)
         write_counts(one / "counts.parquet", tasks)
-        layers = {}
-        for layer in LAYERS:
-            right = generator.integers(0, 20, size=35 * 34)
-            sentences = np.arange(20)
-            table = {
-                pair: np.where(sentences < hits, sentences, 0).tolist()
-                for pair, hits in zip(permutations(PLANNED["retrieval"], 2), right, strict=True)
-            }
-            write_layer(one / f"layer-{layer:03d}.parquet", table)
-            # Sentence 0 is right even if no other is.
-            layers[layer] = float(np.mean(100 * np.maximum(right, 1) / 20))
+        layers = write_retrieval(one, generator)
         pool.append(
             (
                 one,
@@ -119,6 +111,22 @@ def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
             )
         )
     return pool
+
+
+def write_retrieval(folder: Path, generator: np.random.Generator) -> dict[int, float]:
+    """Write hits and accuracies of all layers; returns the mean accuracy by layer."""
+    pairs = list(permutations(PLANNED["retrieval"], 2))
+    by_layer, size = {}, 0
+    for layer in LAYERS:
+        share = generator.uniform(0.05, 0.95, size=(len(pairs), 1))
+        hit = generator.random((len(pairs), SENTENCES)) < share
+        answers = np.where(hit, np.arange(SENTENCES), -1).astype(np.int16)
+        write_hits(folder / "hits", pairs, answers)
+        size += (folder / "hits").stat().st_size
+        by_layer[layer] = dict(zip(pairs, accuracies_of(answers).tolist(), strict=True))
+    write_accuracies(folder / "accuracies.parquet", by_layer)
+    print(f"hits {size / 1e6:.2f} MB", flush=True)
+    return {layer: float(np.mean(list(found.values()))) for layer, found in by_layer.items()}
 
 
 def plan_of(number: int, bare: bool) -> Plan:
@@ -194,9 +202,6 @@ def record_of(number: int, results: Scores) -> Record:
 
 def generate(folder: Path, pool: list[tuple[Path, Scores, Scores]], numbers: range) -> None:
     """Write the submissions of these numbers into a folder."""
-    stub = folder.parent / "stub"
-    if not stub.exists():  # all links share its time of change
-        stub.write_bytes(b"")
     for number in numbers:
         source, bare, adapted = pool[number % len(pool)]
         record = record_of(number, bare if number < BASES else adapted)
@@ -204,13 +209,15 @@ def generate(folder: Path, pool: list[tuple[Path, Scores, Scores]], numbers: ran
         contents = dict.fromkeys(files, f"{number:016x}")
         name = submission_id(record.plan, contents)
         one = folder / name
-        for path in files.values():
-            (one / path).parent.mkdir(parents=True, exist_ok=True)
-            layer = path.parts[0] == "retrieval"
-            os.link(source / path.name if layer else stub, one / path)
-        os.link(source / "counts.parquet", one / "counts.parquet")
+        one.mkdir(parents=True)
+        for file in ("counts.parquet", "accuracies.parquet"):
+            os.link(source / file, one / file)
         about: dict[str, Any] = dict.fromkeys(("contact", "url", "notes", "baseline"))
-        submission = Submission(id=name, name=f"system {number}", contents=contents, **about)
+        artifacts = {file: Artifact(sha256=f"{number:064x}", size=100_000) for file in files}
+        more = {"retrieval": "hits", "artifacts": artifacts}
+        submission = Submission(
+            id=name, name=f"system {number}", contents=contents, **about, **more
+        )
         (one / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
         (one / "submission.json").write_text(submission.model_dump_json(), encoding="utf-8")
 
