@@ -23,6 +23,7 @@ from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task, TextTask
+from xlt_bench.tasks.lm_eval_family import FamilyTask
 from xlt_bench.tasks.registry import BY_DEFAULT, RETRIEVAL, get_task, tasks
 
 if TYPE_CHECKING:
@@ -195,7 +196,11 @@ def _prompts(options: Options, chosen: Chosen, items: Items) -> dict[str, Prompt
         return {}
     from xlt_bench.tasks.prompt_file import read_prompts
 
-    texts = {name: task for name in chosen if isinstance(task := get_task(name), TextTask)}
+    texts = {
+        name: task
+        for name in chosen
+        if isinstance(task := get_task(name), TextTask) and not isinstance(task, FamilyTask)
+    }
     prompts = read_prompts(options.prompts, texts)
     for (name, unit), rows in items.items():
         if name in prompts and len(rows) > 1:
@@ -264,6 +269,11 @@ def plan_units(options: Options) -> Chosen:
     """
     if not options.tasks:
         raise InputError(f"--tasks names no task; choose from {', '.join(tasks())}")
+    for task in map(get_task, options.tasks):
+        if isinstance(task, FamilyTask) and options.backend != "hf":
+            raise InputError(
+                f"{task.name} is a task of lm-eval's, which needs --backend hf: leave it out"
+            )
     corpus = corpus_of(options)
     found = {name: _units(get_task(name), options, corpus) for name in options.tasks}
     chosen = {name: units for name, units in found.items() if units}

@@ -32,7 +32,8 @@ from xlt_bench.results.run_folder import (
     write_layer,
     write_predictions,
 )
-from xlt_bench.tasks.base import WHOLE
+from xlt_bench.tasks.base import WHOLE, Item, TextTask
+from xlt_bench.tasks.lm_eval_family import FamilyTask, stored
 from xlt_bench.tasks.prompt_file import PromptFile
 from xlt_bench.tasks.registry import RETRIEVAL, get_text_task
 
@@ -113,13 +114,12 @@ def answer(job: Job, units: Iterable[Unit]) -> None:
 
 def _predict(job: Job, unit: Unit) -> None:
     items, (task, name) = job.items[unit], unit
-    own = job.prompts.get(task)
-    chats = [own.messages(item) if own else item.messages for item in items]
-    prompts = [job.text_lm.apply_chat_template(chat) for chat in chats]
+    text_task = get_text_task(task)
+    ask = _ask_as_lm_eval if isinstance(text_task, FamilyTask) else _ask
     started, meter = time.perf_counter(), Meter()
     with job.track(f"{task} {name}", len(items)) as progress:
         try:
-            answers = job.text_lm.generate(prompts, get_text_task(task).max_new_tokens, progress)
+            answers = ask(job, text_task, items, progress)
         except NotFiniteError as error:
             raise InputError(f"{task} {name}: {error}") from None
     _finished(job, job.text_lm, f"{task}_{name}", started, meter)
@@ -128,6 +128,32 @@ def _predict(job: Job, unit: Unit) -> None:
         for item, answer in zip(items, answers, strict=True)
     ]
     write_predictions(predictions_path(job.run, task, name), predictions)
+
+
+def _ask(job: Job, task: TextTask, items: Sequence[Item], progress: Progress) -> list[Generation]:
+    own = job.prompts.get(task.name)
+    chats = [own.messages(item) if own else item.messages for item in items]
+    prompts = [job.text_lm.apply_chat_template(chat) for chat in chats]
+    return job.text_lm.generate(prompts, task.max_new_tokens, progress)
+
+
+def _ask_as_lm_eval(
+    job: Job, task: TextTask, items: Sequence[Item], progress: Progress
+) -> list[Generation]:
+    """The answers that lm-eval's own model gives to a family's requests."""
+    assert isinstance(task, FamilyTask)
+    assert job.lm is not None
+    groups = []
+    for item in items:
+        chat = task.family.chat
+        prompt = job.lm.apply_chat_template(item.messages) if chat else item.user
+        groups.append(task.requests(item, prompt))
+    found = iter(job.lm.answer_requests([request for group in groups for request in group]))
+    progress(len(items))
+    answers = [[next(found) for _ in group] for group in groups]
+    if groups[0][0].request_type == "loglikelihood":
+        return [Generation(stored(one), cut_off=None) for one in answers]
+    return [Generation(text, cut_off=None) for (text,) in answers]
 
 
 def _finished(job: Job, lm: TextLM, name: str, started: float, meter: Meter) -> None:

@@ -175,6 +175,27 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
         self._tokens_out += sum(map(len, found.values()))
         return [read_answer(self.tokenizer, found[i], ends) for i in range(len(encoded))]
 
+    def answer_requests(self, requests: Sequence[Instance]) -> list[Any]:
+        """Answer requests as lm-eval's own model does, with its stop sequences and limits.
+
+        Args:
+            requests: Requests of one type, `loglikelihood` or `generate_until`.
+
+        Returns:
+            (log-likelihood, is greedy) or the text of each request, in their order.
+        """
+        self._batch()  # lm-eval would measure an automatic size anew
+        encoded = [self.tok_encode("".join(request.args[:1])) for request in requests]
+        self._check_ids(encoded)
+        self._count_bos(encoded)
+        self._tokens_in += sum(map(len, encoded))
+        if requests[0].request_type == "loglikelihood":
+            pairs: list[Any] = HFLM.loglikelihood(self, list(requests), disable_tqdm=True)
+            return pairs
+        texts: list[str] = HFLM.generate_until(self, list(requests), disable_tqdm=True)
+        self._tokens_out += sum(len(self.tok_encode(text)) for text in texts)
+        return texts
+
     def try_out(self, text: bool, layers: Sequence[int]) -> None:
         """Answer a few tokens, so that an unsupported architecture fails before anything is done.
 

@@ -58,13 +58,16 @@ class Prompts:
             Token ids of each prompt.
         """
         encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
-        bos = self.tokenizer.bos_token_id
-        if bos is not None:
-            self._bos_counts |= {ids[:3].count(bos) for ids in encoded}
+        self._count_bos(encoded)
         self._truncated += sum(len(ids) > room for ids in encoded)
         cut = [ids[-room:] for ids in encoded]
         self._tokens_in += sum(map(len, cut))
         return cut
+
+    def _count_bos(self, encoded: Sequence[Sequence[int]]) -> None:
+        bos = self.tokenizer.bos_token_id
+        if bos is not None:
+            self._bos_counts |= {list(ids[:3]).count(bos) for ids in encoded}
 
     def _noted(self, batch_size: str) -> dict[str, Any]:
         """`batch_size`, `bos`, `truncated_prompts` and tokens since the last call."""

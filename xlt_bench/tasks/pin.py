@@ -15,8 +15,9 @@ from xlt_bench.languages import Setting
 from xlt_bench.metrics.translation import is_identifiable
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.tasks.base import Task, TextTask
+from xlt_bench.tasks.lm_eval_family import FamilyTask
 from xlt_bench.tasks.registry import get_task
-from xlt_bench.tasks.test_set import PinnedUnit, TestSet, path_of, rendered
+from xlt_bench.tasks.test_set import PinnedUnit, TestSet, path_of, rendered, versions
 
 
 def write_next_version(
@@ -39,6 +40,9 @@ def write_next_version(
     task = get_task(name)
     parsed = [_parsed(task, text) for text in added]
     units = dict(parsed)
+    if isinstance(task, FamilyTask) and not units:  # its file names them
+        units = {unit: task.family_setting(unit) for unit in task.units()}
+        units = {unit: units[unit] for unit in units if unit not in _current(task).units}
     if len(units) < len(parsed):
         names = [unit for unit, _ in parsed]
         twice = next(unit for unit in names if names.count(unit) > 1)
@@ -119,7 +123,8 @@ def next_version(
 
 def _current(task: Task) -> TestSet:
     """The current version; one without units if there is none yet."""
-    return task.test_set() if task.version else TestSet(task=task.name, version=0, units={})
+    pinned = versions(task.pins, task.name)
+    return task.test_set() if pinned else TestSet(task=task.name, version=0, units={})
 
 
 def _pinned(

@@ -15,6 +15,7 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.results.migrations import RENAMED
 from xlt_bench.tasks import intents, massive, retrieval, uner, wmt23
 from xlt_bench.tasks.base import Task, TextTask
+from xlt_bench.tasks.lm_eval_family import FamilyTask, family_task, shipped
 
 GROUP = "xlt_bench.tasks"
 _OF_THE_PAPER: tuple[Task, ...] = (massive.TASK, wmt23.TASK, uner.TASK, retrieval.TASK)
@@ -26,12 +27,12 @@ RETRIEVAL = retrieval.TASK.name
 
 @cache
 def tasks() -> Mapping[str, Task]:
-    """Every task by its name: the built-in ones, then those of other packages.
+    """Every task by its name: the built-in ones, lm-eval's families, those of other packages.
 
     Raises:
         InputError: A package's task cannot be loaded, or has the name of another task.
     """
-    found = {task.name: task for task in BUILT_IN}
+    found = {task.name: task for task in (*BUILT_IN, *map(family_task, shipped()))}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         task = _load(entry)
         # Old records use the old names.
@@ -65,7 +66,7 @@ def get_text_task(name: str) -> TextTask:
 
 
 def text_tasks() -> list[str]:
-    """The names of the tasks that are answered with text."""
+    """The names of the tasks whose prompts are chats, which excludes lm-eval's families."""
     return [task.name for task in _text_tasks()]
 
 
@@ -80,7 +81,8 @@ def selectable() -> list[str]:
 
 
 def _text_tasks() -> list[TextTask]:
-    return [task for task in tasks().values() if isinstance(task, TextTask)]
+    found = (task for task in tasks().values() if isinstance(task, TextTask))
+    return [task for task in found if not isinstance(task, FamilyTask)]
 
 
 def _load(entry: EntryPoint) -> TextTask:
