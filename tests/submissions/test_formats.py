@@ -6,10 +6,11 @@ from pathlib import Path
 import jsonschema
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from xlt_bench.errors import InputError
 from xlt_bench.results.run_folder import read_record
-from xlt_bench.submissions.adapter_readme import with_scores, write_card
+from xlt_bench.submissions.adapter_readme import with_scores, write_card, write_eval_results
 from xlt_bench.submissions.formats import write_format
 from xlt_bench.tasks import lm_eval_yaml
 
@@ -142,6 +143,30 @@ def test_the_commands(run, tmp_path, run_cli):
     (tmp_path / "adapter_config.json").write_text("{}")
     assert run_cli("card", run, tmp_path)[0] == 0
     assert "model-index" in (tmp_path / "README.md").read_text()
+
+
+def test_the_hub_reads_the_results_of_complete_means(record, run, tmp_path, run_cli):
+    from huggingface_hub import parse_eval_result_entries
+
+    whole = record.model_copy(update={"plan": record.plan.model_copy(update={"limit": None})})
+    means = [mean.model_copy(update={"missing": []}) for mean in record.results.means]
+    whole = whole.model_copy(update={"results": record.results.model_copy(update={"means": means})})
+    path = write_eval_results(whole, tmp_path, "someone/xlt-bench")
+    assert path == tmp_path / ".eval_results" / "xlt-bench.yaml"
+    found = parse_eval_result_entries(yaml.safe_load(path.read_text()))
+    values = {one.task_id: one.value for one in found}
+    assert {one.dataset_id for one in found} == {"someone/xlt-bench"}
+    for mean in means:
+        if mean.metric == "slot_f1":
+            assert values[f"massive_{mean.split}"] == pytest.approx(mean.value, abs=0.01)
+    assert "notes" in yaml.safe_load(path.read_text())[0]
+    part = whole.model_copy(update={"plan": record.plan.model_copy(update={"limit": 2})})
+    with pytest.raises(InputError, match="a part of the test sets"):
+        write_eval_results(part, tmp_path, "someone/xlt-bench")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    path.unlink()
+    assert run_cli("card", run, tmp_path, "--benchmark", "someone/xlt-bench")[0] == 0
+    assert path.exists()
 
 
 def test_a_bare_model_has_no_card(make_run, tmp_path):

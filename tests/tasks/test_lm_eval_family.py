@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 import xlt_bench
 from xlt_bench.errors import InputError
 from xlt_bench.results.run_folder import predictions_path, read_predictions
+from xlt_bench.store.build import connect
 from xlt_bench.tasks import lm_eval_family
 from xlt_bench.tasks.lm_eval_family import Family, make_task, read_family, shipped, stored
 from xlt_bench.tasks.registry import get_task
@@ -130,6 +131,27 @@ def test_runs_are_scored_again_and_compared(runs, root, run_cli):
     code, out, _ = run_cli("score", runs["bare"].folder, "--data-dir", root)
     assert code == 0
     assert "xcopa" in out
+
+
+def test_a_submission_is_checked_and_has_a_place_of_its_own(runs, root, run_cli, tmp_path):
+    for name in ("bare", "adapter"):
+        done = run_cli("submit", runs[name].folder, "--data-dir", root, "--submissions", tmp_path)
+        assert done[0] == 0, done
+    code, out, err = run_cli("submissions", "check", tmp_path, "--data-dir", root)
+    assert (code, "2 checked" in out) == (0, True), err
+    assert (
+        run_cli("leaderboard", "build", "--submissions", tmp_path, "--db", tmp_path / "db")[0] == 0
+    )
+    with connect(tmp_path / "db") as store:
+        found = store.sql(
+            "SELECT DISTINCT task, title FROM runs JOIN tasks USING (task)"
+        ).fetchall()
+        gains = store.sql("SELECT DISTINCT task, unit FROM gains").fetchall()
+    assert dict(found) == {
+        "xcopa": "Side effects: Causes (XCOPA)",
+        "mgsm": "Side effects: Arithmetic (MGSM)",
+    }
+    assert {("xcopa", "sw"), ("xcopa", "it"), ("mgsm", "de"), ("mgsm", "sw")} <= set(gains)
 
 
 def test_the_adapter_changes_the_likelihoods(runs):

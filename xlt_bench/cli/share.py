@@ -132,12 +132,21 @@ def export(
 def card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of its adapter.")],
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Data set on the hub with a leaderboard: also .eval_results/."
+        ),
+    ] = None,
 ) -> None:
     """Write the scores of a run into its adapter's card (README.md), also as the hub reads them."""
     from xlt_bench.results.run_folder import read_record
-    from xlt_bench.submissions.adapter_readme import write_card
+    from xlt_bench.submissions.adapter_readme import write_card, write_eval_results
 
-    console.print(f"written: {write_card(read_record(run), adapter)}")
+    record = read_record(run)
+    console.print(f"written: {write_card(record, adapter)}")
+    if benchmark is not None:
+        console.print(f"written: {write_eval_results(record, adapter, benchmark)}")
 
 
 @submissions.command()

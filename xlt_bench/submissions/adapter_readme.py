@@ -47,6 +47,48 @@ def write_card(record: Record, adapter: Path) -> Path:
     return path
 
 
+def write_eval_results(record: Record, adapter: Path, benchmark: str) -> Path:
+    """Write `.eval_results/xlt-bench.yaml`, by which the hub puts the scores on a leaderboard.
+
+    The format is the hub's for community evaluations (github huggingface/hub-docs,
+    eval_results.yaml). There is an entry for each mean of a primary metric that lacks no unit.
+
+    Args:
+        record: The record of a finished run of the adapter.
+        adapter: The folder of the adapter.
+        benchmark: The data set on the hub that has the leaderboard, such as `owner/name`.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: No mean is complete.
+    """
+    entries = [
+        {
+            "dataset": {"id": benchmark, "task_id": f"{row.task}_{row.split}"},
+            "value": round(row.value, 2),
+            "date": record.created,
+            "notes": (
+                f"{row.metric}, mean of {len(row.units)}; version "
+                f"{record.plan.task_versions[row.task]}; base model {record.model.name}"
+            ),
+        }
+        for row in record.results.means
+        if row.metric == get_task(row.task).primary and not row.missing
+    ]
+    if not entries or record.plan.limit:
+        raise InputError(
+            "the run is of a part of the test sets, which a leaderboard on the hub cannot show; "
+            "evaluate all languages of a task without --limit"
+        )
+    path = adapter / ".eval_results" / "xlt-bench.yaml"
+    path.parent.mkdir(exist_ok=True)
+    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    write_bytes(path, text.encode())
+    return path
+
+
 def with_scores(text: str, record: Record, name: str) -> str:
     """A card with `model-index` and a section of scores.
 

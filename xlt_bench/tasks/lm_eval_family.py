@@ -123,7 +123,7 @@ def make_task(family: Family) -> FamilyTask:
     fields = {
         "family": family,
         "name": family.name,
-        "title": family.title,
+        "title": f"Side effects: {family.title}",
         "primary": family.metrics[0],
         "metrics": text_metrics(**{name: Metric(percent, 2) for name in family.metrics}),
         "shown": tuple(family.metrics),
