@@ -1,6 +1,9 @@
 """Tests that a family of lm-eval's tasks gives lm-eval's own prompts, answers and scores."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import lm_eval
@@ -14,7 +17,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.results.run_folder import predictions_path, read_predictions
 from xlt_bench.store.build import connect
 from xlt_bench.tasks import lm_eval_family
-from xlt_bench.tasks.lm_eval_family import Family, make_task, read_family, shipped, stored
+from xlt_bench.tasks.lm_eval_family import Family, families, make_task, read_family, stored
 from xlt_bench.tasks.registry import get_task
 
 LM_EVAL = Path(lm_eval.__file__).parent / "tasks"
@@ -182,16 +185,16 @@ def test_right_answers_score_100_and_others_0(root):
 
 def test_lm_eval_has_the_tasks_of_every_family():
     assert {"belebele", "global_mmlu", "include", "mgsm", "sib200", "xcopa", "xnli", "xquad"} <= (
-        shipped().keys()
+        families().keys()
     )
-    for family in shipped().values():
+    for family in families().values():
         manager = TaskManager(include_path=str(LM_EVAL / family.folder), include_defaults=False)
         names = {family.lm_eval.format(code=code) for code in family.languages.values()}
         assert names <= set(manager.all_tasks), family.name
 
 
 def test_a_chat_is_that_of_lm_eval(root, tmp_path):
-    spec = shipped()["mgsm"].model_dump() | {"chat": True}
+    spec = families()["mgsm"].model_dump() | {"chat": True}
     (item, *_) = make_task(Family(**spec)).load(root, "de")
     plain = get_task("mgsm").load(root, "de")[0]
     assert item.messages == [{"role": "user", "content": plain.user}]
@@ -210,7 +213,7 @@ def test_what_a_family_cannot_do_is_said(root, tiny_model, tmp_path, monkeypatch
     (tmp_path / "odd.yaml").write_text("name: odd\ntitle: Odd\n")
     with pytest.raises(InputError, match="is not a task family: lm_eval: Field required"):
         read_family(tmp_path / "odd.yaml")
-    spec = shipped()["xcopa"].model_dump()
+    spec = families()["xcopa"].model_dump()
     with pytest.raises(ValueError, match="no language has the code xx"):
         Family(**spec | {"languages": {"xx": "xx"}})
     wrong = make_task(Family(**spec | {"metrics": ["perplexity"]}))
@@ -225,3 +228,23 @@ def test_what_a_family_cannot_do_is_said(root, tiny_model, tmp_path, monkeypatch
     with pytest.raises(InputError, match="xnli_de cannot be loaded"):
         get_task("xnli").load(root, "de")
     assert lm_eval_family.family_task("xnli") is get_task("xnli")
+
+
+def test_a_folder_of_ones_own_has_families_too(tmp_path, root):
+    (tmp_path / "own.yaml").write_text(
+        "name: own\ntitle: Own\nlm_eval: xcopa_{code}\nfolder: xcopa\nlanguages: {sw: sw}\n"
+        "metrics: [acc]\ndata: {files: {test: 'xcopa/data/{code}/test.{code}.jsonl'}}\n"
+    )
+    code = (
+        "import sys; from pathlib import Path; from xlt_bench.tasks.registry import get_task; "
+        "print(len(get_task(sys.argv[1]).load(Path(sys.argv[2]), 'sw')))"
+    )
+
+    def tried(name):
+        environment = os.environ | {lm_eval_family.OWN: str(tmp_path)}
+        words = [sys.executable, "-c", code, name, str(root)]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+
+    assert tried("own").stdout.split()[-1] == str(N + 1)
+    (tmp_path / "again.yaml").write_text((tmp_path / "own.yaml").read_text())
+    assert "the name own is taken" in tried("own").stderr

@@ -1,8 +1,9 @@
 """Task families of lm-eval by language: its own definitions, read from a small YAML file.
 
-`families/` holds those that ship. Prompts, filters and scores of single items are lm-eval's; the
-file names lm-eval's task of each language, the metric that counts, and the settings. Families show
-what an adapter does to tasks that it was not trained for.
+`families/` holds those that ship, and $XLT_BENCH_FAMILIES may name a folder with others. Prompts,
+filters and scores of single items are lm-eval's; the file names lm-eval's task of each language,
+the metric that counts, and the settings. Families show what an adapter does to tasks that it was
+not trained for.
 
 An answer is stored as lm-eval's model gives it: the text or, for multiple choice, a JSON list with
 the log-likelihood of each choice and whether it is the greedy continuation.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,8 @@ from xlt_bench.tasks.base import Item, Metric, Split, TextTask, text_metrics
 from xlt_bench.tasks.test_set import PinnedUnit, TestSet
 
 FOLDER = Path(__file__).with_name("families")
+OWN = "XLT_BENCH_FAMILIES"
+"""The environment variable that names a folder with families of the user's own."""
 _FEWSHOT_SEED = 1234  # lm-eval's default for the choice of examples
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -100,22 +104,36 @@ def read_family(path: Path) -> Family:
 
 
 @cache
-def shipped() -> Mapping[str, Family]:
-    """The families that ship, by name."""
-    found = [read_family(path) for path in sorted(FOLDER.glob("*.yaml"))]
-    return {family.name: family for family in found}
+def families() -> Mapping[str, Family]:
+    """The families by name: those that ship, and those in the folder $XLT_BENCH_FAMILIES.
+
+    Raises:
+        InputError: A file is not a family, or two have one name.
+    """
+    folders = [FOLDER]
+    if own := os.environ.get(OWN):
+        if not Path(own).is_dir():
+            raise InputError(f"${OWN} is not a folder: {own}")
+        folders.append(Path(own))
+    found: dict[str, Family] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.yaml"))):
+        family = read_family(path)
+        if family.name in found:
+            raise InputError(f"{path}: the name {family.name} is taken; rename the family")
+        found[family.name] = family
+    return found
 
 
 @cache
 def family_task(name: str) -> FamilyTask:
-    """The task of a family that ships.
+    """The task of a family.
 
     Raises:
         InputError: There is no such family.
     """
-    if name not in shipped():
-        raise unknown("task family", name, shipped())
-    return make_task(shipped()[name])
+    if name not in families():
+        raise unknown("task family", name, families())
+    return make_task(families()[name])
 
 
 def make_task(family: Family) -> FamilyTask:

@@ -15,7 +15,7 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.results.migrations import RENAMED
 from xlt_bench.tasks import intents, massive, retrieval, uner, wmt23
 from xlt_bench.tasks.base import Task, TextTask
-from xlt_bench.tasks.lm_eval_family import FamilyTask, family_task, shipped
+from xlt_bench.tasks.lm_eval_family import FamilyTask, families, family_task
 
 GROUP = "xlt_bench.tasks"
 _OF_THE_PAPER: tuple[Task, ...] = (massive.TASK, wmt23.TASK, uner.TASK, retrieval.TASK)
@@ -32,7 +32,7 @@ def tasks() -> Mapping[str, Task]:
     Raises:
         InputError: A package's task cannot be loaded, or has the name of another task.
     """
-    found = {task.name: task for task in (*BUILT_IN, *map(family_task, shipped()))}
+    found = {task.name: task for task in (*BUILT_IN, *map(family_task, families()))}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         task = _load(entry)
         # Old records use the old names.
