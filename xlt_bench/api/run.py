@@ -37,7 +37,7 @@ class Run:
         return self.record.model.name + (f" + {adapter.name}" if adapter else "")
 
     def scores(self) -> pd.DataFrame:
-        """Every metric of every unit, with its 95 % bootstrap interval.
+        """Every metric of every unit, with its 95 % interval.
 
         Returns:
             task, unit, setting (`supervised`, `transfer` or None), aligned, metric, value, low and

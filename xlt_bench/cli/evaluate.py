@@ -248,8 +248,8 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
 
         return score_with(run, root, checkpoint, track)
     record = read_record(run) if (run / "record.json").exists() else None
-    languages = record.alignment_languages if record else []
-    return score_run(run, root, languages), record
+    given = (record.alignment_languages, record.results.accuracy_intervals) if record else ()
+    return score_run(run, root, *given), record
 
 
 def _check_record(run: Path, record: Any, scores: Any) -> None:

@@ -14,6 +14,7 @@ from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.comet.stored import read_comet
 from xlt_bench.languages import language
+from xlt_bench.metrics.accuracy import accuracy_interval
 from xlt_bench.metrics.significance import (
     Counts,
     Interval,
@@ -22,7 +23,7 @@ from xlt_bench.metrics.significance import (
     percent,
     resample_together,
 )
-from xlt_bench.results.record import LayerAccuracy, Mean, Plan, Scores
+from xlt_bench.results.record import AccuracyIntervals, LayerAccuracy, Mean, Plan, Scores
 from xlt_bench.results.record import Score as ScoreRow
 from xlt_bench.results.run_folder import (
     Prediction,
@@ -52,14 +53,23 @@ class Counted:
     layers: dict[int, Counts]
 
 
-def score_run(run: Path, root: Path, alignment_languages: Sequence[str] = ()) -> Scores:
+def score_run(
+    run: Path,
+    root: Path,
+    alignment_languages: Sequence[str] = (),
+    accuracies: AccuracyIntervals = "jeffreys",
+) -> Scores:
     """Score what a run has on disk: scores with intervals, split means, and retrieval by layer.
+
+    `accuracies` says how to compute intervals of accuracies; the record of an older release states
+    the bootstrap.
 
     Raises:
         InputError: Predictions are damaged, or do not match the items of the test sets.
     """
     plan = read_plan(run)
-    return scores_of(plan, count_run(plan, run, root), alignment_languages)
+    counted = count_run(plan, run, root)
+    return scores_of(plan, counted, alignment_languages, accuracies=accuracies)
 
 
 def scores_of(
@@ -68,6 +78,7 @@ def scores_of(
     alignment_languages: Sequence[str] = (),
     *,
     intervals: bool = True,
+    accuracies: AccuracyIntervals = "jeffreys",
 ) -> Scores:
     """Compute scores from counts, with the task versions of the plan.
 
@@ -75,9 +86,13 @@ def scores_of(
         plan: What was evaluated.
         counted: Counts of each task, metric and unit, and of each layer.
         alignment_languages: The languages whose units form the split `aligned`.
-        intervals: Whether to bootstrap; otherwise both ends of an interval are the score.
+        intervals: Whether to compute intervals; otherwise both ends are the score.
+        accuracies: The intervals of accuracies, as a record states them. Means over several units
+            and scores that are no accuracies are bootstrapped.
     """
     draw = _bootstrap(counted) if intervals else _point
+    if intervals and accuracies == "jeffreys":
+        draw = partial(_jeffreys, bootstrap=draw)
     aligned = {language(code).code for code in alignment_languages}
     scores: list[ScoreRow] = []
     means: list[Mean] = []
@@ -90,7 +105,7 @@ def scores_of(
         LayerAccuracy(layer=layer, **_fields(draw({"": counts}, percent)))
         for layer, counts in counted.layers.items()
     ]
-    return Scores(scores=scores, means=means, layers=layers)
+    return Scores(accuracy_intervals=accuracies, scores=scores, means=means, layers=layers)
 
 
 def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> str:
@@ -254,6 +269,12 @@ def _bootstrap(counted: Counted) -> Draw:
     by_unit = [u for by_metric in counted.tasks.values() for u in by_metric.values()]
     each = [*(counts for units in by_unit for counts in units.values()), *counted.layers.values()]
     return partial(mean_interval, resample=resample_together(each))
+
+
+def _jeffreys(counts: Mapping[str, Counts], score: Score, bootstrap: Draw) -> Interval:
+    if len(counts) == 1 and score is percent:
+        return accuracy_interval(next(iter(counts.values())))
+    return bootstrap(counts, score)
 
 
 def _point(counts: Mapping[str, Counts], score: Score) -> Interval:

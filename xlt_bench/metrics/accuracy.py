@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv
 
-from xlt_bench.metrics.significance import Counts, Interval
+from xlt_bench.metrics.significance import Counts, Interval, percent
 
 
 def accuracy_interval(counts: Counts, level: float = 0.95) -> Interval:
@@ -41,4 +41,6 @@ def accuracy_interval(counts: Counts, level: float = 0.95) -> Interval:
     tail = (1 - level) / 2
     low = betaincinv(hits + 0.5, misses + 0.5, tail) if share > 0 else 0.0
     high = betaincinv(hits + 0.5, misses + 0.5, 1 - tail) if share < 1 else 1.0
-    return Interval(100 * float(share), 100 * float(low), 100 * float(high))
+    # The value is that of the metric to the last bit.
+    value = float(percent(np.array([right.sum(), total])))
+    return Interval(value, 100 * float(low), 100 * float(high))

@@ -426,7 +426,8 @@ class Project:
                 from xlt_bench.evaluation.comet.score import score_segments, with_comet
 
                 score_segments(run, root, self.settings.comet, track)
-                with_comet(run, record, score_run(run, root, record.alignment_languages))
+                given = (record.alignment_languages, record.results.accuracy_intervals)
+                with_comet(run, record, score_run(run, root, *given))
 
     def cost(self, step: Step) -> tuple[str, int]:
         """The size of a step in words, and an estimate of the bytes that it leaves on disk."""

@@ -123,9 +123,17 @@ class LayerAccuracy(_Strict):
     high: Percent
 
 
-class Scores(_Strict):
-    """Everything that follows from predictions and references alone."""
+AccuracyIntervals = Literal["bootstrap", "jeffreys"]
 
+
+class Scores(_Strict):
+    """Everything that follows from predictions and references alone.
+
+    `accuracy_intervals` says how the intervals of accuracies and other shares of items were
+    computed. Records of older releases do not have it: they used the bootstrap for all scores.
+    """
+
+    accuracy_intervals: AccuracyIntervals = "bootstrap"
     scores: list[Score]
     means: list[Mean]
     layers: list[LayerAccuracy]

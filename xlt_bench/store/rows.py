@@ -179,7 +179,7 @@ def _add(rows: Rows, number: int, package: Package) -> None:
         items = question(record.plan, record.data_digests, score.task, score.unit)
         scored = score.model_dump(exclude={"setting"})
         if get_task(score.task).metric(score.metric).score is percent:
-            # Records have bootstrap intervals, which are empty where no answer is right.
+            # Records of older releases have bootstrap intervals, empty where no answer is right.
             ends = accuracy_interval(counts[score.task][score.metric][score.unit])
             scored |= {"low": ends.low, "high": ends.high}
         rows.add("unit_scores", [{"number": number, "items": items, **scored}])

@@ -16,7 +16,6 @@ from xlt_bench.evaluation.score import (
     Counted,
     count_answers,
     gather,
-    scores_of,
     text_units,
 )
 from xlt_bench.metrics.significance import Counts
@@ -57,7 +56,7 @@ from xlt_bench.submissions.schema import (
     missing,
     submission_id,
 )
-from xlt_bench.submissions.validate import check_record, difference, open_package
+from xlt_bench.submissions.validate import check_record, difference, open_package, recomputed
 from xlt_bench.tasks.registry import RETRIEVAL
 
 
@@ -125,9 +124,7 @@ def submit(
         check_record(record)
         _check_commits(run, record.plan)
         counted, contents, as_before = _count(run, record, root)
-        if differs := difference(
-            record.results, scores_of(record.plan, counted, record.alignment_languages)
-        ):
+        if differs := difference(record.results, recomputed(record, counted)):
             raise InputError(f"{run}: {differs}")
         folder = staging / submission_id(record.plan, contents)
         _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from xlt_bench.data.catalog import catalog
 from xlt_bench.errors import unknown
+from xlt_bench.metrics.significance import percent
 from xlt_bench.results.record import Mean, Record, Score
 from xlt_bench.tasks.base import Task
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
@@ -123,6 +124,8 @@ def _eee_mean(record: Record, row: Mean) -> dict[str, Any]:
 def _eee_result(record: Record, task: Task, row: Score | Mean) -> dict[str, Any]:
     metric = {**task.metrics, **task.stored_metrics}[row.metric]
     interval = {"lower": row.low, "upper": row.high, "confidence_level": 0.95}
+    is_accuracy = isinstance(row, Score) and metric.score is percent
+    method = record.results.accuracy_intervals if is_accuracy else "bootstrap"
     return {
         "evaluation_name": "",
         "source_data": _eee_source(record, task),
@@ -137,7 +140,7 @@ def _eee_result(record: Record, task: Task, row: Score | Mean) -> dict[str, Any]
         },
         "score_details": {
             "score": row.value,
-            "uncertainty": {"confidence_interval": {**interval, "method": "bootstrap"}},
+            "uncertainty": {"confidence_interval": {**interval, "method": method}},
         },
     }
 

@@ -315,7 +315,13 @@ def recomputed(record: Record, counted: Counted, *, intervals: bool = True) -> S
         InputError: A score is out of bounds.
     """
     try:
-        return scores_of(record.plan, counted, record.alignment_languages, intervals=intervals)
+        return scores_of(
+            record.plan,
+            counted,
+            record.alignment_languages,
+            intervals=intervals,
+            accuracies=record.results.accuracy_intervals,
+        )
     except ValidationError as error:
         raise InputError(f"{COUNTS}: {first_fault(error)}") from None
 

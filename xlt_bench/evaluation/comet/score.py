@@ -137,7 +137,8 @@ def score_with(run: Path, root: Path, model: str, track: Any) -> tuple[Scores, R
     record = read_record(run) if (run / "record.json").exists() else None
     with in_use(run):
         score_segments(run, root, model, track)
-        scores = score_run(run, root, record.alignment_languages if record else [])
+        given = (record.alignment_languages, record.results.accuracy_intervals) if record else ()
+        scores = score_run(run, root, *given)
         return scores, record and with_comet(run, record, scores)
 
 
