@@ -1,6 +1,11 @@
-"""Compare: two systems item by item, with source, reference and both answers side by side."""
+"""Compare: two systems item by item, with source, reference and answers side by side.
+
+Pinned methods beyond the two stand beside them, up to four in total.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import bidi
 import choices
@@ -9,7 +14,7 @@ import pins
 import streamlit as st
 from names import system_names
 from queries import TEXT, Stamp, ask, one, stamp, submissions
-from widgets import choose, footer, nothing, page_number, short, unreadable
+from widgets import PINNED, choose, footer, nothing, page_number, short, unreadable
 
 from xlt_bench.errors import InputError
 from xlt_bench.store.on_demand import answers
@@ -24,6 +29,16 @@ VERDICTS = {
     "wrong": "both are wrong",
     "every": "every item",
 }
+OF_SEVERAL = {
+    **VERDICTS,
+    "system": "the first is better than all others",
+    "baseline": "the second is better than all others",
+    "right": "all are right",
+    "wrong": "all are wrong",
+}
+# The columns of each system.
+ANSWERS = ("hypothesis", "baseline", "answer_3", "answer_4")
+VALUES = ("value", "baseline_value", "value_3", "value_4")
 _UNITS = """
 SELECT DISTINCT u.unit, t.name
 FROM unit_scores u JOIN submissions s USING (number)
@@ -43,32 +58,50 @@ def table(system: str, baseline: str, task: str, unit: str, built: Stamp) -> pd.
     return pd.DataFrame([vars(row) for row in found])
 
 
-def chosen(frame: pd.DataFrame, verdict: str) -> pd.DataFrame:
+def joined(systems: Sequence[str], task: str, unit: str) -> tuple[pd.DataFrame, list[str]]:
+    """The items that the first two systems answered, with the answers of the others beside.
+
+    Returns:
+        The items, and the systems: those of the others that cannot be read are left out.
+    """
+    first, second, *others = systems
+    frame, kept = table(first, second, task, unit, stamp()), [first, second]
+    for other in others:
+        try:
+            more = table(first, other, task, unit, stamp())
+        except (InputError, OSError):
+            continue
+        columns = {"baseline": ANSWERS[len(kept)], "baseline_value": VALUES[len(kept)]}
+        frame = frame.merge(more[["id", *columns]].rename(columns=columns), on="id")
+        kept.append(other)
+    return frame, kept
+
+
+def chosen(frame: pd.DataFrame, verdict: str, systems: int) -> pd.DataFrame:
     """The items that have a verdict."""
-    ours, theirs = frame["value"], frame["baseline_value"]
+    answers_, values = frame[[*ANSWERS[:systems]]], frame[[*VALUES[:systems]]]
+    first, second = values["value"], values["baseline_value"]
     masks = {
-        "differ": frame["hypothesis"] != frame["baseline"],
-        "system": ours > theirs,
-        "baseline": theirs > ours,
-        "right": (ours >= 100) & (theirs >= 100),
-        "wrong": (ours < 100) & (theirs < 100),
-        "every": ours == ours,
+        "differ": answers_.ne(frame["hypothesis"], axis="index").any(axis="columns"),
+        "system": first > values.drop(columns="value").max(axis="columns"),
+        "baseline": second > values.drop(columns="baseline_value").max(axis="columns"),
+        "right": values.min(axis="columns") >= 100,
+        "wrong": values.max(axis="columns") < 100,
+        "every": first == first,
     }
     return frame[masks[verdict]]
 
 
-def item(row: pd.Series, names: tuple[str, str]) -> None:
-    """Show one item: source and reference, and the two answers with their scores below."""
-    scores = (f"{row['value']:.0f}", f"{row['baseline_value']:.0f}")
+def item(row: pd.Series, names: Sequence[str]) -> None:
+    """Show one item: source and reference, and the answers with their scores below."""
+    parts = zip(names, VALUES, ANSWERS, strict=False)
     cells = (
-        ("Source", row["source"]),
-        ("Reference", row["reference"]),
-        (f"{short(names[0])} ({scores[0]})", row["hypothesis"]),
-        (f"{short(names[1])} ({scores[1]})", row["baseline"]),
+        [("Source", row["source"]), ("Reference", row["reference"])],
+        [(f"{short(name)} ({row[value]:.0f})", row[answer]) for name, value, answer in parts],
     )
     with st.container(border=True, key=f"item-{row['id']}"):
-        for pair in (cells[:2], cells[2:]):
-            for column, (title, text) in zip(st.columns(2), pair, strict=True):
+        for line in cells:
+            for column, (title, text) in zip(st.columns(len(line)), line, strict=True):
                 # A title may contain a submitter's name, so it must not be Markdown.
                 column.text(title)
                 column.html(bidi.as_html(short_answer(text)))
@@ -82,11 +115,11 @@ def short_answer(text: object) -> str:
 
 
 task = choices.task(TEXT)
-pinned = list(pins.systems(task))
+pinned = pins.systems(task)
 first, second = st.columns(2)
 with first:
-    default = pinned[0] if pinned else None
-    system = choices.system("First system", default=default, **task.bound)[0]
+    opening = next(iter(pinned), None)
+    system = choices.system("First system", default=opening, **task.bound)[0]
 known = one(_BASELINE, {"id": system, **task.bound})
 with second:
     usual = known["id"] if known else None
@@ -103,27 +136,33 @@ titles = {u: f"{n} ({u})" for u, n in zip(units["unit"], units["name"], strict=T
 left, right = st.columns(2)
 with left:
     unit = choose("Language", list(titles), "unit", name=titles.__getitem__)
+beside = [pin for pin in pinned if pin not in (system, other)][: PINNED - 2]
+verdicts = OF_SEVERAL if beside else VERDICTS
 with right:
-    verdict = choose("Show where", list(VERDICTS), "verdict", name=VERDICTS.__getitem__)
+    verdict = choose("Show where", list(verdicts), "verdict", name=verdicts.__getitem__)
 try:
-    frame = table(system, other, task.name, unit, stamp())
+    frame, systems = joined([system, other, *beside], task.name, unit)
 except (InputError, OSError) as error:
     remedy = "Choose another language or system"
     unreadable("The answers of these two systems cannot be read", error, remedy)
-rows = chosen(frame, verdict)
+for pin in beside:
+    if pin not in systems:
+        st.text(f"{pinned[pin]}: no answers to these items")
+rows = chosen(frame, verdict, len(systems))
 if rows.empty:
     nothing(f"None of the {len(frame)} items matches. Choose another filter or language.")
 if rows["source"].isna().all():
     st.info("Sources and references are in the test sets, which are missing. Download them:")
     st.code("xlt-bench data fetch", language=None)
 page = page_number(len(rows), ROWS)
-named = system_names([system, other], with_base=False)
-headings = (named[system], named[other])
+named = system_names(systems)
+headings = [named[one] for one in systems]
 for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
     item(row, headings)
 footer(
     f"compare-{task.name}-v{task.version}-{unit}",
-    f"{task}: {len(rows)} of {len(frame)} items that both answered. In brackets: the item's "
+    f"{task}: {len(rows)} of {len(frame)} items that {'all' if len(systems) > 2 else 'both'} "
+    "answered. In brackets: the item's "
     f"{task.item_metric}, 0 to 100. The CSV and parquet files hold all {len(rows)} items, uncut.",
     rows,
 )

@@ -20,7 +20,9 @@ import streamlit
 from streamlit.testing.v1 import AppTest
 
 from xlt_bench.results.record import Record
+from xlt_bench.results.run_folder import predictions_path
 from xlt_bench.store.build import build, connect, is_current
+from xlt_bench.submissions.safe_read import read_answers
 from xlt_bench.tasks.registry import get_task
 
 APP = Path(__file__).parents[2] / "leaderboard" / "app.py"
@@ -415,6 +417,41 @@ def test_compare_shows_the_answers_of_both(app, board):
     assert firsts
     assert all(text != "nothing of it" for text in firsts)
     assert set(seconds) == {"nothing of it"}
+
+
+def test_compare_shows_the_answers_of_all_pinned_methods(app, board):
+    folder, ids = board
+    names = ("good", "script", "long", "bare")
+    with connect(folder / "leaderboard.duckdb") as store:
+        query = "SELECT left(method, 12) FROM submissions WHERE id = ?"
+        pins = [store.execute(query, [ids[name]]).fetchall()[0][0] for name in names]
+    params = {"task": "massive", "unit": "sw", "pin": pins}
+    every = app("compare", **params, verdict="every")
+    assert [widget(every, f"{n} system").value for n in ("First", "Second")] == [
+        ids["good"],
+        ids["script"],
+    ]
+    shown = cells(every)
+    items = [shown[i : i + 6] for i in range(0, len(shown), 6)]
+    submissions = folder / "submissions"
+    told = {
+        name: {
+            one.id: one.hypothesis
+            for one in read_answers(predictions_path(submissions / ids[name], "massive", "sw"))
+        }
+        for name in names
+    }
+    for (_, source), _, *answered in items:
+        assert source
+        titles, texts = zip(*answered, strict=True)
+        assert [title.rpartition(" (")[0] for title in titles][3] == "bare model"
+        assert tuple(texts) in {tuple(told[name][one] for name in names) for one in told["good"]}
+    best = cells(app("compare", **params, verdict="system"))
+    scores = [[float(title.rpartition("(")[2][:-1]) for title, _ in best[i + 2 : i + 6]]
+              for i in range(0, len(best), 6)]  # fmt: skip
+    assert all(first > max(others) for first, *others in scores)
+    verdicts = widget(every, "Show where").options
+    assert "all are right" in verdicts
 
 
 def cells(app):
