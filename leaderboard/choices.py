@@ -77,7 +77,8 @@ def _found(label: str, key: str, kept: list[str], **filters: Any) -> dict[str, s
     total = int(found["total"].iloc[0]) if len(found) else 0
     if total > OFFERED:
         text = words(f"Find: {label.lower()}", f"{key}_find", f"one of {total}: name, model or id")
-        found = ask(_FOUND, {**given, "words": like(text)})
+        if text:
+            found = ask(_FOUND, {**given, "words": like(text)})
     return system_names(found["id"])
 
 

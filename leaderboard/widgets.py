@@ -7,6 +7,7 @@ therefore restores a view.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 from urllib.parse import urlencode
@@ -206,6 +207,18 @@ def words(label: str, key: str, placeholder: str) -> str:
         on_change=_write,
         args=(key,),
     )
+
+
+def paged(query: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+    """The rows of the page that `page_number` will show, without a query for their number.
+
+    Args:
+        query: Gives the rows of a page, from 1, each with the number of all rows in `total`.
+    """
+    text = st.query_params.get("page", "1")
+    asked = int(text) if re.fullmatch("[1-9][0-9]{0,5}", text) else 1
+    found = query(asked)
+    return found if len(found) or asked == 1 else query(1)
 
 
 def page_number(total: int, rows: int = ROWS) -> int:

@@ -153,7 +153,7 @@ def main() -> int:
         generate(folder, make_pool(Path(temporary) / "pool", 20), range(options.submissions))
         measure(folder, db)
         before = hashlib.sha256(db.read_bytes()).digest()
-        with served(db, folder) as address:
+        with served(db, folder) as (address, _):
             single, loaded = asyncio.run(visits(address, options.alone, options.sessions))
         print(f"peak memory of the server: {getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
         if hashlib.sha256(db.read_bytes()).digest() != before:

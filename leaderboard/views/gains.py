@@ -10,7 +10,7 @@ import pins
 import streamlit as st
 from names import system_names
 from queries import Stamp, TaskVersion, ask, describe, one, stamp, submissions, unit_labels
-from widgets import ROWS, choose, figures, footer, page_number, short, unreadable
+from widgets import ROWS, choose, figures, footer, page_number, paged, short, unreadable
 
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.paired import ALPHA
@@ -163,12 +163,11 @@ def side_by_side(task: TaskVersion) -> None:
 def heat(task: TaskVersion, base: str) -> None:
     """Show the systems of a base model by ranked language, each over its default baseline."""
     given = {**task.bound, "base": base, "split": task.ranked_by}
-    total = ask(_SYSTEMS, {**given, "most": 1, "skip": 0})
-    if total.empty:
+    systems = paged(lambda page: ask(_SYSTEMS, {**given, "most": ROWS, "skip": ROWS * (page - 1)}))
+    if systems.empty:
         return
     st.header("All systems of this base model")
-    page = page_number(int(total["total"].iloc[0]))
-    systems = ask(_SYSTEMS, {**given, "most": ROWS, "skip": (page - 1) * ROWS})
+    page_number(int(systems["total"].iloc[0]))
     names = system_names(systems["id"], with_base=False)
     frame = ask(_HEAT, {**task.bound, "ids": list(names)})
     units = ask(_LANGUAGES, task.bound)

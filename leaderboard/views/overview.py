@@ -214,10 +214,9 @@ def board(task: TaskVersion, made: list[Group], metric: str, ranks_all: bool) ->
     rows = [row for group_ in made for row in group_.rows]
     if not ranks_all and any(r.place_all for r in rows) and not any(r.place for r in rows):
         choices.no_places()
-    frame = exported(made, task)
     among = "all" if ranks_all else "verified"
     caption = f"{task}, {total} rows. {CAPTION.format(metric=metric, among=among)}"
-    footer(f"methods-{task.name}-v{task.version}", caption, frame)
+    footer(f"methods-{task.name}-v{task.version}", caption, lambda: exported(made, task))
 
 
 def exported(made: Sequence[Group], task: TaskVersion) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from names import bases, system_names
 from queries import NEIGHBOURS, TaskVersion, ask, describe, like, metrics, tasks
-from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, short, words
+from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, paged, short, words
 
 SORTS = {
     "score": "the ranking score",
@@ -205,16 +205,16 @@ def systems(task: TaskVersion) -> None:
     beside = retrieval_beside(task)
     given["retrieval"] = beside.name if beside else ""
     given["retrieval_version"] = beside.version if beside else 0
-    found = query(given, sort, 1, 1)
-    if found.empty:
+    frame = paged(lambda page: query(given, sort, page, ROWS))
+    if frame.empty:
         advise(
             "No system matches. Remove a filter, or be the first: evaluate a model and submit the "
             "run.",
             SUBMIT,
         )
         return
-    total = int(found["total"].iloc[0])
-    frame = query(given, sort, page_number(total), ROWS)
+    total = int(frame["total"].iloc[0])
+    page_number(total)
     ids = frame["submission"].tolist()
     key = f"table {hash(tuple(ids))}"  # other rows are another table, with no row selected
 
@@ -223,7 +223,7 @@ def systems(task: TaskVersion) -> None:
         rows = st.session_state[key].selection.rows
         st.query_params["open"] = ids[rows[0]] if rows else ""
 
-    if not ranks_all and not found["placed"].iloc[0] and found["placed_all"].iloc[0]:
+    if not ranks_all and not frame["placed"].iloc[0] and frame["placed_all"].iloc[0]:
         choices.no_places()
     st.dataframe(
         table(frame, given["by"], "place_all" if ranks_all else "place"),

@@ -91,18 +91,20 @@ def scores_of(
             and scores that are no accuracies are bootstrapped.
     """
     draw = _bootstrap(counted) if intervals else _point
+    of_accuracies = draw
     if intervals and accuracies == "jeffreys":
-        draw = partial(_jeffreys, bootstrap=draw)
+        of_accuracies = partial(_jeffreys, bootstrap=draw)
     aligned = {language(code).code for code in alignment_languages}
     scores: list[ScoreRow] = []
     means: list[Mean] = []
     for task, by_metric in counted.tasks.items():
         version = plan.task_versions[task]
         for metric, by_unit in by_metric.items():
-            scores += _rows(get_task(task), version, metric, by_unit, aligned, draw)
-            means += _means(get_task(task), version, metric, by_unit, aligned, draw)
+            chosen = of_accuracies if get_task(task).is_accuracy(metric) else draw
+            scores += _rows(get_task(task), version, metric, by_unit, aligned, chosen)
+            means += _means(get_task(task), version, metric, by_unit, aligned, chosen)
     layers = [
-        LayerAccuracy(layer=layer, **_fields(draw({"": counts}, percent)))
+        LayerAccuracy(layer=layer, **_fields(of_accuracies({"": counts}, percent)))
         for layer, counts in counted.layers.items()
     ]
     return Scores(accuracy_intervals=accuracies, scores=scores, means=means, layers=layers)
@@ -272,7 +274,7 @@ def _bootstrap(counted: Counted) -> Draw:
 
 
 def _jeffreys(counts: Mapping[str, Counts], score: Score, bootstrap: Draw) -> Interval:
-    if len(counts) == 1 and score is percent:
+    if len(counts) == 1:
         return accuracy_interval(next(iter(counts.values())))
     return bootstrap(counts, score)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from xlt_bench.evaluation.score import partners, question
 from xlt_bench.metrics.accuracy import accuracy_interval
-from xlt_bench.metrics.significance import Floats, percent
+from xlt_bench.metrics.significance import Floats
 from xlt_bench.results.record import Plan, Record
 from xlt_bench.submissions.accepted import Register
 from xlt_bench.submissions.answers import read_accuracies
@@ -178,7 +178,7 @@ def _add(rows: Rows, number: int, package: Package) -> None:
     for score in results.scores:
         items = question(record.plan, record.data_digests, score.task, score.unit)
         scored = score.model_dump(exclude={"setting"})
-        if get_task(score.task).metric(score.metric).score is percent:
+        if get_task(score.task).is_accuracy(score.metric):
             # Records of older releases have bootstrap intervals, empty where no answer is right.
             ends = accuracy_interval(counts[score.task][score.metric][score.unit])
             scored |= {"low": ends.low, "high": ends.high}

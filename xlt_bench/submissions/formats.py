@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from xlt_bench.data.catalog import catalog
 from xlt_bench.errors import unknown
-from xlt_bench.metrics.significance import percent
 from xlt_bench.results.record import Mean, Record, Score
 from xlt_bench.tasks.base import Task
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
@@ -124,7 +123,7 @@ def _eee_mean(record: Record, row: Mean) -> dict[str, Any]:
 def _eee_result(record: Record, task: Task, row: Score | Mean) -> dict[str, Any]:
     metric = {**task.metrics, **task.stored_metrics}[row.metric]
     interval = {"lower": row.low, "upper": row.high, "confidence_level": 0.95}
-    is_accuracy = isinstance(row, Score) and metric.score is percent
+    is_accuracy = isinstance(row, Score) and task.is_accuracy(row.metric)
     method = record.results.accuracy_intervals if is_accuracy else "bootstrap"
     return {
         "evaluation_name": "",

@@ -179,6 +179,10 @@ class Task(ABC):
         """
         return self.metrics[name] if name in self.metrics else self.stored_metrics[name]
 
+    def is_accuracy(self, name: str) -> bool:
+        """Whether a metric is the share of answers that are right, or have another property."""
+        return name in self.metrics and self.metrics[name].score is percent
+
     @property
     def pins(self) -> Path:
         """The folder of the pinned test sets: `pinned/` next to the module of the task."""
