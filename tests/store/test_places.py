@@ -3,10 +3,13 @@
 import shutil
 from functools import cache
 
+import numpy as np
 import pytest
 
+from xlt_bench.metrics.paired import FEW
 from xlt_bench.store.build import build, connect
 from xlt_bench.store.export import page
+from xlt_bench.store.places import bins
 from xlt_bench.submissions.compare import compare_methods, load_system
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.schema import VERIFIED, Verified, contents_sha256, json_bytes
@@ -195,3 +198,17 @@ def test_a_page_for_print_gives_the_same_places(board):
             for place, name, *_ in table.rows:
                 assert place == str(stored[name][column] or "")
             assert ("among all" in table.notes[1]) == every
+
+
+def test_bins_of_counts_never_tell_more_items_apart_than_differ():
+    """Only then may they stand for the counts, of which the exact test is of at most 12 items."""
+    generator = np.random.default_rng(0)
+    for differing in (0, 1, 5, 12, 40):
+        ours = [generator.integers(0, 9, size=(n, 3)) for n in (300, 300, 77)]
+        theirs = [counts.copy() for counts in ours]
+        for item in generator.choice(300, differing, replace=False):
+            for counts in theirs[:2]:  # an item of parallel languages is one item
+                counts[item, 1] += 1 + item % 3
+        apart = np.count_nonzero(bins(ours) != bins(theirs))
+        assert apart <= differing
+        assert (apart > FEW) == (differing > FEW), "or nothing is saved"

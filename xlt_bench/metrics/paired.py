@@ -33,7 +33,8 @@ LEVEL = 0.95
 ALPHA = 0.05
 """A gain is significant if its corrected p value is below this."""
 POWER = 0.8
-_FEW = 12  # up to this many items that differ, all ways to swap them are counted: 4,096
+FEW = 12
+"""Up to this many items that differ, all ways to swap them are counted: 4,096."""
 _MEASURED = 10  # replicates that a p value needs; with fewer, the normal distribution is used
 
 
@@ -178,7 +179,7 @@ def _p(
     if score is None or not ours.keys() == theirs.keys() == systems.keys():
         return _bootstrap_p(drawn, value)
     differing = _differing(ours, theirs)
-    if len(differing) <= _FEW:
+    if len(differing) <= FEW:
         return _exact_p(ours, theirs, score, differing)
     return max(_bootstrap_p(drawn, value), 2.0 ** (1 - len(differing)))
 
@@ -205,7 +206,7 @@ def exact_p(ours: Mapping[str, Counts], theirs: Mapping[str, Counts], score: Sco
         is at least as far from zero; None if more items differ.
     """
     differing = _differing(ours, theirs)
-    return _exact_p(ours, theirs, score, differing) if len(differing) <= _FEW else None
+    return _exact_p(ours, theirs, score, differing) if len(differing) <= FEW else None
 
 
 Place = tuple[int, int]

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xlt_bench.metrics.methods import difference, gains
-from xlt_bench.metrics.paired import ALPHA, Replicates, exact_p, mean_gain
+from xlt_bench.metrics.paired import ALPHA, FEW, Replicates, exact_p, mean_gain
+from xlt_bench.metrics.significance import Counts
 from xlt_bench.store.gains import resampled, tested
 from xlt_bench.store.measures import Drawn
 from xlt_bench.store.rows import Entry
@@ -32,6 +34,21 @@ Test = tuple[str, str, tuple[int, ...], tuple[int, ...]]
 """A task, a split, the numbers of the tested submissions and of those they are held against."""
 
 
+_BINS = 64
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The replicates of a mean, and sums of the counts of its items in bins.
+
+    Systems whose sums differ in many bins differ in as many items: then their counts need not be
+    read for an exact test, of which few items are the condition.
+    """
+
+    replicates: Replicates
+    bins: npt.NDArray[np.int64]
+
+
 class MeanReplicates:
     """The replicates of the means by which submissions are ranked, in half of the memory.
 
@@ -41,7 +58,7 @@ class MeanReplicates:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
-        self._found: dict[int, dict[tuple[str, str], Replicates]] = {}
+        self._found: dict[int, dict[tuple[str, str], _Mean]] = {}
 
     def keep(self, drawn: Mapping[int, Drawn]) -> None:
         """Keep the means of submissions whose units have been resampled."""
@@ -49,19 +66,34 @@ class MeanReplicates:
             if number not in self._found:
                 self._found[number] = dict(_means(self._entries[number], by_task))
 
-    def of(self, number: int, task: str, split: str) -> Replicates:
+    def of(self, number: int, task: str, split: str) -> _Mean:
         """The replicates of one mean of a submission, resampled if they are not yet known."""
         if number not in self._found:
             self.keep(resampled({number: self._entries[number]})[0])
         return self._found[number][task, split]
 
 
-def _means(entry: Entry, drawn: Drawn) -> Iterator[tuple[tuple[str, str], Replicates]]:
+def _means(entry: Entry, drawn: Drawn) -> Iterator[tuple[tuple[str, str], _Mean]]:
     for task, split, units in _rankings(entry):
         parts = [drawn[task][unit] for unit in units]
         value = float(np.mean([one.value for one in parts]))
         drawn_mean = np.mean([one.drawn for one in parts], axis=0)
-        yield (task, split), Replicates(value, drawn_mean.astype(np.float32), 0)
+        found = Replicates(value, drawn_mean.astype(np.float32), 0)
+        yield (task, split), _Mean(found, bins([one.counts for one in parts]))
+
+
+def bins(matrices: Sequence[Counts | None]) -> npt.NDArray[np.int64]:
+    """Sum what items count, those of one index in one bin: an index is an item of all languages."""
+    bins = np.zeros(_BINS, dtype=np.int64)
+    for place, counts in enumerate(matrices):
+        if counts is not None:
+            # Odd factors, lest differences in two columns or languages cancel out.
+            told = np.asarray(counts, dtype=np.int64) @ (
+                2654435761 * np.arange(counts.shape[1]) + 1
+            )
+            padded = np.pad(told * (2 * place + 1), (0, -len(told) % _BINS))
+            bins += padded.reshape(-1, _BINS).sum(axis=0)
+    return bins
 
 
 def _rankings(entry: Entry) -> Iterator[tuple[str, str, list[str]]]:
@@ -180,16 +212,18 @@ class _Tests:
 
     def _tested(self, task: str, split: str, one: _Candidate, head: _Candidate) -> float:
         ours, theirs, paired = pair_seeds(one.systems, head.systems)
-        drawn = [
+        found = [
             [self._means.of(entry.number, task, split) for entry in method]
             for method in (ours, theirs)
         ]
+        drawn = [[one.replicates for one in method] for method in found]
         if covers_seeds(ours, theirs):
             return gains([difference(*drawn, paired=paired)])[0].p
         p = mean_gain(*({"": mean(method)} for method in drawn)).p
         if p >= ALPHA or len(ours) + len(theirs) > 2:
             return p
-        # The means do not say in how many items two systems differ.
+        if np.count_nonzero(found[0][0].bins != found[1][0].bins) > FEW:
+            return p
         exact = _exact(task, split, ours[0], theirs[0])
         return p if exact is None else exact
 
