@@ -11,6 +11,39 @@ from charts import COLOURS, GREY, colour_scale, legend, legend_columns
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
 
 
+def predictors(frame: pd.DataFrame) -> alt.Chart:
+    """A line for each `line` over `layer`: `spearman`, `n`."""
+    names = sorted(set(frame["line"]))
+    style = {"sort": names, "title": None}
+    chart: alt.Chart = (
+        alt.Chart(frame, height=320)
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("layer:Q", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("spearman:Q", title="Spearman's rho", scale=alt.Scale(domain=[-1, 1])),
+            color=alt.Color(
+                "line:N",
+                scale=alt.Scale(domain=names, range=(COLOURS * 2)[: len(names)]),
+                legend=legend(columns=legend_columns(frame["line"])),
+                **style,
+            ),
+            strokeDash=alt.StrokeDash(
+                "line:N",
+                scale=alt.Scale(domain=names, range=(DASHES * 2)[: len(names)]),
+                legend=None,
+                **style,
+            ),
+            tooltip=[
+                alt.Tooltip("line:N", title="measure"),
+                alt.Tooltip("layer:Q"),
+                alt.Tooltip("spearman:Q", title="rho", format=".2f"),
+                alt.Tooltip("n:Q", title="languages"),
+            ],
+        )
+    )
+    return chart
+
+
 def sizes(frame: pd.DataFrame, metric: str) -> alt.Chart:
     """A point for each method: `parameters`, `score`, `kind`, `items`, `method`, `base_model`."""
     kinds = frame["kind"].value_counts().index

@@ -41,6 +41,13 @@ WHERE submission = $system AND task = $task AND version = $version
 """
 
 
+_PREDICTORS = """
+SELECT states_of, measure, layer, n, spearman FROM transfer_predictors
+WHERE submission = $system AND task = $task AND version = $version AND spearman IS NOT NULL
+ORDER BY measure, states_of, layer
+"""
+
+
 def opening(task: TaskVersion) -> str | None:
     """The system with the most points, the newest aligned one of these; None if none has points."""
     found = one(_OPENING, task.bound)
@@ -90,6 +97,29 @@ def shown(task: TaskVersion, given: dict[str, Any], name: str) -> bool:
     return True
 
 
+def predictors(task: TaskVersion, system: str, name: str) -> None:
+    """Show the rank correlation of every measure at every layer with the scores."""
+    rows = ask(_PREDICTORS, {"system": system, **task.bound})
+    if rows.empty:
+        return
+    st.header("Which measure at which layer predicts transfer?")
+    best = rows.loc[rows["spearman"].abs().idxmax()]
+    st.text(
+        f"Highest: {best['measure']} at layer {int(best['layer'])} ({best['states_of']}), "
+        f"rho {best['spearman']:.2f} over {int(best['n'])} languages"
+    )
+    rows["line"] = rows["measure"] + ", " + rows["states_of"]
+    caption = (
+        f"{task}: Spearman's rho of each measure with the scores of the transfer languages, by "
+        "layer. The languages are few and the measures many: the highest value is the highest of "
+        f"{len(rows)} and is higher than it would be on other languages."
+    )
+    chart = curves.predictors(rows)
+    st.altair_chart(chart, alt=caption)
+    file = f"predictors-{task.name}-v{task.version}-{system}"
+    footer(file, caption, rows.drop(columns="line"), chart, name)
+
+
 task = choices.task(TEXT)
 pinned = pins.systems(task)
 left, middle, right = st.columns([2, 1, 1])
@@ -111,6 +141,7 @@ if not shown(task, given, name):
         "This system has no such retrieval accuracy, or its bare model was not submitted. Choose "
         "another retrieval above, or evaluate the bare model with --tasks retrieval as well."
     )
+predictors(task, system, name)
 others = [(one, text) for one, text in pinned.items() if one != system]
 if others:
     st.header("The other pinned methods")

@@ -14,12 +14,13 @@ import torch
 from peft import IA3Config, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+import xlt_bench
 from tiny import byte_tokenizer, load_model, save_adapter, with_lora
 from xlt_bench.evaluation.config import Options, run_folder
 from xlt_bench.models.chat import encode_prompt, render_chat, set_chat_template
 from xlt_bench.results.run_folder import predictions_path, read_predictions, read_record
 from xlt_bench.submissions.schema import missing
-from xlt_bench.tasks.registry import get_text_task, text_tasks
+from xlt_bench.tasks.registry import get_task, get_text_task, text_tasks
 
 
 def arguments(model, root, output, *more):
@@ -415,13 +416,13 @@ def test_states_that_overflow_are_one_line_after_the_first_language(
 
     computed = []
 
-    def overflown(self, sentences, layers, progress):
+    def overflown(self, sentences, layers, progress, few):
         import torch
 
         computed.append(len(sentences))
-        return torch.full((len(sentences), len(layers), 4), torch.inf)
+        return torch.full((len(sentences), len(layers), 4), torch.inf), torch.zeros(0)
 
-    monkeypatch.setattr(XltLM, "sentence_states", overflown)
+    monkeypatch.setattr(XltLM, "pooled_states", overflown)
     argv = arguments(tiny_model, root, tmp_path / "run")
     code, _, err = run_cli(*argv)
     assert code == 2
@@ -562,3 +563,38 @@ def test_a_prompt_of_ones_own_is_answered_recorded_and_not_ranked(
     assert code == 2
     assert "the same prompt" in err
     assert not (tmp_path / "new").exists()
+
+
+def test_the_record_says_how_alike_states_and_those_of_english_are(
+    root, tiny_model, tmp_path, run_cli
+):
+    """Against torch's and numpy's own operations on states of transformers' forward."""
+    argv = arguments(tiny_model, root, tmp_path / "run")
+    argv[argv.index("--tasks") + 1] = "retrieval"
+    assert run_cli(*argv)[0] == 0
+    record = read_record(tmp_path / "run")
+    found = {(row.layer, row.language): row for row in record.alignment}
+    assert set(found) == {(layer, code) for layer in (2, 4) for code in ("de", "sw")}
+    model, tokenizer = load_model(tiny_model), byte_tokenizer()
+
+    def states(code):
+        hidden = []
+        for sentence in get_task("retrieval").load(root, code):
+            ids = torch.tensor([tokenizer(sentence)["input_ids"]])
+            with torch.no_grad():
+                hidden.append(model(ids, output_hidden_states=True).hidden_states[2][0])
+        return hidden
+
+    ours, english = states("de"), states("en")
+    last = [torch.stack([one[-1] for one in side]) for side in (ours, english)]
+    cosines = torch.cosine_similarity(last[0][:, None], last[1][None], dim=-1)
+    best = torch.eye(len(cosines), dtype=torch.bool)
+    rest = cosines.masked_fill(best, -2)
+    right = cosines.diagonal() > torch.maximum(rest.amax(0), rest.amax(1))
+    assert found[2, "de"].mexa_last == pytest.approx(100 * right.float().mean().item())
+    means = [torch.stack([one.mean(0) for one in side]) for side in (ours, english)]
+    cosines = torch.cosine_similarity(means[0][:, None], means[1][None], dim=-1)
+    margin = cosines[best].mean() - cosines[~best].mean()
+    assert found[2, "de"].cosine_margin == pytest.approx(margin.item(), abs=1e-5)
+    frame = xlt_bench.load_run(tmp_path / "run").alignment()
+    assert frame.cka.tolist() == [row.cka for row in record.alignment]

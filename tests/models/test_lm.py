@@ -146,3 +146,21 @@ def test_never_two_bos(tiny_model):
     assert once == encode_prompt(tokenizer, "<s>ab")
     assert once.count(0) == 1
     assert once.count(1) == 0
+
+
+@torch.no_grad()
+def test_the_first_sentences_are_also_pooled_as_mexa_does(base):
+    lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=2)
+    sentences = ["a longer sentence", "a", "und noch eine, länger als die anderen", "four"]
+    means, others = lm.pooled_states(sentences, [1, 3], lambda _done: None, 3)
+    assert torch.equal(means, lm.sentence_states(sentences, [1, 3]))
+    assert others.shape == (3, 2, 2, 32)
+    for i, sentence in enumerate(sentences[:3]):
+        ids = torch.tensor([base.tokenizer(sentence)["input_ids"]])
+        hidden = base.model.model(ids, output_hidden_states=True).hidden_states
+        for place, layer in enumerate((1, 3)):
+            states = hidden[layer][0]
+            weights = torch.arange(1, len(states) + 1.0)
+            weighted = (states * weights[:, None]).sum(0) / weights.sum()
+            torch.testing.assert_close(others[i, place, 0], weighted)
+            torch.testing.assert_close(others[i, place, 1], states[-1])

@@ -72,6 +72,20 @@ class Run:
         rows = [row.model_dump() for row in self.record.results.layers]
         return pd.DataFrame(rows, columns=["layer", "value", "low", "high"])
 
+    def alignment(self) -> pd.DataFrame:
+        """How alike the hidden states of each language and of English are, by layer.
+
+        Returns:
+            layer (from 1), language, mexa_weighted and mexa_last (0 to 100, of the first 100
+            sentences), cka (at most 1) and cosine_margin; empty without retrieval in English, and
+            for older runs.
+        """
+        import pandas as pd
+
+        rows = [row.model_dump() for row in self.record.alignment]
+        columns = ["layer", "language", "mexa_weighted", "mexa_last", "cka", "cosine_margin"]
+        return pd.DataFrame(rows, columns=columns)
+
     def gains(self, other: Any) -> pd.DataFrame:
         """Compare with another run on the same items; see `xlt_bench.compare`.
 

@@ -115,6 +115,7 @@ def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Sc
         costs=None
         if plan.backend == "openai"
         else of_parts(row | {"device_seconds": row["seconds"]} for row in progress.values()),
+        alignment=[one for row in progress.values() for one in row.get("alignment", [])],
         results=results,
     )
 

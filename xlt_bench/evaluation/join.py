@@ -190,6 +190,7 @@ def _joined_record(
             "seconds": _merged(record.seconds for record in records),
             "batch_sizes": _merged(record.batch_sizes for record in records),
             "costs": _joined_costs(records),
+            "alignment": [one for record in records for one in record.alignment],
             "fertility": _merged(record.fertility for record in records),
             "results": score_run(folder, root, first.alignment_languages),
         }

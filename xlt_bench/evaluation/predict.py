@@ -19,6 +19,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.costs import Meter
 from xlt_bench.evaluation.score import text_units
 from xlt_bench.evaluation.sharding import Items, Unit
+from xlt_bench.metrics.representation import LEAST, MEXA_SENTENCES, cka, cosine_margin, mexa
 from xlt_bench.metrics.retrieval import all_pairs
 from xlt_bench.models.generation import NotFiniteError
 from xlt_bench.models.lm import Generation, Progress, XltLM
@@ -38,6 +39,8 @@ from xlt_bench.tasks.prompt_file import PromptFile
 from xlt_bench.tasks.registry import RETRIEVAL, get_text_task
 
 RETRIEVAL_UNIT: Unit = (RETRIEVAL, WHOLE)
+_PIVOT = "en"
+"""The language that the states of the others are compared with, beside retrieval."""
 
 
 class TextLM(Protocol):
@@ -156,10 +159,12 @@ def _ask_as_lm_eval(
     return [Generation(text, cut_off=None) for (text,) in answers]
 
 
-def _finished(job: Job, lm: TextLM, name: str, started: float, meter: Meter) -> None:
+def _finished(
+    job: Job, lm: TextLM, name: str, started: float, meter: Meter, **more: object
+) -> None:
     """Write a part's statistics to RUN/progress, before its answers, which mark it as done."""
     seconds = round(time.perf_counter() - started, 3)
-    row = {"seconds": seconds, **lm.noted(), **meter.read(), "merged": job.merged}
+    row = {"seconds": seconds, **lm.noted(), **meter.read(), "merged": job.merged, **more}
     write_json(job.run / "progress" / f"{name}.json", row)
 
 
@@ -179,9 +184,41 @@ def _retrieve(job: Job, codes: Sequence[str]) -> None:
             started, meter = time.perf_counter(), Meter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
             table = all_pairs(states)
-            _finished(job, job.lm, f"retrieval_layer_{layer}", started, meter)
+            others = {code: _layer_states(folder, code, f"{layer}.mexa") for code in codes}
+            found = alignments(layer, states, others)
+            _finished(job, job.lm, f"retrieval_layer_{layer}", started, meter, alignment=found)
             write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def alignments(
+    layer: int, states: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
+) -> list[dict[str, str | int | float]]:
+    """Measure how alike the states of each language and of English are at a layer.
+
+    Args:
+        layer: The layer.
+        states: Mean states (n, d) by language.
+        others: States of the first sentences, pooled as MEXA does, (few, 2, d), by language.
+
+    Returns:
+        The rows of `results.record.Alignment`; none without English or with too few sentences.
+    """
+    if _PIVOT not in states or min(len(states[_PIVOT]), len(others[_PIVOT])) < LEAST:
+        return []
+    return [
+        {
+            "layer": layer,
+            "language": code,
+            "mexa_weighted": mexa(others[code][:, 0], others[_PIVOT][:, 0]),
+            "mexa_last": mexa(others[code][:, 1], others[_PIVOT][:, 1]),
+            # Without variance, there is nothing alike; by rounding it may exceed 1.
+            "cka": min(1.0, float(cka(states[code], states[_PIVOT]).nan_to_num(nan=0.0))),
+            "cosine_margin": cosine_margin(states[code], states[_PIVOT]),
+        }
+        for code in states
+        if code != _PIVOT
+    ]
 
 
 def _states_folder(job: Job) -> Path:
@@ -192,16 +229,19 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
     sentences = job.items[RETRIEVAL, code]
     started, meter = time.perf_counter(), Meter()
     with job.track(f"retrieval {code}", len(sentences)) as progress:
-        states = lm.sentence_states(sentences, job.plan.layers, progress)
+        states, others = lm.pooled_states(sentences, job.plan.layers, progress, MEXA_SENTENCES)
     if not torch.isfinite(states).all():
         raise NotFiniteError(f"hidden states of {code}", job.plan.dtype)
     layers = {str(layer): states[:, i].contiguous() for i, layer in enumerate(job.plan.layers)}
+    layers |= {
+        f"{layer}.mexa": others[:, i].contiguous() for i, layer in enumerate(job.plan.layers)
+    }
     _finished(job, lm, f"retrieval_{code}", started, meter)
     # Not save_file, which does not raise OSError on a full disk.
     write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
 
 
-def _layer_states(folder: Path, code: str, layer: int) -> torch.Tensor:
+def _layer_states(folder: Path, code: str, layer: int | str) -> torch.Tensor:
     """The states of a language at a layer. Raises InputError if the file is damaged."""
     path, name = folder / f"{code}.safetensors", str(layer)
     try:

@@ -34,6 +34,23 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1)
 
 
+def weighted_and_last(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Pool hidden states as MEXA does: means weighted by position, and the last token's.
+
+    Args:
+        hidden: Hidden states (n, tokens, d), of any dtype, padded on the right.
+        mask: Attention mask (n, tokens), 1 for the tokens that count.
+
+    Returns:
+        (n, 2, d), float32. Token t of a sentence has weight t.
+    """
+    weights = mask.float() * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    last = torch.zeros_like(weights)
+    last[torch.arange(len(mask), device=mask.device), mask.sum(dim=1) - 1] = 1
+    shares = torch.stack([weights / weights.sum(dim=1, keepdim=True), last], dim=1)
+    return shares @ hidden.float()
+
+
 def base_model(model: Any) -> Any:
     """Unwrap a model.
 

@@ -27,8 +27,10 @@ from xlt_bench.models.hidden_states import (
     body,
     count_layers,
     lengths_mask,
+    mean_pool,
     pad_right,
     pooled_layers,
+    weighted_and_last,
     without_head,
 )
 from xlt_bench.models.padding import OTHER_TOKENS, close
@@ -301,7 +303,6 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
         """Number of decoder blocks, which is also the highest layer number."""
         return count_layers(self.model)
 
-    @torch.inference_mode()
     def sentence_states(
         self, sentences: Sequence[str], layers: Sequence[int], progress: Progress = silent
     ) -> Tensor:
@@ -318,19 +319,57 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
         Raises:
             InputError: If the device has too little memory for one sentence.
         """
+        return self.pooled_states(sentences, layers, progress, 0)[0]
+
+    @torch.inference_mode()
+    def pooled_states(
+        self, sentences: Sequence[str], layers: Sequence[int], progress: Progress, few: int
+    ) -> tuple[Tensor, Tensor]:
+        """Compute what `sentence_states` does, and for a few sentences how MEXA pools, in one pass.
+
+        Args:
+            sentences: As for `sentence_states`, like the next two.
+            layers: Decoder blocks.
+            progress: Called as sentences are finished.
+            few: The number of sentences, the first ones, that are pooled in the other ways too.
+
+        Returns:
+            The means, (sentences, layers, d), and of the few `weighted_and_last`, (few, layers, 2,
+            d); both float32, on the CPU.
+
+        Raises:
+            InputError: If the device has too little memory for one sentence.
+        """
         encoded = [encode_sentence(self.tokenizer, sentence) for sentence in sentences]
         self._tokens_in += sum(map(len, encoded))
         self._check_ids(encoded)
+        chosen = {id(row) for row in encoded[:few]}
 
-        def pool(batch: list[list[int]]) -> Tensor:
-            return self._pool_batch(batch, layers)
+        def pool(batch: list[list[int]]) -> list[tuple[Tensor, Tensor | None]]:
+            wanted = [id(row) in chosen for row in batch]
+            if not any(wanted):
+                return [(row, None) for row in self._pool_batch(batch, layers, mean_pool)]
+            states = self._pool_batch(batch, layers, _every_pool)
+            means, others = states[:, :, 0].contiguous(), states[:, :, 1:]
+            return [
+                (mean, other.clone() if keep else None)
+                for mean, other, keep in zip(means, others, wanted, strict=True)
+            ]
 
-        return torch.stack(self._batched(encoded, pool, progress))
+        pooled = self._batched(encoded, pool, progress)
+        means = torch.stack([mean for mean, _ in pooled])
+        kept = [other for _, other in pooled if other is not None]
+        return means, torch.stack(kept) if kept else means.new_zeros(0, len(layers), 2, 1)
 
-    def _pool_batch(self, batch: list[list[int]], layers: Sequence[int]) -> Tensor:
+    def _pool_batch(
+        self,
+        batch: list[list[int]],
+        layers: Sequence[int],
+        how: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
         ids = pad_right(batch).to(self.device)
         mask = lengths_mask(batch).to(self.device)
-        with pooled_layers(self.model, mask, layers) as pooled:
+        with pooled_layers(self.model, mask, layers, how) as pooled:
             if acts_in_forward(self.model):
                 with without_head(self.model):
                     self.model(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -368,3 +407,8 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
                 if (source, target) in answers:
                     answers[source, target][str(layer)] = accuracy(found)
         return [answers[row["source"], row["target"]] for row in asked]
+
+
+def _every_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean, and `weighted_and_last`: (n, 3, d)."""
+    return torch.cat([mean_pool(hidden, mask)[:, None], weighted_and_last(hidden, mask)], dim=1)

@@ -216,6 +216,20 @@ class Fertility(_Strict):
     tokens_per_word: Annotated[float, Field(ge=0, le=100_000)] | None
 
 
+class Alignment(_Strict):
+    """How alike a language's states are to English at a layer (`metrics.representation`).
+
+    MEXA is of the first 100 sentences, the others of all; nobody can check them from the answers.
+    """
+
+    layer: Layer
+    language: Annotated[str, Field(max_length=20)]
+    mexa_weighted: Percent
+    mexa_last: Percent
+    cka: Annotated[float, Field(ge=-10, le=1.001)]
+    cosine_margin: Annotated[float, Field(ge=-2.001, le=2.001)]
+
+
 class Costs(_Strict):
     """What the answers cost, over all parts of a run; None where a part does not tell.
 
@@ -253,6 +267,7 @@ class Record(_Strict):
     batch_sizes: dict[str, str]
     fertility: dict[str, Fertility]
     costs: Costs | None = None  # None in older records, and from plain lm-eval
+    alignment: Annotated[list[Alignment], Field(max_length=10_000)] = []  # empty in older records
     results: Scores
 
     @property

@@ -23,7 +23,8 @@ VIEWS = {
         "submissions evidence left_out runs methods baselines scores split_means method_means "
         "significance gain_means transfer_measures transfer_measure_means gaps_closed "
         "relative_transfer method_gains method_gain_means layer_curves language_curves "
-        "pair_accuracies transfer_points transfer_correlation published"
+        "pair_accuracies transfer_points transfer_correlation alignment_measures "
+        "transfer_predictors published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}
 _ROWS = 100_000  # rows per batch

@@ -29,6 +29,7 @@ _OF_A_SUBMISSION = (
     "layer_scores",
     "pair_scores",
     "language_layers",
+    "alignments",
 )
 
 

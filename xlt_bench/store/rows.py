@@ -183,8 +183,26 @@ def _add(rows: Rows, number: int, package: Package) -> None:
             ends = accuracy_interval(counts[score.task][score.metric][score.unit])
             scored |= {"low": ends.low, "high": ends.high}
         rows.add("unit_scores", [{"number": number, "items": items, **scored}])
+    rows.add("alignments", _alignments(number, record))
     rows.add("mean_scores", [{"number": number, **row.model_dump()} for row in results.means])
     rows.add("layer_scores", [{"number": number, **row.model_dump()} for row in results.layers])
+
+
+def _alignments(number: int, record: Record) -> list[dict[str, Any]]:
+    """Rows of the planned layers and languages; the record may state others."""
+    known = set(record.plan.units.get(RETRIEVAL, []))
+    return [
+        {
+            "number": number,
+            "layer": one.layer,
+            "language": one.language,
+            "measure": name,
+            "value": x,
+        }
+        for one in record.alignment
+        if one.layer in record.plan.layers and one.language in known
+        for name, x in one.model_dump(exclude={"layer", "language"}).items()
+    ]
 
 
 def _run(number: int, record: Record, task: str) -> dict[str, Any]:

@@ -166,6 +166,16 @@ CREATE TABLE language_layers (
     accuracy DOUBLE NOT NULL
 );
 
+-- How alike the states of a language and of English are at a layer, as the record states it: of
+-- `mexa_weighted`, `mexa_last` (per cent of the first 100 sentences), `cka` and `cosine_margin`.
+CREATE TABLE alignments (
+    number INTEGER NOT NULL,
+    layer SMALLINT NOT NULL,
+    language VARCHAR NOT NULL,
+    measure VARCHAR NOT NULL,
+    value DOUBLE NOT NULL
+);
+
 -- Paired bootstrap against each row of `task_baselines`, by unit. `resolvable` is the smallest true gain
 -- that these items show as significant in 80 of 100 cases; NULL if no item differs. Holm's correction is
 -- over the units of one task and metric.

@@ -332,3 +332,57 @@ SELECT submission, task, version, metric, retrieval_of, split, n,
     CASE WHEN varied THEN slope_ END AS slope,
     CASE WHEN varied THEN intercept_ END AS intercept
 FROM correlated;
+
+-- How alike a language's states and English are, by layer: retrieval accuracy of the language, and what
+-- the record states (MEXA, CKA, the margin of cosines).
+CREATE VIEW alignment_measures AS
+SELECT s.id AS submission, y.layer, s.n_layers, y.language, y.measure, y.value
+FROM (
+    SELECT number, layer, language, 'retrieval' AS measure, accuracy AS value FROM language_layers
+    UNION ALL BY NAME
+    SELECT number, layer, language, measure, value FROM alignments
+) y
+JOIN submissions s USING (number);
+
+-- Which measure at which layer predicts transfer: Spearman's rho, over the transfer languages of a
+-- submission, of the measure and the score (the primary metric), with `states_of` its own states or
+-- those of its bare model. Equal values share their mean rank; NULL if fewer than four languages or no
+-- variance. Languages are few, and of many measures and layers the best one looks better than it is.
+CREATE VIEW transfer_predictors AS
+WITH points AS (
+    SELECT s.id AS submission, u.task, r.version, 'own' AS states_of, y.measure, y.layer, y.value,
+        u.value AS score, u.unit
+    FROM unit_scores u
+    JOIN submissions s USING (number)
+    JOIN metrics k USING (task, metric)
+    JOIN tasks a USING (task)
+    JOIN runs r USING (number, task)
+    JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
+    JOIN alignment_measures y ON y.submission = s.id AND y.language = t.language
+    WHERE a.answers = 'text' AND k.is_primary AND t.ranked AND t.setting = 'transfer'
+    UNION ALL
+    SELECT s.id, u.task, r.version, 'bare model', y.measure, y.layer, y.value, u.value, u.unit
+    FROM unit_scores u
+    JOIN submissions s USING (number)
+    JOIN submissions b ON b.number = s.bare
+    JOIN metrics k USING (task, metric)
+    JOIN tasks a USING (task)
+    JOIN runs r ON r.number = u.number AND r.task = u.task
+    JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
+    JOIN alignment_measures y ON y.submission = b.id AND y.language = t.language
+    WHERE a.answers = 'text' AND k.is_primary AND t.ranked AND t.setting = 'transfer'
+), ranked AS (
+    SELECT *,
+        rank() OVER (PARTITION BY submission, task, version, states_of, measure, layer ORDER BY value)
+        + (count(*) OVER (PARTITION BY submission, task, version, states_of, measure, layer, value)
+            - 1) / 2.0 AS value_rank,
+        rank() OVER (PARTITION BY submission, task, version, states_of, measure, layer ORDER BY score)
+        + (count(*) OVER (PARTITION BY submission, task, version, states_of, measure, layer, score)
+            - 1) / 2.0 AS score_rank
+    FROM points
+)
+SELECT submission, task, version, states_of, measure, layer, count(*) AS n,
+    CASE WHEN count(*) > 3 AND min(value) < max(value) AND min(score) < max(score)
+        THEN corr(value_rank, score_rank) END AS spearman
+FROM ranked
+GROUP BY ALL;

@@ -1,0 +1,86 @@
+"""Stored alignment measures, and the rank correlation with scores against scipy."""
+
+from pathlib import Path
+
+import pytest
+from scipy.stats import spearmanr
+
+import xlt_bench
+from xlt_bench.results.run_folder import read_record
+from xlt_bench.store.build import build, connect
+from xlt_bench.submissions.create import About, submit
+
+MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
+CODES = ["de", "en", "hi", "ja", "sw", "th", "tr"]
+
+
+@pytest.fixture(scope="module")
+def board(make_run, tmp_path_factory, edit):
+    folder = tmp_path_factory.mktemp("alignment")
+    units = {"massive": CODES, "retrieval": CODES}
+    ids = {}
+    for name, right in (("bare", 0.3), ("mine", 0.6)):
+        run = make_run(
+            folder / name, 3, right=right, adapter=None if name == "bare" else name, units=units,
+            root=MINI,
+        )  # fmt: skip
+        rows = [
+            {
+                "layer": layer, "language": code, "mexa_weighted": 10.0 * place % 47,
+                "mexa_last": 50.0, "cka": 0.1 * place, "cosine_margin": 0.3 / (1 + place * layer),
+            }
+            for layer in (2, 4, 400)
+            for place, code in enumerate([*CODES[:1], *CODES[2:], "xx"])
+        ]  # fmt: skip
+        edit(run / "record.json", lambda record, rows=rows: record.update(alignment=rows))
+        ids[name] = submit(run, About(name=name), folder / "submissions", MINI).folder.name
+    assert build(folder / "submissions", folder / "db").loaded == 2
+    return folder, ids
+
+
+def rows(board, query, **given):
+    with connect(board[0] / "db") as store:
+        store.execute("USE leaderboard")
+        return store.sql(query, params=given).df()
+
+
+def test_layers_and_languages_that_were_not_planned_are_left_out(board):
+    folder, ids = board
+    found = rows(board, "SELECT * FROM alignment_measures WHERE submission = $id", id=ids["mine"])
+    found = found[found.measure != "retrieval"]
+    assert set(found.layer) == {2, 4}
+    assert set(found.language) == set(CODES) - {"en"}
+    stated = read_record(folder / "submissions" / ids["mine"]).alignment
+    assert len(stated) == 3 * len(CODES)
+
+
+@pytest.mark.parametrize("states_of", ["own", "bare model"])
+def test_the_rank_correlation_is_scipys(board, states_of):
+    _, ids = board
+    found = rows(
+        board,
+        "SELECT * FROM transfer_predictors WHERE submission = $id AND states_of = $of",
+        id=ids["mine"], of=states_of,
+    )  # fmt: skip
+    assert set(found.measure) >= {"retrieval", "mexa_weighted", "cka", "cosine_margin"}
+    other = ids["mine" if states_of == "own" else "bare"]
+    scores = rows(
+        board,
+        "SELECT language, value FROM scores WHERE submission = $id AND metric = 'slot_f1' "
+        "AND setting = 'transfer'",
+        id=ids["mine"],
+    ).set_index("language")
+    for row in found.itertuples():
+        values = rows(
+            board,
+            "SELECT language, value FROM alignment_measures "
+            "WHERE submission = $id AND measure = $m AND layer = $l",
+            id=other, m=row.measure, l=int(row.layer),
+        ).set_index("language")  # fmt: skip
+        pairs = scores.join(values, rsuffix="_measure").dropna()
+        assert row.n == len(pairs)
+        if row.measure == "mexa_last":
+            assert row.spearman != row.spearman  # no variance
+        else:
+            expected = spearmanr(pairs.value, pairs.value_measure).statistic
+            assert row.spearman == pytest.approx(expected)
