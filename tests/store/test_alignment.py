@@ -77,7 +77,7 @@ def test_the_rank_correlation_is_scipys(board, states_of):
             "WHERE submission = $id AND measure = $m AND layer = $l",
             id=other, m=row.measure, l=int(row.layer),
         ).set_index("language")  # fmt: skip
-        pairs = scores.join(values, rsuffix="_measure").dropna()
+        pairs = scores.join(values.add_suffix("_measure")).dropna()
         assert row.n == len(pairs)
         if row.measure == "mexa_last":
             assert row.spearman != row.spearman  # no variance
