@@ -14,7 +14,6 @@ DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
 def predictors(frame: pd.DataFrame) -> alt.Chart:
     """A line for each `line` over `layer`: `spearman`, `n`."""
     names = sorted(set(frame["line"]))
-    style = {"sort": names, "title": None}
     chart: alt.Chart = (
         alt.Chart(frame, height=320)
         .mark_line(point=True)
@@ -25,13 +24,15 @@ def predictors(frame: pd.DataFrame) -> alt.Chart:
                 "line:N",
                 scale=alt.Scale(domain=names, range=(COLOURS * 2)[: len(names)]),
                 legend=legend(columns=legend_columns(frame["line"])),
-                **style,
+                sort=names,
+                title=None,
             ),
             strokeDash=alt.StrokeDash(
                 "line:N",
                 scale=alt.Scale(domain=names, range=(DASHES * 2)[: len(names)]),
                 legend=None,
-                **style,
+                sort=names,
+                title=None,
             ),
             tooltip=[
                 alt.Tooltip("line:N", title="measure"),

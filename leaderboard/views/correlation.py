@@ -103,7 +103,7 @@ def predictors(task: TaskVersion, system: str, name: str) -> None:
     if rows.empty:
         return
     st.header("Which measure at which layer predicts transfer?")
-    best = rows.loc[rows["spearman"].abs().idxmax()]
+    best = rows.iloc[int(rows["spearman"].abs().argmax())]
     st.text(
         f"Highest: {best['measure']} at layer {int(best['layer'])} ({best['states_of']}), "
         f"rho {best['spearman']:.2f} over {int(best['n'])} languages"
