@@ -90,7 +90,7 @@ def scores_of(
         accuracies: The intervals of accuracies, as a record states them. Means over several units
             and scores that are no accuracies are bootstrapped.
     """
-    draw = _bootstrap(counted) if intervals else _point
+    draw = _bootstrap(counted) if intervals else _points()
     of_accuracies = draw
     if intervals and accuracies == "jeffreys":
         of_accuracies = partial(_jeffreys, bootstrap=draw)
@@ -279,10 +279,18 @@ def _jeffreys(counts: Mapping[str, Counts], score: Score, bootstrap: Draw) -> In
     return bootstrap(counts, score)
 
 
-def _point(counts: Mapping[str, Counts], score: Score) -> Interval:
-    sums = [one.sum(axis=0, dtype=np.float64) for one in counts.values()]
-    value = float(np.mean([score(total) for total in sums]))
-    return Interval(value, value, value)
+def _points() -> Draw:
+    """Scores without intervals. Counts are summed once each: a unit is in several means."""
+    sums: dict[int, np.ndarray] = {}
+
+    def point(counts: Mapping[str, Counts], score: Score) -> Interval:
+        for one in counts.values():
+            if id(one) not in sums:
+                sums[id(one)] = one.sum(axis=0, dtype=np.float64)
+        value = float(np.mean([score(sums[id(one)]) for one in counts.values()]))
+        return Interval(value, value, value)
+
+    return point
 
 
 def _rows(

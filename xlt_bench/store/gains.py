@@ -11,10 +11,10 @@ from xlt_bench.metrics.paired import replicates
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.store.baselines import Baseline
 from xlt_bench.store.measures import Drawn, measure_rows
-from xlt_bench.store.method_gains import gain_columns, method_rows
+from xlt_bench.store.method_gains import Compared, gain_columns, method_rows
 from xlt_bench.store.rows import Entry
 from xlt_bench.submissions.counts import Tasks, read_counts
-from xlt_bench.submissions.gains import compare_means, compare_units
+from xlt_bench.submissions.gains import MeanGain, UnitGain, compare_means, compare_units
 from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.submissions.transfer import Marked, marks
 from xlt_bench.tasks.registry import get_task, tasks
@@ -42,13 +42,16 @@ def gain_rows(
         drawn, marked = resampled({number: entries[number] for number in sorted(numbers)})
         keep(drawn)
         rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
+        compared: Compared = {}
         for one in some:
-            unit_rows, mean_rows = _pair_rows(entries[one.number], one, drawn)
+            key = (one.number, one.baseline, one.task)
+            compared[key] = _compared(entries[one.number], one, drawn)
+            unit_rows, mean_rows = _pair_rows(one, *compared[key])
             rows["unit_gains"] += unit_rows
             rows["mean_gains"] += mean_rows
         yield rows
         yield measure_rows(entries, some, drawn, marked)
-        yield method_rows(entries, [one for one in some if one.is_default], drawn)
+        yield method_rows(entries, [one for one in some if one.is_default], drawn, compared)
 
 
 def _chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[list[Baseline]]:
@@ -108,21 +111,28 @@ def _primary(counted: Tasks) -> dict[str, ByUnit]:
     return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}
 
 
-def _pair_rows(
+def _compared(
     entry: Entry, one: Baseline, drawn: Mapping[int, Drawn]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[UnitGain], list[MeanGain]]:
+    """The gains of a submission over a baseline, on the units that can be compared."""
     task, version = get_task(one.task), entry.plan.task_versions[one.task]
     ours = drawn[one.number].get(one.task, {})
     theirs = drawn[one.baseline].get(one.task, {})
     theirs = {unit: found for unit, found in theirs.items() if unit in one.units}
+    given = (task, version, [ours], [theirs], entry.alignment_languages)
+    return compare_units(*given), compare_means(*given)
+
+
+def _pair_rows(
+    one: Baseline, units: Sequence[UnitGain], means: Sequence[MeanGain]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     head = {
         "number": one.number,
         "baseline": one.baseline,
         "task": one.task,
-        "metric": task.primary,
+        "metric": get_task(one.task).primary,
     }
-    aligned = entry.alignment_languages
-    units = [
+    unit_rows = [
         {
             **head,
             "unit": row.unit,
@@ -131,10 +141,10 @@ def _pair_rows(
             "p_holm": row.p_holm,
             "n": row.n,
         }
-        for row in compare_units(task, version, [ours], [theirs], aligned)
+        for row in units
     ]
-    means = [
+    mean_rows = [
         {**head, "split": row.split, **gain_columns(row.gain), "units": list(row.units)}
-        for row in compare_means(task, version, [ours], [theirs], aligned)
+        for row in means
     ]
-    return units, means
+    return unit_rows, mean_rows

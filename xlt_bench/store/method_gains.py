@@ -18,11 +18,15 @@ from xlt_bench.submissions.gains import (
 )
 from xlt_bench.tasks.registry import get_task
 
+Compared = dict[tuple[int, int, str], tuple[list[UnitGain], list[MeanGain]]]
+"""The gains of a submission over a baseline in a task, by the numbers of both."""
+
 
 def method_rows(
     entries: Sequence[Entry],
     chosen: Sequence[Baseline],
     drawn: Mapping[int, Mapping[str, Mapping[str, Replicates]]],
+    compared: Compared,
 ) -> dict[str, list[dict[str, Any]]]:
     """Compute the rows of the tables `method_unit_gains` and `method_mean_gains`.
 
@@ -30,6 +34,7 @@ def method_rows(
         entries: All submissions, by number.
         chosen: The default baselines of all systems of some methods.
         drawn: Replicates by submission, task and unit.
+        compared: The gains of these systems, which are those of a method of one system.
     """
     groups: dict[tuple[str, str, int, int | None], list[Baseline]] = {}
     for one in chosen:
@@ -41,7 +46,7 @@ def method_rows(
         groups.setdefault(key, []).append(one)
     rows: dict[str, list[dict[str, Any]]] = {"method_unit_gains": [], "method_mean_gains": []}
     for group in groups.values():
-        _add(rows, entries, _one_a_seed(entries, group), drawn)
+        _add(rows, entries, _one_a_seed(entries, group), drawn, compared)
     return rows
 
 
@@ -65,6 +70,7 @@ def _add(
     entries: Sequence[Entry],
     group: Sequence[Baseline],
     drawn: Mapping[int, Mapping[str, Mapping[str, Replicates]]],
+    compared: Compared,
 ) -> None:
     first = entries[group[0].number]
     name = group[0].task
@@ -94,10 +100,14 @@ def _add(
         "covers_seeds": covers_seeds(ours, theirs),
     }
     given = (task, version, ours, theirs, first.alignment_languages)
-    for unit in compare_units(*given):
+    if len(group) == 1:
+        found = compared[group[0].number, group[0].baseline, name]
+    else:
+        found = compare_units(*given), compare_means(*given)
+    for unit in found[0]:
         more = {"unit": unit.unit, "aligned": unit.aligned, "p_holm": unit.p_holm, "n": unit.n}
         rows["method_unit_gains"].append({**head, **_columns(unit), **more})
-    for mean in compare_means(*given):
+    for mean in found[1]:
         more = {"split": mean.split, "units": list(mean.units)}
         rows["method_mean_gains"].append({**head, **_columns(mean), **more})
 

@@ -15,11 +15,9 @@ import numpy as np
 
 from xlt_bench.languages import language
 from xlt_bench.metrics.methods import difference, gains
-from xlt_bench.metrics.paired import Gain, Replicates, holm, mean_gain
+from xlt_bench.metrics.paired import Gain, Replicates, Units, holm, mean_gains
 from xlt_bench.tasks.base import Task
 
-Units = Mapping[str, Replicates]
-"""A system's replicates by unit."""
 Method = Sequence[Units]
 """Those of each system of a method, all from the same draws."""
 
@@ -150,8 +148,8 @@ def _gains(
         [{unit: mean([one[unit] for one in method]) for unit in units} for units in rows]
         for method in (systems, baselines)
     )
-    pairs = zip(ours_by_unit, theirs_by_unit, strict=True)
-    return [mean_gain(a, b) for a, b in pairs], [None] * len(rows)
+    pairs = list(zip(ours_by_unit, theirs_by_unit, strict=True))
+    return mean_gains(pairs), [None] * len(rows)
 
 
 def mean(parts: Sequence[Replicates]) -> Replicates:

@@ -17,7 +17,7 @@ import numpy as np
 
 from xlt_bench.evaluation.score import ByUnit
 from xlt_bench.languages import language
-from xlt_bench.metrics.paired import Replicates, replicates
+from xlt_bench.metrics.paired import Replicates, Units, replicates
 from xlt_bench.metrics.significance import percent
 from xlt_bench.metrics.transfer import (
     PARTS,
@@ -32,7 +32,6 @@ from xlt_bench.submissions.gains import (
     MeanGain,
     Method,
     UnitGain,
-    Units,
     compare_means,
     compare_units,
     mean,

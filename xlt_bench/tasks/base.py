@@ -74,9 +74,9 @@ CUT_OFF = "cut_off"
 
 
 @cache
-def _folder_of(kind: type) -> Path:
-    """The folder of the module that defines a class."""
-    return Path(inspect.getfile(kind)).parent
+def _pins_of(kind: type) -> Path:
+    """The folder `pinned/` next to the module that defines a class."""
+    return Path(inspect.getfile(kind)).parent / "pinned"
 
 
 class Task(ABC):
@@ -186,7 +186,7 @@ class Task(ABC):
     @property
     def pins(self) -> Path:
         """The folder of the pinned test sets: `pinned/` next to the module of the task."""
-        return _folder_of(type(self)) / "pinned"
+        return _pins_of(type(self))
 
     @property
     def versions(self) -> Sequence[int]:
