@@ -2,6 +2,7 @@ import errno
 import gzip
 import hashlib
 import io
+import json
 import random
 import tarfile
 import threading
@@ -89,7 +90,9 @@ def get(root, table, **more):
 
 
 def left(root):
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+    """The files in a folder, but not the list of archives that were seen."""
+    files = [p for p in root.rglob("*") if p.is_file() and p.name != module.ARCHIVES]
+    return sorted(str(p.relative_to(root)) for p in files)
 
 
 def refused(root, table, match):
@@ -273,6 +276,24 @@ def test_archive(tmp_path, server):
     assert (tmp_path / "set" / "1.1" / "a").read_bytes() == BODY
     assert get(tmp_path, table) == [Fetched("set", 0, 2)]
     assert len(server.seen) == 1
+
+
+def test_an_archive_that_changed_since_it_was_first_seen_is_refused(tmp_path, server):
+    """The sha256 of the members is not known, so nothing else would tell."""
+    first, second = (archive(("a", content)) for content in (b"first", b"second"))
+    get(tmp_path, packed(server, first, "a"))
+    (address,) = json.loads((tmp_path / "archives.json").read_text())
+    seen = {address: hashlib.sha256(first).hexdigest()}
+    assert address.startswith(server.base)
+    (tmp_path / "set" / "a").unlink()
+    refused(tmp_path, packed(server, second, "a"), "has another file than when it was first")
+    assert not (tmp_path / "set" / "a").exists()
+    assert json.loads((tmp_path / "archives.json").read_text()) == seen
+    get(tmp_path, packed(server, first, "a"))
+    (tmp_path / "set" / "a").unlink()
+    (tmp_path / "archives.json").unlink()
+    get(tmp_path, packed(server, second, "a"))
+    assert (tmp_path / "set" / "a").read_bytes() == b"second"
 
 
 def test_hostile_names_in_an_archive_have_no_effect(tmp_path, server):

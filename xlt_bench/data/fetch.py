@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import json
 import logging
 import shutil
 import tarfile
@@ -33,7 +34,10 @@ from xlt_bench.data.download import Report, Resumable
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError, unknown
 from xlt_bench.results.atomic_write import locked
-from xlt_bench.results.run_folder import file_digest
+from xlt_bench.results.run_folder import file_digest, write_json
+
+ARCHIVES = "archives.json"
+"""The sha256 of each archive that was downloaded to a data folder, by its address."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,38 @@ class _Worker:
             if not path.exists():
                 self.download(url, path, None, f"{dataset.name} {name}")
             try:
+                known = self._compared(url, path)
                 extract(path, files, self.root)
+                write_json(self.root / ARCHIVES, known)
             except InputError:  # a next run must not meet the same bad archive
                 shutil.rmtree(path.parent)
                 raise
             shutil.rmtree(path.parent)
         return Fetched(dataset.name, len(wanted), len(dataset.files) - len(wanted))
+
+    def _compared(self, url: str, path: Path) -> dict[str, str]:
+        """Compare an archive with the one that its address had before: publishers state no sha256.
+
+        Returns:
+            What to write to `ARCHIVES` if the archive turns out to be whole.
+
+        Raises:
+            InputError: It has changed.
+        """
+        seen = self.root / ARCHIVES
+        try:
+            known = dict(json.loads(seen.read_bytes())) if seen.exists() else {}
+            before = known.get(url)
+        except (ValueError, TypeError):
+            raise InputError(f"{seen} is damaged; delete it") from None
+        found = file_digest(path)
+        if before not in (None, found):
+            raise InputError(
+                f"{url} has another file than when it was first downloaded (sha256 {found[:12]}, "
+                f"it was {str(before)[:12]}): the publisher has changed it, or it was tampered "
+                f"with. To accept it, delete the address in {seen}"
+            )
+        return known | {url: found}
 
     def download(self, url: str, path: Path, sha256: str | None, label: str) -> None:
         """Download one file by way of `<path>.part`; pooch checks its sha256."""
