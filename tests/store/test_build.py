@@ -319,7 +319,16 @@ def test_significance_is_that_of_compare(board, store, made_up_root):
 
 def test_building_again_gives_the_same_content(board, tmp_path):
     # No made-up run is complete, so none has a place, and none is an oracle.
-    empty = ("places", "method_places", "method_means", "gaps", "gaps_closed", "left_out")
+    # Nor do they state measures of states.
+    empty = (
+        "places",
+        "method_places",
+        "method_means",
+        "gaps",
+        "gaps_closed",
+        "alignments",
+        "left_out",
+    )
     submissions, db, _ = board
     built = build(submissions, tmp_path / "again.duckdb")
     assert built.loaded == 6
