@@ -10,7 +10,7 @@ import pins
 import streamlit as st
 from names import system_names
 from queries import TEXT, TaskVersion, ask, one, unit_labels
-from widgets import ROWS, figures, footer, nothing, page_number
+from widgets import ROWS, SUBMIT, figures, footer, nothing, page_number
 
 PARTS = {
     "content": "answers of both are well-formed",
@@ -140,7 +140,8 @@ found = one(_OPENING, {**task.bound, "split": task.ranked_by})
 if found is None:
     nothing(
         "No system of this task has a baseline yet. Submit the bare model or the SFT as well, "
-        "evaluated on the same items."
+        "evaluated on the same items:",
+        SUBMIT,
     )
 pinned = next(iter(pins.systems(task)), None)
 system, name = choices.system("System", default=pinned or str(found["submission"]), **task.bound)

@@ -23,6 +23,7 @@ def submit(
     url: str | None = None,
     notes: str | None = None,
     baseline: str | None = None,
+    artifacts: str | None = None,
     submissions: str | Path = "submissions",
     data_dir: str | Path | None = None,
 ) -> Path:
@@ -35,6 +36,8 @@ def submit(
         url: Address of the paper, code or weights.
         notes: Anything else that readers should know.
         baseline: Id of the submission that gains are computed against.
+        artifacts: Artifact store to write the answers to: a folder or `s3://`. None: they stay in
+            the submission.
         submissions: The folder of submissions.
         data_dir: The data of the run. None: $XLT_BENCH_DATA, or the user's cache.
 
@@ -51,7 +54,7 @@ def submit(
 
         about = About(name=name, contact=contact, url=url, notes=notes, baseline=baseline)
         folder = run.folder if isinstance(run, Run) else Path(run)
-        done = create(folder, about, Path(submissions), data_root(data_dir))
+        done = create(folder, about, Path(submissions), data_root(data_dir), artifacts)
     for task, lacks in done.partial.items():
         missing = " ".join(lacks[:8]) + (" ..." if len(lacks) > 8 else "")
         warnings.warn(f"{task} is partial and will not be ranked: {missing}", stacklevel=2)
