@@ -9,11 +9,13 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cases import slow_but
 from xlt_bench.results.atomic_write import is_part
 
 NAMES = ["evaluate", "train", "submit", "leaderboard build", "join"]
@@ -194,8 +196,14 @@ def spoiled(bench: Any, name: str, draw: random.Random, folder: Path) -> int:
     return 1
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("disturb", [filled, bereft, spoiled])
+# Evaluating and training take longest: one disturbance of each.
+QUICK = [(filled, "evaluate"), (bereft, "train")]
+QUICK += product([filled, bereft, spoiled], NAMES[2:])
+
+
+@pytest.mark.parametrize(
+    ("disturb", "name"), slow_but(QUICK, product([filled, bereft, spoiled], NAMES))
+)
 def test_disturbed_otherwise(bench, name, disturb, tmp_path):
     disturb(bench, name, random.Random(3), tmp_path / "trial")
 

@@ -234,7 +234,7 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", slow_but(["gains", "compare"], CHOICES))
 def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, name):
     params = {**shown(shelf[1], name)}
     params.pop("verdict", None)
@@ -261,7 +261,11 @@ def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, 
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in TITLES if name not in ("how_to_submit", "about")]
+    "name",
+    slow_but(
+        ["systems", "layers", "transfer"],
+        [name for name in TITLES if name not in ("how_to_submit", "about")],
+    ),
 )
 def test_downloads_of_data_and_of_charts(tab, shelf, name):
     page = tab.open(name, **shown(shelf[1], name))
