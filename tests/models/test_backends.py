@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftConfig
 
 from fake_vllm import FakeVllm, greedy, install
 from xlt_bench.data.root import data_root
@@ -380,7 +381,8 @@ def test_vllm_gets_our_prompts_and_its_records_say_so(
     assert made["tensor_parallel_size"] == 2
     assert made["gpu_memory_utilization"] == 0.5
     assert made["enable_prefix_caching"] is True
-    assert (made["enable_lora"], made["max_lora_rank"]) == (True, 16)
+    ranks = [PeftConfig.from_pretrained(find_adapter(one).folder).r for one in adapters]
+    assert (made["enable_lora"], made["max_lora_rank"]) == (True, max(ranks))
     assert fake_vllm.penalties == {1}
     assert set(fake_vllm.answerers) == {str(find_adapter(name).folder) for name in adapters}
     base = load_base("embedded", "float32", "cpu")
