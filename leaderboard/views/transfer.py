@@ -10,7 +10,7 @@ import pins
 import streamlit as st
 from names import system_names
 from queries import TEXT, TaskVersion, ask, one, unit_labels
-from widgets import ROWS, SUBMIT, figures, footer, nothing, page_number
+from widgets import ROWS, SUBMIT, figures, footer, nothing, page_number, paged
 
 PARTS = {
     "content": "answers of both are well-formed",
@@ -119,9 +119,9 @@ def of_all(task: TaskVersion) -> None:
     """Show a row a system."""
     st.header("All systems")
     given = {**task.bound, "split": task.ranked_by}
-    total = int(ask(_SYSTEMS, {**given, "most": 1, "skip": 0})["total"].iloc[0])
-    skip = (page_number(total) - 1) * ROWS
-    frame = ask(_SYSTEMS, {**given, "most": ROWS, "skip": skip}).drop(columns="total")
+    frame = paged(lambda page: ask(_SYSTEMS, {**given, "most": ROWS, "skip": ROWS * (page - 1)}))
+    page_number(int(frame["total"].iloc[0]))
+    frame = frame.drop(columns="total")
     names = system_names(frame["submission"])
     frame.insert(0, "system", frame["submission"].map(names))
     shown = frame.drop(columns="submission").dropna(axis="columns", how="all")
