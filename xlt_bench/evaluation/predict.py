@@ -19,7 +19,14 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.costs import Meter
 from xlt_bench.evaluation.score import text_units
 from xlt_bench.evaluation.sharding import Items, Unit
-from xlt_bench.metrics.representation import LEAST, MEXA_SENTENCES, cka, cosine_margin, mexa
+from xlt_bench.metrics.representation import (
+    LEAST,
+    MEXA_SENTENCES,
+    centred,
+    cka_of,
+    cosine_margin,
+    mexa,
+)
 from xlt_bench.metrics.retrieval import all_pairs
 from xlt_bench.models.generation import NotFiniteError
 from xlt_bench.models.lm import Generation, Progress, XltLM
@@ -206,6 +213,7 @@ def alignments(
     """
     if _PIVOT not in states or min(len(states[_PIVOT]), len(others[_PIVOT])) < LEAST:
         return []
+    pivot = centred(states[_PIVOT])
     return [
         {
             "layer": layer,
@@ -213,7 +221,7 @@ def alignments(
             "mexa_weighted": mexa(others[code][:, 0], others[_PIVOT][:, 0]),
             "mexa_last": mexa(others[code][:, 1], others[_PIVOT][:, 1]),
             # Without variance, there is nothing alike; by rounding it may exceed 1.
-            "cka": min(1.0, float(cka(states[code], states[_PIVOT]).nan_to_num(nan=0.0))),
+            "cka": min(1.0, float(cka_of(centred(states[code]), pivot).nan_to_num(nan=0.0))),
             "cosine_margin": cosine_margin(states[code], states[_PIVOT]),
         }
         for code in states

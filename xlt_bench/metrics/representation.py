@@ -32,7 +32,7 @@ def mexa(first: Tensor, second: Tensor) -> float:
     Returns:
         Per cent of sentences.
     """
-    cosines = _cosines(first, second)
+    cosines = _directions(first) @ _directions(second).T
     right = cosines.diagonal().clone()
     cosines.fill_diagonal_(-torch.inf)
     highest = torch.maximum(cosines.amax(dim=0), cosines.amax(dim=1))
@@ -52,15 +52,15 @@ def cosine_margin(first: Tensor, second: Tensor) -> float:
     Returns:
         The difference, -2 to 2.
     """
-    cosines = _cosines(first, second)
-    n, pairs = len(cosines), cosines.diagonal().sum()
-    return float(pairs / n - (cosines.sum() - pairs) / (n * (n - 1)))
+    ours, theirs = _directions(first), _directions(second)
+    # The sum of all n x n cosines is the product of the sums: no matrix is needed.
+    n, pairs, every = len(ours), (ours * theirs).sum(), ours.sum(0) @ theirs.sum(0)
+    return float(pairs / n - (every - pairs) / (n * (n - 1)))
 
 
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Cosines (n, n) in double precision, as MEXA's code computes them."""
-    sides = [torch.nn.functional.normalize(side.double(), dim=1) for side in (first, second)]
-    return sides[0] @ sides[1].T
+def _directions(states: Tensor) -> Tensor:
+    """States of length 1 in double precision, as MEXA's code has them."""
+    return torch.nn.functional.normalize(states.double(), dim=1)
 
 
 def cka(first: Tensor, second: Tensor) -> Tensor:
@@ -78,8 +78,11 @@ def cka(first: Tensor, second: Tensor) -> Tensor:
         A scalar, at most 1, which it is if one side is the other turned and scaled; 0 for unrelated
         states, but for noise. float32, or float64 if the states are.
     """
-    precision = torch.promote_types(first.dtype, torch.float32)
-    ours, theirs = (centred(side.to(precision)) for side in (first, second))
+    return cka_of(centred(first), centred(second))
+
+
+def cka_of(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Compute `cka` from the `centred` similarities of both sides, (n, n) each."""
     found: Tensor = (ours * theirs).sum() / (ours.norm() * theirs.norm())
     return found
 
@@ -87,9 +90,11 @@ def cka(first: Tensor, second: Tensor) -> Tensor:
 def centred(states: Tensor) -> Tensor:
     """The similarities (n, n) of states (n, d), U-centred (Székely and Rizzo, 2014).
 
-    The inner product of two such matrices is n (n - 3) times the unbiased HSIC.
+    The inner product of two such matrices is n (n - 3) times the unbiased HSIC. float32, or float64
+    if the states are.
     """
     n = len(states)
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
     states = states - states.mean(0)  # changes nothing but the rounding
     off = 1 - torch.eye(n, dtype=states.dtype, device=states.device)
     similarities = (states @ states.T) * off
