@@ -239,7 +239,7 @@ def score(
 def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[Any, Any]:
     """A run's scores and its record, or None; with a COMET checkpoint, COMET's scores too."""
     from xlt_bench.data.root import data_root
-    from xlt_bench.evaluation.score import score_run
+    from xlt_bench.evaluation.score import rescore_run
     from xlt_bench.results.run_folder import read_record
 
     root = data_root(data_dir)
@@ -248,8 +248,7 @@ def _scored(run: Path, data_dir: str | None, checkpoint: str | None) -> tuple[An
 
         return score_with(run, root, checkpoint, track)
     record = read_record(run) if (run / "record.json").exists() else None
-    given = (record.alignment_languages, record.results.accuracy_intervals) if record else ()
-    return score_run(run, root, *given), record
+    return rescore_run(run, root, record), record
 
 
 def _check_record(run: Path, record: Any, scores: Any) -> None:

@@ -23,7 +23,7 @@ from xlt_bench.metrics.significance import (
     percent,
     resample_together,
 )
-from xlt_bench.results.record import AccuracyIntervals, LayerAccuracy, Mean, Plan, Scores
+from xlt_bench.results.record import AccuracyIntervals, LayerAccuracy, Mean, Plan, Record, Scores
 from xlt_bench.results.record import Score as ScoreRow
 from xlt_bench.results.run_folder import (
     Prediction,
@@ -72,6 +72,22 @@ def score_run(
     return scores_of(plan, counted, alignment_languages, accuracies=accuracies)
 
 
+def rescore_run(run: Path, root: Path, record: Record | None) -> Scores:
+    """Score a run again as its record says: its alignment languages, its kind of intervals.
+
+    Args:
+        run: The run folder.
+        root: The data folder.
+        record: The record; None if the run has none yet.
+
+    Raises:
+        InputError: Predictions are damaged, or do not match the items of the test sets.
+    """
+    if record is None:
+        return score_run(run, root)
+    return score_run(run, root, record.alignment_languages, record.results.accuracy_intervals)
+
+
 def scores_of(
     plan: Plan,
     counted: Counted,
@@ -88,7 +104,7 @@ def scores_of(
         alignment_languages: The languages whose units form the split `aligned`.
         intervals: Whether to compute intervals; otherwise both ends are the score.
         accuracies: The intervals of accuracies, as a record states them. Means over several units
-            and scores that are no accuracies are bootstrapped.
+            and scores that are not accuracies are bootstrapped.
     """
     draw = _bootstrap(counted) if intervals else _points()
     of_accuracies = draw

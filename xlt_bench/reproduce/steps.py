@@ -339,13 +339,10 @@ class Project:
         if step.task == "retrieval" and step.system.recipe:
             task = load_recipe(step.system.recipe).task
             languages = languages_of(task.name if task else "massive")
-        adapter = str(Step(step.system, step.seed).folder(settings.output))
-        if settings.authors_adapters:
-            adapter = str(authors_adapter(step.system, base_name(settings.model)))
         return Options(
             model=settings.model,
             output=step.folder(settings.output),
-            adapters=[adapter] if step.system.recipe else [],
+            adapters=[] if step.system == BASE else [self._adapter(step)],
             tasks=[str(step.task)],
             languages=languages,
             limit=settings.limit,
@@ -357,6 +354,19 @@ class Project:
             data_dir=settings.data_dir,
             trust_remote_code=settings.trust_remote_code,
         )
+
+    def _adapter(self, step: Step) -> str:
+        """The folder of a step's adapter, or the hub's name of the one that the authors published.
+
+        Raises:
+            InputError: The authors published none.
+        """
+        if not self.settings.authors_adapters:
+            return str(Step(step.system, step.seed).folder(self.settings.output))
+        found = authors_adapter(step.system, base_name(self.settings.model))
+        if found is None:
+            raise InputError(f"the authors published no adapter for {step.system.name}")
+        return found
 
     @cached_property
     def layers(self) -> list[int]:
@@ -418,7 +428,7 @@ class Project:
 
     def _evaluate(self, step: Step, track: Any) -> None:
         from xlt_bench.evaluation.run import evaluate
-        from xlt_bench.evaluation.score import score_run
+        from xlt_bench.evaluation.score import rescore_run
 
         run, root = step.folder(self.settings.output), data_root(self.settings.data_dir)
         for _, record in evaluate(prepare(self.options(step)), track):
@@ -426,8 +436,7 @@ class Project:
                 from xlt_bench.evaluation.comet.score import score_segments, with_comet
 
                 score_segments(run, root, self.settings.comet, track)
-                given = (record.alignment_languages, record.results.accuracy_intervals)
-                with_comet(run, record, score_run(run, root, *given))
+                with_comet(run, record, rescore_run(run, root, record))
 
     def cost(self, step: Step) -> tuple[str, int]:
         """The size of a step in words, and an estimate of the bytes that it leaves on disk."""

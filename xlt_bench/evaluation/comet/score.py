@@ -23,7 +23,7 @@ from xlt_bench.evaluation.comet.stored import (
     without_comet,
     write_segments,
 )
-from xlt_bench.evaluation.score import items_answered, score_run
+from xlt_bench.evaluation.score import items_answered, rescore_run
 from xlt_bench.models.adapters import looks_local
 from xlt_bench.results.atomic_write import in_use
 from xlt_bench.results.record import Record, Scores
@@ -137,8 +137,7 @@ def score_with(run: Path, root: Path, model: str, track: Any) -> tuple[Scores, R
     record = read_record(run) if (run / "record.json").exists() else None
     with in_use(run):
         score_segments(run, root, model, track)
-        given = (record.alignment_languages, record.results.accuracy_intervals) if record else ()
-        scores = score_run(run, root, *given)
+        scores = rescore_run(run, root, record)
         return scores, record and with_comet(run, record, scores)
 
 
