@@ -160,25 +160,26 @@ def with_authors_adapters(whole: Reproduction) -> Reproduction:
         whole: A table or figure.
 
     Returns:
-        It without the other rows, and without the curves and points of other systems.
+        It without the other rows, and without the curves and points of other systems; a part
+        without any such adapter is left out.
     """
 
-    def known(system: System) -> bool:
-        return system == BASE or (not system.merged_with and system.recipe in _AUTHORS)
+    def published(system: System | None) -> bool:
+        return system is not None and authors_adapter(system, "") is not None
 
     parts: list[Panel | Curves | Scatter] = []
     for part in whole.parts:
         if isinstance(part, Panel):
-            rows = [row for row in part.rows if known(row.system)]
-            baseline = part.baseline if part.baseline and known(part.baseline) else None
+            rows = [row for row in part.rows if row.system == BASE or published(row.system)]
+            baseline = part.baseline if published(part.baseline) else None
             kept: Panel | Curves | Scatter = replace(part, rows=rows, baseline=baseline)
             systems = [row.system for row in rows]
         elif isinstance(part, Curves):
-            lines = {name: system for name, system in part.systems.items() if known(system)}
+            lines = {k: one for k, one in part.systems.items() if one == BASE or published(one)}
             kept, systems = replace(part, systems=lines), list(lines.values())
         else:
             kept, systems = part, [part.system]
-        if any(known(system) and system != BASE for system in systems):
+        if any(map(published, systems)):
             parts.append(kept)
     return replace(whole, parts=parts)
 
