@@ -299,8 +299,8 @@ def test_an_interrupted_move_is_completed(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        for module in ("move", "hits"):
-            patch.setattr(f"xlt_bench.submissions.{module}.write_bytes", stop)
+        for module in ("submissions.move", "results.run_folder"):
+            patch.setattr(f"xlt_bench.{module}.write_bytes", stop)
         with pytest.raises(KeyboardInterrupt):
             move(folder, str(tmp_path / "store"))
     assert files(folder).keys() > {"predictions/massive/de.jsonl.zst"}

@@ -148,9 +148,13 @@ def write_layer(path: Path, table: Table) -> None:
         }
         for (source, target), found in table.items()
     ]
+    write_parquet(path, pa.Table.from_pylist(rows, schema=LAYER_SCHEMA))
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table atomically, with a checksum of each page."""
     sink = pa.BufferOutputStream()
-    table_ = pa.Table.from_pylist(rows, schema=LAYER_SCHEMA)
-    pq.write_table(table_, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

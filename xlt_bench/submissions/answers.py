@@ -95,5 +95,5 @@ def read_accuracies(package: Package, layers: Sequence[int] | None = None) -> di
     for layer in wanted:
         name = f"retrieval/{layer}"
         file = answer_files(plan)[name].name
-        tables[layer] = parse_accuracies(answer_bytes(package, name), file, codes)[1]
+        tables[layer] = parse_accuracies(answer_bytes(package, name), file, codes)
     return tables

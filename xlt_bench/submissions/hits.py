@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from xlt_bench.errors import InputError
-from xlt_bench.results.run_folder import write_bytes
+from xlt_bench.results.run_folder import write_parquet
 from xlt_bench.submissions.safe_read import (
     MAX_ITEMS,
     MAX_PAIRS,
@@ -78,7 +77,7 @@ def write_hits(path: Path, pairs: Pairs, answers: Answers) -> None:
         pa.array([n] * len(pairs), pa.int32()),
         pa.array(list(bits), pa.list_(pa.uint8())),
     ]
-    _write(path, pa.table(columns, schema=HITS_SCHEMA))
+    write_parquet(path, pa.table(columns, schema=HITS_SCHEMA))
 
 
 def parse_hits(data: bytes, name: str, codes: list[str]) -> tuple[Pairs, Answers]:
@@ -114,7 +113,7 @@ def write_accuracies(path: Path, by_layer: Mapping[int, Mapping[tuple[str, str],
     pairs = list(next(iter(by_layer.values())))
     cells = [[found[pair] for found in by_layer.values()] for pair in pairs]
     columns = [*_sides(pairs), pa.array(cells, pa.list_(pa.float64()))]
-    _write(path, pa.table(columns, schema=ACCURACY_SCHEMA))
+    write_parquet(path, pa.table(columns, schema=ACCURACY_SCHEMA))
 
 
 def read_accuracies(path: Path, codes: list[str], layers: int) -> tuple[Pairs, Floats]:
@@ -143,9 +142,3 @@ def read_accuracies(path: Path, codes: list[str], layers: int) -> tuple[Pairs, F
 
 def _sides(pairs: Sequence[tuple[str, str]]) -> list[pa.Array]:
     return [pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)]
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_bytes(path, sink.getvalue().to_pybytes())

@@ -235,38 +235,46 @@ def read_layer(path: Path, codes: list[str]) -> tuple[Pairs, Answers, NDArray[np
     Raises:
         InputError: The file is damaged or too large, or pairs, answers or accuracies are not valid.
     """
-    data = read_bytes(path, MAX_PACKED)
-    pairs, answers = parse_neighbours(data, path.name, codes)
-    accuracy = parse_accuracies(data, path.name, codes)[1].column("accuracy").to_numpy()
-    return pairs, answers, accuracy
+    return _parse_layer(read_bytes(path, MAX_PACKED), path.name, codes)
 
 
 def read_accuracies(path: Path, codes: list[str]) -> pa.Table:
     """Read the columns source, target and accuracy of a file of neighbours; see `read_layer`."""
-    return parse_accuracies(read_bytes(path, MAX_PACKED), path.name, codes)[1]
+    return parse_accuracies(read_bytes(path, MAX_PACKED), path.name, codes)
 
 
 def parse_neighbours(data: bytes, name: str, codes: list[str]) -> tuple[Pairs, Answers]:
     """Parse the pairs and answers of a file of neighbours; see `read_layer`."""
-    pairs, _ = parse_accuracies(data, name, codes)
-    cells = _layer_columns(data, name, ["neighbours"]).column("neighbours")
+    pairs, answers, _ = _parse_layer(data, name, codes)
+    return pairs, answers
+
+
+def parse_accuracies(data: bytes, name: str, codes: list[str]) -> pa.Table:
+    """Parse the contents of a file of neighbours, as `read_accuracies` does."""
+    return _parse_columns(data, name, codes, ["source", "target", "accuracy"])[1]
+
+
+def _parse_layer(
+    data: bytes, name: str, codes: list[str]
+) -> tuple[Pairs, Answers, NDArray[np.float64]]:
+    pairs, table = _parse_columns(data, name, codes)
+    cells = table.column("neighbours")
     answers: Answers = rectangle(cells, len(pairs), MAX_ITEMS, f"{name}: neighbours")
     n = answers.shape[1]
     if answers.min() < 0 or answers.max() >= n:
         raise InputError(f"{name}: neighbours must be from 0 to {n - 1}")
-    return pairs, answers
+    return pairs, answers, table.column("accuracy").to_numpy()
 
 
-def parse_accuracies(data: bytes, name: str, codes: list[str]) -> tuple[Pairs, pa.Table]:
-    """Parse the contents of a file of neighbours, as `read_accuracies` does."""
-    table = _layer_columns(data, name, ["source", "target", "accuracy"])
+def _parse_columns(
+    data: bytes, name: str, codes: list[str], names: list[str] | None = None
+) -> tuple[Pairs, pa.Table]:
+    """The pairs and columns of a file of neighbours, with valid pairs and accuracies."""
+    most = MAX_PAIRS * MAX_SENTENCES
+    table = parse_parquet(data, name, LAYER_SCHEMA, MAX_PAIRS, most, names)
     pairs = pairs_of(table, codes, name)
     check_percent(table.column("accuracy").to_numpy(), name)
     return pairs, table
-
-
-def _layer_columns(data: bytes, name: str, names: list[str]) -> pa.Table:
-    return parse_parquet(data, name, LAYER_SCHEMA, MAX_PAIRS, MAX_PAIRS * MAX_SENTENCES, names)
 
 
 def rectangle(column: pa.ChunkedArray, rows: int, most: int, where: str) -> NDArray[Any]:
@@ -309,7 +317,7 @@ def pairs_of(table: pa.Table, codes: list[str], name: str) -> Pairs:
 
 
 def check_percent(accuracy: NDArray[Any], name: str) -> None:
-    """Raise InputError for an accuracy that is no percentage."""
+    """Raise InputError for an accuracy that is not a percentage."""
     if not (np.isfinite(accuracy).all() and (accuracy >= 0).all() and (accuracy <= 100).all()):
         raise InputError(f"{name}: accuracy must be between 0 and 100")
 
