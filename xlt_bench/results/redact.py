@@ -96,6 +96,15 @@ def without_home(text: str) -> str:
     return re.sub(rf"(/home|/Users)/[^/\s'\"]+{end}", r"\1/***", text)
 
 
+def shown_address(address: str) -> str:
+    """Remove what may be secret from an address: user, password, query.
+
+    >>> shown_address("https://ada:key@example.org/data?token=abc")
+    'https://example.org/data'
+    """
+    return re.sub("//[^/]*@", "//", re.split("[?#]", address)[0])
+
+
 def _masked(words: Sequence[str]) -> Iterator[str]:
     """Hide what looks like a secret.
 

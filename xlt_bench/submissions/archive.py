@@ -22,6 +22,7 @@ import requests
 
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.results.atomic_write import part_folder
+from xlt_bench.results.redact import shown_address
 from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.safe_read import MAX_PACKED, MB
 from xlt_bench.submissions.schema import (
@@ -111,8 +112,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _shown(url: str) -> str:
-    """A URL without what may be secret in it: user, password, query."""
-    return one_line(re.sub("//[^/]*@", "//", re.split("[?#]", url)[0]), 200)
+    return one_line(shown_address(url), 200)
 
 
 def _download(url: str, file: IO[bytes]) -> None:

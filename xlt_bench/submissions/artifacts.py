@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xlt_bench.errors import InputError, one_line
+from xlt_bench.results.redact import shown_address
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.safe_read import read_bytes
 from xlt_bench.submissions.schema import STORES, Artifact
@@ -67,7 +68,7 @@ class Stores:
                 continue
             except InputError as error:
                 fault = fault or str(error)
-        where = ", ".join(map(shown, self.addresses))
+        where = ", ".join(map(shown_address, self.addresses))
         digest = artifact.sha256[:12]
         raise InputError(f"{name}: artifact {digest}: {fault or f'it is missing in {where}'}")
 
@@ -83,13 +84,13 @@ class Stores:
                 fault = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 if attempt + 1 == _TRIES:
                     raise InputError(
-                        f"reading it from {shown(address)} failed ({one_line(fault, 100)}); try "
-                        "again"
+                        f"reading it from {shown_address(address)} failed "
+                        f"({one_line(fault, 100)}); try again"
                     ) from None
                 time.sleep(self.pause * 2**attempt)
                 continue
             if len(data) != artifact.size or hashlib.sha256(data).hexdigest() != artifact.sha256:
-                raise InputError(f"{shown(address)} has other bytes under this digest")
+                raise InputError(f"{shown_address(address)} has other bytes under this digest")
             return data
         raise AssertionError("unreachable")
 
@@ -128,8 +129,9 @@ def checked_address(address: str) -> str:
     odd = scheme and (scheme not in SCHEMES or re.search(r"[\s?#]|::|//[^/]*@", address))
     if odd or not address.strip() or not address.isprintable() or len(address) > 300:
         raise InputError(
-            f"{one_line(shown(address), 80)!r} is not the address of an artifact store: give a "
-            "folder, https://, hf://datasets/USER/NAME or s3://BUCKET, without a password or query"
+            f"{one_line(shown_address(address), 80)!r} is not the address of an artifact store: "
+            "give a folder, https://, hf://datasets/USER/NAME or s3://BUCKET, without a password "
+            "or query"
         )
     return address.rstrip("/") or address
 
@@ -148,8 +150,8 @@ def write(address: str, data: bytes) -> Artifact:
         return artifact
     if _scheme(address) != "s3":
         raise InputError(
-            f"nothing can be written to {shown(address)}: give a folder, and upload it as a whole "
-            "(for hf://: hf upload USER/NAME FOLDER --repo-type dataset)"
+            f"nothing can be written to {shown_address(address)}: give a folder, and upload it as "
+            "a whole (for hf://: hf upload USER/NAME FOLDER --repo-type dataset)"
         )
     try:
         system, path_ = _file_system(address, _place(artifact))
@@ -158,13 +160,8 @@ def write(address: str, data: bytes) -> Artifact:
         raise
     except Exception as error:  # of any of fsspec's file systems
         fault = one_line(f"{type(error).__name__}: {error}", 120)
-        raise InputError(f"writing to {shown(address)} failed ({fault})") from None
+        raise InputError(f"writing to {shown_address(address)} failed ({fault})") from None
     return artifact
-
-
-def shown(address: str) -> str:
-    """An address without what may be secret in it: user, password, query."""
-    return re.sub("//[^/]*@", "//", re.split("[?#]", address)[0])
 
 
 def _scheme(address: str) -> str:
