@@ -22,9 +22,16 @@ from xlt_bench.models.chat import given_template, parse_args
 from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
 from xlt_bench.results.run_folder import check_free
-from xlt_bench.tasks.base import WHOLE, Task, TextTask
+from xlt_bench.tasks.base import WHOLE, Task
 from xlt_bench.tasks.lm_eval_family import FamilyTask
-from xlt_bench.tasks.registry import BY_DEFAULT, RETRIEVAL, get_task, tasks
+from xlt_bench.tasks.registry import (
+    BY_DEFAULT,
+    RETRIEVAL,
+    get_task,
+    get_text_task,
+    tasks,
+    text_tasks,
+)
 
 if TYPE_CHECKING:
     from xlt_bench.models.loaded import Loaded
@@ -196,11 +203,7 @@ def _prompts(options: Options, chosen: Chosen, items: Items) -> dict[str, Prompt
         return {}
     from xlt_bench.tasks.prompt_file import read_prompts
 
-    texts = {
-        name: task
-        for name in chosen
-        if isinstance(task := get_task(name), TextTask) and not isinstance(task, FamilyTask)
-    }
+    texts = {name: get_text_task(name) for name in chosen if name in text_tasks()}
     prompts = read_prompts(options.prompts, texts)
     for (name, unit), rows in items.items():
         if name in prompts and len(rows) > 1:

@@ -10,7 +10,7 @@ from xlt_bench.metrics.transfer import PARTS
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table
 from xlt_bench.submissions.compare import Comparison
 from xlt_bench.submissions.gains import MeanGain, UnitGain
-from xlt_bench.submissions.transfer import MEASURES, Measure
+from xlt_bench.submissions.transfer import MEASURES
 from xlt_bench.tasks.registry import get_task
 
 _NUMBERS: Sequence[str | Column] = (
@@ -133,10 +133,7 @@ def measure_columns(
     """
     columns: dict[str, float | None] = {}
     for measure in MEASURES:
-        rows = one.measures[measure] if measure in one.measures else Measure([], [])
-        units: dict[str, UnitGain | MeanGain] = {row.unit: row for row in rows.units}
-        means: dict[str, UnitGain | MeanGain] = {row.split: row for row in rows.means}
-        row = (units if kind == "unit" else means).get(name)
+        row = one.measures[measure].row(kind, name) if measure in one.measures else None
         columns[measure] = row.value if row else None
         if measure not in PARTS:
             columns[f"{measure}_baseline"] = row.baseline if row else None

@@ -13,7 +13,7 @@ from xlt_bench.submissions.schema import MAX_ID, REGISTER, SUBMISSION
 
 MAX_LINE = 400  # characters of an error
 State = Literal["checked", "not fully checked", "held", "refused"]
-_OTHERS = ("README.md", *REGISTER)  # files of the folder that are no submission
+_OTHERS = ("README.md", *REGISTER)  # files of the folder that are not submissions
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -68,6 +69,12 @@ class Measure:
 
     units: list[UnitGain]
     means: list[MeanGain]
+
+    def row(self, kind: Literal["unit", "mean"], name: str) -> UnitGain | MeanGain | None:
+        """The row of a unit, or of the mean of a split; None if there is none."""
+        if kind == "unit":
+            return next((one for one in self.units if one.unit == name), None)
+        return next((one for one in self.means if one.split == name), None)
 
 
 def marks(task: Task, counted: Mapping[str, ByUnit]) -> dict[str, Marks]:
