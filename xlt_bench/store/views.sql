@@ -148,78 +148,79 @@ LEFT JOIN placed v ON v.method = a.method AND v.task = a.task AND v.version = a.
 CROSS JOIN (SELECT list(id ORDER BY number) AS ids FROM submissions) s
 WHERE a.among = 'all';
 
+-- The rows of `task_baselines` with both ids and the version: what the next views are about.
+CREATE VIEW compared AS
+SELECT d.number, d.task, d.baseline, s.id AS submission, b.id AS baseline_id, r.version,
+    d.kind AS baseline_kind, d.is_default, d.is_declared
+FROM task_baselines d
+JOIN submissions s USING (number)
+JOIN submissions b ON b.number = d.baseline
+JOIN runs r USING (number, task);
+
 -- Paired bootstrap against the default and the declared baseline, by unit: the gain with its interval, p,
 -- and p after Holm's correction.
 CREATE VIEW significance AS
-SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.unit, t.language,
+SELECT c.submission, c.baseline_id AS baseline, g.task, c.version, g.metric, g.unit, t.language,
     t.setting, t.ranked, g.aligned, g.gain, g.low, g.high, g.resolvable, g.p, g.p_holm,
-    g.p_holm < 0.05 AS significant, g.n, d.kind AS baseline_kind, d.is_default, d.is_declared
+    g.p_holm < 0.05 AS significant, g.n, c.baseline_kind, c.is_default, c.is_declared
 FROM unit_gains g
-JOIN submissions s USING (number)
-JOIN submissions b ON b.number = g.baseline
-JOIN task_baselines d USING (number, task, baseline)
-JOIN runs r ON r.number = g.number AND r.task = g.task
-JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit;
+JOIN compared c USING (number, task, baseline)
+JOIN units t ON t.task = g.task AND t.version = c.version AND t.unit = g.unit;
 
 -- The same for means over the units that both submissions have.
 CREATE VIEW gain_means AS
-SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.metric, g.split, g.gain, g.low,
-    g.high, g.resolvable, g.p, g.p < 0.05 AS significant, g.units, d.kind AS baseline_kind, d.is_default,
-    d.is_declared
+SELECT c.submission, c.baseline_id AS baseline, g.task, c.version, g.metric, g.split, g.gain, g.low,
+    g.high, g.resolvable, g.p, g.p < 0.05 AS significant, g.units, c.baseline_kind, c.is_default,
+    c.is_declared
 FROM mean_gains g
-JOIN submissions s USING (number)
-JOIN submissions b ON b.number = g.baseline
-JOIN task_baselines d USING (number, task, baseline)
-JOIN runs r ON r.number = g.number AND r.task = g.task;
+JOIN compared c USING (number, task, baseline);
 
 -- Measures of transfer beside the gain, against the default and the declared baseline, by unit:
 -- relative transfer, consistency with English, and the parts of the gain.
 CREATE VIEW transfer_measures AS
-SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.measure, g.unit, t.language,
+SELECT c.submission, c.baseline_id AS baseline, g.task, c.version, g.measure, g.unit, t.language,
     l.name AS language_name, t.setting, t.ranked, g.aligned, g.value, g.baseline_value,
     g.difference, g.low, g.high, g.p, g.p_holm, g.p_holm < 0.05 AS significant, g.n,
-    d.kind AS baseline_kind, d.is_default, d.is_declared
+    c.baseline_kind, c.is_default, c.is_declared
 FROM unit_measures g
-JOIN submissions s USING (number)
-JOIN submissions b ON b.number = g.baseline
-JOIN task_baselines d USING (number, task, baseline)
-JOIN runs r ON r.number = g.number AND r.task = g.task
-JOIN units t ON t.task = g.task AND t.version = r.version AND t.unit = g.unit
+JOIN compared c USING (number, task, baseline)
+JOIN units t ON t.task = g.task AND t.version = c.version AND t.unit = g.unit
 JOIN languages l ON l.code = t.language;
 
 -- The same for means over the units that both submissions have.
 CREATE VIEW transfer_measure_means AS
-SELECT s.id AS submission, b.id AS baseline, g.task, r.version, g.measure, g.split, g.value,
+SELECT c.submission, c.baseline_id AS baseline, g.task, c.version, g.measure, g.split, g.value,
     g.baseline_value, g.difference, g.low, g.high, g.p, g.p < 0.05 AS significant, g.units,
-    d.kind AS baseline_kind, d.is_default, d.is_declared
+    c.baseline_kind, c.is_default, c.is_declared
 FROM mean_measures g
-JOIN submissions s USING (number)
-JOIN submissions b ON b.number = g.baseline
-JOIN task_baselines d USING (number, task, baseline)
-JOIN runs r ON r.number = g.number AND r.task = g.task;
+JOIN compared c USING (number, task, baseline);
 
 -- The share of the gap between SFT and oracle that a submission closes, by unit and by split.
 CREATE VIEW gaps_closed AS
-SELECT s.id AS submission, b.id AS baseline, o.id AS oracle, g.task, r.version, g.unit, g.split,
+SELECT c.submission, c.baseline_id AS baseline, o.id AS oracle, g.task, c.version, g.unit, g.split,
     g.value, g.low, g.high
 FROM gaps g
+JOIN compared c USING (number, task, baseline)
+JOIN submissions o ON o.number = g.oracle;
+
+-- The scores of text tasks in their ranked units, by the primary metric: what the next views are about.
+CREATE VIEW primary_scores AS
+SELECT u.number, s.id AS submission, u.task, r.version, u.metric, u.unit, t.language, t.setting,
+    u.aligned, u.value, u.n
+FROM unit_scores u
 JOIN submissions s USING (number)
-JOIN submissions b ON b.number = g.baseline
-JOIN submissions o ON o.number = g.oracle
-JOIN runs r ON r.number = g.number AND r.task = g.task;
+JOIN metrics k USING (task, metric)
+JOIN tasks a USING (task)
+JOIN runs r USING (number, task)
+JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
+WHERE k.is_primary AND t.ranked AND a.answers = 'text';
 
 -- The score of each ranked unit in per cent of the mean over the supervised units that the submission
 -- has, beside that of the bare model on the same number of items; of the primary metric.
 CREATE VIEW relative_transfer AS
 WITH scored AS (
-    SELECT u.number, u.task, r.version, u.unit, t.language, t.setting, u.aligned, u.value, u.n,
-        avg(u.value) FILTER (t.setting = 'supervised') OVER (PARTITION BY u.number, u.task) AS source
-    FROM unit_scores u
-    JOIN metrics k USING (task, metric)
-    JOIN tasks a USING (task)
-    JOIN runs r USING (number, task)
-    JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
-    WHERE k.is_primary AND t.ranked AND a.answers = 'text'
+    SELECT *, avg(value) FILTER (setting = 'supervised') OVER (PARTITION BY number, task) AS source
+    FROM primary_scores
 ), related AS (
     SELECT * EXCLUDE (source), 100 * value / nullif(source, 0) AS relative FROM scored
 ), bare AS (
@@ -286,16 +287,10 @@ WITH runs_of_retrieval AS (
     JOIN language_layers y ON y.number = b.number AND y.layer = b.n_layers // 2
     JOIN runs_of_retrieval r ON r.number = b.number
 )
-SELECT s.id AS submission, u.task, r.version, u.metric, u.unit, t.language, t.setting, u.aligned,
+SELECT u.submission, u.task, u.version, u.metric, u.unit, u.language, u.setting, u.aligned,
     f.retrieval_of, f.version AS retrieval_version, f.accuracy AS retrieval, u.value AS score
-FROM unit_scores u
-JOIN submissions s USING (number)
-JOIN metrics k USING (task, metric)
-JOIN tasks a USING (task)
-JOIN runs r USING (number, task)
-JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
-JOIN retrieval f ON f.number = u.number AND f.language = t.language
-WHERE a.answers = 'text' AND k.is_primary AND t.ranked;
+FROM primary_scores u
+JOIN retrieval f USING (number, language);
 
 -- The correlation of score and retrieval accuracy, over the transfer units and over all units, and the
 -- fitted line. The interval of Pearson's r is Fisher's. Spearman's rho is Pearson's r of the ranks;
@@ -349,28 +344,17 @@ JOIN submissions s USING (number);
 -- those of its bare model. Equal values share their mean rank; NULL if fewer than four languages or no
 -- variance. Languages are few, and of many measures and layers the best one looks better than it is.
 CREATE VIEW transfer_predictors AS
-WITH points AS (
-    SELECT s.id AS submission, u.task, r.version, 'own' AS states_of, y.measure, y.layer, y.value,
-        u.value AS score, u.unit
-    FROM unit_scores u
-    JOIN submissions s USING (number)
-    JOIN metrics k USING (task, metric)
-    JOIN tasks a USING (task)
-    JOIN runs r USING (number, task)
-    JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
-    JOIN alignment_measures y ON y.submission = s.id AND y.language = t.language
-    WHERE a.answers = 'text' AND k.is_primary AND t.ranked AND t.setting = 'transfer'
+WITH states AS (
+    SELECT number, id, 'own' AS states_of FROM submissions
     UNION ALL
-    SELECT s.id, u.task, r.version, 'bare model', y.measure, y.layer, y.value, u.value, u.unit
-    FROM unit_scores u
-    JOIN submissions s USING (number)
-    JOIN submissions b ON b.number = s.bare
-    JOIN metrics k USING (task, metric)
-    JOIN tasks a USING (task)
-    JOIN runs r ON r.number = u.number AND r.task = u.task
-    JOIN units t ON t.task = u.task AND t.version = r.version AND t.unit = u.unit
-    JOIN alignment_measures y ON y.submission = b.id AND y.language = t.language
-    WHERE a.answers = 'text' AND k.is_primary AND t.ranked AND t.setting = 'transfer'
+    SELECT s.number, b.id, 'bare model' FROM submissions s JOIN submissions b ON b.number = s.bare
+), points AS (
+    SELECT u.submission, u.task, u.version, o.states_of, y.measure, y.layer, y.value,
+        u.value AS score, u.unit
+    FROM primary_scores u
+    JOIN states o USING (number)
+    JOIN alignment_measures y ON y.submission = o.id AND y.language = u.language
+    WHERE u.setting = 'transfer'
 ), ranked AS (
     SELECT *,
         rank() OVER (PARTITION BY submission, task, version, states_of, measure, layer ORDER BY value)
