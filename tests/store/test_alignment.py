@@ -1,16 +1,14 @@
 """Stored alignment measures, and the rank correlation with scores against scipy."""
 
-from pathlib import Path
-
 import pytest
 from scipy.stats import spearmanr
 
-import xlt_bench
+from boards import frame
+from xlt_bench.data.root import MINI
 from xlt_bench.results.run_folder import read_record
-from xlt_bench.store.build import build, connect
+from xlt_bench.store.build import build
 from xlt_bench.submissions.create import About, submit
 
-MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
 CODES = ["de", "en", "hi", "ja", "sw", "th", "tr"]
 
 
@@ -38,15 +36,9 @@ def board(make_run, tmp_path_factory, edit):
     return folder, ids
 
 
-def rows(board, query, **given):
-    with connect(board[0] / "db") as store:
-        store.execute("USE leaderboard")
-        return store.sql(query, params=given).df()
-
-
 def test_layers_and_languages_that_were_not_planned_are_left_out(board):
     folder, ids = board
-    found = rows(board, "SELECT * FROM alignment_measures WHERE submission = $id", id=ids["mine"])
+    found = frame(board, "SELECT * FROM alignment_measures WHERE submission = $id", id=ids["mine"])
     found = found[found.measure != "retrieval"]
     assert set(found.layer) == {2, 4}
     assert set(found.language) == set(CODES) - {"en"}
@@ -57,21 +49,21 @@ def test_layers_and_languages_that_were_not_planned_are_left_out(board):
 @pytest.mark.parametrize("states_of", ["own", "bare model"])
 def test_the_rank_correlation_is_scipys(board, states_of):
     _, ids = board
-    found = rows(
+    found = frame(
         board,
         "SELECT * FROM transfer_predictors WHERE submission = $id AND states_of = $of",
         id=ids["mine"], of=states_of,
     )  # fmt: skip
     assert set(found.measure) >= {"retrieval", "mexa_weighted", "cka", "cosine_margin"}
     other = ids["mine" if states_of == "own" else "bare"]
-    scores = rows(
+    scores = frame(
         board,
         "SELECT language, value FROM scores WHERE submission = $id AND metric = 'slot_f1' "
         "AND setting = 'transfer'",
         id=ids["mine"],
     ).set_index("language")
     for row in found.itertuples():
-        values = rows(
+        values = frame(
             board,
             "SELECT language, value FROM alignment_measures "
             "WHERE submission = $id AND measure = $m AND layer = $l",

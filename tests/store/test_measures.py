@@ -1,15 +1,14 @@
 """The stored measures of transfer against `compare`, and which submission is the oracle."""
 
-from pathlib import Path
-
 import pytest
 
 import xlt_bench
-from xlt_bench.store.build import build, connect
+from boards import frame
+from xlt_bench.data.root import MINI
+from xlt_bench.store.build import build
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.tasks.registry import get_task
 
-MINI = Path(xlt_bench.__file__).parent / "data" / "mini"
 SFT = {"task.name": "massive", "task.units": ["ar", "en", "es", "ru", "zh"]}
 ALIGNED = {**SFT, "alignment.data.0.name": "tatoeba"}
 ORACLE = {**SFT, "task.units": list(get_task("massive").test_set().units)}
@@ -40,15 +39,11 @@ def board(make_run, tmp_path_factory):
     return folder, ids
 
 
-def rows(board, query, **given):
-    with connect(board[0] / "db") as store:
-        store.execute("USE leaderboard")
-        return store.sql(query, params=given).df()
-
-
 def test_the_measures_are_those_of_the_command(board):
     folder, ids = board
-    found = rows(board, "SELECT * FROM transfer_measures WHERE submission = $id", id=ids["aligned"])
+    found = frame(
+        board, "SELECT * FROM transfer_measures WHERE submission = $id", id=ids["aligned"]
+    )
     assert set(found.baseline) == {ids["sft"]}
     compared = xlt_bench.compare(ids["aligned"], ids["sft"], submissions=folder / "submissions")
     units = compared[compared.kind == "unit"].set_index("unit")
@@ -60,12 +55,12 @@ def test_the_measures_are_those_of_the_command(board):
             assert row.baseline_value == pytest.approx(units[f"{row.measure}_baseline"][row.unit])
     means = compared[compared.kind == "mean"].set_index("unit")
     query = "SELECT * FROM transfer_measure_means WHERE submission = $id"
-    for row in rows(board, query, id=ids["aligned"]).itertuples():
+    for row in frame(board, query, id=ids["aligned"]).itertuples():
         assert row.value == pytest.approx(means[row.measure][row.split])
 
 
 def test_the_parts_of_every_submission_add_up_to_its_gain(board):
-    found = rows(
+    found = frame(
         board,
         "SELECT any_value(s.gain) AS gain, sum(m.difference) AS total FROM transfer_measures m "
         "JOIN significance s USING (submission, baseline, task, unit) "
@@ -77,7 +72,7 @@ def test_the_parts_of_every_submission_add_up_to_its_gain(board):
 
 def test_the_oracle_is_the_same_training_in_all_languages_on_the_same_items(board):
     folder, ids = board
-    found = rows(board, "SELECT *, coalesce(unit, split) AS row FROM gaps_closed")
+    found = frame(board, "SELECT *, coalesce(unit, split) AS row FROM gaps_closed")
     assert set(found.submission) == {ids["aligned"]}
     assert set(found.oracle) == {ids["oracle"]}
     compared = xlt_bench.compare(
@@ -90,10 +85,10 @@ def test_the_oracle_is_the_same_training_in_all_languages_on_the_same_items(boar
 
 def test_relative_transfer_stands_beside_the_bare_models(board):
     _, ids = board
-    scores = rows(board, "SELECT * FROM scores WHERE metric = 'slot_f1'").set_index(
+    scores = frame(board, "SELECT * FROM scores WHERE metric = 'slot_f1'").set_index(
         ["submission", "unit"]
     )
-    found = rows(board, "SELECT * FROM relative_transfer").set_index(["submission", "unit"])
+    found = frame(board, "SELECT * FROM relative_transfer").set_index(["submission", "unit"])
 
     def ratio(name):
         source = (scores.value[ids[name], "en"] + scores.value[ids[name], "ru"]) / 2
@@ -106,6 +101,6 @@ def test_relative_transfer_stands_beside_the_bare_models(board):
 
 def test_an_unchanged_board_keeps_its_measures(board, tmp_path):
     folder, _ = board
-    first = rows(board, "SELECT * FROM transfer_measures ORDER BY ALL")
+    first = frame(board, "SELECT * FROM transfer_measures ORDER BY ALL")
     build(folder / "submissions", folder / "db")
-    assert rows(board, "SELECT * FROM transfer_measures ORDER BY ALL").equals(first)
+    assert frame(board, "SELECT * FROM transfer_measures ORDER BY ALL").equals(first)

@@ -3,10 +3,10 @@
 import shutil
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from parquet_rows import edit_rows
 from retrieval_forms import with_neighbours
 from xlt_bench.errors import InputError
 from xlt_bench.results.run_folder import read_layer, write_layer
@@ -82,10 +82,7 @@ def _set(name, value):
 )
 def test_hostile_hits(change, message, submission, made_up_root):
     path = submission / "retrieval" / "layer-002.parquet"
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    edit_rows(path, change)
     report = check(submission, made_up_root)
     assert report.state == "refused"
     assert message in report.detail
@@ -107,10 +104,7 @@ def test_hostile_hits(change, message, submission, made_up_root):
 )
 def test_hostile_accuracies(change, message, submission, made_up_root):
     path = submission / "accuracies.parquet"
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    edit_rows(path, change)
     report = check(submission, made_up_root)
     assert report.state == "refused"
     assert message in report.detail

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from parquet_rows import edit_rows
 from retrieval_forms import with_neighbours
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Plan, Record
@@ -208,10 +209,7 @@ def test_items_dropped_swapped_or_added(change, message, submission, made_up_roo
 )
 def test_layers(change, message, older, made_up_root):
     path = older / "retrieval" / "layer-002.parquet"
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    edit_rows(path, change)
     found = refusal(older, made_up_root)
     assert found.startswith("layer-002.parquet")
     assert message in found
@@ -264,10 +262,7 @@ def test_a_small_file_of_many_values_is_refused_before_it_is_read(older, made_up
 )
 def test_counts(change, message, submission):
     path = submission / "counts.parquet"
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    edit_rows(path, change)
     found = refusal(submission, None)
     assert found.startswith("counts.parquet")
     assert message in found
