@@ -148,7 +148,7 @@ system, name = choices.system("System", default=pinned or str(found["submission"
 given = {"system": system, **task.bound}
 baseline = one(_BASELINE, given)
 if baseline is None:
-    st.info("This system has no baseline: there is no gain to divide.")
+    st.info("This system has no baseline, so it has no gain to break down.")
 else:
     st.text(f"{name}\nagainst {system_names([baseline['baseline']])[baseline['baseline']]}")
     headline({**given, "split": task.ranked_by})

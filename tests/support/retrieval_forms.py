@@ -32,7 +32,7 @@ def with_neighbours(folder: Path, run: Path) -> Path:
 
 
 def expanded(folder: Path, copy: Path) -> Path:
-    """A copy of a submission whose hits are neighbours: the next sentence where there is no hit."""
+    """Copy a submission with neighbours for hits; a miss becomes the next sentence."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
     for path in (copy / "retrieval").glob("*.parquet"):
