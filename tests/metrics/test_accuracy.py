@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xlt_bench.metrics.accuracy import accuracy_interval
-from xlt_bench.metrics.significance import interval, percent
+from xlt_bench.metrics.accuracy import accuracy_interval, never_certain
+from xlt_bench.metrics.significance import interval, mean_interval, percent
 
 
 def hits(right, n):
@@ -78,3 +78,43 @@ def test_no_questions_and_no_items():
     assert accuracy_interval(np.zeros((3, 2))).high == 0
     with pytest.raises(ValueError, match="at least one item"):
         accuracy_interval(np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize("sizes", [(120, 120, 120), (10, 10_000)])
+def test_a_mean_over_units_claims_no_certainty_either(sizes):
+    """The open end is the mean of the open ends of scipy's posteriors."""
+    from scipy import stats
+
+    wanted = 100 * np.mean([stats.beta.ppf(0.975, 0.5, n + 0.5) for n in sizes])
+    for right in (0, 100):
+        units = {str(place): hits(n * (right > 0), n) for place, n in enumerate(sizes)}
+        before = mean_interval(units, percent)
+        assert before.low == before.high == right
+        found = never_certain(before, units.values())
+        ends = (found.value, 0, wanted) if not right else (found.value, 100 - wanted, 100)
+        assert (found.value, found.low, found.high) == pytest.approx(ends)
+
+
+def test_a_mean_of_units_that_are_wrong_and_right_is_not_certain():
+    units = {"a": hits(0, 50), "b": hits(50, 50)}
+    found = never_certain(mean_interval(units, percent), units.values())
+    assert 0 < found.low < found.value == 50 < found.high < 100
+
+
+def test_one_hit_in_one_unit_leaves_the_bootstrap():
+    units = {"a": hits(1, 50), "b": hits(0, 50)}
+    before = mean_interval(units, percent)
+    assert never_certain(before, units.values()) is before
+
+
+def test_the_mean_of_rare_hits_is_covered():
+    """Most draws have no hit: the bootstrap of those misses, and this does not."""
+    generator = np.random.default_rng(2)
+    inside = {"bootstrap": 0, "ours": 0}
+    for _ in range(200):
+        units = {str(i): hits(generator.binomial(100, 0.002), 100) for i in range(3)}
+        before = mean_interval(units, percent, n_resamples=200)
+        ours = never_certain(before, units.values())
+        inside["bootstrap"] += before.low <= 0.2 <= before.high
+        inside["ours"] += ours.low <= 0.2 <= ours.high
+    assert inside["bootstrap"] < 110 < 180 < inside["ours"]

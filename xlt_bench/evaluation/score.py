@@ -14,7 +14,7 @@ from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.comet.stored import read_comet
 from xlt_bench.languages import language
-from xlt_bench.metrics.accuracy import accuracy_interval
+from xlt_bench.metrics.accuracy import accuracy_interval, never_certain
 from xlt_bench.metrics.significance import (
     Counts,
     Interval,
@@ -103,8 +103,9 @@ def scores_of(
         counted: Counts of each task, metric and unit, and of each layer.
         alignment_languages: The languages whose units form the split `aligned`.
         intervals: Whether to compute intervals; otherwise both ends are the score.
-        accuracies: The intervals of accuracies, as a record states them. Means over several units
-            and scores that are not accuracies are bootstrapped.
+        accuracies: The intervals of accuracies, as a record states them. Scores that are not
+            accuracies are bootstrapped, and so are means over several units, unless all of these
+            are wholly wrong or right.
     """
     draw = _bootstrap(counted) if intervals else _points()
     of_accuracies = draw
@@ -292,7 +293,7 @@ def _bootstrap(counted: Counted) -> Draw:
 def _jeffreys(counts: Mapping[str, Counts], score: Score, bootstrap: Draw) -> Interval:
     if len(counts) == 1:
         return accuracy_interval(next(iter(counts.values())))
-    return bootstrap(counts, score)
+    return never_certain(bootstrap(counts, score), counts.values())
 
 
 def _points() -> Draw:

@@ -4,9 +4,14 @@ A bootstrap of items that were all wrong has the interval 0 to 0. Jeffreys' inte
 DasGupta, 2001) ends above it. In retrieval an item is a sentence with many questions, whose answers
 are not independent: the interval is that of as many independent questions as give the variance
 that the sentences have (Korn and Graubard, 1998).
+
+accuracy_interval  an accuracy with Jeffreys' interval
+never_certain      the interval of a mean of accuracies, also where nothing was right
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 from scipy.special import betaincinv
@@ -44,3 +49,25 @@ def accuracy_interval(counts: Counts, level: float = 0.95) -> Interval:
     # The value is that of the metric to the last bit.
     value = float(percent(np.array([right.sum(), total])))
     return Interval(value, 100 * float(low), 100 * float(high))
+
+
+def never_certain(found: Interval, units: Collection[Counts]) -> Interval:
+    """Widen the bootstrap interval of a mean over units if all of them are wholly wrong or right.
+
+    No resample of such units differs from another. The ends are then the means of the ends of the
+    units' Jeffreys intervals, as if all units erred to the same side: too wide rather than too
+    narrow, whether their items are translations of each other or not.
+
+    Args:
+        found: The mean with its bootstrap interval.
+        units: (n, 2) each: the right answers and the questions of each item of a unit.
+
+    Returns:
+        The mean with its interval.
+    """
+    sums = [np.asarray(one, dtype=np.float64).sum(axis=0) for one in units]
+    if not all(right in (0, asked) for right, asked in sums):
+        return found
+    each = [accuracy_interval(one) for one in units]
+    low, high = (float(np.mean([getattr(one, end) for one in each])) for end in ("low", "high"))
+    return Interval(found.value, low, high)

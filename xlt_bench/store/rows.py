@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from xlt_bench.evaluation.score import partners, question
-from xlt_bench.metrics.accuracy import accuracy_interval
-from xlt_bench.metrics.significance import Floats
-from xlt_bench.results.record import Plan, Record
+from xlt_bench.metrics.accuracy import accuracy_interval, never_certain
+from xlt_bench.metrics.significance import Floats, Interval
+from xlt_bench.results.record import Mean, Plan, Record
 from xlt_bench.submissions.accepted import Register
 from xlt_bench.submissions.answers import read_accuracies
-from xlt_bench.submissions.counts import read_counts
+from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.schema import (
     COUNTS,
     base_model,
@@ -184,8 +184,18 @@ def _add(rows: Rows, number: int, package: Package) -> None:
             scored |= {"low": ends.low, "high": ends.high}
         rows.add("unit_scores", [{"number": number, "items": items, **scored}])
     rows.add("alignments", _alignments(number, record))
-    rows.add("mean_scores", [{"number": number, **row.model_dump()} for row in results.means])
+    rows.add("mean_scores", [{"number": number, **_mean(row, counts)} for row in results.means])
     rows.add("layer_scores", [{"number": number, **row.model_dump()} for row in results.layers])
+
+
+def _mean(row: Mean, counts: Tasks) -> dict[str, Any]:
+    fields = row.model_dump()
+    if get_task(row.task).is_accuracy(row.metric):
+        stated = Interval(row.value, row.low, row.high)
+        by_unit = counts[row.task][row.metric]
+        shown = never_certain(stated, [by_unit[unit] for unit in row.units])
+        fields |= {"low": shown.low, "high": shown.high}
+    return fields
 
 
 def _alignments(number: int, record: Record) -> list[dict[str, Any]]:
