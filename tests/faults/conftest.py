@@ -30,7 +30,7 @@ EVALUATE = (
 ).split()
 # Keys of times, which differ between runs.
 TIMES = {"created", "seconds", "train_runtime", "train_samples_per_second", "eval_runtime"}
-TIMES |= {"device_seconds", "peak_memory_bytes", "energy_joules"}
+TIMES |= {"device_seconds", "peak_memory_bytes", "energy_joules", "energy_source"}
 TIMES |= {"train_steps_per_second", "eval_samples_per_second", "eval_steps_per_second"}
 
 

@@ -10,25 +10,44 @@ from typing import Any
 
 import torch
 
+from xlt_bench.evaluation import codecarbon_energy
 from xlt_bench.results.record import Costs
 
 _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
+# How the values of parts are added, if not by their sum.
+_ADDED: dict[str, Any] = {"peak_memory_bytes": max, "energy_source": min}
 
 
 class Meter:
-    """Measures from its creation on; the GPU, if there is one, is the current one."""
+    """Measures from its creation on; the GPU, if there is one, is the current one.
+
+    Energy is that of the driver's counter, or else codecarbon's estimate, if it is installed.
+    """
 
     def __init__(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        self._energy = energy_joules()
+        self._began = energy_counter()
+        if self._began is None:
+            codecarbon_energy.start()
 
-    def read(self) -> dict[str, float | int | None]:
-        """Peak memory in bytes, and energy in joules; None where the driver does not tell."""
-        now, spent = energy_joules(), None
-        if now is not None and self._energy is not None and now >= self._energy:
-            spent = now - self._energy  # a counter that began again says nothing
-        return {"peak_memory_bytes": peak_memory_bytes(), "energy_joules": spent}
+    def read(self) -> dict[str, float | int | str | None]:
+        """Peak memory in bytes, energy in joules and where it is from; None where nothing tells."""
+        spent, source = self._spent()
+        return {
+            "peak_memory_bytes": peak_memory_bytes(),
+            "energy_joules": spent,
+            "energy_source": source,
+        }
+
+    def _spent(self) -> tuple[float | None, str | None]:
+        if self._began is None:
+            spent = codecarbon_energy.stop()
+            return spent, None if spent is None else "codecarbon"
+        ended = energy_counter()
+        if ended is None or ended < self._began:
+            return None, None  # a counter that began again says nothing
+        return ended[1] - self._began[1], ended[0]
 
 
 def peak_memory_bytes() -> int:
@@ -39,24 +58,28 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def energy_joules() -> float | None:
-    """The energy counter of the GPU, or of the CPU package; None if it cannot be read."""
+def energy_counter() -> tuple[str, float] | None:
+    """The energy counter of the GPU (`nvml`), or of the CPU package (`rapl`), in joules.
+
+    Returns:
+        None if it cannot be read.
+    """
     if torch.cuda.is_available():
         return _of_gpu()
     try:
-        return int(_RAPL.read_text()) / 1e6
+        return "rapl", int(_RAPL.read_text()) / 1e6
     except (OSError, ValueError):
         return None
 
 
-def _of_gpu() -> float | None:
+def _of_gpu() -> tuple[str, float] | None:
     try:
         import pynvml
 
         pynvml.nvmlInit()
         uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid.encode())
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+        return "nvml", float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
     except Exception:  # not installed, or a device or driver without the counter
         return None
 
@@ -65,16 +88,18 @@ def of_parts(rows: Iterable[Mapping[str, Any]]) -> Costs:
     """Add up the costs of the parts of a run, or of runs.
 
     Args:
-        rows: `tokens_in`, `tokens_out`, `device_seconds`, `peak_memory_bytes` and `energy_joules`
-            of each part.
+        rows: The fields of `Costs`, of each part.
 
     Returns:
-        The sums, and the highest memory; None where a part lacks the number.
+        The sums, and the highest memory; None where a part lacks the number, and for energy from
+        different sources.
     """
     given = list(rows)
     found: dict[str, Any] = {}
     for name in Costs.model_fields:
         values = [row[name] for row in given if row.get(name) is not None]
-        add = max if name == "peak_memory_bytes" else sum
+        add = _ADDED.get(name, sum)
         found[name] = add(values) if values and len(values) == len(given) else None
+    if len({row.get("energy_source") for row in given}) > 1:
+        found["energy_joules"] = found["energy_source"] = None
     return Costs(**found)

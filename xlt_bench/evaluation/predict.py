@@ -126,7 +126,7 @@ def _predict(job: Job, unit: Unit) -> None:
     items, (task, name) = job.items[unit], unit
     text_task = get_text_task(task)
     ask = _ask_as_lm_eval if isinstance(text_task, FamilyTask) else _ask
-    started, meter = time.perf_counter(), Meter()
+    meter, started = Meter(), time.perf_counter()
     with job.track(f"{task} {name}", len(items)) as progress:
         try:
             answers = ask(job, text_task, items, progress)
@@ -188,7 +188,7 @@ def _retrieve(job: Job, codes: Sequence[str]) -> None:
             if not (folder / f"{code}.safetensors").exists():
                 _states(job, job.lm, code, folder)
         for layer in todo:
-            started, meter = time.perf_counter(), Meter()
+            meter, started = Meter(), time.perf_counter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
             table = all_pairs(states)
             others = {code: _layer_states(folder, code, f"{layer}.mexa") for code in codes}
@@ -235,7 +235,7 @@ def _states_folder(job: Job) -> Path:
 
 def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
     sentences = job.items[RETRIEVAL, code]
-    started, meter = time.perf_counter(), Meter()
+    meter, started = Meter(), time.perf_counter()
     with job.track(f"retrieval {code}", len(sentences)) as progress:
         states, others = lm.pooled_states(sentences, job.plan.layers, progress, MEXA_SENTENCES)
     if not torch.isfinite(states).all():

@@ -234,7 +234,9 @@ class Costs(_Strict):
     """What the answers cost, over all parts of a run; None where a part does not tell.
 
     Peak memory is what torch allocated on the GPU, or of the process on a CPU. Energy is by the
-    counter of the driver: the GPU's (NVML), or the CPU package's (RAPL), also for other processes.
+    counter of the driver, also for other processes: the GPU's (`nvml`), or the CPU package's
+    (`rapl`). Without a counter, `codecarbon` estimates it for the CPU and memory of this process,
+    and the GPUs. Older records do not name the source.
     """
 
     tokens_in: Annotated[int, Field(ge=0, le=10**15)] | None = None
@@ -242,6 +244,7 @@ class Costs(_Strict):
     device_seconds: Seconds | None = None
     peak_memory_bytes: Annotated[int, Field(ge=0, le=10**15)] | None = None
     energy_joules: Annotated[float, Field(ge=0, le=1e15)] | None = None
+    energy_source: Literal["nvml", "rapl", "codecarbon"] | None = None
 
 
 class Record(_Strict):
