@@ -34,13 +34,13 @@ from xlt_bench.submissions.accepted import (
     superseded,
 )
 from xlt_bench.submissions.artifacts import Stores, read_stores
-from xlt_bench.submissions.counts import Tasks, write_counts
+from xlt_bench.submissions.counts import write_counts
 from xlt_bench.submissions.hits import accuracies_of, as_hits, write_accuracies, write_hits
 from xlt_bench.submissions.move import move
 from xlt_bench.submissions.rescore import answers_digest, check_package, layer_digest, repeated
 from xlt_bench.submissions.safe_read import (
     MAX_PACKED,
-    read_answers,
+    parse_answers,
     read_bytes,
     read_layer,
     read_model,
@@ -123,11 +123,14 @@ def submit(
         record = without_comet(whole)
         check_record(record)
         _check_commits(run, record.plan)
-        counted, contents, as_before = _count(run, record, root)
+        counted, contents, as_before = _count(run, record, root, staging / "files")
         if differs := difference(record.results, recomputed(record, counted)):
             raise InputError(f"{run}: {differs}")
-        folder = staging / submission_id(record.plan, contents)
-        _write(folder, run, _described(folder.name, record, contents, about), record, counted.tasks)
+        folder = (staging / "files").rename(staging / submission_id(record.plan, contents))
+        write_counts(folder / COUNTS, counted.tasks)
+        write_bytes(folder / RECORD, json_bytes(record))
+        submission = _described(folder.name, record, contents, about)
+        write_bytes(folder / SUBMISSION, json_bytes(submission))
         stores = read_stores(submissions, [artifacts] if artifacts else [])
         # Submissions of older releases digest neighbours instead of hits.
         names = [folder.name, submission_id(record.plan, contents | as_before)]
@@ -214,31 +217,45 @@ def _renamed(value: Any, ends: dict[str, str]) -> Any:
     return value
 
 
-def _count(run: Path, record: Record, root: Path) -> tuple[Counted, dict[str, str], dict[str, str]]:
+def _count(
+    run: Path, record: Record, root: Path, folder: Path
+) -> tuple[Counted, dict[str, str], dict[str, str]]:
     """Count the answers of a run against the test sets, and digest each file of answers.
+
+    Each file is read once, and what a submission keeps of it is written to `folder`.
 
     Returns:
         The counts, the digests, and those of neighbours, which older releases submitted.
     """
     plan = record.plan
-    files = {name: run / path for name, path in answer_files(plan).items()}
+    files = answer_files(plan)
     contents: dict[str, str] = {}
     as_before: dict[str, str] = {}
+    accuracies: dict[int, dict[tuple[str, str], float]] = {}
 
     def answered() -> Iterator[tuple[str, str, dict[str, Counts]]]:
         for task, unit in text_units(plan):
-            answers = read_answers(files[f"{task}/{unit}"])
+            path = files[f"{task}/{unit}"]
+            data = read_bytes(run / path, MAX_PACKED)
+            answers = parse_answers(data, path.name)
             contents[f"{task}/{unit}"] = answers_digest(answers)
+            write_bytes(folder / path, data)
             yield task, unit, count_answers(root, plan, task, unit, answers)
 
     def tables() -> Iterator[tuple[int, Table]]:
         for layer in plan.layers:
-            pairs, found, _ = read_layer(files[f"retrieval/{layer}"], plan.units[RETRIEVAL])
+            path = files[f"retrieval/{layer}"]
+            pairs, found, _ = read_layer(run / path, plan.units[RETRIEVAL])
             contents[f"retrieval/{layer}"] = layer_digest(pairs, as_hits(found))
             as_before[f"retrieval/{layer}"] = layer_digest(pairs, found)
+            write_hits(folder / path, pairs, found)
+            accuracies[layer] = dict(zip(pairs, accuracies_of(found).tolist(), strict=True))
             yield layer, dict(zip(pairs, found, strict=True))
 
-    return gather(plan, answered(), tables()), contents, as_before
+    counted = gather(plan, answered(), tables())
+    if accuracies:
+        write_accuracies(folder / ACCURACIES, accuracies)
+    return counted, contents, as_before
 
 
 def _described(name: str, record: Record, contents: dict[str, str], about: About) -> Submission:
@@ -257,23 +274,6 @@ def _described(name: str, record: Record, contents: dict[str, str], about: About
         )
     except ValidationError as error:
         raise InputError(f"--{first_fault(error)}") from None
-
-
-def _write(folder: Path, run: Path, submission: Submission, record: Record, tasks: Tasks) -> None:
-    plan, accuracies = record.plan, {}
-    for name, path in answer_files(plan).items():
-        if not name.startswith(f"{RETRIEVAL}/"):
-            write_bytes(folder / path, read_bytes(run / path, MAX_PACKED))
-            continue
-        pairs, found, _ = read_layer(run / path, plan.units[RETRIEVAL])
-        write_hits(folder / path, pairs, found)
-        layer = int(name.partition("/")[2])
-        accuracies[layer] = dict(zip(pairs, accuracies_of(found).tolist(), strict=True))
-    if accuracies:
-        write_accuracies(folder / ACCURACIES, accuracies)
-    write_counts(folder / COUNTS, tasks)
-    write_bytes(folder / RECORD, json_bytes(record))
-    write_bytes(folder / SUBMISSION, json_bytes(submission))
 
 
 def _moved(folder: Path, there: Path) -> bool:
