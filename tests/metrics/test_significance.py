@@ -10,6 +10,7 @@ from xlt_bench.metrics.significance import (
     mean_interval,
     percent,
     resample_sums,
+    resample_sums_of,
     resample_together,
 )
 
@@ -36,6 +37,21 @@ def test_each_replicate_draws_n_items_with_replacement():
 def test_sums_are_of_the_drawn_rows():
     counts = np.random.default_rng(0).integers(0, 100, size=(30, 3))
     assert np.array_equal(resample_sums(counts, 500), resample_sums(np.eye(30), 500) @ counts)
+
+
+@pytest.mark.parametrize("largest", [3, 2**20, 2**40])
+def test_sums_of_integers_are_exact(largest):
+    # Those of the second and third are beyond what float32 can hold.
+    counts = np.random.default_rng(1).integers(0, largest, size=(60, 2))
+    drawn = resample_sums(np.eye(60), 50).astype(np.int64)
+    assert np.array_equal(resample_sums(counts, 50), drawn @ counts)
+
+
+def test_sums_of_some_items_are_those_without_the_counts_of_the_others():
+    counts = np.random.default_rng(2).integers(0, 9, size=(80, 3))
+    rows = np.random.default_rng(3).random(80) < 0.3
+    others_without = np.where(rows[:, None], counts, 0)
+    assert np.array_equal(resample_sums_of(rows, counts, 50), resample_sums(others_without, 50))
 
 
 def test_counts_resampled_together_get_the_sums_that_each_gets():

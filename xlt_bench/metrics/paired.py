@@ -50,6 +50,7 @@ class Replicates:
         n: Number of items.
         counts: (n, k); None for a mean over units or systems.
         score: The score, as a function of summed counts; None for a mean.
+        sums: The summed counts of each replicate, (n_resamples, k); None for a mean.
     """
 
     value: float
@@ -57,6 +58,7 @@ class Replicates:
     n: int
     counts: Counts | None = None
     score: Score | None = None
+    sums: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ def replicates(
         column = 0
         for place in places:
             width = matrices[place].shape[1]
-            value = score(np.asarray(matrices[place], dtype=np.float64).sum(axis=0))
-            drawn = score(sums[:, column : column + width])
-            found[place] = Replicates(float(value), drawn, length, matrices[place], score)
+            value = score(matrices[place].sum(axis=0, dtype=np.float64))
+            own = sums[:, column : column + width]
+            found[place] = Replicates(float(value), score(own), length, matrices[place], score, own)
             column += width
     return [found[place] for place in range(len(matrices))]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from xlt_bench.metrics.paired import LEVEL, Replicates
-from xlt_bench.metrics.significance import Counts, Floats, Score, resample_sums
+from xlt_bench.metrics.significance import Counts, Floats, Score, resample_sums_of
 
 Bools = NDArray[np.bool_]
 
@@ -99,45 +99,60 @@ def gain_parts(
     lengths = {system.n, baseline.n, len(formed), len(baseline_formed)}
     if len(lengths) != 1 or system.drawn.shape != baseline.drawn.shape:
         raise ValueError(f"not the same items or replicates: {sorted(lengths)} items")
-    groups = (formed & baseline_formed, formed ^ baseline_formed, ~(formed | baseline_formed))
-    columns = [
-        counts * group[:, None] for group in groups for counts in (system.counts, baseline.counts)
-    ]
-    together = np.hstack(columns).astype(np.float64)
-    drawn = resample_sums(together, len(system.drawn))
-
-    def of(sums: Floats) -> list[Floats]:
-        ours_and_theirs = np.split(sums, 2 * len(PARTS), axis=-1)
-        pairs = list(zip(ours_and_theirs[::2], ours_and_theirs[1::2], strict=True))
-        return _shapley(pairs, score)
-
-    values, replicates = of(together.sum(axis=0)), of(drawn)
+    groups = [formed & baseline_formed, formed ^ baseline_formed, ~(formed | baseline_formed)]
+    drawn = _shapley(_sums(system, groups), _sums(baseline, groups), score)
     return {
-        part: Replicates(float(value), many, system.n)
-        for part, value, many in zip(PARTS, values, replicates, strict=True)
+        part: Replicates(float(values[-1]), values[:-1], system.n)
+        for part, values in zip(PARTS, drawn, strict=True)
     }
 
 
-def _shapley(groups: Sequence[tuple[Floats, Floats]], score: Score) -> list[Floats]:
-    """The Shapley value of each group's change from the baseline's sums to the system's, (...)."""
-    places = range(len(groups))
+def _sums(one: Replicates, groups: Sequence[Bools]) -> Floats:
+    """Summed counts by group, (groups, n_resamples + 1, k): of each replicate, and of the items.
 
-    def mixed(chosen: tuple[int, ...]) -> Floats:
-        parts = [ours if i in chosen else theirs for i, (ours, theirs) in enumerate(groups)]
-        found: Floats = np.asarray(score(np.sum(parts, axis=0)))
-        return found
+    Those of the largest group are what the others leave of the whole, which is known: counts are
+    integers, so the difference is exact.
+    """
+    assert one.counts is not None
+    assert one.sums is not None
+    n_resamples, k = one.sums.shape
+    found = np.zeros((len(groups), n_resamples + 1, k))
+    largest = max(range(len(groups)), key=lambda place: groups[place].sum())
+    found[largest, :-1] = one.sums
+    found[largest, -1] = one.counts.sum(axis=0, dtype=np.float64)
+    for place, group in enumerate(groups):
+        if place != largest and group.any():
+            found[place, :-1] = resample_sums_of(group, one.counts, n_resamples)
+            found[place, -1] = one.counts[group].sum(axis=0, dtype=np.float64)
+            found[largest] -= found[place]
+    return found
 
-    subsets = [chosen for size in range(len(groups) + 1) for chosen in combinations(places, size)]
-    scores = {chosen: mixed(chosen) for chosen in subsets}
+
+def _shapley(ours: Floats, theirs: Floats, score: Score) -> list[Floats]:
+    """The Shapley value of each group's change from the baseline's sums to the system's.
+
+    Args:
+        ours: The system's sums, (groups, ..., k).
+        theirs: The baseline's.
+        score: The score, as a function of summed counts.
+
+    Returns:
+        (...) of each group.
+    """
+    places = range(len(ours))
+    subsets = [chosen for size in range(len(ours) + 1) for chosen in combinations(places, size)]
+    sums = [[(ours if i in chosen else theirs)[i] for i in places] for chosen in subsets]
+    mixed = np.stack([np.sum(one, axis=0) for one in sums])
+    scores = dict(zip(subsets, np.asarray(score(mixed)), strict=True))
     values = []
     for place in places:
         total = np.zeros_like(scores[()])
         for chosen in subsets:
             if place not in chosen:
-                weight = factorial(len(chosen)) * factorial(len(groups) - 1 - len(chosen))
+                weight = factorial(len(chosen)) * factorial(len(ours) - 1 - len(chosen))
                 larger = tuple(sorted((*chosen, place)))
                 total = total + weight * (scores[larger] - scores[chosen])
-        values.append(total / factorial(len(groups)))
+        values.append(total / factorial(len(ours)))
     return values
 
 
