@@ -4,9 +4,10 @@
 
 A generated submission has every ranked unit of all four tasks with the counts of as many items as
 the test sets have, every score and mean, and retrieval at 16 layers, 1,190 pairs and 997 sentences.
-Its answers and hits are in an artifact store, which a build does not read; their number and sizes
-are in submission.json. Counts and hits come from a small pool, so that generating does not take
-longer than building.
+One answer in twenty has each fault, as is usual. Counts, answers and hits have their real sizes; a
+build lists the files of answers and hits but does not read them, so that answers are random bytes.
+All come from a pool of 20 by hard links, so that generating takes neither longer than building nor
+the disk.
 
 Each build runs in a process of its own, so that its peak memory can be measured, and without an
 earlier file. Then one more submission is built on the last file. The last line has
@@ -40,9 +41,10 @@ from xlt_bench.results.record import (
     Record,
     Scores,
 )
+from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.counts import Tasks, write_counts
 from xlt_bench.submissions.hits import accuracies_of, write_accuracies, write_hits
-from xlt_bench.submissions.schema import Artifact, Submission, answer_files, submission_id
+from xlt_bench.submissions.schema import Submission, answer_files, submission_id
 from xlt_bench.tasks.registry import BUILT_IN, get_task
 
 LAYERS = list(range(2, 33, 2))
@@ -50,6 +52,8 @@ PLANNED = {task.name: list(task.test_set().units) for task in BUILT_IN}
 SENTENCES = 997
 BASES = 5
 ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
+FAULTY = 0.05
+ANSWERS = 4_400_000  # bytes of the answers of an 8B model to the text tasks
 
 
 def counts_of(generator: np.random.Generator) -> Tasks:
@@ -61,6 +65,11 @@ def counts_of(generator: np.random.Generator) -> Tasks:
                 if not get_task(task).is_scored(name, unit):
                     continue
                 n, wide = get_task(task).test_set().units[unit].items, metric.width
+                if not metric.higher_is_better:
+                    flags = generator.random((n, 1)) < FAULTY
+                    counts = np.hstack([flags, np.ones((n, 1))]).astype(np.int64)
+                    tasks.setdefault(task, {}).setdefault(name, {})[unit] = counts
+                    continue
                 total = generator.integers(2, 12, size=(n, 1))
                 part = generator.integers(0, 2 + place, size=(n, wide)).clip(max=total)
                 # No more may be right than there is: columns of hits, by metric.
@@ -102,6 +111,7 @@ def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
         one = folder / str(place)
         tasks = counts_of(generator)
         write_counts(one / "counts.parquet", tasks)
+        write_answers(one, generator)
         layers = write_retrieval(one, generator)
         pool.append(
             (
@@ -113,6 +123,13 @@ def make_pool(folder: Path, size: int) -> list[tuple[Path, Scores, Scores]]:
     return pool
 
 
+def write_answers(folder: Path, generator: np.random.Generator) -> None:
+    """Write files of the sizes of the answers to the text tasks."""
+    files = [path for name, path in FILES.items() if not name.startswith("retrieval/")]
+    for path in files:
+        write_bytes(folder / path, generator.bytes(ANSWERS // len(files)))
+
+
 def write_retrieval(folder: Path, generator: np.random.Generator) -> dict[int, float]:
     """Write hits and accuracies of all layers; returns the mean accuracy by layer."""
     pairs = list(permutations(PLANNED["retrieval"], 2))
@@ -121,8 +138,9 @@ def write_retrieval(folder: Path, generator: np.random.Generator) -> dict[int, f
         share = generator.uniform(0.05, 0.95, size=(len(pairs), 1))
         hit = generator.random((len(pairs), SENTENCES)) < share
         answers = np.where(hit, np.arange(SENTENCES), -1).astype(np.int16)
-        write_hits(folder / "hits", pairs, answers)
-        size += (folder / "hits").stat().st_size
+        path = folder / FILES[f"retrieval/{layer}"]
+        write_hits(path, pairs, answers)
+        size += path.stat().st_size
         by_layer[layer] = dict(zip(pairs, accuracies_of(answers).tolist(), strict=True))
     write_accuracies(folder / "accuracies.parquet", by_layer)
     print(f"hits {size / 1e6:.2f} MB", flush=True)
@@ -146,6 +164,9 @@ def plan_of(number: int, bare: bool) -> Plan:
         units=PLANNED,
         task_versions={task: get_task(task).version for task in PLANNED},
     )
+
+
+FILES = answer_files(plan_of(0, bare=True))
 
 
 def record_of(number: int, results: Scores) -> Record:
@@ -210,13 +231,12 @@ def generate(folder: Path, pool: list[tuple[Path, Scores, Scores]], numbers: ran
         name = submission_id(record.plan, contents)
         one = folder / name
         one.mkdir(parents=True)
-        for file in ("counts.parquet", "accuracies.parquet"):
+        for file in ("counts.parquet", "accuracies.parquet", *files.values()):
+            (one / file).parent.mkdir(parents=True, exist_ok=True)
             os.link(source / file, one / file)
         about: dict[str, Any] = dict.fromkeys(("contact", "url", "notes", "baseline"))
-        artifacts = {file: Artifact(sha256=f"{number:064x}", size=100_000) for file in files}
-        more = {"retrieval": "hits", "artifacts": artifacts}
         submission = Submission(
-            id=name, name=f"system {number}", contents=contents, **about, **more
+            id=name, name=f"system {number}", contents=contents, retrieval="hits", **about
         )
         (one / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
         (one / "submission.json").write_text(submission.model_dump_json(), encoding="utf-8")
@@ -238,7 +258,8 @@ print(built.loaded, *seconds, peak)
 def measure(submissions: Path, db: Path) -> tuple[int, float, float, float]:
     """Build in a separate process. Returns submissions, wall-clock and CPU seconds, and peak MB."""
     command = [sys.executable, "-c", BUILD, str(submissions), str(db)]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    out = told.splitlines()[-1].split()  # after DuckDB's progress, if a query takes long
     return int(out[0]), float(out[1]), float(out[2]), float(out[3])
 
 
