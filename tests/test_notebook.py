@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebook.ipynb"
@@ -16,6 +17,7 @@ STEPS, LIMIT, LANGUAGES = 2, 2, ["en", "de"]
 """
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_ends_with_a_chart_of_gains(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert len(notebook.cells) <= 10

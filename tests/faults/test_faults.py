@@ -57,7 +57,8 @@ def is_one_line(said: str) -> bool:
     return said.splitlines()[-1].startswith("error: ") and "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Killed trainings are also in tests/training/test_run.py.
+@pytest.mark.parametrize("name", slow_but([x for x in NAMES if x != "train"], NAMES))
 def test_killed_and_run_again(bench, name, tmp_path):
     assert killed(bench, name, random.Random(1), tmp_path / "trial", timed=False)
 

@@ -80,7 +80,7 @@ def tree(data_dir, tmp_path_factory):
 
 
 @pytest.mark.skipif(not (ROOT / "submissions").is_dir(), reason="no submissions in this copy")
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_path, every):
     root, run = tree
     before, after = tmp_path / "before.duckdb", tmp_path / "after.duckdb"

@@ -354,7 +354,12 @@ def _same_losses(one: Path, two: Path) -> None:
             (), "1.0", ("--set", "training.alternation=microbatch"), marks=pytest.mark.slow
         ),
         # For three dev batches two processes run four forwards; the mean must be of three.
-        (SHARES, "0.5", ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3")),
+        pytest.param(
+            SHARES,
+            "0.5",
+            ("--set", "training.micro_batch_size=2", "--set", "task.dev_items=3"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["step", "microbatch", "fsdp"],
 )
