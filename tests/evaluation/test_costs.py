@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import xlt_bench
@@ -147,6 +149,21 @@ def test_energies_are_added_if_they_are_of_one_source(sources, energy):
     parts = [{"energy_joules": i + 2, "energy_source": one} for i, one in enumerate(sources)]
     found = costs.of_parts(parts)
     assert (found.energy_joules, found.energy_source) == energy
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=9),
+    st.integers(0, 10**6),
+    st.floats(0, 1e4).map(lambda seconds: round(seconds, 3)),
+)
+def test_what_several_units_took_is_split_by_their_items(sizes, tokens, seconds):
+    whole = {"tokens_in": tokens, "seconds": seconds, "tokens_out": None, "batch_size": "32"}
+    parts = costs.split_costs(whole, sizes)
+    assert sum(part["tokens_in"] for part in parts) == tokens
+    assert sum(part["seconds"] for part in parts) == pytest.approx(seconds, abs=0.001)
+    for part, size in zip(parts, sizes, strict=True):
+        assert abs(part["tokens_in"] - tokens * size / sum(sizes)) <= 1
+        assert (part["tokens_out"], part["batch_size"]) == (None, "32")
 
 
 def test_older_records_stay_valid_and_numbers_have_bounds(make_run, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xlt_bench.results.record import Costs
 _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 # How the values of parts are added, if not by their sum.
 _ADDED: dict[str, Any] = {"peak_memory_bytes": max, "energy_source": min}
+_SUMS = ("seconds", "tokens_in", "tokens_out", "truncated_prompts", "energy_joules")
 
 
 class Meter:
@@ -103,3 +105,25 @@ def of_parts(rows: Iterable[Mapping[str, Any]]) -> Costs:
     if len({row.get("energy_source") for row in given}) > 1:
         found["energy_joules"] = found["energy_source"] = None
     return Costs(**found)
+
+
+def split_costs(row: Mapping[str, Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Split the statistics of units that were answered together, by their numbers of items.
+
+    Args:
+        row: The statistics of all.
+        sizes: The number of items of each unit.
+
+    Returns:
+        The statistics of each unit; seconds, tokens, truncated prompts and joules add up to those
+        of all, and counts stay whole.
+    """
+    rows = [dict(row) for _ in sizes]
+    ends = [0, *accumulate(sizes)]
+    for name in _SUMS:
+        if (whole := row.get(name)) is not None:
+            digits = None if isinstance(whole, int) else 3
+            reached = [round(whole * end / ends[-1], digits) for end in ends]
+            for one, (start, end) in zip(rows, pairwise(reached), strict=True):
+                one[name] = round(end - start, digits)
+    return rows

@@ -1,4 +1,4 @@
-"""Answers the units of a run one by one, and stores each before the next starts."""
+"""Answers the units of a run in turn, small ones together, and stores each when it is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.costs import Meter
+from xlt_bench.evaluation.costs import Meter, split_costs
 from xlt_bench.evaluation.score import text_units
 from xlt_bench.evaluation.sharding import Items, Unit
 from xlt_bench.metrics.representation import (
@@ -43,9 +43,12 @@ from xlt_bench.results.run_folder import (
 from xlt_bench.tasks.base import WHOLE, Item, TextTask
 from xlt_bench.tasks.lm_eval_family import FamilyTask, stored
 from xlt_bench.tasks.prompt_file import PromptFile
-from xlt_bench.tasks.registry import RETRIEVAL, get_text_task
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, get_text_task
 
 RETRIEVAL_UNIT: Unit = (RETRIEVAL, WHOLE)
+_TOGETHER = 128
+"""The most items of units that are answered together; a step takes as long for one row as for many.
+"""
 _PIVOT = "en"
 """The language that the states of the others are compared with, beside retrieval."""
 
@@ -115,29 +118,61 @@ def unanswered(job: Job) -> list[Unit]:
 
 def answer(job: Job, units: Iterable[Unit]) -> None:
     """Answer units and store their answers, in the given order."""
-    for unit in units:
-        if unit == RETRIEVAL_UNIT:
+    for group in _groups(job, units):
+        if group == [RETRIEVAL_UNIT]:
             _retrieve(job, job.plan.units[RETRIEVAL])
         else:
-            _predict(job, unit)
+            _predict(job, group)
 
 
-def _predict(job: Job, unit: Unit) -> None:
-    items, (task, name) = job.items[unit], unit
+def _groups(job: Job, units: Iterable[Unit]) -> Iterator[list[Unit]]:
+    """Group consecutive units of a task: one, or several of at most `_TOGETHER` items in all.
+
+    An answer must not depend on which units are left to do. In half precision it depends on its
+    batch, and so do the last digits of a family's log-likelihoods.
+    """
+    group: list[Unit] = []
+    room = 0
+    for unit in units:
+        size = len(job.items.get(unit, ()))
+        if group and (unit[0] != group[0][0] or size > room):
+            yield group
+            group = []
+        if not group:
+            alone = job.plan.dtype != "float32" or isinstance(get_task(unit[0]), FamilyTask)
+            room = 0 if alone else _TOGETHER
+        group.append(unit)
+        room -= size
+    if group:
+        yield group
+
+
+def _predict(job: Job, units: Sequence[Unit]) -> None:
+    """Answer units of a text task together, and store their answers."""
+    task, name = units[0]
     text_task = get_text_task(task)
     ask = _ask_as_lm_eval if isinstance(text_task, FamilyTask) else _ask
+    items = [item for unit in units for item in job.items[unit]]
     meter, started = Meter(), time.perf_counter()
-    with job.track(f"{task} {name}", len(items)) as progress:
-        try:
-            answers = ask(job, text_task, items, progress)
-        except NotFiniteError as error:
+    several = f" to {units[-1][1]}" if len(units) > 1 else ""
+    try:
+        with job.track(f"{task} {name}{several}", len(items)) as progress:
+            answers = iter(ask(job, text_task, items, progress))
+    except NotFiniteError as error:
+        if not several:
             raise InputError(f"{task} {name}: {error}") from None
-    _finished(job, job.text_lm, f"{task}_{name}", started, meter)
-    predictions = [
-        Prediction(item.id, answer.text, answer.cut_off)
-        for item, answer in zip(items, answers, strict=True)
-    ]
-    write_predictions(predictions_path(job.run, task, name), predictions)
+        job.text_lm.noted()  # resets the counts
+        for unit in units:  # to keep the answers of those before it, and to name it
+            _predict(job, [unit])
+        return
+    sizes = [len(job.items[unit]) for unit in units]
+    costs = split_costs(_statistics(job, job.text_lm, started, meter), sizes)
+    for unit, row in zip(units, costs, strict=True):
+        # The statistics come before the answers, which mark the unit as done.
+        write_json(job.run / "progress" / f"{'_'.join(unit)}.json", row)
+        of_unit = [(item.id, next(answers)) for item in job.items[unit]]
+        predictions = [Prediction(key, one.text, one.cut_off) for key, one in of_unit]
+        write_predictions(predictions_path(job.run, *unit), predictions)
 
 
 def _ask(job: Job, task: TextTask, items: Sequence[Item], progress: Progress) -> list[Generation]:
@@ -170,9 +205,14 @@ def _finished(
     job: Job, lm: TextLM, name: str, started: float, meter: Meter, **more: object
 ) -> None:
     """Write a part's statistics to RUN/progress, before its answers, which mark it as done."""
-    seconds = round(time.perf_counter() - started, 3)
-    row = {"seconds": seconds, **lm.noted(), **meter.read(), "merged": job.merged, **more}
+    row = _statistics(job, lm, started, meter) | more
     write_json(job.run / "progress" / f"{name}.json", row)
+
+
+def _statistics(job: Job, lm: TextLM, started: float, meter: Meter) -> dict[str, Any]:
+    """What the answers since `started` took."""
+    seconds = round(time.perf_counter() - started, 3)
+    return {"seconds": seconds, **lm.noted(), **meter.read(), "merged": job.merged}
 
 
 def _retrieve(job: Job, codes: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Divides a run among jobs or processes, by whole units and never within one.
 
-A unit has the same batches in every job and so, to the last bit, the answers of an undivided run.
+In half precision a unit has the same batches in every job and so, to the last bit, the answers of
+an undivided run; in float32 an answer does not depend on its batch.
 Retrieval is one unit, since it pairs all languages. The ranked benchmark has 45 units; the largest
 is a twentieth of the work, so 16 shares are nearly even, and more than 45 are refused.
 """
