@@ -58,5 +58,5 @@ with suppress(widgets.PageEndsError), queries.TURNS:
     if not first:  # whose table begins with the pinned methods
         pins.bar()
     page.run()
-with corner.popover("Link to this view"):
-    st.code(widgets.link(), language=None, wrap_lines=True)
+with corner:
+    widgets.link_box()

@@ -10,6 +10,7 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
+from specs import made_once
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 COLOURS = [BLUE, ORANGE, GREEN, VERMILION, "#56B4E9", "#CC79A7", "#F0E442"]
@@ -101,6 +102,7 @@ def _interval_tooltip(title: str, *more: alt.Tooltip) -> list[alt.Tooltip]:
     ]
 
 
+@made_once
 def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
     """Bars around zero with intervals, one per unit.
 
@@ -141,6 +143,7 @@ def gains(frame: pd.DataFrame, title: str, colour: str) -> alt.LayerChart:
     return alt.LayerChart(layer=[bars, rules, marks, zero], height=STEP)
 
 
+@made_once
 def parts(frame: pd.DataFrame, names: Sequence[str], title: str) -> alt.LayerChart:
     """Stacked bars around zero, one per unit: `label`, `measure` (one of `names`), `difference`."""
     totals = frame.groupby("label", sort=False)["difference"].sum()
@@ -166,6 +169,7 @@ def parts(frame: pd.DataFrame, names: Sequence[str], title: str) -> alt.LayerCha
     return alt.LayerChart(layer=[bars, zero], height=STEP)
 
 
+@made_once
 def side_by_side(frame: pd.DataFrame, methods: Sequence[str], title: str) -> alt.LayerChart:
     """A point with its interval for each `method` in each unit: `label`, `value`, `low`, `high`."""
     names = [name for name in methods if name in set(frame["method"])]
@@ -191,6 +195,7 @@ def side_by_side(frame: pd.DataFrame, methods: Sequence[str], title: str) -> alt
     return alt.LayerChart(layer=[rules, points, zero], height=alt.Step(10 + 8 * len(names)))
 
 
+@made_once
 def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     """Points with intervals, one per unit: `label`, `group`, `value`, `low`, `high`, `n`."""
     rows, order = _grouped(frame)
@@ -214,6 +219,7 @@ def scores(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     return alt.LayerChart(layer=[rules, points], height=STEP)
 
 
+@made_once
 def heat(frame: pd.DataFrame, systems: Sequence[str], units: Sequence[str]) -> alt.LayerChart:
     """A cell for each `system` and `unit`, with a star where `gain` is `significant`."""
     most = float(frame["gain"].abs().max()) or 1.0

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 from charts import COLOURS, GREY, colour_scale, legend, legend_columns
+from specs import made_once
 
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
 
 
+@made_once
 def predictors(frame: pd.DataFrame) -> alt.Chart:
     """A line for each `line` over `layer`: `spearman`, `n`."""
     names = sorted(set(frame["line"]))
@@ -45,6 +47,7 @@ def predictors(frame: pd.DataFrame) -> alt.Chart:
     return chart
 
 
+@made_once
 def sizes(frame: pd.DataFrame, metric: str) -> alt.Chart:
     """A point for each method: `parameters`, `score`, `kind`, `items`, `method`, `base_model`."""
     kinds = frame["kind"].value_counts().index
@@ -79,13 +82,20 @@ def sizes(frame: pd.DataFrame, metric: str) -> alt.Chart:
     return chart
 
 
-def layers(frame: pd.DataFrame, marks: pd.DataFrame) -> alt.LayerChart:
+@made_once
+def layers(*parts: tuple[pd.DataFrame, pd.DataFrame]) -> alt.LayerChart | alt.VConcatChart:
     """A line for each `system` over `layer`, with a ring around its best layer.
 
     Args:
-        frame: `system`, `layer` and `value`; with `low` and `high` there is a band.
-        marks: Layers with a vertical line and its name: `layer` and `mark`.
+        parts: For each chart, of which one stands below the other, `system`, `layer` and `value`,
+            with `low` and `high` if there is a band; and the layers that have a vertical line and a
+            name: `layer` and `mark`.
     """
+    drawn = [_layers(frame, marks) for frame, marks in parts]
+    return drawn[0] if len(drawn) == 1 else alt.vconcat(*drawn)
+
+
+def _layers(frame: pd.DataFrame, marks: pd.DataFrame) -> alt.LayerChart:
     names = list(dict.fromkeys(frame["system"]))
     # Colour and dash share one legend; without symbolOpacity it would be as faint as the bands.
     key = legend(columns=1, symbolType="stroke", symbolOpacity=1)
@@ -131,6 +141,7 @@ def layers(frame: pd.DataFrame, marks: pd.DataFrame) -> alt.LayerChart:
     return alt.LayerChart(layer=drawn, height=400 + 20 * len(names))
 
 
+@made_once
 def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
     """The matrix of retrieval accuracies: a row for each `source`, a column for each `target`."""
     chart: alt.Chart = (
@@ -159,6 +170,7 @@ def pairs(frame: pd.DataFrame, order: Sequence[str]) -> alt.Chart:
     return chart
 
 
+@made_once
 def correlation(
     frame: pd.DataFrame, line: tuple[float, float] | None, metric: str
 ) -> alt.LayerChart:

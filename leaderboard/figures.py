@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
-import altair as alt
 import pandas as pd
+from specs import Spec
 
 from xlt_bench.results.tables import Cell, Table, render
 
-Chart = alt.LayerChart | alt.Chart | alt.VConcatChart
 WIDTH = 640  # pixels of a figure
 
 
-def figure(chart: Chart, title: str, lines: list[str], form: str) -> bytes:
+def figure(chart: Spec, title: str, lines: list[str], form: str) -> bytes:
     """A chart as a file.
 
     Args:
-        chart: The chart, as a page shows it.
+        chart: The specification of the chart, as a page shows it.
         title: Its title.
         lines: Below the title: systems, metric. The date is added.
         form: svg or pdf.
     """
     import vl_convert
 
-    spec = chart.to_dict()
+    # A figure has the page's width, never that of a phone.
+    spec = _fixed({**chart, "datasets": {}})
     for part in spec.get("vconcat", [spec]):
         part["width"] = WIDTH
+    spec["datasets"] = {
+        name: json.loads(frame.to_json(orient="records"))
+        for name, frame in chart["datasets"].items()
+    }
     spec["title"] = {
         "text": title,
         "subtitle": [*lines, f"xlt-bench, {datetime.now(UTC):%Y-%m-%d}"],
@@ -36,8 +41,7 @@ def figure(chart: Chart, title: str, lines: list[str], form: str) -> bytes:
     }
     spec["background"] = "white"
     convert = vl_convert.vegalite_to_svg if form == "svg" else vl_convert.vegalite_to_pdf
-    # A figure has the page's width, never that of a phone.
-    done: str | bytes = convert(_fixed(spec))
+    done: str | bytes = convert(spec)
     return done.encode() if isinstance(done, str) else done
 
 

@@ -2,7 +2,8 @@
 
 A name consists of parts: what was trained, the aligned layer, the alignment languages, the changed
 settings, the number format, the seed. Names that stand side by side leave out the parts that all of
-them share. Where the training is not known, the submitter's name stands for it.
+them share. Where the training is not known, the submitter's name stands for it. A name ends with a
+badge, `verified` or `self-reported`; on the axis of a chart, a tick stands for the first.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _LAST = (
     "recipe", "training.max_steps", "training.precision", "training.micro_batch_size",
     "training.max_tokens", "training.eval_steps", "task.dev_items",
 )  # fmt: skip
+TICKED = "✓ verified; the others are self-reported."
 _TEACHING = 50_000_000  # parameters; a smaller model is for teaching, not an LLM
 _BASES = """
 SELECT base_model AS base, model, count(*) AS n,
@@ -40,7 +42,7 @@ SELECT base_model AS base, model, count(*) AS n,
 FROM submissions GROUP BY base_model, model ORDER BY n DESC, model
 """
 _SYSTEMS = """
-SELECT s.id, s.name, s.base_model AS base, s.seed, s.item_limit, m.*
+SELECT s.id, s.name, s.base_model AS base, s.seed, s.item_limit, s.rank_class, m.*
 FROM submissions s JOIN methods m USING (method)
 WHERE s.id = ANY($ids)
 """
@@ -156,25 +158,44 @@ def _tells(key: str, parts: Parts, named: Mapping[str, Parts]) -> bool:
     return len({one[key] for one in named.values() if key in one}) > 1
 
 
-def system_names(ids: Iterable[str], *, with_base: bool = True) -> dict[str, str]:
-    """Names of submissions, in the given order; unknown ids are left out.
+def badged(name: str, badge: str) -> str:
+    """A name with its badge."""
+    return f"{name} · {badge}"
 
-    Args:
-        ids: The ids of the submissions.
-        with_base: Begin with the base model.
-    """
-    wanted = list(ids)
+
+def ticked(name: str, badge: str) -> str:
+    """A name on an axis, where a phone shows no badge."""
+    return f"✓ {name}" if badge == "verified" else name
+
+
+def system_names(ids: Iterable[str]) -> dict[str, str]:
+    """Names of submissions with their badges, in the given order; unknown ids are left out."""
+    rows = _systems(ids)
     known = bases()
-    named: dict[str, Parts] = {}
-    for row in records(_SYSTEMS, {"ids": wanted}):
-        parts = {"base": known[row["base"]].name} if with_base else {}
-        # What differs most often comes first: a select box cuts the end of a name.
-        said = method_parts(row)
-        parts |= {key: said.pop(key) for key in ("own", "kind", "layers") if key in said}
-        if row["seed"] is not None:
-            parts["seed"] = f"seed {row['seed']}"
-        parts |= said
-        if row["item_limit"] is not None:
-            parts["limit"] = f"first {row['item_limit']} items"
-        named[row["id"]] = parts
-    return distinct({one: named[one] for one in wanted if one in named})
+    parts = {one: {"base": known[row["base"]].name, **_parts(row)} for one, row in rows.items()}
+    return {one: badged(name, rows[one]["rank_class"]) for one, name in distinct(parts).items()}
+
+
+def axis_names(ids: Iterable[str]) -> dict[str, str]:
+    """The same for an axis of one base model: without it, and with ticks."""
+    rows = _systems(ids)
+    parts = {one: _parts(row) for one, row in rows.items()}
+    return {one: ticked(name, rows[one]["rank_class"]) for one, name in distinct(parts).items()}
+
+
+def _systems(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    wanted = list(ids)
+    found = {row["id"]: row for row in records(_SYSTEMS, {"ids": wanted})}
+    return {one: found[one] for one in wanted if one in found}
+
+
+def _parts(row: Mapping[str, Any]) -> Parts:
+    said = method_parts(row)
+    # What differs most often comes first: a select box cuts the end of a name.
+    parts = {key: said.pop(key) for key in ("own", "kind", "layers") if key in said}
+    if row["seed"] is not None:
+        parts["seed"] = f"seed {row['seed']}"
+    parts |= said
+    if row["item_limit"] is not None:
+        parts["limit"] = f"first {row['item_limit']} items"
+    return parts

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import streamlit as st
-from names import SHORT, Parts, bases, distinct, method_parts
+from names import SHORT, Parts, badged, bases, distinct, method_parts
 from queries import TaskVersion, records
-from widgets import PINNED, carry, wrong
+from widgets import PINNED, carry, remember, wrong
 
 _METHODS = """
-SELECT m.*, max(s.name) AS name FROM methods m JOIN submissions s USING (method)
+SELECT m.*, max(s.name) AS name, bool_and(s.rank_class = 'verified') AS verified
+FROM methods m JOIN submissions s USING (method)
 WHERE left(m.method, 12) = ANY($pins::VARCHAR[]) GROUP BY ALL
 """
 _SYSTEMS = """
@@ -27,14 +28,22 @@ def pinned() -> dict[str, str]:
     if not asked:
         return {}
     known = bases()
+    rows = {str(row["method"])[:SHORT]: row for row in records(_METHODS, {"pins": asked})}
     found: dict[str, Parts] = {
-        str(row["method"])[:SHORT]: {"base": known[row["base_model"]].name, **method_parts(row)}
-        for row in records(_METHODS, {"pins": asked})
+        pin: {"base": known[row["base_model"]].name, **method_parts(row)}
+        for pin, row in rows.items()
     }
     for one in asked:
         if one not in found:
             wrong("pin", one)
-    return distinct({one: found[one] for one in asked if one in found}) if found else {}
+    kept = [one for one in asked if one in found]
+    if not kept:
+        return {}
+    remember("pin", kept)
+    names = distinct({one: found[one] for one in kept})
+    # A method is verified if all of its systems are.
+    badges = {one: "verified" if rows[one]["verified"] else "self-reported" for one in kept}
+    return {one: badged(name, badges[one]) for one, name in names.items()}
 
 
 def toggle(pin: str) -> None:

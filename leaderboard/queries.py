@@ -19,8 +19,28 @@ from xlt_bench.store.build import build, connect, is_current, is_leaderboard
 
 TEXT, NEIGHBOURS = "text", "neighbours"  # the kinds of answers, as in the table `tasks`
 _BUILDING = threading.Lock()
+
+
+class Turns:
+    """Lets some threads run at once and the others wait; a thread may enter again."""
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+        self._own = threading.local()
+
+    def __enter__(self) -> None:
+        self._own.depth = getattr(self._own, "depth", 0) + 1
+        if self._own.depth == 1:
+            self._free.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._own.depth -= 1
+        if not self._own.depth:
+            self._free.release()
+
+
 # Pages run in threads of one process; more than two at once slow each other down.
-TURNS = threading.Semaphore(2)
+TURNS = Turns(2)
 Stamp = tuple[str, int, int]
 _TASKS = """
 SELECT task AS name, title, answers, item_metric, ranked_by, current_version,

@@ -9,12 +9,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from contextlib import suppress
+from functools import wraps
+from typing import NoReturn, ParamSpec
 from urllib.parse import urlencode
 
 import figures as figures_
 import pandas as pd
 import streamlit as st
+from queries import TURNS
+from specs import Spec
 
 from xlt_bench.errors import one_line
 from xlt_bench.results.tables import csv_cell
@@ -31,8 +35,28 @@ _WORDS = {
 SUBMIT = "xlt-bench evaluate --model MODEL --output RUN\nxlt-bench submit RUN"
 
 
+# Choices that do not change which rows there are to page through.
+_BESIDE = ("page", "open", "colour", "places")
+_P = ParamSpec("_P")
+
+
 class PageEndsError(Exception):
-    """Ends a page early. After `st.stop`, Streamlit would not show the link to the view either."""
+    """Ends a page early, or a part of it. `st.stop` would end what comes after it, too."""
+
+
+def part(shown: Callable[_P, None]) -> Callable[_P, None]:
+    """Make a function a part of a page: it runs alone when one of its own controls changes.
+
+    It keeps its arguments until the page runs again. If it ends early, the page goes on after it.
+    """
+
+    @st.fragment
+    @wraps(shown)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with suppress(PageEndsError), TURNS:
+            shown(*args, **kwargs)
+
+    return run
 
 
 def start(page: str) -> None:
@@ -72,15 +96,20 @@ def short(text: str | None, most: int = 80) -> str:
     return one_line(text or "", most)
 
 
+def remember(key: str, value: object) -> None:
+    """Have the link to this view hold a choice that no control shows."""
+    st.session_state.setdefault(_CHOSEN, {})[key] = value
+
+
 def _set(key: str, value: object) -> None:
     st.session_state[key] = value
-    st.session_state.setdefault(_CHOSEN, {})[key] = value
+    remember(key, value)
 
 
 def _write(key: str) -> None:
     """Write a control's new value to the URL, and take back the choices that depend on it."""
     value = st.session_state[key]
-    if key != "page":
+    if key not in _BESIDE:
         st.query_params.pop("page", None)
     if key == "task":
         st.query_params.pop("version", None)
@@ -263,7 +292,7 @@ def footer(
     name: str,
     caption: str,
     data: pd.DataFrame | Callable[[], pd.DataFrame],
-    chart: figures_.Chart | None = None,
+    chart: Spec | None = None,
     title: str = "",
 ) -> None:
     """The caption of a view, and downloads of its data and, for a paper, of its table and figure.
@@ -298,8 +327,16 @@ def footer(
             _download(form.upper(), f"{name}.{form}", kind, drawn)
 
 
+@st.fragment
+def link_box() -> None:
+    """Show the URL of this view once the box is opened; parts of the page may have run by then."""
+    with st.popover("Link to this view", on_change="rerun", key="link") as box:
+        if box.open:
+            st.code(link(), language=None, wrap_lines=True)
+
+
 def link() -> str:
-    """The URL of this view, with every choice of the last run, defaults included."""
+    """The URL of this view, with every choice that the page and its parts have read."""
     here = (st.context.url or "").split("?")[0]
     chosen: dict[str, object] = st.session_state.get(_CHOSEN, {})
     given = [

@@ -13,8 +13,8 @@ import pandas as pd
 import pins
 import streamlit as st
 from names import system_names
-from queries import TEXT, Stamp, ask, one, stamp, submissions
-from widgets import PINNED, choose, footer, nothing, page_number, short, unreadable
+from queries import TEXT, Stamp, TaskVersion, ask, one, stamp, submissions
+from widgets import PINNED, choose, footer, nothing, page_number, part, short, unreadable
 
 from xlt_bench.errors import InputError
 from xlt_bench.store.on_demand import answers
@@ -97,7 +97,7 @@ def item(row: pd.Series, names: Sequence[str]) -> None:
     parts = zip(names, VALUES, ANSWERS, strict=False)
     cells = (
         [("Source", row["source"]), ("Reference", row["reference"])],
-        [(f"{short(name)} ({row[value]:.0f})", row[answer]) for name, value, answer in parts],
+        [(f"{short(name, 120)} ({row[value]:.0f})", row[answer]) for name, value, answer in parts],
     )
     with st.container(border=True, key=f"item-{row['id']}"):
         for line in cells:
@@ -112,6 +112,47 @@ def short_answer(text: object) -> str:
     if not isinstance(text, str):
         return "(the test set is missing)"
     return text if len(text) <= LONGEST else text[:LONGEST] + " …"
+
+
+@part
+def items(task: TaskVersion, pair: list[str], pinned: dict[str, str]) -> None:
+    """Show the items of a language that two systems answered, with those of pinned methods."""
+    units = ask(_UNITS, {"id": pair[0], **task.bound})
+    titles = {u: f"{n} ({u})" for u, n in zip(units["unit"], units["name"], strict=True)}
+    left, right = st.columns(2)
+    with left:
+        unit = choose("Language", list(titles), "unit", name=titles.__getitem__)
+    beside = [pin for pin in pinned if pin not in pair][: PINNED - 2]
+    verdicts = OF_SEVERAL if beside else VERDICTS
+    with right:
+        verdict = choose("Show where", list(verdicts), "verdict", name=verdicts.__getitem__)
+    try:
+        frame, systems = joined([*pair, *beside], task.name, unit)
+    except (InputError, OSError) as error:
+        remedy = "Choose another language or system"
+        unreadable("The answers of these two systems cannot be read", error, remedy)
+    for pin in beside:
+        if pin not in systems:
+            st.text(f"{pinned[pin]}: no answers to these items")
+    rows = chosen(frame, verdict, len(systems))
+    if rows.empty:
+        nothing(f"None of the {len(frame)} items matches. Choose another filter or language.")
+    if rows["source"].isna().all():
+        st.info("Sources and references are in the test sets, which are missing. Download them:")
+        st.code("xlt-bench data fetch", language=None)
+    page = page_number(len(rows), ROWS)
+    named = system_names(systems)
+    headings = [named[one] for one in systems]
+    for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
+        item(row, headings)
+    footer(
+        f"compare-{task.name}-v{task.version}-{unit}",
+        f"{task}: {len(rows)} of {len(frame)} items that "
+        f"{'all' if len(systems) > 2 else 'both'} answered. In brackets: the item's "
+        f"{task.item_metric}, 0 to 100. The CSV and parquet files hold all {len(rows)} items, "
+        "uncut.",
+        rows,
+    )
 
 
 task = choices.task(TEXT)
@@ -131,38 +172,4 @@ with second:
         without=system,
         empty=f"There is only one submission of {task}. Submit another one to compare with:",
     )[0]
-units = ask(_UNITS, {"id": system, **task.bound})
-titles = {u: f"{n} ({u})" for u, n in zip(units["unit"], units["name"], strict=True)}
-left, right = st.columns(2)
-with left:
-    unit = choose("Language", list(titles), "unit", name=titles.__getitem__)
-beside = [pin for pin in pinned if pin not in (system, other)][: PINNED - 2]
-verdicts = OF_SEVERAL if beside else VERDICTS
-with right:
-    verdict = choose("Show where", list(verdicts), "verdict", name=verdicts.__getitem__)
-try:
-    frame, systems = joined([system, other, *beside], task.name, unit)
-except (InputError, OSError) as error:
-    remedy = "Choose another language or system"
-    unreadable("The answers of these two systems cannot be read", error, remedy)
-for pin in beside:
-    if pin not in systems:
-        st.text(f"{pinned[pin]}: no answers to these items")
-rows = chosen(frame, verdict, len(systems))
-if rows.empty:
-    nothing(f"None of the {len(frame)} items matches. Choose another filter or language.")
-if rows["source"].isna().all():
-    st.info("Sources and references are in the test sets, which are missing. Download them:")
-    st.code("xlt-bench data fetch", language=None)
-page = page_number(len(rows), ROWS)
-named = system_names(systems)
-headings = [named[one] for one in systems]
-for _, row in rows.iloc[(page - 1) * ROWS : page * ROWS].iterrows():
-    item(row, headings)
-footer(
-    f"compare-{task.name}-v{task.version}-{unit}",
-    f"{task}: {len(rows)} of {len(frame)} items that {'all' if len(systems) > 2 else 'both'} "
-    "answered. In brackets: the item's "
-    f"{task.item_metric}, 0 to 100. The CSV and parquet files hold all {len(rows)} items, uncut.",
-    rows,
-)
+items(task, [system, other], pinned)

@@ -10,7 +10,8 @@ import curves
 import pins
 import streamlit as st
 from queries import TEXT, TaskVersion, ask, describe, one
-from widgets import choose, figures, footer, nothing
+from specs import show
+from widgets import choose, figures, footer, nothing, part
 
 SPLITS = {"transfer": "transfer languages", "all": "all languages"}
 RETRIEVAL = ("own, even layers", "own, middle layer", "bare model, middle layer")
@@ -91,10 +92,35 @@ def shown(task: TaskVersion, given: dict[str, Any], name: str) -> bool:
         "interval of r is Fisher's. The points are few, so read it with care."
     )
     chart = curves.correlation(rows, line, metric)
-    st.altair_chart(chart, alt=caption)
+    show(chart, caption)
     file = f"correlation-{task.name}-v{task.version}-{given['system']}"
     footer(file, caption, rows.drop(columns=["label", "ranked"]), chart, name)
     return True
+
+
+@part
+def points(task: TaskVersion, system: str, name: str, pinned: dict[str, str]) -> None:
+    """Show the points of a system, and of the pinned methods, for the chosen retrieval."""
+    left, right = st.columns(2)
+    with left:
+        retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
+    with right:
+        split = choose("Over", list(SPLITS), "split", name=SPLITS.__getitem__)
+    given = {"system": system, **task.bound, "retrieval_of": retrieval_of, "split": split}
+    if not shown(task, given, name):
+        nothing(
+            "This system has no such retrieval accuracy, or its bare model was not submitted. "
+            "Choose another retrieval above, or evaluate the bare model with --tasks retrieval as "
+            "well."
+        )
+    others = [(one, text) for one, text in pinned.items() if one != system]
+    if not others:
+        return
+    st.header("The other pinned methods")
+    for column, (one_, text) in zip(st.columns(len(others)), others, strict=True):
+        with column:
+            if not shown(task, {**given, "system": one_}, text):
+                st.text(f"{text}: no such retrieval accuracy")
 
 
 def predictors(task: TaskVersion, system: str, name: str) -> None:
@@ -115,37 +141,19 @@ def predictors(task: TaskVersion, system: str, name: str) -> None:
         f"{len(rows)} and is higher than it would be on other languages."
     )
     chart = curves.predictors(rows)
-    st.altair_chart(chart, alt=caption)
+    show(chart, caption)
     file = f"predictors-{task.name}-v{task.version}-{system}"
     footer(file, caption, rows.drop(columns="line"), chart, name)
 
 
 task = choices.task(TEXT)
 pinned = pins.systems(task)
-left, middle, right = st.columns([2, 1, 1])
-with left:
-    system, name = choices.system(
-        "System",
-        default=next(iter(pinned), None) or opening(task),
-        with_points=True,
-        empty=NO_POINTS,
-        **task.bound,
-    )
-with middle:
-    retrieval_of = choose("Retrieval of", RETRIEVAL, "retrieval")
-with right:
-    split = choose("Over", list(SPLITS), "split", name=SPLITS.__getitem__)
-given = {"system": system, **task.bound, "retrieval_of": retrieval_of, "split": split}
-if not shown(task, given, name):
-    nothing(
-        "This system has no such retrieval accuracy, or its bare model was not submitted. Choose "
-        "another retrieval above, or evaluate the bare model with --tasks retrieval as well."
-    )
+system, name = choices.system(
+    "System",
+    default=next(iter(pinned), None) or opening(task),
+    with_points=True,
+    empty=NO_POINTS,
+    **task.bound,
+)
+points(task, system, name, pinned)
 predictors(task, system, name)
-others = [(one, text) for one, text in pinned.items() if one != system]
-if others:
-    st.header("The other pinned methods")
-    for column, (one_, text) in zip(st.columns(len(others)), others, strict=True):
-        with column:
-            if not shown(task, {**given, "system": one_}, text):
-                st.text(f"{text}: no such retrieval accuracy")

@@ -8,8 +8,9 @@ import method_rows
 import pandas as pd
 import pins
 import streamlit as st
-from names import distinct
+from names import TICKED, distinct, ticked
 from rows import Row
+from specs import show
 from widgets import SUBMIT, choose, footer, nothing
 
 MOST = 40  # methods of a chart
@@ -18,6 +19,7 @@ MOST = 40  # methods of a chart
 def means(rows: list[Row], by: str) -> pd.DataFrame:
     """The mean gain of each row in each family or script, over the languages that it has."""
     names = distinct({row.id: {**row.parts, "items": f"{row.items} items"} for row in rows})
+    names = {row.id: ticked(names[row.id], row.badges[0][0]) for row in rows}
     cells = pd.DataFrame([{"system": names[row.id], **cell} for row in rows for cell in row.cells])
     grouped = cells.groupby(["system", by], sort=False)
     frame = grouped.agg(gain=("gain", "mean"), languages=("unit", "nunique")).reset_index()
@@ -52,7 +54,8 @@ chart = charts.heat(
 )
 caption = (
     f"{task}: mean gain in {metric} over the languages of each {by}, of each method over its own "
-    "baseline; in brackets the number of languages. Where that is one, the mean is one language."
+    "baseline; in brackets the number of languages. Where that is one, the mean is one language. "
+    f"{TICKED}"
 )
-st.altair_chart(chart, alt=caption)
+show(chart, caption)
 footer(f"families-{task.name}-v{task.version}-{by}", caption, frame.drop(columns="unit"), chart)

@@ -8,9 +8,10 @@ import method_rows
 import pandas as pd
 import pins
 import streamlit as st
-from names import system_names
+from names import TICKED, axis_names
 from queries import Stamp, TaskVersion, ask, describe, one, stamp, submissions, unit_labels
-from widgets import ROWS, choose, figures, footer, page_number, paged, short, unreadable
+from specs import show
+from widgets import ROWS, choose, figures, footer, page_number, paged, part, short, unreadable
 
 from xlt_bench.errors import InputError
 from xlt_bench.metrics.paired import ALPHA
@@ -135,6 +136,31 @@ def headline(rows: pd.DataFrame, means: pd.DataFrame) -> None:
     figures(*shown)
 
 
+@part
+def by_language(
+    task: TaskVersion, metric: str, rows: pd.DataFrame, means: pd.DataFrame, names: tuple[str, str]
+) -> None:
+    """Show the gains of a system by language; `names` are its own and its baseline's."""
+    left, right = st.columns([4, 1])
+    with left:
+        st.text(f"{names[0]}\nagainst {names[1]}")
+        headline(rows, means)
+    with right:
+        colour = choose("Colour by", list(COLOURS), "colour", name=COLOURS.__getitem__)
+    shown = rows.assign(shown=charts.few(rows[colour]))
+    caption = (
+        f"{task}: gain in {metric}, with the 95 % interval of a paired bootstrap over items; "
+        "* p < 0.05 after Holm's correction over the languages shown."
+    )
+    if not rows["ranked"].all():
+        caption += " Languages beyond the ranked set are in no count and in no mean."
+    chart = charts.gains(shown, "gain", COLOURS[colour])
+    show(chart, caption)
+    table = rows.drop(columns=["label", "mark"])
+    title = " against ".join(names)
+    footer(f"gains-{task.name}-v{task.version}", caption, table, chart, title)
+
+
 def side_by_side(task: TaskVersion) -> None:
     """Show the pinned methods together, by language, each over its own baseline."""
     names, metric = pins.pinned(), method_rows.primary(task)
@@ -156,10 +182,11 @@ def side_by_side(task: TaskVersion) -> None:
         "95 % intervals; the languages are ordered by the gain of the first method."
     )
     chart = charts.side_by_side(frame, list(names.values()), f"gain in {metric}")
-    st.altair_chart(chart, alt=caption)
+    show(chart, caption)
     footer(f"gains-pinned-{task.name}-v{task.version}", caption, frame.drop(columns="label"), chart)
 
 
+@part
 def heat(task: TaskVersion, base: str) -> None:
     """Show the systems of a base model by ranked language, each over its default baseline."""
     given = {**task.bound, "base": base, "split": task.ranked_by}
@@ -168,7 +195,7 @@ def heat(task: TaskVersion, base: str) -> None:
         return
     st.header("All systems of this base model")
     page_number(int(systems["total"].iloc[0]))
-    names = system_names(systems["id"], with_base=False)
+    names = axis_names(systems["id"])
     frame = ask(_HEAT, {**task.bound, "ids": list(names)})
     units = ask(_LANGUAGES, task.bound)
     frame = frame.merge(units[["unit", "language_name"]], on="unit")
@@ -177,16 +204,17 @@ def heat(task: TaskVersion, base: str) -> None:
     order = [unit for unit in units["unit"] if unit in set(frame["unit"])]
     caption = (
         f"{task}: gain of each system over its default baseline in the ranked languages, the best "
-        "mean gain first. Blue: a gain; vermilion: a loss; * p < 0.05 after Holm's correction."
+        "mean gain first. Blue: a gain; vermilion: a loss; * p < 0.05 after Holm's correction. "
+        f"{TICKED}"
     )
     chart = charts.heat(frame, list(names.values()), order)
-    st.altair_chart(chart, alt=caption)
+    show(chart, caption)
     rows = frame.drop(columns=["label"])
     footer(f"gains-systems-{task.name}-v{task.version}", caption, rows, chart)
 
 
 task = choices.task()
-left, middle, right = st.columns([2, 2, 1])
+left, right = st.columns(2)
 with left:
     first = next(iter(pins.systems(task)), None)
     system, name = choices.system("System", default=first, **task.bound)
@@ -197,7 +225,7 @@ facts = one(
     {"id": system, **task.bound},
 )
 assert facts is not None  # the select box offers only what the database has
-with middle:
+with right:
     baseline, baseline_name = choices.system(
         "Baseline",
         "baseline",
@@ -208,25 +236,9 @@ with middle:
         empty="There is nothing to compare with: no other submission of this base model has "
         f"{task}. Submit the bare model as well:",
     )
-with right:
-    colour = choose("Colour by", list(COLOURS), "colour", name=COLOURS.__getitem__)
 rows, means, notes = gains(system, baseline, task)
-metric = ask("SELECT metric FROM metrics WHERE task = $task AND is_primary", {"task": task.name})
-st.text(f"{name}\nagainst {baseline_name}")
-headline(rows, means)
-rows["shown"] = charts.few(rows[colour])
-caption = (
-    f"{task}: gain in {metric['metric'].iloc[0]}, with the 95 % interval of a paired bootstrap "
-    "over items; * p < 0.05 after Holm's correction over the languages shown."
-)
-if not rows["ranked"].all():
-    caption += " Languages beyond the ranked set are in no count and in no mean."
-chart = charts.gains(rows, "gain", COLOURS[colour])
-st.altair_chart(chart, alt=caption)
+by_language(task, method_rows.primary(task), rows, means, (name, baseline_name))
 for note in notes:
     st.text(short(note, 400))
-table = rows.drop(columns=["label", "mark", "shown"])
-title = f"{name} against {baseline_name}"
-footer(f"gains-{task.name}-v{task.version}", caption, table, chart, title)
 side_by_side(task)
 heat(task, facts["base_model"])

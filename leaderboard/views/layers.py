@@ -6,14 +6,14 @@ systems with the same pairs of languages; means over other pairs get a chart of 
 
 from __future__ import annotations
 
-import altair as alt
 import choices
 import curves
 import pandas as pd
 import pins
 import streamlit as st
 from queries import NEIGHBOURS, TaskVersion, ask, one
-from widgets import SUBMIT, choose, footer, nothing, several
+from specs import show
+from widgets import SUBMIT, choose, footer, nothing, part, several
 
 _CURVES = (
     "SELECT submission, layer, value, low, high FROM layer_curves WHERE submission = ANY($ids)"
@@ -126,6 +126,7 @@ def marks(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+@part
 def matrix(
     task: TaskVersion, names: dict[str, str], chosen: dict[str, list[str]], order: list[str]
 ) -> None:
@@ -151,7 +152,7 @@ def matrix(
         "its candidates are the sentences of the language below."
     )
     chart = curves.pairs(rows, [code for code in order if code in there])
-    st.altair_chart(chart, alt=caption)
+    show(chart, caption)
     file = f"pairs-{task.name}-v{task.version}-layer-{layer}"
     footer(file, caption, rows, chart, names[system])
 
@@ -197,16 +198,15 @@ caption = (
 given = {"ids": list(names), "ranked": ranked, "few": few, **chosen}
 sets = ask(_SETS, given).set_index("submission")
 rows["pairs"] = rows["submission"].map(sets["pairs"])
-drawn: list[alt.LayerChart] = []
+parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
 for _, alike in rows.groupby("pairs", sort=False):
     if rows["pairs"].nunique() > 1:
         over = sets.loc[alike["submission"].iloc[0]]
         st.text(f"{over['number']} pairs: {' '.join(over['languages'])}")
-    chart = curves.layers(alike.drop(columns="pairs"), marks(alike))
-    st.altair_chart(chart, alt=caption)
-    drawn.append(chart)
+    parts.append((alike.drop(columns="pairs"), marks(alike)))
+    show(curves.layers(parts[-1]), caption)
 if rows["pairs"].nunique() > 1:
     caption += " Means over other pairs cannot be compared, and have a chart of their own."
-figure = drawn[0] if len(drawn) == 1 else alt.vconcat(*drawn)
-footer(f"layers-{task.name}-v{task.version}", caption, rows.drop(columns="pairs"), figure)
+table = rows.drop(columns="pairs")
+footer(f"layers-{task.name}-v{task.version}", caption, table, curves.layers(*parts))
 matrix(task, names, chosen, list(titles))

@@ -17,7 +17,19 @@ import streamlit as st
 from names import bases, distinct
 from queries import TaskVersion, ask, group, unit_labels
 from rows import Group, Row
-from widgets import SUBMIT, advise, chips, choose, footer, page_number, words, wrong
+from specs import show
+from widgets import (
+    SUBMIT,
+    advise,
+    chips,
+    choose,
+    footer,
+    page_number,
+    part,
+    remember,
+    words,
+    wrong,
+)
 
 ROWS = 60  # of a page
 BY = {"family": "family", "script": "script"}
@@ -152,7 +164,7 @@ def opened(row: Row, task: TaskVersion, metric: str) -> None:
         frame["mark"] = frame["significant"].map({True: "*", False: ""})
         frame["shown"] = frame["group"]
         caption = f"{task}: gain in {metric} by language, with 95 % intervals; * significant."
-        st.altair_chart(charts.gains(frame, f"gain in {metric}", "setting"), alt=caption)
+        show(charts.gains(frame, f"gain in {metric}", "setting"), caption)
     with st.container(horizontal=True):
         for page, label in (
             ("gains", "All of its gains"),
@@ -184,6 +196,7 @@ def board(task: TaskVersion, made: list[Group], metric: str, ranks_all: bool) ->
     row = method_rows.find(made, wanted)
     if wanted and row is None:
         wrong("open", wanted)
+    remember("open", row.id if row else "")
     columns, by = languages(task)
     total = sum(len(one.rows) for one in made)
     page = page_number(total, ROWS)
@@ -249,21 +262,27 @@ def exported(made: Sequence[Group], task: TaskVersion) -> pd.DataFrame:
     )
 
 
-task = choices.task()
-metric = method_rows.primary(task)
-everything = method_rows.groups(task, metric)
-with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    wanted_bases = base_models()
-    if wanted_bases:
-        everything = [
-            one for one in everything if not one.rows[0].id or one.rows[0].base in wanted_bases
-        ]
-    left_over = filters(everything)
-    ranks_all = choices.ranks_all()
-if not any(row.id for one in left_over for row in one.rows):
-    advise(
-        "No method matches. Remove a filter, or be the first: evaluate a model and submit the run.",
-        SUBMIT,
-    )
-if left_over:
-    board(task, left_over, metric, ranks_all)
+@part
+def methods(task: TaskVersion) -> None:
+    """Show the controls, and the rows that they leave."""
+    metric = method_rows.primary(task)
+    everything = method_rows.groups(task, metric)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        wanted_bases = base_models()
+        if wanted_bases:
+            everything = [
+                one for one in everything if not one.rows[0].id or one.rows[0].base in wanted_bases
+            ]
+        left_over = filters(everything)
+        ranks_all = choices.ranks_all()
+    if not any(row.id for one in left_over for row in one.rows):
+        advise(
+            "No method matches. Remove a filter, or be the first: evaluate a model and submit the "
+            "run.",
+            SUBMIT,
+        )
+    if left_over:
+        board(task, left_over, metric, ranks_all)
+
+
+methods(choices.task())

@@ -7,7 +7,7 @@ import curves
 import method_rows
 import names
 import pandas as pd
-import streamlit as st
+from specs import show
 from widgets import SUBMIT, footer, nothing
 
 task = choices.task()
@@ -17,7 +17,7 @@ frame = pd.DataFrame(
     [
         {
             "base_model": known[row.base].name,
-            "method": row.name,
+            "method": names.badged(row.name, row.badges[0][0]),
             "kind": names.KINDS.get(row.kind, "training not known"),
             "items": row.items if row.items.startswith("first") else "whole test sets",
             "parameters": known[row.base].parameters,
@@ -36,5 +36,5 @@ caption = (
     "cannot be compared."
 )
 chart = curves.sizes(frame, metric)
-st.altair_chart(chart, alt=caption)
+show(chart, caption)
 footer(f"size-{task.name}-v{task.version}", caption, frame, chart)

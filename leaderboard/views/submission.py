@@ -12,7 +12,7 @@ import pins
 import queries
 import streamlit as st
 from queries import TEXT, ask, one, submissions
-from widgets import choose, footer, short
+from widgets import choose, footer, part, short
 
 _FACTS = """
 SELECT s.* EXCLUDE (number, bare, superseded_by),
@@ -68,16 +68,17 @@ def as_text(value: Any) -> str:
 def record(given: dict[str, Any]) -> None:
     """Show the rest of the record, part by part."""
     st.header("Record")
-    for part in _PARTS:
-        values = given.get(part)
+    for name in _PARTS:
+        values = given.get(name)
         if isinstance(values, dict) and values:
-            with st.expander(part):
+            with st.expander(name):
                 lines = [(key, as_text(value)) for key, value in values.items()]
                 st.dataframe(pd.DataFrame(lines, columns=["what", "value"]), hide_index=True)
     with st.expander("the whole record, without its scores"):
         st.code(json.dumps(given, indent=1, ensure_ascii=False), language=None, wrap_lines=True)
 
 
+@part
 def files(folder: Path) -> None:
     """List the files of a submission, and offer one for download."""
     st.header("Files")

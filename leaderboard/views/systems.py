@@ -10,7 +10,8 @@ import pandas as pd
 import streamlit as st
 from names import bases, system_names
 from queries import NEIGHBOURS, TaskVersion, ask, describe, like, metrics, tasks
-from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, paged, short, words
+from specs import show
+from widgets import ROWS, SUBMIT, advise, choose, footer, page_number, paged, part, short, words
 
 SORTS = {
     "score": "the ranking score",
@@ -169,6 +170,7 @@ def interval(ends: Any) -> str:
     return "" if not hasattr(ends, "__len__") else f"{ends[0]:.1f} – {ends[1]:.1f}"
 
 
+@part
 def opened(frame: pd.DataFrame, task: TaskVersion, metric: str) -> None:
     """The languages of the row that the user opened."""
     asked = st.query_params.get("open", "")
@@ -189,7 +191,7 @@ def opened(frame: pd.DataFrame, task: TaskVersion, metric: str) -> None:
         + ("" if rows["ranked"].all() else f" {NOT_IN_MEANS}")
     )
     chart = charts.scores(rows, metric)
-    st.altair_chart(chart, alt=caption)
+    show(chart, caption)
     with st.container(horizontal=True):
         for page, label in (("submission", "Its submission"), ("gains", "Its gains")):
             given = {"system": chosen, "task": task.name, "version": str(task.version)}
@@ -198,6 +200,7 @@ def opened(frame: pd.DataFrame, task: TaskVersion, metric: str) -> None:
     footer("languages", caption, rows.drop(columns="label"), chart, names[chosen])
 
 
+@part
 def systems(task: TaskVersion) -> None:
     """A page of the table of systems, and the languages of the row that the user opened."""
     given, sort = filters(task)

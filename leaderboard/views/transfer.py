@@ -10,7 +10,8 @@ import pins
 import streamlit as st
 from names import system_names
 from queries import TEXT, TaskVersion, ask, one, unit_labels
-from widgets import ROWS, SUBMIT, figures, footer, nothing, page_number, paged
+from specs import show
+from widgets import ROWS, SUBMIT, figures, footer, nothing, page_number, paged, part
 
 PARTS = {
     "content": "answers of both are well-formed",
@@ -107,7 +108,7 @@ def of_one(task: TaskVersion, given: dict[str, Any], name: str) -> None:
     if len(drawn):
         names = [f"{part}: {text}" for part, text in PARTS.items()]
         chart = charts.parts(drawn, names, "points of the gain")
-        st.altair_chart(chart, alt=caption)
+        show(chart, caption)
     else:
         caption = f"{task}: relative transfer by language, in per cent of the supervised mean."
         st.dataframe(rows[["language_name", "measure", "value", "baseline_value"]], hide_index=True)
@@ -115,6 +116,7 @@ def of_one(task: TaskVersion, given: dict[str, Any], name: str) -> None:
     footer(f"transfer-{task.name}-v{task.version}", caption, table, chart, name)
 
 
+@part
 def of_all(task: TaskVersion) -> None:
     """Show a row a system."""
     st.header("All systems")

@@ -319,7 +319,7 @@ class Tab:
         box.scroll_into_view_if_needed()
         box.click()
         # The name of a system begins with its base model where several are offered.
-        pattern = re.compile(rf"^(.*, )?{re.escape(option)}$")
+        pattern = re.compile(rf"^(.*, )?{re.escape(option)}( · self-reported)?$")
         listed = self.page.get_by_role("option", name=pattern)
         listed.click()
         until = time.monotonic() + PATIENCE / 1000

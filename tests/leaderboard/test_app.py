@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -68,7 +69,9 @@ def widget(app, label):
 
 
 def link(app):
-    """The query parameters that `Link to this view` shows."""
+    """The query parameters that `Link to this view` shows, once it is opened."""
+    app.session_state["link"] = True
+    again(app)
     (text,) = [code.value for code in app.code if "?" in code.value and "=" in code.value]
     found = {}
     for key, value in parse_qsl(text.split("?")[1], keep_blank_values=True):
@@ -209,6 +212,10 @@ def test_places_are_among_the_verified_and_a_switch_gives_them_among_all(
     assert len(shown) == len(ids)
     placed = shown[shown["place"].notna()]
     assert placed[["place", "rank"]].to_numpy().tolist() == [[1, "verified"]]
+    for page, label in (("gains", "System"), ("layers", "Systems"), ("compare", "First system")):
+        badges = [one.rpartition(" · ")[2] for one in options(visit(page), label)]
+        assert badges.count("verified") == 1, page
+        assert set(badges) == {"verified", "self-reported"}, page
 
 
 def test_overview_has_places_of_methods(board, ranked):
@@ -270,6 +277,31 @@ def test_every_choice_is_in_the_link_and_comes_back_from_it(app, board):
     for label in ("Task", "System", "Baseline", "Colour by"):
         assert widget(other, label).value == widget(seen, label).value
     assert charts(other) == charts(seen)
+
+
+def test_the_link_of_overview_holds_the_open_row_and_the_pins(app):
+    (table,) = [json.loads(one.proto.json) for one in app().get("bidi_component")]
+    first = next(row["id"] for group in table["groups"] for row in group["rows"] if row["id"])
+    pin = first.partition("-")[0]
+    found = link(app(open=first, pin=pin))
+    assert (found["open"], found["pin"]) == ([first], [pin])
+    assert link(app(open="no-such-row"))["open"] == [""]
+
+
+def test_charts_are_specified_once_for_the_same_data(app, board, monkeypatch):
+    app("about")  # which imports the modules of the app
+    specs = sys.modules["specs"]
+    made = []
+    specified = specs.specified
+    monkeypatch.setattr(specs, "specified", lambda chart: (made.append(1), specified(chart))[1])
+    shown = []
+    for name in ("good", "bare") * 2:
+        seen = app("systems", task="uner", open=board[1][name])
+        (frame,) = [f for f in data(seen, 0) if "value" in f]
+        shown.append((charts(seen), frame["value"].dropna().to_list()))
+    assert shown[:2] == shown[2:]
+    assert shown[0][1] != shown[1][1]
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("page", DATA)
@@ -412,8 +444,8 @@ def test_compare_shows_the_answers_of_both(app, board):
     assert texts.count("play song 0 now") == 1
     assert texts.count("nothing of it") + texts.count("song_name: song 0; time: now") > 0
     better = cells(app("compare", **params, verdict="system"))
-    firsts = [text for title, text in better if title.startswith("good adapter (")]
-    seconds = [text for title, text in better if title.startswith("bare model (")]
+    firsts = [text for title, text in better if title.startswith("good adapter · self-reported (")]
+    seconds = [text for title, text in better if title.startswith("bare model · self-reported (")]
     assert firsts
     assert all(text != "nothing of it" for text in firsts)
     assert set(seconds) == {"nothing of it"}
@@ -444,7 +476,7 @@ def test_compare_shows_the_answers_of_all_pinned_methods(app, board):
     for (_, source), _, *answered in items:
         assert source
         titles, texts = zip(*answered, strict=True)
-        assert [title.rpartition(" (")[0] for title in titles][3] == "bare model"
+        assert [title.rpartition(" (")[0] for title in titles][3] == "bare model · self-reported"
         assert tuple(texts) in {tuple(told[name][one] for name in names) for one in told["good"]}
     best = cells(app("compare", **params, verdict="system"))
     scores = [[float(title.rpartition("(")[2][:-1]) for title, _ in best[i + 2 : i + 6]]
@@ -533,7 +565,7 @@ def test_systems_with_other_languages_have_a_chart_of_their_own(app, board, tmp_
     assert len(charts(unlike)) == len(charts(alike)) + 1
     for place, name in enumerate(("good adapter", "bare model")):
         (frame,) = [f for f in data(unlike, place) if {"layer", "value", "low"} <= set(f)]
-        assert {one.rpartition(", ")[2] for one in frame["system"]} == {name}
+        assert {one.rpartition(", ")[2] for one in frame["system"]} == {f"{name} · self-reported"}
     assert [text.value for text in unlike.text] == ["6 pairs: de en sw", "2 pairs: de en"]
 
 
@@ -671,11 +703,12 @@ def test_a_version_offers_its_own_systems_and_baselines(two_versions, monkeypatc
     for page, second in (("gains", "Baseline"), ("compare", "Second system")):
         seen = visit(page, task="massive", version="3", system=ids["second adapter"])
         assert widget(seen, second).value == ids["second bare"]
-        assert set(options(seen, second)) == {"bare model", "only beyond"}
+        offered = {"bare model · self-reported", "only beyond · self-reported"}
+        assert set(options(seen, second)) == offered
         assert all(text.startswith("massive v3") for text in captions(seen))
         seen = visit(page, task="massive", version="2", system=ids["good"])
         assert widget(seen, second).value == ids["bare"], "no baseline of another version"
-        assert not {"second bare", "second adapter"} & set(options(seen, second))
+        assert not any(one.startswith("second") for one in options(seen, second))
     seen = visit("correlation", task="massive", version="3", system=ids["second adapter"])
     assert captions(seen)[0].startswith("massive v3: ")
     assert "(retrieval v1; own, even layers)" in captions(seen)[0]
@@ -896,9 +929,15 @@ def test_scripts_are_sent_compressed_and_deep_links_find_their_server(small_addr
         for one in (root, deep)
     ]
     assert "in every language" in described[1][0]
-    assert root.replace(described[0][0].encode(), described[1][0].encode()) == deep
+    hint = re.compile(rb'<link rel="modulepreload" crossorigin href="\.(/static/js/[\w.-]+)">')
+    same = root.replace(described[0][0].encode(), described[1][0].encode())
+    assert hint.sub(b"", same) == hint.sub(b"", deep)
+    hints = [path.decode() for path in hint.findall(deep)]
+    assert len(hints) == len(set(hints))
+    assert any("VegaLiteChart" in path for path in hints), "Gains has charts"
+    assert not any("DataFrame" in path for path in hints), "and no table"
     scripts = re.findall(r'src="\.(/static/[^"]+\.js)"', deep.decode())
-    for path in (*scripts, "/gains"):
+    for path in (*scripts, *hints, "/gains"):
         _, plain = get(path)
         headers, packed = get(path, **{"Accept-Encoding": "gzip, br"})
         assert headers["Content-Encoding"] == "gzip"
