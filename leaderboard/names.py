@@ -192,7 +192,7 @@ def _systems(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
 def _parts(row: Mapping[str, Any]) -> Parts:
     said = method_parts(row)
     # What differs most often comes first: a select box cuts the end of a name.
-    parts = {key: said.pop(key) for key in ("own", "kind", "layers") if key in said}
+    parts: Parts = {key: said.pop(key) for key in ("own", "kind", "layers") if key in said}
     if row["seed"] is not None:
         parts["seed"] = f"seed {row['seed']}"
     parts |= said

@@ -37,7 +37,7 @@ def specified(chart: Chart) -> Spec:
     """The specification of a chart, without altair's own sizes and colours."""
     frames: dict[int, pd.DataFrame] = {}
 
-    def named(frame: pd.DataFrame) -> dict[str, str]:
+    def named(frame: Any) -> dict[str, str]:
         frames[id(frame)] = frame
         return {"name": f"frame {list(frames).index(id(frame))}"}
 
