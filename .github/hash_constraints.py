@@ -9,6 +9,10 @@ machine, so run it where torch is found as a CPU build.
 
 import json
 import sys
+from collections import defaultdict
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 HEADER = """\
 # constraints.txt with digests, for Linux on x86-64, Python 3.11 and the CPU build of torch:
@@ -18,11 +22,22 @@ HEADER = """\
 
 def main() -> None:
     """Read a report from standard input, and print a line for each archive."""
+    items = json.load(sys.stdin)["install"]
+    # For pip, a package with extras is another one, which needs a line of its own.
+    extras = defaultdict(set)
+    for item in items:
+        for text in item["metadata"].get("requires_dist", []):
+            wanted = Requirement(text)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                extras[canonicalize_name(wanted.name)] |= wanted.extras
     lines = []
-    for item in json.load(sys.stdin)["install"]:
+    for item in items:
+        name = item["metadata"]["name"]
         version = item["metadata"]["version"].partition("+")[0]  # indexes know torch 2.13.0
         digest = item["download_info"]["archive_info"]["hashes"]["sha256"]
-        lines.append(f"{item['metadata']['name']}=={version} --hash=sha256:{digest}")
+        asked = sorted(extras[canonicalize_name(name)])
+        for named in [name, *(f"{name}[{extra}]" for extra in asked)]:
+            lines.append(f"{named}=={version} --hash=sha256:{digest}")
     print("\n".join([HEADER, *sorted(lines, key=str.lower)]))
 
 
