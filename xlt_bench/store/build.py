@@ -9,7 +9,7 @@ and layers with their pairs. `submissions check` has compared the counts with th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from pyarrow import csv
 from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
-from xlt_bench.store.baselines import bare_retrieval, baselines
-from xlt_bench.store.gains import gain_rows
+from xlt_bench.store.baselines import Baseline, bare_retrieval, baselines
+from xlt_bench.store.gains import chunks, gain_rows
 from xlt_bench.store.measures import gap_rows
 from xlt_bench.store.methods import methods
-from xlt_bench.store.places import MeanReplicates, places
-from xlt_bench.store.reuse import Earlier, code_digest, fingerprint
-from xlt_bench.store.rows import EVIDENCE, Entry, Rows, read_entry, relate
+from xlt_bench.store.places import MeanReplicates, Means, means_of, places
+from xlt_bench.store.reuse import Earlier, code_digest
+from xlt_bench.store.rows import EVIDENCE, Entry, Read, Rows, Source, read_entry, relate
+from xlt_bench.store.workers import MOST, cores, ordered
 from xlt_bench.submissions.accepted import Register, held_among, read_register
 from xlt_bench.submissions.report import Report, list_submissions, refused
 from xlt_bench.submissions.schema import ID, IDENTITY, stated_system
@@ -41,6 +42,7 @@ _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
 _DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 _BATCH = 500  # layers of pairs that are inserted at a time
+_MANY = 200  # submissions for which processes are started
 
 
 @dataclass(frozen=True)
@@ -330,38 +332,75 @@ def _held(paths: Sequence[Path], register: Register) -> dict[str, str]:
     return reasons
 
 
-def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier) -> Built:
+def _processes(calls: int) -> int:
+    """Into how many processes some work is divided: few submissions are not worth starting any."""
+    return min(cores(), MOST) if calls >= _MANY else 1
+
+
+def _gains(
+    work: tuple[dict[int, Entry], list[Baseline]],
+) -> tuple[dict[str, list[dict[str, Any]]], dict[int, Means]]:
+    """Rows of the tables of gains by table, and the means by which submissions are ranked."""
+    entries, some = work
+    rows, drawn = gain_rows(entries, some)
+    return rows, {number: means_of(entries[number], found) for number, found in drawn.items()}
+
+
+def _read_submissions(
+    store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier
+) -> tuple[list[Entry], list[Report]]:
+    """Insert what is computed from each submission alone; returns the valid ones and the others."""
     entries: list[Entry] = []
     left_out: list[Report] = []
     seen: dict[str, str] = {}
     batch, register = Rows(), read_register(folder)
     paths = list_submissions([folder])
     reasons = _held(paths, register)
-    for path in paths:
-        try:
+    sources = [
+        Source(
+            path,
+            register.age(path.name),
+            path.name in register.places,
+            earlier.fingerprint(path.name),
+        )
+        for path in paths
+        if path.name not in reasons
+    ]
+    with closing(ordered(read_entry, sources, _processes(len(sources)))) as read:
+        for path in paths:
             if path.name in reasons:
                 left_out.append(Report(path.name, "held", reasons[path.name]))
                 continue
+            found = next(read)
             if other := seen.get(path.name[-IDENTITY:]):
-                raise InputError(f"the same system and answers are already submitted as {other}")
-            number, found = len(entries), fingerprint(path)
-            same = earlier.has(path.name, found)
-            entries.append(read_entry(path, number, None if same else batch, register))
-            batch.add("sources", [{"number": number, "id": path.name, "fingerprint": found}])
-            if same:
+                found = InputError(f"the same system and answers are already submitted as {other}")
+            if not isinstance(found, Read):
+                if not path.parent.is_dir():
+                    raise InputError(
+                        f"{path.parent} disappeared during the build; nothing was changed, build "
+                        "again"
+                    )
+                left_out.append(refused(path, found))
+                continue
+            number = len(entries)
+            entries.append(found.entry.numbered(number))
+            row = {"number": number, "id": path.name, "fingerprint": found.fingerprint}
+            batch.add("sources", [row])
+            if found.rows is None:
                 earlier.take(path.name, number)
+            else:
+                batch.take(found.rows, number)
             seen[path.name[-IDENTITY:]] = path.name
-        except (InputError, OSError) as error:
-            if not path.parent.is_dir():
-                raise InputError(
-                    f"{path.parent} disappeared during the build; nothing was changed, build again"
-                ) from None
-            left_out.append(refused(path, error))
-        if len(batch.pairs) >= _BATCH:
-            _insert(store, batch.tables())
-            batch = Rows()
+            if len(batch.pairs) >= _BATCH:
+                _insert(store, batch.tables())
+                batch = Rows()
     _insert(store, batch.tables())
     earlier.copy_rows()
+    return entries, left_out
+
+
+def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier) -> Built:
+    entries, left_out = _read_submissions(store, folder, earlier)
     related = relate(entries)
     chosen = baselines(related)
     _insert(
@@ -379,8 +418,14 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
     earlier.copy_gains(kept)
     changed = [one for one in chosen if related[one.number].trained.method not in kept]
     means = MeanReplicates(related)
-    for gains in gain_rows(related, changed, means.keep):
-        _insert(store, gains)
+    work = [
+        ({n: related[n] for one in some for n in (one.number, one.baseline)}, some)
+        for some in chunks(related, changed)
+    ]
+    with closing(ordered(_gains, work, _processes(len(changed)))) as found:
+        for rows, of_submissions in found:
+            _insert(store, rows)
+            means.keep(of_submissions)
     _insert(store, {"gaps": gap_rows(related, chosen)})
     _insert(store, places(related, means, earlier.place_tests()))
     return Built(len(entries), left_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -23,39 +23,38 @@ _TOGETHER = 32  # pairs of submissions that are resampled together, with the sam
 
 
 def gain_rows(
-    entries: Sequence[Entry],
-    chosen: Sequence[Baseline],
-    keep: Callable[[Mapping[int, Drawn]], None],
-) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Compute the rows of the tables of gains.
+    entries: Mapping[int, Entry], some: Sequence[Baseline]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[int, Drawn]]:
+    """Compute the rows of the tables of gains and measures.
+
+    Args:
+        entries: The submissions and their baselines, by number.
+        some: The baselines: a chunk of `chunks`.
+
+    Returns:
+        The rows by table, and the replicates of each submission.
+    """
+    drawn, marked = resampled(entries)
+    rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
+    compared: Compared = {}
+    for one in some:
+        key = (one.number, one.baseline, one.task)
+        compared[key] = _compared(entries[one.number], one, drawn)
+        unit_rows, mean_rows = _pair_rows(one, *compared[key])
+        rows["unit_gains"] += unit_rows
+        rows["mean_gains"] += mean_rows
+    rows |= measure_rows(entries, some, drawn, marked)
+    rows |= method_rows(entries, [one for one in some if one.is_default], drawn, compared)
+    return rows, drawn
+
+
+def chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[list[Baseline]]:
+    """Divide baselines into those that are resampled together: a method's are never divided.
 
     Args:
         entries: All submissions, by number.
         chosen: Their baselines.
-        keep: Is given the replicates of each submission that is resampled.
-
-    Yields:
-        Rows by table, for some methods at a time.
     """
-    for some in _chunks(entries, chosen):
-        numbers = {n for one in some for n in (one.number, one.baseline)}
-        drawn, marked = resampled({number: entries[number] for number in sorted(numbers)})
-        keep(drawn)
-        rows: dict[str, list[dict[str, Any]]] = {"unit_gains": [], "mean_gains": []}
-        compared: Compared = {}
-        for one in some:
-            key = (one.number, one.baseline, one.task)
-            compared[key] = _compared(entries[one.number], one, drawn)
-            unit_rows, mean_rows = _pair_rows(one, *compared[key])
-            rows["unit_gains"] += unit_rows
-            rows["mean_gains"] += mean_rows
-        yield rows
-        yield measure_rows(entries, some, drawn, marked)
-        yield method_rows(entries, [one for one in some if one.is_default], drawn, compared)
-
-
-def _chunks(entries: Sequence[Entry], chosen: Sequence[Baseline]) -> Iterator[list[Baseline]]:
-    """Baselines that are resampled together: those of a method are never divided."""
 
     def method(one: Baseline) -> str:
         return entries[one.number].trained.method

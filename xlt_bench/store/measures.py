@@ -20,7 +20,7 @@ Drawn = dict[str, dict[str, Replicates]]
 
 
 def measure_rows(
-    entries: Sequence[Entry],
+    entries: Mapping[int, Entry],
     chosen: Sequence[Baseline],
     drawn: Mapping[int, Drawn],
     marked: Mapping[int, Mapping[str, Marked]],
@@ -28,8 +28,8 @@ def measure_rows(
     """Compute the rows of the tables `unit_measures` and `mean_measures`.
 
     Args:
-        entries: All submissions, by number.
-        chosen: Some of their baselines.
+        entries: The submissions and their baselines, by number.
+        chosen: The baselines.
         drawn: Replicates by submission, task and unit.
         marked: Flags of the answers by submission, task and unit.
     """

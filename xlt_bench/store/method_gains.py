@@ -23,7 +23,7 @@ Compared = dict[tuple[int, int, str], tuple[list[UnitGain], list[MeanGain]]]
 
 
 def method_rows(
-    entries: Sequence[Entry],
+    entries: Mapping[int, Entry],
     chosen: Sequence[Baseline],
     drawn: Mapping[int, Mapping[str, Mapping[str, Replicates]]],
     compared: Compared,
@@ -31,7 +31,7 @@ def method_rows(
     """Compute the rows of the tables `method_unit_gains` and `method_mean_gains`.
 
     Args:
-        entries: All submissions, by number.
+        entries: The submissions and their baselines, by number.
         chosen: The default baselines of all systems of some methods.
         drawn: Replicates by submission, task and unit.
         compared: The gains of these systems, which are those of a method of one system.
@@ -50,7 +50,7 @@ def method_rows(
     return rows
 
 
-def _one_a_seed(entries: Sequence[Entry], group: Sequence[Baseline]) -> list[Baseline]:
+def _one_a_seed(entries: Mapping[int, Entry], group: Sequence[Baseline]) -> list[Baseline]:
     """The systems to average over: one of each seed, with baselines of one method.
 
     Of several, the one with the most units is taken, then the oldest.
@@ -67,7 +67,7 @@ def _one_a_seed(entries: Sequence[Entry], group: Sequence[Baseline]) -> list[Bas
 
 def _add(
     rows: dict[str, list[dict[str, Any]]],
-    entries: Sequence[Entry],
+    entries: Mapping[int, Entry],
     group: Sequence[Baseline],
     drawn: Mapping[int, Mapping[str, Mapping[str, Replicates]]],
     compared: Compared,

@@ -49,6 +49,10 @@ class _Mean:
     bins: npt.NDArray[np.int64]
 
 
+Means = Mapping[tuple[str, str], _Mean]
+"""The means of a submission by task and split."""
+
+
 class MeanReplicates:
     """The replicates of the means by which submissions are ranked, in half of the memory.
 
@@ -58,28 +62,35 @@ class MeanReplicates:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
-        self._found: dict[int, dict[tuple[str, str], _Mean]] = {}
+        self._found: dict[int, Means] = {}
 
-    def keep(self, drawn: Mapping[int, Drawn]) -> None:
+    def keep(self, found: Mapping[int, Means]) -> None:
         """Keep the means of submissions whose units have been resampled."""
-        for number, by_task in drawn.items():
-            if number not in self._found:
-                self._found[number] = dict(_means(self._entries[number], by_task))
+        self._found = {**found, **self._found}
 
     def of(self, number: int, task: str, split: str) -> _Mean:
         """The replicates of one mean of a submission, resampled if they are not yet known."""
         if number not in self._found:
-            self.keep(resampled({number: self._entries[number]})[0])
+            entry = self._entries[number]
+            self._found[number] = means_of(entry, resampled({number: entry})[0][number])
         return self._found[number][task, split]
 
 
-def _means(entry: Entry, drawn: Drawn) -> Iterator[tuple[tuple[str, str], _Mean]]:
+def means_of(entry: Entry, drawn: Drawn) -> Means:
+    """The means by which a submission is ranked.
+
+    Args:
+        entry: The submission, with `superseded_by` filled in.
+        drawn: Its replicates by task and unit.
+    """
+    found = {}
     for task, split, units in _rankings(entry):
         parts = [drawn[task][unit] for unit in units]
         value = float(np.mean([one.value for one in parts]))
-        drawn_mean = np.mean([one.drawn for one in parts], axis=0)
-        found = Replicates(value, drawn_mean.astype(np.float32), 0)
-        yield (task, split), _Mean(found, bins([one.counts for one in parts]))
+        drawn_mean = np.mean([one.drawn for one in parts], axis=0).astype(np.float32)
+        both = bins([one.counts for one in parts])
+        found[task, split] = _Mean(Replicates(value, drawn_mean, 0), both)
+    return found
 
 
 def bins(matrices: Sequence[Counts | None]) -> npt.NDArray[np.int64]:

@@ -44,23 +44,6 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def fingerprint(folder: Path) -> str:
-    """Digest the names, sizes and times of change of a submission's files, but not the contents.
-
-    Args:
-        folder: The submission.
-
-    Raises:
-        OSError: A file disappeared meanwhile.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        stat = path.lstat()
-        found = (str(path.relative_to(folder)), stat.st_mode, stat.st_size, stat.st_mtime_ns)
-        digest.update(repr(found).encode())
-    return digest.hexdigest()
-
-
 class Earlier:
     """An earlier build, attached to the database that is being built.
 
@@ -90,20 +73,19 @@ class Earlier:
         except duckdb.Error:  # another schema
             pass
 
-    def has(self, name: str, found: str) -> bool:
-        """Whether the earlier build has the rows of a submission.
+    def fingerprint(self, name: str) -> str | None:
+        """The fingerprint of a submission whose rows the earlier build has, else None.
 
         Args:
             name: Its id.
-            found: Its fingerprint.
         """
-        return name in self._known and self._known[name][1] == found
+        return self._known[name][1] if name in self._known else None
 
     def take(self, name: str, number: int) -> None:
         """Note that the rows of a submission are to be copied.
 
         Args:
-            name: Its id, for which `has` is true.
+            name: Its id, of which the earlier build has a fingerprint.
             number: Its number in the database that is being built.
         """
         self._taken[number] = self._known[name][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import partners, question
 from xlt_bench.metrics.accuracy import accuracy_interval, never_certain
 from xlt_bench.metrics.significance import Floats, Interval
 from xlt_bench.results.record import Mean, Plan, Record
-from xlt_bench.submissions.accepted import Register
 from xlt_bench.submissions.answers import read_accuracies
 from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.schema import (
@@ -32,7 +33,6 @@ from xlt_bench.tasks.registry import RETRIEVAL, get_task
 
 PAIR_SCHEMA = pa.schema(
     [
-        ("number", pa.int32()),
         ("layer", pa.int16()),
         ("source", pa.string()),
         ("target", pa.string()),
@@ -61,6 +61,11 @@ class Entry:
     row: dict[str, Any]
     runs: list[dict[str, Any]]
 
+    def numbered(self, number: int) -> Entry:
+        """The same with its number in the database."""
+        runs = [{"number": number, **run} for run in self.runs]
+        return replace(self, number=number, row={"number": number, **self.row}, runs=runs)
+
 
 @dataclass
 class Rows:
@@ -78,30 +83,89 @@ class Rows:
         pairs = {"pair_scores": pa.concat_tables(self.pairs)} if self.pairs else {}
         return {**self.by_table, **pairs}
 
+    def take(self, rows: Rows, number: int) -> None:
+        """Add the rows of a submission, with its number in the database."""
+        for table, found in rows.by_table.items():
+            self.add(table, [{"number": number, **row} for row in found])
+        for pairs in rows.pairs:
+            numbers = pa.array(np.full(pairs.num_rows, number, dtype=np.int32))
+            self.pairs.append(pairs.add_column(0, "number", numbers))
 
-def read_entry(folder: Path, number: int, rows: Rows | None, register: Register) -> Entry:
-    """Validate a submission and add its rows, all or none.
+
+@dataclass(frozen=True)
+class Source:
+    """A submission to read.
+
+    Attributes:
+        folder: The submission.
+        age: Its sort key from first to last accepted.
+        accepted: Whether the maintainers have accepted it.
+        before: The fingerprint of which an earlier build has the rows; None if it has none.
+    """
+
+    folder: Path
+    age: tuple[int, str]
+    accepted: bool
+    before: str | None
+
+
+@dataclass(frozen=True)
+class Read:
+    """A submission that was read. Its rows of all tables have no number yet.
+
+    `rows` are those of all tables except `submissions` and `runs`; None if those of the earlier
+    build are still right, which has compared the scores with the counts.
+    """
+
+    fingerprint: str
+    entry: Entry
+    rows: Rows | None
+
+
+def read_entry(source: Source) -> Read | InputError | OSError:
+    """Validate a submission and compute its rows.
+
+    Args:
+        source: The submission.
+
+    Returns:
+        What was read, or why the submission is not valid, or its scores do not follow from its
+        counts.
+    """
+    try:
+        found = fingerprint(source.folder)
+        package = open_package(source.folder)
+        rows = None if found == source.before else _rows(package)
+    except (InputError, OSError) as error:
+        return error
+    return Read(found, _entry(package, source), rows)
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest the names, sizes and times of change of a submission's files, but not the contents.
 
     Args:
         folder: The submission.
-        number: Its number in the database.
-        rows: Where to add the rows of all tables except `submissions` and `runs`; None if they are
-            copied from an earlier build, which has compared the scores with the counts.
-        register: Says in which order submissions were accepted.
 
     Raises:
-        InputError: The submission is not valid, or its scores do not follow from its counts.
+        OSError: A file disappeared meanwhile.
     """
-    package = open_package(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        stat = path.lstat()
+        found = (str(path.relative_to(folder)), stat.st_mode, stat.st_size, stat.st_mtime_ns)
+        digest.update(repr(found).encode())
+    return digest.hexdigest()
+
+
+def _entry(package: Package, source: Source) -> Entry:
     record = package.record
-    if rows is not None:
-        _add(rows, number, package)
     how = trained(record)
     return Entry(
-        number=number,
-        folder=folder,
+        number=-1,
+        folder=source.folder,
         plan=record.plan,
-        age=register.age(folder.name),
+        age=source.age,
         alignment_languages=record.alignment_languages,
         data_digests=record.data_digests,
         items={
@@ -111,8 +175,8 @@ def read_entry(folder: Path, number: int, rows: Rows | None, register: Register)
         },
         trained=how,
         means=primary_means(record),
-        row={**_row(number, package, register), "method": how.method, "seed": how.seed},
-        runs=[_run(number, record, task) for task in record.plan.task_versions],
+        row={**_row(package, source), "method": how.method, "seed": how.seed},
+        runs=[_run(record, task) for task in record.plan.task_versions],
     )
 
 
@@ -128,14 +192,13 @@ class _Layer:
     mean: float
 
 
-def _layer(plan: Plan, number: int, layer: int, table: pa.Table) -> _Layer:
+def _layer(plan: Plan, layer: int, table: pa.Table) -> _Layer:
     codes, inside = plan.units[RETRIEVAL], set(partners(plan))
     accuracy = table.column("accuracy").to_numpy()
     sides = [table.column(side).to_pylist() for side in ("source", "target")]
     in_mean = np.array([a in inside and b in inside for a, b in zip(*sides, strict=True)])
     n = table.num_rows
     columns = [
-        pa.array(np.full(n, number, dtype=np.int32)),
         pa.array(np.full(n, layer, dtype=np.int16)),
         *(table.column(name) for name in ("source", "target", "accuracy")),
     ]
@@ -143,7 +206,7 @@ def _layer(plan: Plan, number: int, layer: int, table: pa.Table) -> _Layer:
     return _Layer(
         pa.table(columns, schema=PAIR_SCHEMA),
         [
-            {"number": number, "layer": layer, "language": code, "accuracy": float(mean)}
+            {"layer": layer, "language": code, "accuracy": float(mean)}
             for code, mean in zip(codes, means, strict=True)
         ],
         float(accuracy[in_mean].mean()),
@@ -164,11 +227,12 @@ def _language_means(
     return sums / pairs
 
 
-def _add(rows: Rows, number: int, package: Package) -> None:
-    """Compare the scores with the counts, and add the rows of scores and layers."""
+def _rows(package: Package) -> Rows:
+    """Compare the scores with the counts; returns the rows of scores and layers."""
+    rows = Rows()
     record, results = package.record, package.record.results
     stated = read_accuracies(package)
-    layers = {layer: _layer(record.plan, number, layer, one) for layer, one in stated.items()}
+    layers = {layer: _layer(record.plan, layer, one) for layer, one in stated.items()}
     means = {layer: found.mean for layer, found in layers.items()}
     counts = read_counts(package.folder / COUNTS, record.plan)
     check_results(record, counts, means)
@@ -182,10 +246,11 @@ def _add(rows: Rows, number: int, package: Package) -> None:
             # Records of older releases have bootstrap intervals, empty where no answer is right.
             ends = accuracy_interval(counts[score.task][score.metric][score.unit])
             scored |= {"low": ends.low, "high": ends.high}
-        rows.add("unit_scores", [{"number": number, "items": items, **scored}])
-    rows.add("alignments", _alignments(number, record))
-    rows.add("mean_scores", [{"number": number, **_mean(row, counts)} for row in results.means])
-    rows.add("layer_scores", [{"number": number, **row.model_dump()} for row in results.layers])
+        rows.add("unit_scores", [{"items": items, **scored}])
+    rows.add("alignments", _alignments(record))
+    rows.add("mean_scores", [_mean(row, counts) for row in results.means])
+    rows.add("layer_scores", [row.model_dump() for row in results.layers])
+    return rows
 
 
 def _mean(row: Mean, counts: Tasks) -> dict[str, Any]:
@@ -198,12 +263,11 @@ def _mean(row: Mean, counts: Tasks) -> dict[str, Any]:
     return fields
 
 
-def _alignments(number: int, record: Record) -> list[dict[str, Any]]:
+def _alignments(record: Record) -> list[dict[str, Any]]:
     """Rows of the planned layers and languages; the record may state others."""
     known = set(record.plan.units.get(RETRIEVAL, []))
     return [
         {
-            "number": number,
             "layer": one.layer,
             "language": one.language,
             "measure": name,
@@ -215,10 +279,10 @@ def _alignments(number: int, record: Record) -> list[dict[str, Any]]:
     ]
 
 
-def _run(number: int, record: Record, task: str) -> dict[str, Any]:
+def _run(record: Record, task: str) -> dict[str, Any]:
     lacks = missing(record, task)
     version = record.plan.task_versions[task]
-    row = {"number": number, "task": task, "version": version}
+    row = {"task": task, "version": version}
     return {**row, "complete": not lacks, "lacks": lacks}
 
 
@@ -232,13 +296,12 @@ EVIDENCE = {
 """What the columns of the table `submissions` rest on; see the table `evidence`."""
 
 
-def _row(number: int, package: Package, register: Register) -> dict[str, Any]:
+def _row(package: Package, source: Source) -> dict[str, Any]:
     submission, record = package.submission, package.record
     plan = record.plan
     # Anybody can submit a verified.json; only accepted ones are the maintainers'.
-    verified = package.verified if submission.id in register.places else None
+    verified = package.verified if source.accepted else None
     return {
-        "number": number,
         **submission.model_dump(include={"id", "name", "contact", "url", "notes"}),
         "base_model": base_model(plan),
         "system": system(plan),
