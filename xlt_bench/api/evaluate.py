@@ -37,6 +37,8 @@ def evaluate(
     chat_template: str | None = None,
     chat_template_args: Mapping[str, Any] | None = None,
     prompt: Mapping[str, str | Path] | None = None,
+    num_fewshot: int = 0,
+    fewshot_language: str = "same",
     dtype: str = "auto",
     device: str | None = None,
     batch_size: int | str = "auto",
@@ -66,6 +68,8 @@ def evaluate(
         chat_template: `tokenizer`, `plain`, `llama3-midalign` or a Jinja file.
         chat_template_args: Variables of the chat template.
         prompt: A Jinja file with your own prompt, by text task; such a run is not ranked.
+        num_fewshot: Solved training items before each prompt; with any, a run is not ranked.
+        fewshot_language: `same` for such items in the language of the item, or `en`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         device: `cpu`, `cuda`, ...; None: CUDA if there is a GPU.
         batch_size: A number, or `auto`.
@@ -106,6 +110,8 @@ def evaluate(
             chat_template=chat_template,
             chat_template_args=json.dumps(dict(chat_template_args)) if chat_template_args else None,
             prompts=[f"{task}={file}" for task, file in (prompt or {}).items()],
+            num_fewshot=num_fewshot,
+            fewshot_language=fewshot_language,
             data_dir=str(data_dir) if data_dir is not None else None,
             corpus=str(corpus) if corpus is not None else None,
             shard=shard,
@@ -190,6 +196,8 @@ def _place(options: Options) -> Path:
     asked = {one.name: str(getattr(options, one.name)) for one in fields(options)}
     for name in ("output", "device", "batch_size", "loaded", "tokenizer"):
         del asked[name]
+    if not options.num_fewshot:  # the folder that a call without examples has always had
+        del asked["num_fewshot"], asked["fewshot_language"]
     tokenizer = options.tokenizer if isinstance(options.tokenizer, str) else None
     text = json.dumps([asked, its, tokenizer], sort_keys=True)
     last = [options.model, *options.adapters, *([loaded.adapter.name] if its and its[1] else [])]  # type: ignore[union-attr]

@@ -82,6 +82,19 @@ Prompts = Annotated[
         show_default="the benchmark's prompts",
     ),
 ]
+Shots = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Put N solved training items before each prompt of the text tasks; not ranked.",
+    ),
+]
+ShotLanguages = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Language of these items: that of the prompt's item (same), or en."
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -132,6 +145,8 @@ def evaluate(
     chat_template: ChatTemplate = None,
     chat_template_args: ChatTemplateArgs = None,
     prompt: Prompts = None,
+    num_fewshot: Shots = 0,
+    fewshot_language: ShotLanguages = "same",
     backend: Backend = "hf",
     model_args: ModelArgs = None,
     comet: WithComet = False,
@@ -165,6 +180,8 @@ def evaluate(
         chat_template=chat_template,
         chat_template_args=chat_template_args,
         prompts=prompt or [],
+        num_fewshot=num_fewshot,
+        fewshot_language=fewshot_language,
         data_dir=data_dir,
         corpus=corpus,
         shard=shard,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MINI, MissingFileError, data_root
@@ -21,6 +21,7 @@ from xlt_bench.models.adapters import check_hub_name, check_local, split_revisio
 from xlt_bench.models.chat import given_template, parse_args
 from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
+from xlt_bench.results.record import ShotLanguage
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
 from xlt_bench.tasks.lm_eval_family import FamilyTask
@@ -35,6 +36,7 @@ from xlt_bench.tasks.registry import (
 
 if TYPE_CHECKING:
     from xlt_bench.models.loaded import Loaded
+    from xlt_bench.tasks.few_shot import FewShot
     from xlt_bench.tasks.prompt_file import PromptFile
 
 Chosen = dict[str, list[str]]
@@ -69,6 +71,8 @@ class Options:
     chat_template: str | None = None
     chat_template_args: str | None = None
     prompts: Sequence[str] = ()
+    num_fewshot: int = 0
+    fewshot_language: str = "same"
     data_dir: str | None = None
     corpus: str | None = None
     shard: str | None = None
@@ -88,6 +92,7 @@ def check(options: Options) -> None:
         raise InputError(f"--layers must be at least 1, not {odd[0]}")
     if options.shard is not None:
         parse_share(options.shard)
+    _check_shots(options)
     check_backend(options)
     plan_units(options)
     check_dtype(options.dtype)
@@ -107,6 +112,21 @@ def check(options: Options) -> None:
         raise InputError("two adapters share a folder name, which would name both runs; rename one")
     for run in [run_folder(options, name) for name in options.adapters] or [options.output]:
         check_free(run)
+
+
+def _check_shots(options: Options) -> None:
+    if options.num_fewshot < 0:
+        raise InputError(f"--num-fewshot must be at least 0, not {options.num_fewshot}")
+    if options.fewshot_language not in get_args(ShotLanguage):
+        raise unknown("--fewshot-language", options.fewshot_language, get_args(ShotLanguage))
+    if options.num_fewshot:
+        for name in options.tasks:
+            if name in tasks() and name not in text_tasks():
+                what = "no prompts" if name == RETRIEVAL else "lm-eval's own examples"
+                raise InputError(
+                    f"--num-fewshot does not apply to {name}, which has {what}; leave {name} out "
+                    "of --tasks"
+                )
 
 
 def check_backend(options: Options) -> None:
@@ -174,7 +194,7 @@ class Request:
     corpus: Corpus
     items: Items
     left_out: Sequence[str] = ()
-    prompts: Mapping[str, PromptFile] = field(default_factory=dict)
+    prompts: Mapping[str, PromptFile | FewShot] = field(default_factory=dict)
 
 
 def prepare(options: Options) -> Request:
@@ -193,8 +213,22 @@ def prepare(options: Options) -> Request:
     if options.shard is not None:
         chosen = _share(options.shard, unit_costs(items), chosen)
         items = {unit: rows for unit, rows in items.items() if unit[1] in chosen.get(unit[0], [])}
-    prompts = {task: prompt for task, prompt in prompts.items() if task in chosen}
-    return Request(options, chosen, corpus, items, notes, prompts)
+    own = {task: prompt for task, prompt in prompts.items() if task in chosen}
+    asked = _with_examples(options, chosen, corpus.root, own) if options.num_fewshot else own
+    return Request(options, chosen, corpus, items, notes, asked)
+
+
+def _with_examples(
+    options: Options, chosen: Chosen, root: Path, own: Mapping[str, PromptFile]
+) -> dict[str, FewShot]:
+    """The prompts of all tasks with examples before them."""
+    from xlt_bench.tasks.few_shot import few_shot
+
+    shots, language = options.num_fewshot, cast(ShotLanguage, options.fewshot_language)
+    return {
+        name: few_shot(get_text_task(name), units, root, shots, language, own.get(name))
+        for name, units in chosen.items()
+    }
 
 
 def _prompts(options: Options, chosen: Chosen, items: Items) -> dict[str, PromptFile]:

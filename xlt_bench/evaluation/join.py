@@ -14,7 +14,15 @@ from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import score_run
 from xlt_bench.evaluation.sharding import parse_share
 from xlt_bench.results.atomic_write import part_folder
-from xlt_bench.results.record import AdapterRecord, Costs, Plan, Record, UserPrompt
+from xlt_bench.results.record import (
+    AdapterRecord,
+    Costs,
+    Plan,
+    Record,
+    ShotPrompt,
+    UserPrompt,
+    same_prompt,
+)
 from xlt_bench.results.redact import command_line
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
@@ -137,10 +145,10 @@ def _check_versions(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
                     "the part of the older version again"
                 )
             prompt, where = prompts.setdefault(task, (plan.prompts.get(task), run))
-            if prompt != plan.prompts.get(task):
+            if not same_prompt(prompt, plan.prompts.get(task)):
                 raise InputError(
                     f"{run} and {where} answer {task} with different prompts; evaluate one of them "
-                    "with the --prompt of the other"
+                    "with the --prompt and --num-fewshot of the other"
                 )
 
 
@@ -157,11 +165,24 @@ def _joined_plan(plans: Sequence[Plan]) -> Plan:
             "units": chosen,
             "layers": [layer for plan in plans for layer in plan.layers],
             "task_versions": {task: versions[task] for task in chosen},
-            "prompts": {task: one for plan in plans for task, one in plan.prompts.items()},
+            "prompts": _joined_prompts(plans),
             "shard": None,
             "corpus": next((plan.corpus for plan in plans if RETRIEVAL in plan.units), None),
         }
     )
+
+
+def _joined_prompts(plans: Sequence[Plan]) -> dict[str, UserPrompt]:
+    """The prompts by task, each with the examples of all units."""
+    found: dict[str, UserPrompt] = {}
+    for plan in plans:
+        for task, prompt in plan.prompts.items():
+            before = found.get(task)
+            if isinstance(prompt, ShotPrompt) and isinstance(before, ShotPrompt):
+                examples = {**before.examples, **prompt.examples}
+                prompt = prompt.model_copy(update={"examples": examples})
+            found[task] = prompt
+    return found
 
 
 def _joined_record(

@@ -41,6 +41,7 @@ from xlt_bench.results.run_folder import (
     write_predictions,
 )
 from xlt_bench.tasks.base import WHOLE, Item, TextTask
+from xlt_bench.tasks.few_shot import FewShot
 from xlt_bench.tasks.lm_eval_family import FamilyTask, stored
 from xlt_bench.tasks.prompt_file import PromptFile
 from xlt_bench.tasks.registry import RETRIEVAL, get_task, get_text_task
@@ -89,7 +90,7 @@ class Job:
         track: Reports progress; see `run.evaluate`.
         merged: Whether the adapter is currently merged into the weights.
         notes: Notes for the record.
-        prompts: The user's own prompts by task.
+        prompts: The prompts by task, if not the benchmark's.
     """
 
     run: Path
@@ -102,7 +103,7 @@ class Job:
     track: Any = untracked
     merged: bool = False
     notes: list[str] = field(default_factory=list)
-    prompts: Mapping[str, PromptFile] = field(default_factory=dict)
+    prompts: Mapping[str, PromptFile | FewShot] = field(default_factory=dict)
 
 
 def unanswered(job: Job) -> list[Unit]:

@@ -23,7 +23,15 @@ from xlt_bench.metrics.significance import (
     percent,
     resample_together,
 )
-from xlt_bench.results.record import AccuracyIntervals, LayerAccuracy, Mean, Plan, Record, Scores
+from xlt_bench.results.record import (
+    AccuracyIntervals,
+    LayerAccuracy,
+    Mean,
+    Plan,
+    Record,
+    Scores,
+    ShotPrompt,
+)
 from xlt_bench.results.record import Score as ScoreRow
 from xlt_bench.results.run_folder import (
     Prediction,
@@ -130,12 +138,13 @@ def scores_of(
 def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> str:
     """A digest of what a score was computed on: only scores with equal digests are compared.
 
-    It covers the items, a user's own prompt and, for retrieval, also the languages and even layers
-    of the mean.
+    It covers the items, a prompt that is not the benchmark's and, for retrieval, also the languages
+    and even layers of the mean.
     """
     digest = digests.get(f"{task}/{unit}", "")
     if own := plan.prompts.get(task):
-        return content_digest([digest, own.sha256])
+        examples = [own.examples[unit]] if isinstance(own, ShotPrompt) else []
+        return content_digest([digest, own.sha256, *examples])
     if task != RETRIEVAL:
         return digest
     even = [layer for layer in plan.layers if layer % 2 == 0]

@@ -39,6 +39,30 @@ class UserPrompt(_Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+ShotLanguage = Literal["en", "same"]
+
+
+class ShotPrompt(UserPrompt):
+    """A task's prompt with examples before it, the benchmark's or a user's own.
+
+    `sha256` is that of the setting, `examples` are content digests of the examples by unit.
+    """
+
+    shots: Annotated[int, Field(ge=1, le=1_000)]
+    language: ShotLanguage
+    examples: Annotated[
+        dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]], Field(max_length=1_000)
+    ]
+
+
+def same_prompt(one: UserPrompt | None, other: UserPrompt | None) -> bool:
+    """Whether two prompts of a task are equal in the units that both have; None is its own."""
+    if not isinstance(one, ShotPrompt) or not isinstance(other, ShotPrompt):
+        return one == other
+    both = set(one.examples) & set(other.examples)
+    return one.sha256 == other.sha256 and all(one.examples[u] == other.examples[u] for u in both)
+
+
 class Plan(_Strict):
     """What a run evaluates. A command resumes a run if its plan is equal."""
 
@@ -74,8 +98,8 @@ class Plan(_Strict):
     """The date that the chat template printed; None if it prints none."""
     stop_tokens: list[str] = []
     """What ends an answer; empty in older plans and if a server answered."""
-    prompts: dict[str, UserPrompt] = {}
-    """The user's own prompts by task; such runs are not ranked beside the others."""
+    prompts: dict[str, ShotPrompt | UserPrompt] = {}
+    """Prompts by task, if not the benchmark's; such runs are not ranked beside the others."""
     model_args: str = ""
     """JSON: those of --model-args that may change answers, such as a server's extra fields."""
 

@@ -15,7 +15,7 @@ from xlt_bench.evaluation.score import (
 )
 from xlt_bench.metrics.paired import Replicates, replicates
 from xlt_bench.metrics.transfer import Share
-from xlt_bench.results.record import Plan, Record
+from xlt_bench.results.record import Plan, Record, same_prompt
 from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.gains import (
     MeanGain,
@@ -270,7 +270,7 @@ def _not_comparable(task: str, system: System, baseline: System) -> str:
     if system.plan.limit != baseline.plan.limit:
         return f"the limits differ ({system.plan.limit} and {baseline.plan.limit})"
     prompts = [one.plan.prompts.get(task) for one in (system, baseline)]
-    if prompts[0] != prompts[1]:
+    if not same_prompt(*prompts):
         names = [f"that of {one.name}" if one else "the benchmark's" for one in prompts]
         return f"the prompts differ ({names[0]} and {names[1]})"
     for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):

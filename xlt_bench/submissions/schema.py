@@ -32,7 +32,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from xlt_bench.models.hub import COMMIT
 from xlt_bench.results.migrations import RENAMED
-from xlt_bench.results.record import Layer, Percent, Plan, Record
+from xlt_bench.results.record import Layer, Percent, Plan, Record, same_prompt
 from xlt_bench.results.run_folder import layer_path, predictions_path
 from xlt_bench.submissions.safe_read import MAX_PACKED
 from xlt_bench.tasks.registry import get_task
@@ -325,6 +325,6 @@ def covered_tasks(newer: Asked, older: Asked) -> list[str]:
         task
         for task, names in asked.items()
         if ours.task_versions.get(task) == theirs.task_versions[task]
-        and ours.prompts.get(task) == theirs.prompts.get(task)
+        and same_prompt(ours.prompts.get(task), theirs.prompts.get(task))
         and all(newer.data_digests.get(name) == older.data_digests.get(name) for name in names)
     ]

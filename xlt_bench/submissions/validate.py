@@ -22,7 +22,14 @@ from xlt_bench.errors import InputError, first_fault
 from xlt_bench.evaluation.score import Counted, scores_of
 from xlt_bench.languages import language
 from xlt_bench.models.hub import COMMIT
-from xlt_bench.results.record import SCHEMA_VERSION, LayerAccuracy, Plan, Record, Scores
+from xlt_bench.results.record import (
+    SCHEMA_VERSION,
+    LayerAccuracy,
+    Plan,
+    Record,
+    Scores,
+    ShotPrompt,
+)
 from xlt_bench.submissions.artifacts import Stores, read_stores
 from xlt_bench.submissions.counts import Tasks
 from xlt_bench.submissions.safe_read import (
@@ -208,6 +215,9 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
         _check_units(name, plan.task_versions[name], units)
     if odd := sorted(set(plan.prompts) - set(plan.units) | {RETRIEVAL} & set(plan.prompts)):
         raise InputError(f"{RECORD}: plan.prompts: {odd[0][:60]!r} is not a text task of the plan")
+    for task, prompt in plan.prompts.items():
+        if isinstance(prompt, ShotPrompt) and set(prompt.examples) != set(plan.units[task]):
+            raise InputError(f"{RECORD}: plan.prompts.{task}: examples are not those of its units")
     layers, most = plan.layers, n_layers or 0
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers must be layers of the model in ascending order")

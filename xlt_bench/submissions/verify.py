@@ -180,6 +180,8 @@ def passes(one: Agreement, basis: str) -> bool:
 def _check_verifiable(plan: Plan) -> None:
     if plan.backend == "openai":
         raise InputError("a server answered: there are no weights to run")
+    if plan.prompts:
+        raise InputError("only answers to the benchmark's own prompts are verified and ranked")
     for task, version in plan.task_versions.items():
         if version < get_task(task).rescored_from:
             raise InputError(f"this release cannot ask version {version} of {task}")

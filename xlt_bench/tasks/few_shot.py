@@ -1,0 +1,106 @@
+"""Puts solved items of the train split before a prompt, as turns of the chat.
+
+The same examples, drawn with a fixed seed, are before all items of a unit. Where the items of the
+train split are parallel (MASSIVE), they are translations of each other in all languages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlt_bench.data.root import content_digest
+from xlt_bench.errors import InputError
+from xlt_bench.results.record import ShotLanguage, ShotPrompt
+from xlt_bench.tasks.base import Item, TextTask
+from xlt_bench.tasks.prompt_file import PromptFile
+
+_SEED = 1234  # lm-eval's default
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """The prompt of a task with examples.
+
+    Attributes:
+        prompt: What the record says of it.
+        examples: The examples by unit.
+        own: The user's own prompt, for the examples too; None for the benchmark's.
+    """
+
+    prompt: ShotPrompt
+    examples: Mapping[str, Sequence[Item]]
+    own: PromptFile | None
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """Render the prompt of an item.
+
+        Args:
+            item: An item of the task.
+
+        Returns:
+            The chat: the item's system message, a turn of the user and of the assistant for each
+            example, and the item's user message.
+        """
+        *system, user = self._ask(item)
+        turns = []
+        for example in self.examples[item.unit]:
+            turns += [self._ask(example)[-1], {"role": "assistant", "content": example.target}]
+        return [*system, *turns, user]
+
+    def _ask(self, item: Item) -> list[dict[str, str]]:
+        return self.own.messages(item) if self.own else item.messages
+
+
+def few_shot(
+    task: TextTask,
+    units: Sequence[str],
+    root: Path,
+    shots: int,
+    language: ShotLanguage,
+    own: PromptFile | None,
+) -> FewShot:
+    """Draw examples for the units of a task.
+
+    Args:
+        task: The task.
+        units: Its units that are evaluated.
+        root: The data folder.
+        shots: The number of examples, at least 1.
+        language: `en` for English examples, `same` for examples in the unit of the item.
+        own: The user's own prompt of the task.
+
+    Raises:
+        InputError: A unit has too few training items, or the task has no English unit.
+    """
+    sources = {unit: "en" if language == "en" else unit for unit in units}
+    drawn = {source: _draw(task, source, root, shots) for source in set(sources.values())}
+    examples = {unit: drawn[source] for unit, source in sources.items()}
+    what = f"{shots} example{'s' if shots > 1 else ''} in "
+    what += "English" if language == "en" else "the item's language"
+    setting = json.dumps([own and own.prompt.sha256, shots, language, _SEED])
+    prompt = ShotPrompt(
+        name=f"{own.prompt.name[:60]} with {what}" if own else what,
+        sha256=hashlib.sha256(setting.encode()).hexdigest(),
+        shots=shots,
+        language=language,
+        examples={unit: content_digest(rows) for unit, rows in examples.items()},
+    )
+    return FewShot(prompt, examples, own)
+
+
+def _draw(task: TextTask, source: str, root: Path, shots: int) -> list[Item]:
+    if source not in task.units():
+        raise InputError(f"{task.name} has no items in English; use --fewshot-language same")
+    there = "train" in task.splits(source)
+    rows = task.load(root, source, "train") if there else []
+    if len(rows) < shots:
+        raise InputError(
+            f"{task.name} {source} has {len(rows)} training items here, and --num-fewshot is "
+            f"{shots}; choose other --languages, a lower number, or --fewshot-language en"
+        )
+    return random.Random(_SEED).sample(rows, shots)
