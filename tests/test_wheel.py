@@ -102,7 +102,8 @@ def test_the_light_install_serves_submissions_from_a_url(wheel, submitted, tmp_p
         url = f"{address}/all.tar.gz"
         told = _run(program, "leaderboard", "build", "--submissions", url, cwd=tmp_path)
         assert "1 submission" in told
-        _run(program, "submissions", "check", submitted / "submissions" / name, cwd=tmp_path)
+        folder = submitted / "submissions" / name
+        _run(program, "submissions", "check", folder, "--data-dir", "mini", cwd=tmp_path)
         log = _served(program, url, tmp_path)
     assert "submissions: build/leaderboard.duckdb.submissions" in log
 
