@@ -132,13 +132,18 @@ def _by_row(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _pairing(task: TaskVersion) -> TaskVersion | None:
+    """The task of retrieval itself, or the one that stands beside a text task, if there is one."""
+    return task if task.answers == NEIGHBOURS else next(iter(tasks(NEIGHBOURS)), None)
+
+
 def _retrieval(task: TaskVersion) -> dict[str, dict[str, Any]]:
     """By method: the mean accuracy of its systems with the most languages, and over what it is."""
-    others = tasks(NEIGHBOURS)
-    if task.answers == NEIGHBOURS or not others:
+    beside = _pairing(task)
+    if task.answers == NEIGHBOURS or not beside:
         return {}
     found: dict[str, dict[str, Any]] = {}
-    for method, rows in ask(_RETRIEVAL, others[0].bound).groupby("method"):
+    for method, rows in ask(_RETRIEVAL, beside.bound).groupby("method"):
         first = rows.iloc[0]
         layers = [int(layer) for layer in first["layers"]]
         alike = rows[rows["languages"] == first["languages"]]
@@ -263,7 +268,8 @@ def _badges(row: Row, method: Mapping[str, Any], task: TaskVersion) -> list[tupl
     gain = row.gains.get(task.ranked_by)
     if gain and gain["low"] <= 0:
         found.append(("not better", "its interval does not lie above its baseline"))
-    if method["flores"]:
+    pairing = _pairing(task)
+    if method["flores"] and pairing and pairing.on_flores_dev:
         found.append(("FLORES seen", "trained on FLORES dev, so its retrieval is inflated"))
     if row.gains and not row.covers_seeds:
         found.append(("one seed", "another seed may give another result: items alone are tested"))

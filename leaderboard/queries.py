@@ -43,7 +43,7 @@ class Turns:
 TURNS = Turns(2)
 Stamp = tuple[str, int, int]
 _TASKS = """
-SELECT task AS name, title, answers, item_metric, ranked_by, current_version,
+SELECT task AS name, title, answers, item_metric, ranked_by, on_flores_dev, current_version,
     (SELECT list(DISTINCT version ORDER BY version DESC) FROM runs r WHERE r.task = t.task)
     AS versions
 FROM tasks t ORDER BY place
@@ -60,6 +60,7 @@ class TaskVersion:
         answers: `text` or `neighbours`.
         item_metric: The metric of single answers; None where answers are not text.
         ranked_by: The split whose mean gives places.
+        on_flores_dev: Whether adapters trained on FLORES dev have seen its sentences.
         version: The version that a page shows.
         versions: The versions that have submissions, newest first.
     """
@@ -69,6 +70,7 @@ class TaskVersion:
     answers: str
     item_metric: str | None
     ranked_by: str
+    on_flores_dev: bool
     version: int
     versions: tuple[int, ...]
 

@@ -223,9 +223,7 @@ def write_answers(
     folder: Path, root: Path, plan: "Plan", right: float, seed: int
 ) -> dict[str, str]:
     """Answers to all that is planned, this share of them right; the digests of the items."""
-    from xlt_bench.data import flores
     from xlt_bench.data.root import content_digest
-    from xlt_bench.languages import language
     from xlt_bench.results.run_folder import (
         Prediction,
         layer_path,
@@ -233,15 +231,13 @@ def write_answers(
         write_layer,
         write_predictions,
     )
-    from xlt_bench.tasks.registry import get_text_task
+    from xlt_bench.tasks.registry import get_task, retrieval_in, retrieval_units
 
     draw, digests = random.Random(seed), {}
     for task, names in plan.units.items():
         for unit in names:
-            if task == "retrieval":
-                items = flores.load(root, language(unit).flores)[: plan.limit]
-            else:
-                items = get_text_task(task).load(root, unit)[: plan.limit]
+            items = get_task(task).load(root, unit)[: plan.limit]
+            if not retrieval_in([task]):
                 hits = [draw.random() < right for _ in items]
                 answers = [
                     Prediction(item.id, item.target if hit else "nothing of it", False)
@@ -253,7 +249,7 @@ def write_answers(
     for layer in plan.layers:
         table = {
             pair: [i if draw.random() < right else draw.randrange(n) for i in range(n)]
-            for pair in permutations(plan.units["retrieval"], 2)
+            for pair in permutations(retrieval_units(plan.units), 2)
         }
         write_layer(layer_path(folder, layer), table)
     return digests
@@ -364,9 +360,8 @@ def make_run(made_up_root: Path) -> Callable[..., Path]:
         dtype: str = "float32",
     ) -> Path:
         units = units or every
-        plan = made_up_plan(
-            model, adapter, units, limit, list(layers) if "retrieval" in units else []
-        )
+        with_layers = any(task.startswith("retrieval") for task in units)
+        plan = made_up_plan(model, adapter, units, limit, list(layers) if with_layers else [])
         plan = plan.model_copy(update={"dtype": dtype})
         digests = write_answers(folder, root, plan, right, seed)
         write_json(folder / "plan.json", plan.model_dump())

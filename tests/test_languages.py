@@ -25,8 +25,8 @@ def test_languages_beyond_the_ranked_set_can_be_chosen():
 
 def test_a_table_with_other_columns_or_a_code_twice_is_refused(tmp_path):
     path = tmp_path / "table.tsv"
-    head = "code\tname\tflores\tscript\tfamily\tresource\tmassive\tuner\n"
-    row = "xx\tExample\txxx_Latn\tLatin\tNone\t\t\t\n"
+    head = "code\tname\tflores\tscript\tfamily\tresource\tmassive\tuner\tntrex\n"
+    row = "xx\tExample\txxx_Latn\tLatin\tNone\t\t\t\t\n"
     path.write_text(head + row)
     assert read_table(path)["xx"].resource is None
     path.write_text(head + row + row)

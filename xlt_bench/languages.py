@@ -28,8 +28,9 @@ class Language:
     """One row of the table.
 
     `code` is what the command line takes (`sw`). `flores` is the FLORES-200 code, `massive` the
-    locale of MASSIVE 1.1 and `uner` the treebank of Universal NER; the last two are None if the
-    data set lacks the language. `resource` is None if NLLB does not state the level.
+    locale of MASSIVE 1.1, `uner` the treebank of Universal NER and `ntrex` the code in NTREX-128;
+    the last three are None if the data set lacks the language. `resource` is None if NLLB does not
+    state the level.
     """
 
     code: str
@@ -40,6 +41,7 @@ class Language:
     resource: Literal["high", "low"] | None
     massive: str | None
     uner: str | None
+    ntrex: str | None
 
 
 def read_table(path: Path = TABLE) -> dict[str, Language]:
@@ -48,7 +50,7 @@ def read_table(path: Path = TABLE) -> dict[str, Language]:
     Raises:
         ValueError: A column is missing or unknown, or a code occurs twice.
     """
-    optional = {"resource", "massive", "uner"}
+    optional = {"resource", "massive", "uner", "ntrex"}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         columns = [field.name for field in fields(Language)]

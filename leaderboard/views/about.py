@@ -50,7 +50,7 @@ data = pd.DataFrame(
 st.dataframe(data, hide_index=True, height="content", alt="Data sets with licence and citation")
 st.markdown(
     "The board holds answers and scores, not these texts. Adapters whose training text contains "
-    "FLORES dev are marked: their retrieval is inflated. Versions of the tasks:"
+    "FLORES dev are marked: their retrieval in it is inflated. Versions of the tasks:"
 )
 tasks = queries.ask(_TASKS)
 st.dataframe(tasks, hide_index=True, height="content", placeholder="", alt="Versions of the tasks")

@@ -17,7 +17,7 @@ SPLITS = {"transfer": "transfer languages", "all": "all languages"}
 RETRIEVAL = ("own, even layers", "own, middle layer", "bare model, middle layer")
 _POINTS = """
 SELECT p.unit, l.name AS language_name, p.setting, p.aligned, true AS ranked, p.metric,
-    p.retrieval, p.retrieval_version, p.score AS value
+    p.retrieval, p.retrieval_task, p.retrieval_version, p.score AS value
 FROM transfer_points p JOIN languages l ON l.code = p.language
 WHERE p.submission = $system AND p.task = $task AND p.version = $version
     AND p.retrieval_of = $retrieval_of
@@ -86,8 +86,9 @@ def shown(task: TaskVersion, given: dict[str, Any], name: str) -> bool:
         line = None if any(map(math.isnan, ends)) else ends
     metric = str(rows["metric"].iloc[0])
     version = int(rows.pop("retrieval_version").iloc[0])
+    pairing = str(rows.pop("retrieval_task").iloc[0])
     caption = (
-        f"{task}: a point is a language, with its retrieval accuracy (retrieval v{version}; "
+        f"{task}: a point is a language, with its retrieval accuracy ({pairing} v{version}; "
         f"{given['retrieval_of']}) and its {metric}. The line is fitted by least squares, the "
         "interval of r is Fisher's. The points are few, so read it with care."
     )

@@ -139,8 +139,15 @@ def query(given: dict[str, Any], sort: str, page: int, rows: int) -> pd.DataFram
     return ask(text, {**bound, "sign": sign} if "$sign" in text else bound)
 
 
-def table(frame: pd.DataFrame, by: str, place: str) -> pd.DataFrame:
-    """The rows of the database as the page shows them; `place` is the column with their places."""
+def table(frame: pd.DataFrame, by: str, place: str, beside: TaskVersion | None) -> pd.DataFrame:
+    """The rows of the database as the page shows them.
+
+    Args:
+        frame: The rows.
+        by: The split of the score.
+        place: The column with the places.
+        beside: The retrieval task whose mean stands beside.
+    """
     shown = pd.DataFrame(
         {
             "place": frame[place].astype("Int64"),
@@ -157,8 +164,9 @@ def table(frame: pd.DataFrame, by: str, place: str) -> pd.DataFrame:
             shown[f"95 % {split}"] = frame[f"{split}_interval"].map(interval)
     shown["gap"] = frame["gap"]
     shown["retrieval"] = frame["retrieval"]
-    seen = frame["trained_on_flores"].map({True: "trained on FLORES dev"})
-    shown["retrieval is inflated"] = seen.where(frame["retrieval"].notna(), None)
+    if beside and beside.on_flores_dev:
+        seen = frame["trained_on_flores"].map({True: "trained on FLORES dev"})
+        shown["retrieval is inflated"] = seen.where(frame["retrieval"].notna(), None)
     shown["base model"] = frame["model"].map(lambda text: short(text, 40))
     shown["recipe"] = frame["recipe"].map(lambda text: short(text, 40), na_action="ignore")
     shown["lacks"] = frame["lacks"].map(lambda lacks: short(" ".join(lacks), 60) or None)
@@ -229,7 +237,7 @@ def systems(task: TaskVersion) -> None:
     if not ranks_all and not frame["placed"].iloc[0] and frame["placed_all"].iloc[0]:
         choices.no_places()
     st.dataframe(
-        table(frame, given["by"], "place_all" if ranks_all else "place"),
+        table(frame, given["by"], "place_all" if ranks_all else "place", beside),
         hide_index=True,
         height="content",
         placeholder="",
@@ -242,12 +250,15 @@ def systems(task: TaskVersion) -> None:
         key=key,
         alt="Systems of the task with their means",
     )
+    inflated = ""
+    if beside and beside.on_flores_dev:
+        inflated = "; inflated if FLORES dev was in the training text, as it is in ALMA's"
     footer(
         f"systems-{task.name}-v{task.version}",
         f"{task}, {total} systems. Unweighted means of {given['metric']} over the languages of "
         "each split, with 95 % intervals. The aligned languages are those of each adapter. Gap: "
         f"supervised minus transfer. Retrieval: {beside or 'none'}, the mean over all pairs and "
-        "even layers; inflated if FLORES dev was in the training text, as it is in ALMA's. Only "
+        f"even layers{inflated}. Only "
         f"{'' if ranks_all else 'verified, '}complete, current systems have a place; those that a "
         "paired test cannot tell apart share one. Better or worse than its baseline: p < 0.05. "
         "Select a row to open its languages.",

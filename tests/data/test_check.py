@@ -19,7 +19,15 @@ def test_unknown_name(tmp_path):
 
 def test_an_empty_folder(tmp_path):
     rows = check(tmp_path)
-    assert [row.name for row in rows] == ["massive", "flores", "uner", "wmt23", "alma", "tatoeba"]
+    assert [row.name for row in rows] == [
+        "massive",
+        "flores",
+        "uner",
+        "wmt23",
+        "alma",
+        "tatoeba",
+        "ntrex",
+    ]
     for row in rows:
         assert (row.state, row.ok, row.units, row.rows) == ("missing", False, 0, 0)
         assert " is missing; get it with: xlt-bench data fetch " in row.detail

@@ -7,6 +7,7 @@ from xlt_bench.data.flores import Corpus
 from xlt_bench.data.root import MissingFileError
 from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES
+from xlt_bench.tasks.retrieval import TASK
 
 PINNED = list(digests.pinned("flores"))
 
@@ -44,7 +45,7 @@ def test_a_corpus_is_a_file_a_language(tmp_path):
     corpus = Corpus(tmp_path / "no FLORES here", tmp_path)
     assert corpus.sentences("de") == ["ein Hund", "zwei Katzen"]
     assert [code for code in LANGUAGES if corpus.holds(code)] == ["de", "en"]
-    corpus.check(["de", "en"])
+    TASK.check(corpus, ["de", "en"])
     with pytest.raises(InputError, match=r"has 0 files for sw; it needs one, named swh_Latn\.txt"):
         corpus.sentences("sw")
     (tmp_path / "eng_Latn.txt").write_text("a dog\n")
@@ -52,11 +53,11 @@ def test_a_corpus_is_a_file_a_language(tmp_path):
         corpus.sentences("en")
     (tmp_path / "eng_Latn.test").unlink()
     with pytest.raises(InputError, match="not parallel: de has 2 sentences, en has 1; line N"):
-        corpus.check(["de", "en"])
+        TASK.check(corpus, ["de", "en"])
     for name in ("deu_Latn.txt", "eng_Latn.txt"):
         (tmp_path / name).write_text("word\n" * 2**15)
     with pytest.raises(InputError, match="32,768 sentences; use at most 32,767"):
-        corpus.check(["de", "en"])
+        TASK.check(corpus, ["de", "en"])
 
 
 def test_a_corpus_as_published_with_the_line_ends_of_windows(data_dir, tmp_path):
@@ -67,7 +68,7 @@ def test_a_corpus_as_published_with_the_line_ends_of_windows(data_dir, tmp_path)
     for name, code in (("src.eng", "eng_Latn"), ("ref.deu", "deu_Latn")):
         (tmp_path / f"{code}.txt").symlink_to(folder / f"newstest2019-{name}.txt")
     corpus = Corpus(tmp_path, tmp_path)
-    corpus.check(["en", "de"])
+    TASK.check(corpus, ["en", "de"])
     for code in ("en", "de"):
         lines = corpus.sentences(code)
         assert len(lines) == 1997

@@ -10,8 +10,8 @@ from xlt_bench.results.record import LayerAccuracy, Mean, Score, Scores
 from xlt_bench.results.tables import Cell, Column, Table
 from xlt_bench.tasks import wmt23
 from xlt_bench.tasks.base import Task
-from xlt_bench.tasks.registry import RETRIEVAL, tasks
-from xlt_bench.tasks.retrieval import ACCURACY, FEW_RANKED, TASK
+from xlt_bench.tasks.registry import retrieval_in, tasks
+from xlt_bench.tasks.retrieval import ACCURACY, FEW_RANKED
 
 _Means = Mapping[tuple[str, str], Mean]
 _SPLITS = ("supervised", "aligned", "transfer", "all")
@@ -87,7 +87,8 @@ def _notes(task: Task, metric: str, firsts: Sequence[Score], means: _Means) -> l
     notes += _ceilings(task, units)
     if beyond := [unit for unit in units if unit not in task.test_set().units]:
         notes.append(f"Beyond the ranked set, and in no mean: {' '.join(beyond)}")
-        if task.name == RETRIEVAL and TASK.counts_all(task.version, units):
+        pairing = retrieval_in([task.name])
+        if pairing and pairing.counts_all(task.version, units):
             notes.append(f"{FEW_RANKED[0].upper()}{FEW_RANKED[1:]}.")
     whole = means.get(("all", metric))
     if whole is not None and whole.missing:
@@ -118,8 +119,10 @@ def score_rows(scores: Scores) -> Table:
         ["mean", row.task, row.split, None, None, row.metric, *_numbers(row), len(row.units)]
         for row in scores.means
     ]
+    pairing = retrieval_in(row.task for row in scores.scores)
+    name = pairing.name if pairing else None
     rows += [
-        ["layer", RETRIEVAL, str(row.layer), None, None, ACCURACY, *_numbers(row), None]
+        ["layer", name, str(row.layer), None, None, ACCURACY, *_numbers(row), None]
         for row in scores.layers
     ]
     return Table("", columns, rows)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from xlt_bench.data import alma, digests, massive, tatoeba, uner, wmt23
+from xlt_bench.data import alma, digests, massive, ntrex, tatoeba, uner, wmt23
 from xlt_bench.languages import LANGUAGES
 
 _GITHUB = "https://raw.githubusercontent.com"
@@ -26,6 +26,7 @@ _CHALLENGE = (
     f"{_GITHUB}/Helsinki-NLP/OPUS-MT-testsets/ac0f19c0be3cb4e0d9450fcb2d7a9847c4bdd180/"
     "datasets/helsinki_nlp/tatoeba/testsets"
 )
+_NTREX = f"{_GITHUB}/MicrosoftTranslator/NTREX/8561f6a622db9edad1217683e5c83daefd8bb2bf"
 _UNER_COMMITS = {
     "Chinese-GSD": "2a0c196d7a54d41119fd069874e976a58f0d7dad",
     "Chinese-GSDSIMP": "1f0307599dece7b83f4cba90ce9b63ef37a7b162",
@@ -165,8 +166,20 @@ def _tatoeba() -> Dataset:
     )
 
 
+def _ntrex() -> Dataset:
+    paths = [ntrex.path_of(row.ntrex) for row in LANGUAGES.values() if row.ntrex]
+    below = len("ntrex/")
+    return Dataset(
+        "ntrex",
+        f"NTREX-128, {len(paths)} languages",
+        "CC BY-SA 4.0",
+        "Federmann, Kocmi and Xin 2022 (NTREX-128, SUMEval)",
+        tuple(_file(path, f"{_NTREX}/{path[below:]}") for path in paths),
+    )
+
+
 @cache
 def catalog() -> MappingProxyType[str, Dataset]:
     """Every data set by name, in the order in which they are fetched and checked."""
-    rows = (_massive(), _flores(), _uner(), _wmt23(), _alma(), _tatoeba())
+    rows = (_massive(), _flores(), _uner(), _wmt23(), _alma(), _tatoeba(), _ntrex())
     return MappingProxyType({row.name: row for row in rows})

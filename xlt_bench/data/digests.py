@@ -2,7 +2,7 @@
 
 A digest is computed over parsed rows, so plain and .gz files have the same one, as have MASSIVE's
 original and rebuilt files. A unit is a locale (massive), a FLORES code (flores), a treebank (uner),
-a direction (wmt23, alma) or a language code (tatoeba).
+a direction (wmt23, alma), a language code (tatoeba) or NTREX's code (ntrex).
 
 Only `data.pin` writes digests.json, from a data folder whose files are known to be right.
 """
@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xlt_bench.data import alma, flores, massive, tatoeba, uner, wmt23
+from xlt_bench.data import alma, flores, massive, ntrex, tatoeba, uner, wmt23
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import unknown
 from xlt_bench.languages import LANGUAGES
@@ -131,6 +131,7 @@ _READERS: dict[str, Any] = {
     "wmt23": wmt23.load,
     "alma": _read_alma,
     "tatoeba": _read_tatoeba,
+    "ntrex": lambda root, unit, _split: ntrex.load(root, unit),
 }
 _TRAIN_ON = ("train", "validation", "test")
 _UNITS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -154,4 +155,5 @@ _UNITS: dict[str, dict[str, tuple[str, ...]]] = {
         )
         for code in sorted({*tatoeba.LASER_LANGUAGES, *tatoeba.CHALLENGE_LANGUAGES})
     },
+    "ntrex": {row.ntrex: ("test",) for row in LANGUAGES.values() if row.ntrex},
 }

@@ -6,7 +6,6 @@ language: swh_Latn.txt, eng_Latn.txt, ...
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,25 +35,23 @@ def load(root: Path, flores_code: str, split: Literal["dev", "devtest"] = "dev")
 
 @dataclass(frozen=True)
 class Corpus:
-    """The corpus of retrieval: FLORES dev in the data folder `root`, or the user's own `folder`."""
+    """The corpus of retrieval: the task's own in the data folder `root`, or the user's `folder`."""
 
     root: Path
     folder: Path | None = None
 
     @property
     def name(self) -> str | None:
-        """The name of the user's folder; None for FLORES dev."""
+        """The name of the user's folder; None for the task's own corpus."""
         return self.folder.resolve().name if self.folder else None
 
     def sentences(self, code: str) -> list[str]:
-        """The sentences of a language.
+        """The sentences of a language in the user's folder.
 
         Raises:
             InputError: The language's file is missing or broken, or there are several.
         """
         name = language(code).flores
-        if self.folder is None:
-            return load(self.root, name)
         found = self._files(name)
         if len(found) != 1:
             raise InputError(
@@ -63,34 +60,9 @@ class Corpus:
         return read_sentences(found[0], None)
 
     def holds(self, code: str) -> bool:
-        """Whether the corpus has a file of a language; FLORES is taken to have all of them."""
+        """Whether the user's folder has a file of a language; others are taken to have them all."""
         return self.folder is None or bool(self._files(language(code).flores))
 
     def _files(self, name: str) -> list[Path]:
         assert self.folder is not None
         return sorted(self.folder.glob(f"{name}.*"))
-
-    def check(self, codes: Iterable[str]) -> None:
-        """Check that the sentences of some languages can be translations of each other.
-
-        Raises:
-            InputError: A file is missing or broken, two languages differ in their number of
-                sentences, or there are too many.
-        """
-        counts = {code: len(self.sentences(code)) for code in codes}
-        first = next(iter(counts), "")
-        for code, count in counts.items():
-            if count != counts[first] or not count:
-                both = f"{first} has {counts[first]} sentences, {code} has {count}"
-                raise InputError(f"{self._named()} is not parallel: {both}; {self._advice()}")
-            if count > MOST:
-                raise InputError(f"{self._named()} has {count:,} sentences; use at most {MOST:,}")
-
-    def _named(self) -> str:
-        return "FLORES dev" if self.folder is None else str(self.folder)
-
-    def _advice(self) -> str:
-        if self.folder is not None:
-            return "line N of every file must be a translation of the same sentence"
-        folder = self.root / "flores200_dataset" / "dev"
-        return f"delete the file that differs in {folder}, then: xlt-bench data fetch flores"

@@ -17,7 +17,14 @@ from xlt_bench.results.run_folder import file_digest, write_bytes
 
 # The files that were pinned in these folders are the publishers' own, byte for byte. The rest of
 # MASSIVE was rebuilt and FLORES-200 came from a mirror: those have content digests alone.
-_OWN = ("uner/", "wmt23/", "alma_human_written/", "tatoeba/", "massive/1.1/data/en-US.jsonl")
+_OWN = (
+    "uner/",
+    "wmt23/",
+    "alma_human_written/",
+    "tatoeba/",
+    "ntrex/",
+    "massive/1.1/data/en-US.jsonl",
+)
 # From an independent audit of the file in the publisher's archive.
 _EN_US = "c70f75c6a543a26e249ec383df67733ad9b1066f6c0406c2e04a3f03356e407e"
 Content = Mapping[str, Mapping[str, tuple[int, str]]]
@@ -39,6 +46,8 @@ def rendered(root: Path) -> str:
             path = root / file.path
             if file.path.startswith(_OWN) and path.exists():
                 sums[file.path] = file_digest(path)
+            elif file.sha256:  # pinned before, and not in this folder
+                sums[file.path] = file.sha256
     content = {
         name: {unit: _content(name, unit, root) for unit in digests.pinned(name)}
         for name in catalog()

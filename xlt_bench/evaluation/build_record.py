@@ -31,7 +31,7 @@ from xlt_bench.results.record import AdapterRecord, Fertility, ModelRecord, Plan
 from xlt_bench.results.redact import command_line, without_home
 from xlt_bench.results.run_folder import read_record, write_bytes
 from xlt_bench.tasks import retrieval, wmt23
-from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, retrieval_in
 
 _PACKAGES = (
     "xlt-bench torch transformers peft tokenizers lm_eval sacrebleu mecab-python3 py3langid numpy "
@@ -179,7 +179,8 @@ def _beyond(plan: Plan, digests: Mapping[str, str], task: str, names: Sequence[s
     version = plan.task_versions[task]
     units, notes = get_task(task).test_set(version).units, []
     if beyond := [unit for unit in names if unit not in units]:
-        few = task == RETRIEVAL and retrieval.TASK.counts_all(version, names)
+        pairs = retrieval_in([task])
+        few = pairs is not None and pairs.counts_all(version, names)
         effect = f"; {retrieval.FEW_RANKED}" if few else ", so in no mean"
         notes.append(
             f"{task}: {' '.join(beyond)} beyond the ranked set of version {version}{effect}"
@@ -196,7 +197,8 @@ def _notes(plan: Plan, adapter: AdapterRecord | None) -> list[str]:
     borrowed = [unit for unit in plan.units.get("wmt23", []) if unit in FROM_ALMA]
     if borrowed:
         notes = [f"{', '.join(borrowed)}: not in WMT23; ALMA's test sets (WMT22 cs-en, WMT21 is)"]
-    on_flores = RETRIEVAL in plan.units and plan.corpus is None
+    task = retrieval_in(plan.units)
+    on_flores = task is not None and task.on_flores_dev and plan.corpus is None
     if on_flores and adapter and adapter.trained_on_flores:
         notes.append(
             "retrieval is inflated: the adapter was trained on the sentences of FLORES dev"

@@ -30,6 +30,7 @@ from xlt_bench.tasks.registry import (
     RETRIEVAL,
     get_task,
     get_text_task,
+    retrieval_in,
     tasks,
     text_tasks,
 )
@@ -122,7 +123,7 @@ def _check_shots(options: Options) -> None:
     if options.num_fewshot:
         for name in options.tasks:
             if name in tasks() and name not in text_tasks():
-                what = "no prompts" if name == RETRIEVAL else "lm-eval's own examples"
+                what = "no prompts" if retrieval_in([name]) else "lm-eval's own examples"
                 raise InputError(
                     f"--num-fewshot does not apply to {name}, which has {what}; leave {name} out "
                     "of --tasks"
@@ -208,7 +209,8 @@ def prepare(options: Options) -> Request:
     chosen, corpus = plan_units(options), corpus_of(options)
     items = load_items(corpus, chosen, options.limit)
     prompts = _prompts(options, chosen, items)
-    corpus.check(chosen.get(RETRIEVAL, []))
+    if task := retrieval_in(chosen):
+        task.check(corpus, chosen[task.name])
     notes = _left_out(options, chosen)  # of the whole command, also where it is one of many shards
     if options.shard is not None:
         chosen = _share(options.shard, unit_costs(items), chosen)
@@ -279,7 +281,7 @@ def load_items(corpus: Corpus, chosen: Chosen, limit: int | None) -> Items:
 
 
 def corpus_of(options: Options) -> Corpus:
-    """The corpus of retrieval.
+    """The corpus of retrieval: the user's folder, or the task's own.
 
     Raises:
         InputError: --corpus is not a folder.
@@ -311,6 +313,11 @@ def plan_units(options: Options) -> Chosen:
             raise InputError(
                 f"{task.name} is a task of lm-eval's, which needs --backend hf: leave it out"
             )
+    if len(several := [name for name in dict.fromkeys(options.tasks) if retrieval_in([name])]) > 1:
+        raise InputError(
+            f"--tasks: a run has one task of retrieval; give {' and '.join(several)} an evaluation "
+            "with another --output each"
+        )
     corpus = corpus_of(options)
     found = {name: _units(get_task(name), options, corpus) for name in options.tasks}
     chosen = {name: units for name, units in found.items() if units}

@@ -25,7 +25,7 @@ from xlt_bench.results.record import (
 )
 from xlt_bench.results.redact import command_line
 from xlt_bench.results.run_folder import open_run, read_digests, read_plan, read_record, write_bytes
-from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, retrieval_in, tasks
 
 # The fields in which the plans of the parts may differ.
 _OF_A_PART = {"units", "layers", "task_versions", "prompts", "shard", "corpus"}
@@ -122,6 +122,17 @@ def _check_shares(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
 def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
     """Raise InputError for a unit that two parts answer; retrieval counts as one unit."""
     owner: dict[tuple[str, str], Path] = {}
+    corpora = {
+        task.name: run
+        for run, plan in zip(runs, plans, strict=True)
+        if (task := retrieval_in(plan.units))
+    }
+    if len(corpora) > 1:
+        (one, first), (other, second) = list(corpora.items())[:2]
+        raise InputError(
+            f"{first} has {one} and {second} has {other}: a run has one task of retrieval; leave "
+            "one out"
+        )
     for run, plan in zip(runs, plans, strict=True):
         for task, names in plan.units.items():
             for name in get_task(task).work(names):

@@ -44,9 +44,8 @@ from xlt_bench.tasks.base import WHOLE, Item, TextTask
 from xlt_bench.tasks.few_shot import FewShot
 from xlt_bench.tasks.lm_eval_family import FamilyTask, stored
 from xlt_bench.tasks.prompt_file import PromptFile
-from xlt_bench.tasks.registry import RETRIEVAL, get_task, get_text_task
+from xlt_bench.tasks.registry import get_task, get_text_task, retrieval_in
 
-RETRIEVAL_UNIT: Unit = (RETRIEVAL, WHOLE)
 _TOGETHER = 128
 """The most items of units that are answered together; a step takes as long for one row as for many.
 """
@@ -112,16 +111,22 @@ def unanswered(job: Job) -> list[Unit]:
         unit for unit in text_units(job.plan) if not predictions_path(job.run, *unit).exists()
     ]
     layers = all(layer_path(job.run, layer).exists() for layer in job.plan.layers)
-    if not layers or _states_folder(job).exists():
-        todo.append(RETRIEVAL_UNIT)
+    task = retrieval_in(job.plan.units)
+    if task and (not layers or _states_folder(job).exists()):
+        todo.append((task.name, WHOLE))
     return todo
+
+
+def is_retrieval(unit: Unit) -> bool:
+    """Whether a unit is retrieval, which is answered as a whole with hidden states."""
+    return unit[1] == WHOLE
 
 
 def answer(job: Job, units: Iterable[Unit]) -> None:
     """Answer units and store their answers, in the given order."""
     for group in _groups(job, units):
-        if group == [RETRIEVAL_UNIT]:
-            _retrieve(job, job.plan.units[RETRIEVAL])
+        if is_retrieval(group[0]):
+            _retrieve(job, group[0][0])
         else:
             _predict(job, group)
 
@@ -216,25 +221,25 @@ def _statistics(job: Job, lm: TextLM, started: float, meter: Meter) -> dict[str,
     return {"seconds": seconds, **lm.noted(), **meter.read(), "merged": job.merged}
 
 
-def _retrieve(job: Job, codes: Sequence[str]) -> None:
+def _retrieve(job: Job, task: str) -> None:
     """Write the states of each language, then the neighbours of each layer; delete the states.
 
     Only one layer, of all languages, is in memory at a time.
     """
     assert job.lm is not None
-    folder = _states_folder(job)
+    folder, codes = _states_folder(job), job.plan.units[task]
     todo = [layer for layer in job.plan.layers if not layer_path(job.run, layer).exists()]
     if todo:
         for code in codes:
             if not (folder / f"{code}.safetensors").exists():
-                _states(job, job.lm, code, folder)
+                _states(job, job.lm, (task, code), folder)
         for layer in todo:
             meter, started = Meter(), time.perf_counter()
             states = {code: _layer_states(folder, code, layer) for code in codes}
             table = all_pairs(states)
             others = {code: _layer_states(folder, code, f"{layer}.mexa") for code in codes}
             found = alignments(layer, states, others)
-            _finished(job, job.lm, f"retrieval_layer_{layer}", started, meter, alignment=found)
+            _finished(job, job.lm, f"{task}_layer_{layer}", started, meter, alignment=found)
             write_layer(layer_path(job.run, layer), {k: v.tolist() for k, v in table.items()})
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -274,10 +279,10 @@ def _states_folder(job: Job) -> Path:
     return job.run / "retrieval" / "states"
 
 
-def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
-    sentences = job.items[RETRIEVAL, code]
+def _states(job: Job, lm: XltLM, unit: Unit, folder: Path) -> None:
+    sentences, (task, code) = job.items[unit], unit
     meter, started = Meter(), time.perf_counter()
-    with job.track(f"retrieval {code}", len(sentences)) as progress:
+    with job.track(f"{task} {code}", len(sentences)) as progress:
         states, others = lm.pooled_states(sentences, job.plan.layers, progress, MEXA_SENTENCES)
     if not torch.isfinite(states).all():
         raise NotFiniteError(f"hidden states of {code}", job.plan.dtype)
@@ -285,7 +290,7 @@ def _states(job: Job, lm: XltLM, code: str, folder: Path) -> None:
     layers |= {
         f"{layer}.mexa": others[:, i].contiguous() for i, layer in enumerate(job.plan.layers)
     }
-    _finished(job, lm, f"retrieval_{code}", started, meter)
+    _finished(job, lm, f"{task}_{code}", started, meter)
     # Not save_file, which does not raise OSError on a full disk.
     write_bytes(folder / f"{code}.safetensors", save(layers, _checksums(layers)))
 

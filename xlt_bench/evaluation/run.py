@@ -21,9 +21,9 @@ from xlt_bench.evaluation.build_record import (
 )
 from xlt_bench.evaluation.config import Request, run_folder
 from xlt_bench.evaluation.predict import (
-    RETRIEVAL_UNIT,
     Job,
     answer,
+    is_retrieval,
     unanswered,
     untracked,
 )
@@ -82,7 +82,7 @@ def _with_vllm(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
         if finished_record(job) is None:
             proofs[job.run] = _proof(evaluation, job, adapter)
             evaluation.choose(adapter)
-            answer(job, [unit for unit in unanswered(job) if unit == RETRIEVAL_UNIT])
+            answer(job, [unit for unit in unanswered(job) if is_retrieval(unit)])
     evaluation.switch.use(None)
     base.model.to("meta")
     torch.cuda.empty_cache()

@@ -45,8 +45,7 @@ from xlt_bench.results.run_folder import (
 )
 from xlt_bench.tasks import wmt23
 from xlt_bench.tasks.base import CUT_OFF, Item, Task, flags
-from xlt_bench.tasks.registry import RETRIEVAL, get_task, get_text_task
-from xlt_bench.tasks.retrieval import TASK as RETRIEVAL_TASK
+from xlt_bench.tasks.registry import get_task, get_text_task, retrieval_in, retrieval_units
 from xlt_bench.tasks.wmt23 import COMET
 
 ByUnit = dict[str, Counts]
@@ -145,7 +144,7 @@ def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> st
     if own := plan.prompts.get(task):
         examples = [own.examples[unit]] if isinstance(own, ShotPrompt) else []
         return content_digest([digest, own.sha256, *examples])
-    if task != RETRIEVAL:
+    if get_task(task).answers == "text":
         return digest
     even = [layer for layer in plan.layers if layer % 2 == 0]
     return content_digest([digest, sorted(partners(plan)), even])
@@ -153,8 +152,8 @@ def question(plan: Plan, digests: Mapping[str, str], task: str, unit: str) -> st
 
 def partners(plan: Plan) -> list[str]:
     """The languages whose pairs count in retrieval accuracies; none without retrieval."""
-    units = plan.units.get(RETRIEVAL, [])
-    return RETRIEVAL_TASK.partners(plan.task_versions[RETRIEVAL], units) if units else []
+    task = retrieval_in(plan.units)
+    return task.partners(plan.task_versions[task.name], plan.units[task.name]) if task else []
 
 
 def count_run(plan: Plan, run: Path, root: Path) -> Counted:
@@ -203,9 +202,9 @@ def gather(
     for task, unit, by_metric in answered:
         for metric, counts in by_metric.items():
             tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
-    layers, by_unit = count_retrieval(plan.units.get(RETRIEVAL, []), partners(plan), tables)
-    if by_unit:
-        tasks[RETRIEVAL] = {RETRIEVAL_TASK.primary: by_unit}
+    layers, by_unit = count_retrieval(retrieval_units(plan.units), partners(plan), tables)
+    if by_unit and (task := retrieval_in(plan.units)):
+        tasks[task.name] = {task.primary: by_unit}
     return Counted(tasks, layers)
 
 

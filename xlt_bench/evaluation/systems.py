@@ -32,7 +32,7 @@ from xlt_bench.models.tokenizer import Chat, choose_chat
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import open_run
 from xlt_bench.tasks.base import TextTask
-from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.registry import RETRIEVAL, get_task, retrieval_in
 
 
 @dataclass
@@ -104,7 +104,7 @@ def load_systems(
     if options.backend == "vllm":
         _check_vllm(request, adapters, fits, commit)
     _check_context(skeleton, request.units)
-    layers = _layers(options.layers, count_layers(skeleton)) if RETRIEVAL in request.units else []
+    layers = _layers(options.layers, count_layers(skeleton)) if retrieval_in(request.units) else []
     systems: list[AdapterFiles | None] = [*adapters] or [None]
     chats = {system.name if system else None: _chat(options, system, commit) for system in systems}
     for found in adapters:
@@ -194,7 +194,7 @@ def _check_tokens(adapter: AdapterFiles, chat: Chat, fit: Fit, skeleton: Any) ->
 
 
 def _has_text(request: Request) -> bool:
-    return any(task != RETRIEVAL for task in request.units)
+    return any(get_task(task).answers == "text" for task in request.units)
 
 
 def _check_followed(model: Any) -> None:

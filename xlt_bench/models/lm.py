@@ -36,7 +36,7 @@ from xlt_bench.models.hidden_states import (
 from xlt_bench.models.padding import OTHER_TOKENS, close
 from xlt_bench.models.prompts import Prompts
 from xlt_bench.models.stops import Stops, stops
-from xlt_bench.tasks import retrieval
+from xlt_bench.tasks.registry import get_task
 
 _AUTO_BATCH = {"cuda": 64}
 _AUTO_BATCH_CPU = 32
@@ -386,8 +386,8 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
         """Answer lm-eval's retrieval requests; states are computed once for each language.
 
         Args:
-            requests: Their first argument is JSON: `source`, `target`, `data_dir`, and `layers`, a
-                list or null for the even ones.
+            requests: Their first argument is JSON: `task`, `source`, `target`, `data_dir`, and
+                `layers`, a list or null for the even ones.
 
         Returns:
             For each request the accuracy (0 to 100) by layer number, as text.
@@ -395,18 +395,20 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
         asked = [json.loads(request.args[0]) for request in requests]
         layers = asked[0]["layers"] or even_layers(self.n_layers)
         root = Path(asked[0]["data_dir"])
-        needed = sorted({row[side] for row in asked for side in ("source", "target")})
-        states = {
-            code: self.sentence_states(retrieval.TASK.load(root, code), layers) for code in needed
+        answers: dict[tuple[str, str, str], dict[str, float]] = {
+            (row["task"], row["source"], row["target"]): {} for row in asked
         }
-        pairs = {(row["source"], row["target"]) for row in asked}
-        answers: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in pairs}
-        for i, layer in enumerate(layers):
-            table = all_pairs({code: state[:, i] for code, state in states.items()})
-            for (source, target), found in table.items():
-                if (source, target) in answers:
-                    answers[source, target][str(layer)] = accuracy(found)
-        return [answers[row["source"], row["target"]] for row in asked]
+        for name in dict.fromkeys(row["task"] for row in asked):
+            pairs = [row for row in asked if row["task"] == name]
+            needed = sorted({row[side] for row in pairs for side in ("source", "target")})
+            task = get_task(name)
+            states = {code: self.sentence_states(task.load(root, code), layers) for code in needed}
+            for i, layer in enumerate(layers):
+                table = all_pairs({code: state[:, i] for code, state in states.items()})
+                for pair, found in table.items():
+                    if (name, *pair) in answers:
+                        answers[name, *pair][str(layer)] = accuracy(found)
+        return [answers[row["task"], row["source"], row["target"]] for row in asked]
 
 
 def _every_pool(hidden: Tensor, mask: Tensor) -> Tensor:

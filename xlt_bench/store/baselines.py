@@ -19,7 +19,7 @@ from typing import Literal
 from xlt_bench.results.record import Plan
 from xlt_bench.store.rows import Entry
 from xlt_bench.submissions.trainings import differences_from_sft, sft_key
-from xlt_bench.tasks.registry import RETRIEVAL
+from xlt_bench.tasks.registry import RETRIEVAL, retrieval_in
 
 Kind = Literal["sft", "bare", "declared"]
 
@@ -81,23 +81,26 @@ def baselines(entries: Sequence[Entry]) -> list[Baseline]:
 def bare_retrieval(entry: Entry, bare: Sequence[Entry]) -> int | None:
     """The bare model whose retrieval is held against the scores of a submission, None without one.
 
-    Of several, it is the one with the most languages, then the oldest.
+    Its retrieval is in the same corpus or, if the submission has no retrieval, in FLORES dev. Of
+    several, it is the one with the most languages, then the oldest.
 
     Args:
         entry: The submission.
         bare: The submissions of its base model without an adapter.
     """
+    own = retrieval_in(entry.plan.units)
+    task = own.name if own else RETRIEVAL
     there = [
         other
         for other in bare
         if entry.plan.adapter is not None
-        and RETRIEVAL in other.plan.units
-        and not _superseded(other, RETRIEVAL)
+        and task in other.plan.units
+        and not _superseded(other, task)
         and not _conditions(entry.plan, other.plan)
     ]
     if not there:
         return None
-    return min(there, key=lambda other: (-len(other.plan.units[RETRIEVAL]), other.age)).number
+    return min(there, key=lambda other: (-len(other.plan.units[task]), other.age)).number
 
 
 def _of_task(

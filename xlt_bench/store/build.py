@@ -36,7 +36,7 @@ from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
@@ -237,6 +237,7 @@ def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
                     "answers": task.answers,
                     "item_metric": task.item_metric if isinstance(task, TextTask) else None,
                     "ranked_by": task.ranked_by,
+                    "on_flores_dev": task.on_flores_dev,
                     "current_version": task.version,
                 }
                 for place, task in enumerate(tasks().values())

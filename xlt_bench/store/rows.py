@@ -29,7 +29,7 @@ from xlt_bench.submissions.schema import (
 )
 from xlt_bench.submissions.trainings import Trained, trained
 from xlt_bench.submissions.validate import Package, check_results, open_package
-from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.registry import get_task, retrieval_units
 
 PAIR_SCHEMA = pa.schema(
     [
@@ -193,7 +193,7 @@ class _Layer:
 
 
 def _layer(plan: Plan, layer: int, table: pa.Table) -> _Layer:
-    codes, inside = plan.units[RETRIEVAL], set(partners(plan))
+    codes, inside = retrieval_units(plan.units), set(partners(plan))
     accuracy = table.column("accuracy").to_numpy()
     sides = [table.column(side).to_pylist() for side in ("source", "target")]
     in_mean = np.array([a in inside and b in inside for a, b in zip(*sides, strict=True)])
@@ -265,7 +265,7 @@ def _mean(row: Mean, counts: Tasks) -> dict[str, Any]:
 
 def _alignments(record: Record) -> list[dict[str, Any]]:
     """Rows of the planned layers and languages; the record may state others."""
-    known = set(record.plan.units.get(RETRIEVAL, []))
+    known = set(retrieval_units(record.plan.units))
     return [
         {
             "layer": one.layer,

@@ -32,7 +32,7 @@ CREATE TABLE submissions (
     adapter_sha256 VARCHAR,
     alignment_languages VARCHAR[] NOT NULL,
     recipe VARCHAR,                     -- the recipe named on the adapter's card; NULL: not named
-    trained_on_flores BOOLEAN,          -- true: its retrieval is inflated; NULL: the card does not say
+    trained_on_flores BOOLEAN,          -- true: inflated on FLORES dev; NULL: the card does not say
     dtype VARCHAR NOT NULL,
     template VARCHAR NOT NULL,
     template_sha256 VARCHAR NOT NULL,
@@ -349,6 +349,7 @@ CREATE TABLE tasks (
     answers VARCHAR NOT NULL,           -- text, or neighbours (retrieval)
     item_metric VARCHAR,                -- scores single answers; NULL: answers are not text
     ranked_by VARCHAR NOT NULL,         -- the split whose mean gives places
+    on_flores_dev BOOLEAN NOT NULL,     -- adapters trained on FLORES dev have seen its sentences
     current_version INTEGER NOT NULL
 );
 

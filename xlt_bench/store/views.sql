@@ -272,23 +272,25 @@ WITH runs_of_retrieval AS (
     JOIN tasks k USING (task)
     WHERE k.answers = 'neighbours'
 ), retrieval AS (
-    SELECT number, unit AS language, 'own, even layers' AS retrieval_of, value AS accuracy, version
+    SELECT number, unit AS language, 'own, even layers' AS retrieval_of, value AS accuracy, task,
+        version
     FROM unit_scores
     JOIN runs_of_retrieval USING (number, task)
     UNION ALL
-    SELECT y.number, y.language, 'own, middle layer', y.accuracy, r.version
+    SELECT y.number, y.language, 'own, middle layer', y.accuracy, r.task, r.version
     FROM language_layers y
     JOIN submissions s ON s.number = y.number AND y.layer = s.n_layers // 2
     JOIN runs_of_retrieval r ON r.number = y.number
     UNION ALL
-    SELECT s.number, y.language, 'bare model, middle layer', y.accuracy, r.version
+    SELECT s.number, y.language, 'bare model, middle layer', y.accuracy, r.task, r.version
     FROM submissions s
     JOIN submissions b ON b.number = s.bare
     JOIN language_layers y ON y.number = b.number AND y.layer = b.n_layers // 2
     JOIN runs_of_retrieval r ON r.number = b.number
 )
 SELECT u.submission, u.task, u.version, u.metric, u.unit, u.language, u.setting, u.aligned,
-    f.retrieval_of, f.version AS retrieval_version, f.accuracy AS retrieval, u.value AS score
+    f.retrieval_of, f.task AS retrieval_task, f.version AS retrieval_version,
+    f.accuracy AS retrieval, u.value AS score
 FROM primary_scores u
 JOIN retrieval f USING (number, language);
 

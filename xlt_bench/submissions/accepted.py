@@ -32,7 +32,7 @@ from xlt_bench.submissions.schema import (
     stated_system,
 )
 from xlt_bench.submissions.validate import Package, open_package
-from xlt_bench.tasks.registry import RETRIEVAL
+from xlt_bench.tasks.registry import retrieval_in
 
 _MAX_BYTES = 4 << 20  # of accepted.txt: 50,000 of the longest ids
 
@@ -263,9 +263,9 @@ def _differs(package: Package, other: Package, name: str) -> bool:
     if digests[0] == digests[1]:
         return False
     task, layer = name.split("/")
-    if task != RETRIEVAL:
+    if not retrieval_in([task]):
         return True
-    codes = [one.record.plan.units[RETRIEVAL] for one in (package, other)]
+    codes = [one.record.plan.units[task] for one in (package, other)]
     forms = {one.submission.retrieval for one in (package, other)}
     if set(codes[0]) == set(codes[1]) and len(forms) == 1:
         return True

@@ -17,9 +17,9 @@ from xlt_bench.submissions.safe_read import (
     parse_neighbours,
     read_bytes,
 )
-from xlt_bench.submissions.schema import ACCURACIES, answer_files, has_accuracies
+from xlt_bench.submissions.schema import ACCURACIES, answer_files, has_accuracies, layer_names
 from xlt_bench.submissions.validate import Package
-from xlt_bench.tasks.registry import RETRIEVAL
+from xlt_bench.tasks.registry import retrieval_units
 
 
 def answer_bytes(package: Package, name: str) -> bytes:
@@ -58,10 +58,11 @@ def read_retrieval(package: Package, layer: int) -> tuple[Pairs, Answers]:
     Raises:
         InputError: They are missing or damaged.
     """
-    plan, name = package.record.plan, f"retrieval/{layer}"
+    plan = package.record.plan
+    name = layer_names(plan)[layer]
     parse = hits.parse_hits if package.submission.retrieval == "hits" else parse_neighbours
     file = answer_files(plan)[name].name
-    return parse(answer_bytes(package, name), file, plan.units[RETRIEVAL])
+    return parse(answer_bytes(package, name), file, retrieval_units(plan.units))
 
 
 def read_accuracies(package: Package, layers: Sequence[int] | None = None) -> dict[int, pa.Table]:
@@ -81,7 +82,7 @@ def read_accuracies(package: Package, layers: Sequence[int] | None = None) -> di
     wanted = plan.layers if layers is None else layers
     if not wanted:
         return {}
-    codes = plan.units[RETRIEVAL]
+    codes = retrieval_units(plan.units)
     if has_accuracies(package.submission, plan):
         path = package.folder / ACCURACIES
         pairs, found = hits.read_accuracies(path, codes, len(plan.layers))
@@ -93,7 +94,7 @@ def read_accuracies(package: Package, layers: Sequence[int] | None = None) -> di
         return {n: pa.table({**sides, "accuracy": found[:, i]}) for n, i in places.items()}
     tables = {}
     for layer in wanted:
-        name = f"retrieval/{layer}"
+        name = layer_names(plan)[layer]
         file = answer_files(plan)[name].name
         tables[layer] = parse_accuracies(answer_bytes(package, name), file, codes)
     return tables

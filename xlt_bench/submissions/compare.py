@@ -30,7 +30,7 @@ from xlt_bench.submissions.seeds import check_seeds, pair_seeds
 from xlt_bench.submissions.trainings import Trained, trained
 from xlt_bench.submissions.transfer import Measure, gaps_closed, marks, measures
 from xlt_bench.submissions.validate import open_package
-from xlt_bench.tasks.registry import RETRIEVAL, get_task, tasks
+from xlt_bench.tasks.registry import get_task, retrieval_in, tasks
 from xlt_bench.tasks.wmt23 import COMET
 
 
@@ -276,7 +276,7 @@ def _not_comparable(task: str, system: System, baseline: System) -> str:
     for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
         a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))
         if a != b:
-            more = ", languages or even layers" if task == RETRIEVAL else ""
+            more = ", languages or even layers" if retrieval_in([task]) else ""
             return f"the items{more} of {task}/{unit} differ"
     return ""
 

@@ -53,11 +53,12 @@ from xlt_bench.submissions.schema import (
     Submission,
     answer_files,
     json_bytes,
+    layer_names,
     missing,
     submission_id,
 )
 from xlt_bench.submissions.validate import check_record, difference, open_package, recomputed
-from xlt_bench.tasks.registry import RETRIEVAL
+from xlt_bench.tasks.registry import retrieval_units
 
 
 @dataclass(frozen=True)
@@ -243,11 +244,11 @@ def _count(
             yield task, unit, count_answers(root, plan, task, unit, answers)
 
     def tables() -> Iterator[tuple[int, Table]]:
-        for layer in plan.layers:
-            path = files[f"retrieval/{layer}"]
-            pairs, found, _ = read_layer(run / path, plan.units[RETRIEVAL])
-            contents[f"retrieval/{layer}"] = layer_digest(pairs, as_hits(found))
-            as_before[f"retrieval/{layer}"] = layer_digest(pairs, found)
+        for layer, name in layer_names(plan).items():
+            path = files[name]
+            pairs, found, _ = read_layer(run / path, retrieval_units(plan.units))
+            contents[name] = layer_digest(pairs, as_hits(found))
+            as_before[name] = layer_digest(pairs, found)
             write_hits(folder / path, pairs, found)
             accuracies[layer] = dict(zip(pairs, accuracies_of(found).tolist(), strict=True))
             yield layer, dict(zip(pairs, found, strict=True))

@@ -20,7 +20,7 @@ from xlt_bench.data.catalog import catalog
 from xlt_bench.errors import unknown
 from xlt_bench.results.record import Mean, Record, Score
 from xlt_bench.tasks.base import Task
-from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.registry import get_task, retrieval_in
 
 EEE_SCHEMA = "0.3.0"
 
@@ -146,7 +146,8 @@ def _eee_result(record: Record, task: Task, row: Score | Mean) -> dict[str, Any]
 
 def _eee_source(record: Record, task: Task) -> dict[str, Any]:
     """The data set by its address; a package's own task has none."""
-    name = "flores" if task.name == RETRIEVAL else task.name
+    pairing = retrieval_in([task.name])
+    name = pairing.dataset if pairing else task.name
     details = _texts({"task_version": record.plan.task_versions[task.name]})
     if name not in catalog() or record.plan.corpus:
         dataset = record.plan.corpus or task.title
@@ -166,7 +167,7 @@ def _lm_eval(record: Record) -> bytes:
     counts: dict[str, dict[str, int]] = {}
     better: dict[str, dict[str, bool]] = {}
     for row in record.results.scores:
-        if row.task == RETRIEVAL:  # lm-eval's task has a score for each layer
+        if retrieval_in([row.task]):  # lm-eval's task has a score for each layer
             continue
         name, task = f"xlt_{row.task}_{row.unit}", get_task(row.task)
         found = results.setdefault(name, {"alias": name})

@@ -35,8 +35,7 @@ from xlt_bench.results.run_folder import (
 )
 from xlt_bench.submissions.safe_read import MAX_ANSWER, MAX_ITEMS, MB, read_bytes, read_json
 from xlt_bench.tasks.base import Item
-from xlt_bench.tasks.registry import get_task, get_text_task, text_tasks
-from xlt_bench.tasks.retrieval import TASK as RETRIEVAL_TASK
+from xlt_bench.tasks.registry import get_task, get_text_task, retrieval_in, tasks, text_tasks
 
 _MAX_SAMPLES = 512 * MB
 
@@ -348,7 +347,9 @@ def _record(
     words += ["--limit", str(plan.limit)] if plan.limit else []
     versions = {"lm_eval": results.lm_eval_version, "transformers": results.transformers_version}
     notes = ["answered by plain lm-eval, which does not log whether an answer was cut off"]
-    if RETRIEVAL_TASK.lm_eval_name in results.configs:
+    if any(
+        retrieval_in([name]) for name, one in tasks().items() if one.lm_eval_name in results.configs
+    ):
         notes.append("retrieval was left out: lm-eval does not log the neighbours")
     return Record(
         harness="lm-eval",

@@ -46,6 +46,7 @@ from xlt_bench.submissions.schema import (
     SUBMISSION,
     VERIFIED,
     base_model,
+    layer_names,
     stated_system,
 )
 from xlt_bench.submissions.suspicions import suspicions
@@ -56,8 +57,8 @@ from xlt_bench.submissions.validate import (
     open_package,
     recomputed,
 )
-from xlt_bench.tasks.registry import RETRIEVAL, get_task
-from xlt_bench.tasks.retrieval import TASK
+from xlt_bench.tasks.registry import get_task, retrieval_in
+from xlt_bench.tasks.retrieval import Retrieval
 
 
 def check(
@@ -190,13 +191,15 @@ def _count(package: Package, stored: Tasks, root: Path | None) -> tuple[Counted,
             yield task, unit, there if found is None else found
 
     counted = gather(plan, answered(), _layers(package))
-    if RETRIEVAL in plan.units:
+    if pairing := retrieval_in(plan.units):
         ours, theirs = (
-            tasks.get(RETRIEVAL, {}).get(TASK.primary, {}) for tasks in (counted.tasks, stored)
+            tasks.get(pairing.name, {}).get(pairing.primary, {})
+            for tasks in (counted.tasks, stored)
         )
-        _same_counts(RETRIEVAL, "", theirs, ours)
+        _same_counts(pairing.name, "", theirs, ours)
         n = len(next(iter(counted.layers.values())))
-        unchecked += [f"{RETRIEVAL} {code}" for code in _unseen_sentences(record, n, root)]
+        unseen = _unseen_sentences(record, pairing, n, root)
+        unchecked += [f"{pairing.name} {code}" for code in unseen]
     return counted, unchecked
 
 
@@ -223,24 +226,24 @@ def _from_references(
     return count_items(plan, task, items, answers)
 
 
-def _unseen_sentences(record: Record, n: int, root: Path | None) -> list[str]:
+def _unseen_sentences(record: Record, task: Retrieval, n: int, root: Path | None) -> list[str]:
     """List the languages whose sentences are missing; check the digest and number of the others."""
     unseen = []
-    for code in record.plan.units[RETRIEVAL]:
+    for code in record.plan.units[task.name]:
         try:
-            lines = TASK.load(root, code) if root else None
+            lines = task.load(root, code) if root else None
         except MissingFileError:
             lines = None
         if lines is None:
             unseen.append(code)
             continue
         lines = lines[: record.plan.limit]
-        if content_digest(lines) != record.data_digests[f"{RETRIEVAL}/{code}"]:
+        if content_digest(lines) != record.data_digests[f"{task.name}/{code}"]:
             raise InputError(
-                f"{RECORD}: data_digests: {RETRIEVAL}/{code} does not match the sentences"
+                f"{RECORD}: data_digests: {task.name}/{code} does not match the sentences"
             )
         if len(lines) != n:
-            raise InputError(f"retrieval: answers for {n} sentences, but {code} has {len(lines)}")
+            raise InputError(f"{task.name}: answers for {n} sentences, but {code} has {len(lines)}")
     return unseen
 
 
@@ -250,7 +253,7 @@ def _layers(package: Package) -> Iterator[tuple[int, dict[tuple[str, str], Any]]
     stated = read_accuracies(package)
     for layer, table in stated.items():
         pairs, answers = read_retrieval(package, layer)
-        name = f"retrieval/{layer}"
+        name = layer_names(package.record.plan)[layer]
         _check_digest(name, layer_digest(pairs, answers), contents)
         columns = (table.column(c).to_pylist() for c in ("source", "target", "accuracy"))
         claimed = {(a, b): accuracy for a, b, accuracy in zip(*columns, strict=True)}
@@ -278,7 +281,7 @@ def check_digests(package: Package) -> None:
         _check_digest(f"{task}/{unit}", found, contents)
     for layer in plan.layers:
         found = layer_digest(*read_retrieval(package, layer))
-        _check_digest(f"retrieval/{layer}", found, contents)
+        _check_digest(layer_names(plan)[layer], found, contents)
 
 
 def answers_digest(answers: Sequence[Prediction]) -> str:

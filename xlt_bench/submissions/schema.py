@@ -35,7 +35,7 @@ from xlt_bench.results.migrations import RENAMED
 from xlt_bench.results.record import Layer, Percent, Plan, Record, same_prompt
 from xlt_bench.results.run_folder import layer_path, predictions_path
 from xlt_bench.submissions.safe_read import MAX_PACKED
-from xlt_bench.tasks.registry import get_task
+from xlt_bench.tasks.registry import get_task, retrieval_in
 
 IDENTITY = 21  # characters of the last two parts of an id
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}-[0-9a-f]{10}")
@@ -189,7 +189,13 @@ def answer_files(plan: Plan) -> dict[str, Path]:
         if get_task(task).answers == "text"
         for unit in names
     }
-    return files | {f"retrieval/{layer}": layer_path(here, layer) for layer in plan.layers}
+    return files | {name: layer_path(here, n) for n, name in layer_names(plan).items()}
+
+
+def layer_names(plan: Plan) -> dict[int, str]:
+    """The names of the files of retrieval in `Submission.contents`, by layer."""
+    task = retrieval_in(plan.units)
+    return {layer: f"{task.name}/{layer}" for layer in plan.layers} if task else {}
 
 
 def has_accuracies(submission: Submission, plan: Plan) -> bool:

@@ -19,7 +19,7 @@ from xlt_bench.results.record import Record
 from xlt_bench.submissions.answers import read_unit
 from xlt_bench.submissions.schema import primary_means
 from xlt_bench.submissions.validate import Package
-from xlt_bench.tasks.registry import RETRIEVAL, get_task
+from xlt_bench.tasks.registry import get_task
 
 CEILING = 1.0  # points below the score of the gold answers
 ENOUGH = 100  # items, below which a score or an equality says little
@@ -84,15 +84,19 @@ def _ceilings(record: Record) -> Iterator[Suspicion]:
         ]
         if near:
             # The best representations find nearly all translations; nobody answers all of a task.
-            every = task != RETRIEVAL and len(near) == len(units)
+            every = _is_text(task) and len(near) == len(units)
             detail = f"{task}: within {CEILING:g} point of the gold answers in {' '.join(near)}"
             yield Suspicion("ceiling", one_line(detail, 200), every)
+
+
+def _is_text(task: str) -> bool:
+    return get_task(task).answers == "text"
 
 
 def _flat_layers(record: Record) -> Iterator[Suspicion]:
     values = [row.value for row in record.results.layers]
     if len(values) > 1 and max(values) - min(values) < 1e-9:
-        n = min((row.n for row in record.results.scores if row.task == RETRIEVAL), default=0)
+        n = min((row.n for row in record.results.scores if not _is_text(row.task)), default=0)
         detail = f"retrieval: {values[0]:.2f} at all {len(values)} layers"
         yield Suspicion("layers", detail, len(values) > 2 and n >= ENOUGH)
 
@@ -116,7 +120,7 @@ def _adapter(record: Record) -> Iterator[Suspicion]:
 def _times(record: Record) -> Iterator[Suspicion]:
     if record.harness != "xlt-bench" or not record.seconds:
         return
-    items = {(row.task, row.unit): row.n for row in record.results.scores if row.task != RETRIEVAL}
+    items = {(row.task, row.unit): row.n for row in record.results.scores if _is_text(row.task)}
     for (task, unit), n in items.items():
         seconds = record.seconds.get(f"{task}_{unit}")
         if seconds is None:
@@ -254,7 +258,7 @@ def _close_units(ours: Record, theirs: Record) -> list[tuple[str, str]]:
         {
             (row.task, row.unit): row.value
             for row in record.results.scores
-            if row.task != RETRIEVAL and row.metric == get_task(row.task).primary
+            if _is_text(row.task) and row.metric == get_task(row.task).primary
         }
         for record in (ours, theirs)
     ]

@@ -56,7 +56,7 @@ from xlt_bench.submissions.schema import (
     identity,
     printable,
 )
-from xlt_bench.tasks.registry import RETRIEVAL, tasks
+from xlt_bench.tasks.registry import retrieval_in, retrieval_units, tasks
 
 TOLERANCE = 1e-6
 MAX_TEXT = 4_000
@@ -213,7 +213,10 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
         raise InputError(f"{RECORD}: plan.task_versions and plan.units have different tasks")
     for name, units in plan.units.items():
         _check_units(name, plan.task_versions[name], units)
-    if odd := sorted(set(plan.prompts) - set(plan.units) | {RETRIEVAL} & set(plan.prompts)):
+    pairing = [name for name in plan.units if retrieval_in([name])]
+    if len(pairing) > 1:
+        raise InputError(f"{RECORD}: plan.units: {' and '.join(pairing)} cannot be in one run")
+    if odd := sorted(set(plan.prompts) - (set(plan.units) - set(pairing))):
         raise InputError(f"{RECORD}: plan.prompts: {odd[0][:60]!r} is not a text task of the plan")
     for task, prompt in plan.prompts.items():
         if isinstance(prompt, ShotPrompt) and set(prompt.examples) != set(plan.units[task]):
@@ -221,13 +224,13 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
     layers, most = plan.layers, n_layers or 0
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers must be layers of the model in ascending order")
-    codes = plan.units.get(RETRIEVAL)
-    if bool(layers) != (codes is not None) or (codes is not None and len(codes) < 2):
+    codes = retrieval_units(plan.units)
+    if bool(layers) != bool(pairing) or (pairing and len(codes) < 2):
         raise InputError(
             f"{RECORD}: retrieval needs plan.layers and at least two languages; without retrieval, "
             "plan.layers must be empty"
         )
-    if codes is not None and len(codes) > MAX_LANGUAGES:
+    if len(codes) > MAX_LANGUAGES:
         raise InputError(
             f"{RECORD}: retrieval has {len(codes)} languages; submit at most {MAX_LANGUAGES}"
         )

@@ -50,7 +50,7 @@ from xlt_bench.submissions.answers import read_retrieval, read_unit
 from xlt_bench.submissions.hits import as_hits
 from xlt_bench.submissions.schema import RECORD, Agreement, Verified, contents_sha256
 from xlt_bench.submissions.validate import Package, open_package
-from xlt_bench.tasks.registry import RETRIEVAL, get_task, get_text_task
+from xlt_bench.tasks.registry import get_task, get_text_task, retrieval_in, retrieval_units
 
 AGREE = 0.95  # share of equal answers in float32
 HALF, RETRAINED = 1.0, 3.0  # points
@@ -116,7 +116,7 @@ def draw(plan: Plan, sizes: dict[tuple[str, str], int], items: int, seed: int) -
         every = [(unit, i) for unit, n in sizes.items() if unit[0] == task for i in range(n)]
         for unit, i in numbers.sample(every, min(len(every), math.ceil(items / len(tasks)))):
             places.setdefault(unit, []).append(i)
-    codes = plan.units.get(RETRIEVAL, [])
+    codes = retrieval_units(plan.units)
     languages = numbers.sample(codes, 2) if codes else []
     layer = numbers.choice(plan.layers) if codes else None
     return Sample({unit: sorted(found) for unit, found in places.items()}, languages, layer)
@@ -147,7 +147,8 @@ def verify(
         raise InputError(f"{folder.name} is not accepted yet: xlt-bench submissions accept")
     _check_verifiable(package.record.plan)
     whole = _load(package, root)
-    sizes = {unit: len(found) for unit, found in whole.items() if unit[0] != RETRIEVAL}
+    text = {task for task in package.record.plan.units if get_task(task).answers == "text"}
+    sizes = {unit: len(found) for unit, found in whole.items() if unit[0] in text}
     sample = draw(package.record.plan, sizes, items, seed)
     with _answered(package, run, sample, whole, root, track) as (job, basis):
         agreement = [
@@ -206,10 +207,11 @@ def _answered(
     """Answer the sample in a temporary run; yields it, and what the verification is based on."""
     plan = package.record.plan
     asked = {unit: [whole[unit][i] for i in places] for unit, places in sample.places.items()}
-    asked |= {(RETRIEVAL, code): whole[RETRIEVAL, code] for code in sample.languages}
+    if task := retrieval_in(plan.units):
+        asked |= {(task.name, code): whole[task.name, code] for code in sample.languages}
     units: dict[str, list[str]] = {}
-    for task, unit in asked:
-        units.setdefault(task, []).append(unit)
+    for name, unit in asked:
+        units.setdefault(name, []).append(unit)
     with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
         options = _options(plan, run, sample, Path(folder, "run"))
         request = Request(options, units, Corpus(root), asked)
@@ -296,9 +298,10 @@ def _counts(plan: Plan, task: str, rows: list[Any], answers: Sequence[Prediction
 
 
 def _retrieval(package: Package, job: Job, sample: Sample, basis: str) -> Iterator[Agreement]:
-    if sample.layer is None:
-        return
     plan = package.record.plan
+    task = retrieval_in(plan.units)
+    if sample.layer is None or task is None:
+        return
     pairs, answers = read_retrieval(package, sample.layer)
     stored = dict(zip(pairs, answers, strict=True))
     ran = read_layer(layer_path(job.run, sample.layer))
@@ -308,7 +311,7 @@ def _retrieval(package: Package, job: Job, sample: Sample, basis: str) -> Iterat
     again = dict(zip(ran, rows, strict=True))
     equal = sum(int((stored[pair] == row).sum()) for pair, row in again.items())
     counts = [_hits([table[pair] for pair in again]) for table in (stored, again)]
-    yield _agreement(plan, RETRIEVAL, equal, counts[0], counts[1], basis, len(again))
+    yield _agreement(plan, task.name, equal, counts[0], counts[1], basis, len(again))
 
 
 def _hits(rows: Sequence[Any]) -> Counts:

@@ -94,6 +94,7 @@ class Task(ABC):
         lm_eval_name: The name of its lm-eval task or group.
         rescored_from: The oldest version whose scores this code can compute again.
         trains_on_flores: Whether its training text holds the sentences of FLORES-200 dev.
+        on_flores_dev: Whether its test items are those sentences.
         ceilings: The metrics whose gold-answer scores are pinned.
     """
 
@@ -107,6 +108,7 @@ class Task(ABC):
     answers: ClassVar[Literal["text", "neighbours"]]
     rescored_from: ClassVar[int] = 1
     trains_on_flores: ClassVar[bool] = False
+    on_flores_dev: ClassVar[bool] = False
     ceilings: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

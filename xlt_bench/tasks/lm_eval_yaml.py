@@ -127,6 +127,6 @@ def _retrieval_files(task: Task) -> dict[str, str]:
         f"  - metric: {ACCURACY}\n"
         "    aggregation: mean\n"
         "    higher_is_better: true\n"
-        f"metadata:\n  version: {task.version}\n"
+        f"metadata:\n  version: {task.version}\n  corpus: {task.name}\n"
     )
     return {task.lm_eval_name: text}

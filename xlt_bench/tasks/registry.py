@@ -6,7 +6,7 @@ Other packages add tasks with the entry point group `xlt_bench.tasks`; an entry 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -16,13 +16,15 @@ from xlt_bench.results.migrations import RENAMED
 from xlt_bench.tasks import intents, massive, retrieval, uner, wmt23
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.lm_eval_family import FamilyTask, families, family_task
+from xlt_bench.tasks.retrieval import Retrieval
 
 GROUP = "xlt_bench.tasks"
 _OF_THE_PAPER: tuple[Task, ...] = (massive.TASK, wmt23.TASK, uner.TASK, retrieval.TASK)
-BUILT_IN = (*_OF_THE_PAPER, intents.TASK)
+BUILT_IN = (*_OF_THE_PAPER, intents.TASK, retrieval.DEVTEST, retrieval.NTREX)
 BY_DEFAULT = tuple(task.name for task in _OF_THE_PAPER)
 """What `evaluate` answers if no task is chosen."""
 RETRIEVAL = retrieval.TASK.name
+"""The task of retrieval that the paper has, on FLORES dev; `retrieval_in` finds that of a run."""
 
 
 @cache
@@ -63,6 +65,18 @@ def get_text_task(name: str) -> TextTask:
     if not isinstance(task, TextTask):
         raise unknown("text task", name, text_tasks())
     return task
+
+
+def retrieval_in(names: Iterable[str]) -> Retrieval | None:
+    """The task of retrieval among the tasks of a run, which has one at most; None without one."""
+    found = (tasks().get(name) for name in names)
+    return next((task for task in found if isinstance(task, Retrieval)), None)
+
+
+def retrieval_units(units: Mapping[str, list[str]]) -> list[str]:
+    """The languages of retrieval among the units of a run by task; empty without retrieval."""
+    task = retrieval_in(units)
+    return units[task.name] if task else []
 
 
 def text_tasks() -> list[str]:

@@ -16,6 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from xlt_bench.data.root import data_root
 from xlt_bench.languages import language
+from xlt_bench.tasks.registry import get_task
 from xlt_bench.tasks.retrieval import ACCURACY, TASK
 
 
@@ -23,19 +24,20 @@ def dataset(
     data_dir: str | None = None,
     languages: list[str] | None = None,
     layers: list[int] | None = None,
+    corpus: str = TASK.name,
     **_: Any,
 ) -> dict[str, Any]:
     """`custom_dataset` of lm-eval: one document per ordered pair.
 
-    `languages` (default: the ranked ones), `layers` (default: the even ones) and `data_dir` may
-    come from `--metadata`.
+    `corpus` is the name of the task. `languages` (default: the ranked ones), `layers` (default: the
+    even ones) and `data_dir` may come from `--metadata`.
     """
     from datasets import Dataset
 
-    codes = [language(code).code for code in languages or TASK.test_set().units]
+    codes = [language(code).code for code in languages or get_task(corpus).test_set().units]
     root = str(data_root(data_dir))
     rows = [
-        {"source": a, "target": b, "layers": layers, "data_dir": root}
+        {"source": a, "target": b, "layers": layers, "data_dir": root, "task": corpus}
         for a, b in itertools.permutations(codes, 2)
     ]
     return {"test": Dataset.from_list(rows)}

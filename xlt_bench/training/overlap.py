@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES, language
 from xlt_bench.tasks.base import Task, TextTask
@@ -104,8 +105,7 @@ def _test_sets(root: Path, code: str) -> Iterator[tuple[str, list[tuple[str, ...
         if isinstance(task, FamilyTask):  # its data may come from the hub
             continue
         for unit in task.units():
-            source = task.source(unit)
-            if code not in task.languages_of(unit) or (source and source in seen):
+            if code not in task.languages_of(unit):
                 continue
             try:
                 sentences = _sentences(task, root, unit)
@@ -113,8 +113,9 @@ def _test_sets(root: Path, code: str) -> Iterator[tuple[str, list[tuple[str, ...
                 if not root.is_dir():  # the whole folder disappeared
                     raise
                 continue
-            seen.add(source)
-            yield f"{task.name}/{unit}", sentences
+            if (digest := content_digest(sentences)) not in seen:
+                seen.add(digest)
+                yield f"{task.name}/{unit}", sentences
 
 
 def _sentences(task: Task, root: Path, unit: str) -> list[tuple[str, ...]]:
