@@ -85,6 +85,13 @@ WHERE submission = $id AND layer = $layer AND (len($from) = 0 OR source = ANY($f
 """
 
 
+_MEXA = """
+SELECT submission, language, language_name, mean, max, layers FROM mexa_scores
+WHERE submission = ANY($ids) AND pooling = $pooling ORDER BY language
+"""
+POOLINGS = {"weighted": "mean of tokens, weighted by position", "last": "last token"}
+
+
 def accuracies(
     names: dict[str, str], chosen: dict[str, list[str]], ranked: list[str], few: list[str]
 ) -> pd.DataFrame:
@@ -101,6 +108,39 @@ def accuracies(
     rows["system"] = rows["submission"].map(names)
     rows["place"] = rows["submission"].map(ids.index)
     return rows.sort_values(["place", "layer"]).drop(columns="place")
+
+
+def mexa(names: dict[str, str]) -> None:
+    """Show MEXA with English of each language, over the layers of the chosen systems."""
+    if ask(_MEXA, {"ids": list(names), "pooling": "weighted"}).empty:
+        return
+    st.header("MEXA with English")
+    left, right = st.columns(2)
+    with left:
+        over = choose("Over layers", ["max", "mean"], "mexa")
+    with right:
+        pooling = choose("States", list(POOLINGS), "pooling", name=POOLINGS.__getitem__)
+    rows = ask(_MEXA, {"ids": list(names), "pooling": pooling})
+    rows["system"] = rows["submission"].map(names)
+    shown = rows.pivot_table(over, ["language_name", "language"], "system", sort=False)
+    shown = shown[[name for name in names.values() if name in shown]].reset_index()
+    layers = "; ".join(
+        f"{name}: {' '.join(map(str, rows.loc[rows['system'] == name, 'layers'].iloc[0]))}"
+        for name in shown.columns[2:]
+    )
+    st.dataframe(
+        shown,
+        hide_index=True,
+        placeholder="",
+        column_config={name: st.column_config.NumberColumn(format="%.1f") for name in shown},
+        alt="MEXA with English by language and system",
+    )
+    caption = (
+        "MEXA: per cent of the first 100 sentences that are nearest to their English translation "
+        f"in both directions; the {over} over the layers of a system, on which it depends "
+        f"({layers})."
+    )
+    footer(f"mexa-{over}-{pooling}", caption, shown)
 
 
 def opening(task: TaskVersion) -> list[str]:
@@ -210,3 +250,4 @@ if rows["pairs"].nunique() > 1:
 table = rows.drop(columns="pairs")
 footer(f"layers-{task.name}-v{task.version}", caption, table, curves.layers(*parts))
 matrix(task, names, chosen, list(titles))
+mexa(names)

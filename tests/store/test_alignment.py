@@ -1,8 +1,12 @@
 """Stored alignment measures, and the rank correlation with scores against scipy."""
 
+import shutil
+
+import duckdb
 import pytest
 from scipy.stats import spearmanr
 
+import xlt_bench
 from boards import frame
 from xlt_bench.data.root import MINI
 from xlt_bench.results.run_folder import read_record
@@ -44,6 +48,47 @@ def test_layers_and_languages_that_were_not_planned_are_left_out(board):
     assert set(found.language) == set(CODES) - {"en"}
     stated = read_record(folder / "submissions" / ids["mine"]).alignment
     assert len(stated) == 3 * len(CODES)
+
+
+def test_mexa_of_a_language_is_the_mean_and_the_maximum_over_the_layers_that_were_planned(
+    board, tmp_path
+):
+    """By hand: of the made-up values, sw's differ by layer."""
+    folder, ids = board
+    shutil.copy(folder / "db", tmp_path / "db")
+    values = {("sw", 2): 30.0, ("sw", 4): 50.0, ("tr", 2): 7.0, ("tr", 4): 7.0}
+    wanted = {"sw": (40, 50, 4, [2, 4]), "tr": (7, 7, 2, [2, 4])}
+    with duckdb.connect(tmp_path / "db") as store:
+        for (code, layer), value in values.items():
+            store.execute(
+                "UPDATE alignments SET value = ? WHERE language = ? AND layer = ? "
+                "AND measure = 'mexa_last'",
+                [value, code, layer],
+            )
+    found = frame(
+        (tmp_path, ids), "SELECT * FROM mexa_scores WHERE submission = $id", id=ids["mine"]
+    )
+    assert set(found.language) == set(CODES) - {"en"}
+    for code, row_ in wanted.items():
+        (row,) = found[(found.language == code) & (found.pooling == "last")].itertuples()
+        assert (row.mean, row.max, row.best_layer, list(row.layers)) == row_
+
+
+def test_mexa_of_a_run_is_that_of_its_record(board):
+    folder, _ = board
+    run = xlt_bench.load_run(folder / "mine", data_dir=MINI)
+    found = run.mexa().set_index(["language", "pooling"])
+    rows = read_record(folder / "mine").alignment
+    for code in {row.language for row in rows}:
+        for pooling in ("weighted", "last"):
+            by_layer = {
+                row.layer: getattr(row, f"mexa_{pooling}") for row in rows if row.language == code
+            }
+            one = found.loc[code, pooling]
+            assert one["max"] == max(by_layer.values())
+            assert one["mean"] == pytest.approx(sum(by_layer.values()) / len(by_layer))
+            best = min(layer for layer, value in by_layer.items() if value == one["max"])
+            assert (one["best_layer"], one["layers"]) == (best, len(by_layer))
 
 
 @pytest.mark.parametrize("states_of", ["own", "bare model"])

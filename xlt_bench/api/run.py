@@ -86,6 +86,26 @@ class Run:
         columns = ["layer", "language", "mexa_weighted", "mexa_last", "cka", "cosine_margin"]
         return pd.DataFrame(rows, columns=columns)
 
+    def mexa(self) -> pd.DataFrame:
+        """MEXA with English of each language, as its authors report it: over the evaluated layers.
+
+        Returns:
+            language, pooling (`weighted`: tokens by their position; `last`: the last token), mean
+            and max over layers (0 to 100), best_layer (the first of equal ones) and layers (their
+            number); empty where `alignment` is.
+        """
+        import pandas as pd
+
+        found = self.alignment()
+        rows = []
+        for language, by_layer in found.sort_values("layer").groupby("language", sort=False):
+            for pooling in ("weighted", "last"):
+                values = by_layer.set_index("layer")[f"mexa_{pooling}"]
+                best, count = values.idxmax(), len(values)
+                rows.append([language, pooling, values.mean(), values.max(), best, count])
+        columns = ["language", "pooling", "mean", "max", "best_layer", "layers"]
+        return pd.DataFrame(rows, columns=columns)
+
     def gains(self, other: Any) -> pd.DataFrame:
         """Compare with another run on the same items; see `xlt_bench.compare`.
 

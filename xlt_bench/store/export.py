@@ -23,7 +23,7 @@ VIEWS = {
         "submissions evidence left_out runs methods baselines scores split_means method_means "
         "significance gain_means transfer_measures transfer_measure_means gaps_closed "
         "relative_transfer method_gains method_gain_means layer_curves language_curves "
-        "pair_accuracies transfer_points transfer_correlation alignment_measures "
+        "pair_accuracies transfer_points transfer_correlation alignment_measures mexa_scores "
         "transfer_predictors published"
     ).split()
 } | {"gains": "SELECT * FROM gains WHERE is_default OR is_declared"}

@@ -341,6 +341,19 @@ FROM (
 ) y
 JOIN submissions s USING (number);
 
+-- MEXA of a language as its authors report it: the mean and the highest value over the layers that a
+-- submission has, for states pooled by position (`weighted`) and of the last token (`last`). Of equal
+-- values, `best_layer` is the first. Only submissions with the same layers can be compared.
+CREATE VIEW mexa_scores AS
+SELECT y.submission, y.language, l.name AS language_name, l.script, l.family, l.resource,
+    replace(y.measure, 'mexa_', '') AS pooling, avg(y.value) AS mean, max(y.value) AS max,
+    first(y.layer ORDER BY y.value DESC, y.layer) AS best_layer,
+    list(y.layer ORDER BY y.layer) AS layers
+FROM alignment_measures y
+JOIN languages l ON l.code = y.language
+WHERE y.measure IN ('mexa_weighted', 'mexa_last')
+GROUP BY ALL;
+
 -- Which measure at which layer predicts transfer: Spearman's rho, over the transfer languages of a
 -- submission, of the measure and the score (the primary metric), with `states_of` its own states or
 -- those of its bare model. Equal values share their mean rank; NULL if fewer than four languages or no
