@@ -132,7 +132,9 @@ def mexa(names: dict[str, str]) -> None:
         shown,
         hide_index=True,
         placeholder="",
-        column_config={name: st.column_config.NumberColumn(format="%.1f") for name in shown},
+        column_config={
+            name: st.column_config.NumberColumn(format="%.1f") for name in names.values()
+        },
         alt="MEXA with English by language and system",
     )
     caption = (

@@ -93,8 +93,9 @@ def test_languages_for_programs(run_cli):
     for code, row in LANGUAGES.items():
         assert (rows[code]["flores"], rows[code]["locale"]) == (row.flores, row.massive)
     assert rows["sw"]["transfer"] == ["massive", "intents"]
-    assert rows["sw"]["ranked"] == ["retrieval"]
-    assert rows["yo"]["beyond"] == ["retrieval"]
+    assert rows["sw"]["ranked"] == ["retrieval", "retrieval-devtest", "retrieval-ntrex"]
+    assert rows["jv"]["ranked"] == ["retrieval", "retrieval-devtest"]
+    assert rows["yo"]["beyond"] == ["retrieval", "retrieval-devtest", "retrieval-ntrex"]
     assert rows["ko"]["beyond"] == ["massive", "intents"]
     assert rows["cs"]["supervised"] == ["wmt23"]
     code, out, _ = run_cli("languages", "--format", "csv")

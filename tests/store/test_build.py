@@ -328,6 +328,7 @@ def test_building_again_gives_the_same_content(board, tmp_path):
         "gaps",
         "gaps_closed",
         "alignments",
+        "mexa_scores",
         "left_out",
     )
     submissions, db, _ = board

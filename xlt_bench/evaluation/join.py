@@ -122,11 +122,8 @@ def _check_shares(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
 def _check_overlap(runs: Sequence[Path], plans: Sequence[Plan]) -> None:
     """Raise InputError for a unit that two parts answer; retrieval counts as one unit."""
     owner: dict[tuple[str, str], Path] = {}
-    corpora = {
-        task.name: run
-        for run, plan in zip(runs, plans, strict=True)
-        if (task := retrieval_in(plan.units))
-    }
+    pairing = [(retrieval_in(plan.units), run) for run, plan in zip(runs, plans, strict=True)]
+    corpora = {one.name: run for one, run in pairing if one}
     if len(corpora) > 1:
         (one, first), (other, second) = list(corpora.items())[:2]
         raise InputError(

@@ -203,8 +203,9 @@ def gather(
         for metric, counts in by_metric.items():
             tasks.setdefault(task, {}).setdefault(metric, {})[unit] = counts
     layers, by_unit = count_retrieval(retrieval_units(plan.units), partners(plan), tables)
-    if by_unit and (task := retrieval_in(plan.units)):
-        tasks[task.name] = {task.primary: by_unit}
+    pairing = retrieval_in(plan.units)
+    if pairing and by_unit:
+        tasks[pairing.name] = {pairing.primary: by_unit}
     return Counted(tasks, layers)
 
 
