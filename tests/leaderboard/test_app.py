@@ -148,6 +148,31 @@ def test_overview_marks_retrieval_of_what_was_trained_on_its_sentences(app, boar
         assert marked["retrieval"].notna().all()
 
 
+def test_nothing_is_inflated_in_a_corpus_that_is_not_flores_dev(board, tmp_path, monkeypatch):
+    db = shutil.copy(board[0] / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        store.execute("UPDATE tasks SET on_flores_dev = false")
+    serve(board[0], monkeypatch, db)
+    for task in ("massive", "retrieval"):
+        assert "retrieval is inflated" not in visit("systems", task=task).dataframe[0].value
+
+
+def test_layers_show_mexa_over_layers(board, tmp_path, monkeypatch):
+    _, ids = board
+    db = shutil.copy(board[0] / "leaderboard.duckdb", tmp_path)
+    with duckdb.connect(db) as store:
+        for layer, value in ((2, 30.0), (4, 50.0)):
+            store.execute(
+                "INSERT INTO alignments SELECT number, ?, 'sw', 'mexa_weighted', ? "
+                "FROM submissions WHERE id = ?",
+                [layer, value, ids["good"]],
+            )
+    serve(board[0], monkeypatch, db)
+    for over, wanted in (("max", 50), ("mean", 40)):
+        (shown,) = visit("layers", systems=ids["good"], mexa=over).dataframe
+        assert shown.value.iloc[0].tolist() == ["Swahili", "sw", wanted]
+
+
 def test_overview_filters_and_sorts(app, board):
     def systems(**params):
         frames = [frame.value for frame in app("systems", task="massive", **params).dataframe]
