@@ -633,6 +633,19 @@ def test_a_build_on_an_earlier_one_is_that_of_a_fresh_one(copied, tmp_path, monk
     assert dump(db) == dump(tmp_path / "fresh.duckdb")
 
 
+@pytest.mark.slow
+def test_a_build_in_processes_is_that_of_one(board, tmp_path, monkeypatch, edit):
+    folder, damaged = tmp_path / "submissions", board[2]["limited"]
+    shutil.copytree(board[0], folder)
+    edit(folder / damaged / "record.json", lambda record: record.update(created="yesterday"))
+    alone = build(folder, tmp_path / "alone.duckdb")
+    monkeypatch.setattr("xlt_bench.store.build._MANY", 1)
+    monkeypatch.setattr("xlt_bench.store.build.cores", lambda: 2)
+    assert build(folder, tmp_path / "many.duckdb") == alone
+    assert [one.name for one in alone.refused] == [damaged]
+    assert dump(tmp_path / "many.duckdb") == dump(tmp_path / "alone.duckdb")
+
+
 @pytest.mark.parametrize(
     "change",
     slow_but(["counts", "code", "damaged"], ["counts", "record", "gone", "code", "damaged"]),
