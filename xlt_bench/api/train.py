@@ -66,7 +66,8 @@ def train(
             report_to=[report_to] if isinstance(report_to, str) else report_to,
             trust_remote_code=trust_remote_code,
         )
-        return run(options, texts)
+        with no_loading_bars():
+            return run(options, texts)
 
 
 def merge(

@@ -103,7 +103,10 @@ class TransferCallback(TrainerCallback):
             raise InputError("nothing to measure: give tasks, or sentences for retrieval")
         given = trainer.processing_class if tokenizer is None else tokenizer
         if given is None:
-            raise InputError("the Trainer has no processing_class: give the tokenizer")
+            raise InputError(
+                "the Trainer has no processing_class: give the tokenizer to the Trainer "
+                "(processing_class=) or to TransferCallback (tokenizer=)"
+            )
         self._tokenizer = copy.deepcopy(getattr(given, "tokenizer", given))
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
