@@ -24,11 +24,12 @@ GROUPS = {
     "not aligned": ORANGE,
     BEYOND: "#CC79A7",
 }
-# Names of methods differ at their ends, so a phone shows the ends.
+# A phone shows the start and the end of a name: layer and seed, and what was changed.
+_SHORT = "replace(replace(datum.label, 'SFT + alignment, ', ''), 'aligned on ', '')"
 _NAMES = alt.Axis(
     title=None,
-    labelExpr="containerSize()[0] < 600 && length(datum.label) > 26"
-    " ? '…' + slice(datum.label, -25) : datum.label",
+    labelExpr=f"containerSize()[0] >= 600 ? datum.label : length({_SHORT}) <= 28 ? {_SHORT}"
+    f" : slice({_SHORT}, 0, 16) + '…' + slice({_SHORT}, -11)",
     labelLimit=alt.ExprRef("containerSize()[0] < 600 ? 160 : 460"),
     labelOverlap=False,
     labelFlush=False,

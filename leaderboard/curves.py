@@ -16,6 +16,8 @@ DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2]]
 def predictors(frame: pd.DataFrame) -> alt.Chart:
     """A line for each `line` over `layer`: `spearman`, `n`."""
     names = sorted(set(frame["line"]))
+    # Colour and dash share one legend.
+    key = legend(columns=legend_columns(frame["line"]), symbolType="stroke")
     chart: alt.Chart = (
         alt.Chart(frame, height=320)
         .mark_line(point=True)
@@ -25,14 +27,14 @@ def predictors(frame: pd.DataFrame) -> alt.Chart:
             color=alt.Color(
                 "line:N",
                 scale=alt.Scale(domain=names, range=(COLOURS * 2)[: len(names)]),
-                legend=legend(columns=legend_columns(frame["line"])),
+                legend=key,
                 sort=names,
                 title=None,
             ),
             strokeDash=alt.StrokeDash(
                 "line:N",
                 scale=alt.Scale(domain=names, range=(DASHES * 2)[: len(names)]),
-                legend=None,
+                legend=key,
                 sort=names,
                 title=None,
             ),
@@ -69,7 +71,10 @@ def sizes(frame: pd.DataFrame, metric: str) -> alt.Chart:
                 legend=legend(columns=legend_columns(frame["kind"])),
             ),
             shape=alt.Shape(
-                "items:N", title=None, legend=legend(columns=legend_columns(frame["items"]))
+                "items:N",
+                title=None,
+                # Beside the other one, it would not fit on a phone.
+                legend=legend(columns=legend_columns(frame["items"]), orient="bottom"),
             ),
             tooltip=[
                 alt.Tooltip("base_model:N", title="base model"),

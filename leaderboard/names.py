@@ -159,12 +159,12 @@ def _tells(key: str, parts: Parts, named: Mapping[str, Parts]) -> bool:
 
 
 def badged(name: str, badge: str) -> str:
-    """A name with its badge."""
-    return f"{name} · {badge}"
+    """A name with its badge; the tick shows where a select box cuts the end."""
+    return f"{ticked(name, badge)} · {badge}"
 
 
 def ticked(name: str, badge: str) -> str:
-    """A name on an axis, where a phone shows no badge."""
+    """A name on an axis, which has no room for a badge."""
     return f"✓ {name}" if badge == "verified" else name
 
 

@@ -330,7 +330,10 @@ def footer(
 @st.fragment
 def link_box() -> None:
     """Show the URL of this view once the box is opened; parts of the page may have run by then."""
-    with st.popover("Link to this view", on_change="rerun", key="link") as box:
+    with (
+        st.container(horizontal=True, horizontal_alignment="right"),
+        st.popover("Link to this view", on_change="rerun", key="link") as box,
+    ):
         if box.open:
             st.code(link(), language=None, wrap_lines=True)
 

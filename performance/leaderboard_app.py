@@ -25,17 +25,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 from side_by_side import machine
 from store_build import generate, make_pool, measure
 
 PAINT_GOAL, FILTER_GOAL = 1.5, 0.3  # seconds
 ROWS = 25  # per page of the table
+LOST = 5000  # milliseconds after which a click is taken for lost
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
@@ -45,7 +46,7 @@ AT_REST = """() => {
     return all('stApp')[0]?.dataset.testScriptState === 'notRunning' &&
         all('stPopover').length > 0 && all('stSkeleton').length === 0 &&
         document.querySelector('[data-stale=true]') === null &&
-        all('stDataFrame').every(one => one.querySelector('canvas')) &&
+        all('stDataFrame').every(one => one.querySelector('canvas') || !one.checkVisibility()) &&
         all('stVegaLiteChart').every(one => one.querySelector('svg'));
 }"""
 # By page: each control, and the options to choose in turn.
@@ -158,10 +159,14 @@ def choice(page: Page, label: str, option: str, server: int) -> Timed:
         found = page.get_by_role("option", name=option, exact=True)
     found.wait_for(timeout=0)
     before = page.url
-    started = now(server)
-    found.click(timeout=0)
-    # The choice appears in the address while the page is still running.
-    page.wait_for_function("before => location.href !== before", arg=before, timeout=0)
+    while True:
+        started = now(server)
+        found.click(timeout=0)
+        # The choice appears in the address while the page is still running. A click on a list that
+        # is still opening is lost.
+        with suppress(TimeoutError):
+            page.wait_for_function("before => location.href !== before", arg=before, timeout=LOST)
+            break
     at_rest(page)
     return Timed.since(started, server)
 
