@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import cycle, product
 from pathlib import Path
 
 import pandas as pd
@@ -60,28 +61,25 @@ def violations(page):
     ]
 
 
-# A width is a layout and a theme is colours: a page has each once in two views.
+# Pages by turns wide and light, narrow and dark; the other views are slow.
+ONCE = [
+    (name, *view) for name, view in zip(TITLES, cycle([(1280, False), (390, True)]), strict=False)
+]
+
+
 @pytest.mark.parametrize(
-    "views",
-    [
-        ((1280, False), (390, True)),
-        pytest.param(((390, False), (1280, True)), marks=pytest.mark.slow),
-    ],
-    ids=["wide light, narrow dark", "narrow light, wide dark"],
+    ("name", "width", "dark"), slow_but(ONCE, product(TITLES, (1280, 390), (False, True)))
 )
-@pytest.mark.parametrize("name", TITLES)
-def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, views):
-    for width, dark in views:
-        page = tab.open(name, width=width, dark=dark, **shown(shelf[1], name))
-        assert page.title() == f"{LINKS[name]} · xlt-bench leaderboard"
-        assert page.get_by_test_id("stCaptionContainer").first.is_visible()
-        colour = "part => getComputedStyle(part).backgroundColor"
-        channels = re.findall(r"\d+", page.get_by_test_id("stApp").evaluate(colour))[:3]
-        assert (sum(map(int, channels)) < 3 * 128) == dark
-        assert tab.fits()
-        assert violations(page) == []
-        if (width, dark) in ((1280, False), (390, True)):
-            shoot(tab, f"{name}-{width}-{'dark' if dark else 'light'}")
+def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, width, dark):
+    page = tab.open(name, width=width, dark=dark, **shown(shelf[1], name))
+    assert page.title() == f"{LINKS[name]} · xlt-bench leaderboard"
+    assert page.get_by_test_id("stCaptionContainer").first.is_visible()
+    colour = "part => getComputedStyle(part).backgroundColor"
+    channels = re.findall(r"\d+", page.get_by_test_id("stApp").evaluate(colour))[:3]
+    assert (sum(map(int, channels)) < 3 * 128) == dark
+    assert tab.fits()
+    assert violations(page) == []
+    shoot(tab, f"{name}-{width}-{'dark' if dark else 'light'}")
 
 
 def test_the_navigation_and_the_links_between_pages(tab, shelf):
@@ -234,7 +232,7 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(["gains", "compare"], CHOICES))
+@pytest.mark.parametrize("name", slow_but(["compare"], CHOICES))
 def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, name):
     params = {**shown(shelf[1], name)}
     params.pop("verdict", None)
@@ -263,7 +261,7 @@ def test_every_control_and_the_link_that_restores_the_view(tab, another, shelf, 
 @pytest.mark.parametrize(
     "name",
     slow_but(
-        ["systems", "layers", "transfer"],
+        ["systems", "transfer"],
         [name for name in TITLES if name not in ("how_to_submit", "about")],
     ),
 )
