@@ -104,6 +104,32 @@ while turns < 200:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize("error", [FileExistsError, FileNotFoundError])
+def test_a_folder_may_vanish_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """Another process has just made it, or its parent, and removes it as it ends."""
+    make, times = os.mkdir, iter(range(9))
+
+    def vanishing(path: Path, *more: object) -> None:
+        if next(times) < 3:
+            raise error(0, "made and removed by another process", str(path))
+        make(path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "mkdir", vanishing)
+    with in_use(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    for place in ("link", "link/run", "file", "file/run"):
+        with pytest.raises(OSError, match=place.split("/")[0]), in_use(tmp_path / place):
+            pass
+
+
 def test_a_folder_that_cannot_be_written_is_not_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

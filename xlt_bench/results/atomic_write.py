@@ -181,7 +181,7 @@ def in_use(folder: Path) -> Iterator[None]:
 def _lock_file(folder: Path, path: Path) -> int | None:
     """A handle that holds the lock of `in_use` on a file; None if the folder is read-only."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         try:
             # Open for writing, without which NFS gives no exclusive lock.
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -204,6 +204,15 @@ def _lock_file(folder: Path, path: Path) -> int | None:
                 os.ftruncate(handle, 0)
                 return handle
         os.close(handle)
+
+
+def _make(folder: Path) -> None:
+    """Create a folder, although processes that end may remove it, or a parent, at the same time."""
+    for _ in range(1000):
+        with suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)  # raises: it is not due to others
 
 
 def _used_by(folder: Path, owner: bytes) -> str:
