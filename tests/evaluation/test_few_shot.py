@@ -30,7 +30,7 @@ def test_examples_are_in_the_prompt_recorded_and_not_ranked(tmp_path, run_cli, m
     run, usual = tmp_path / "run", tmp_path / "usual"
     code, _, err = run_cli(*given, *shots, "--output", run)
     assert code == 0
-    note = "massive: answered to the prompt of 2 examples in English, so not ranked"
+    note = "massive: answered with 2 examples in English, so not ranked"
     assert note in " ".join(err.split())
 
     task, mini = get_text_task("massive"), data_root("mini")
@@ -61,20 +61,28 @@ def test_examples_are_in_the_prompt_recorded_and_not_ranked(tmp_path, run_cli, m
         for item in asked
     ]
     code, _, err = run_cli("compare", run, usual, "--data-dir", "mini")
-    told = "the prompts differ (that of 2 examples in English and the benchmark's)"
+    told = "the prompts differ (2 examples in English and the benchmark's)"
     assert told in " ".join(err.split())
     assert run_cli("score", run, "--data-dir", "mini")[0] == 0
+    code, _, err = run_cli(*given, "--output", run)
+    told = "other prompts of massive: 2 examples in English there, the benchmark's now"
+    assert (code, told in " ".join(err.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
         ("--num-fewshot 2", "does not apply to retrieval"),
-        ("--tasks massive --num-fewshot -1", "must be at least 0"),
+        ("--tasks massive --num-fewshot -1", "must be between 0 and 1,000, got -1"),
+        ("--tasks massive --num-fewshot 1001", "must be between 0 and 1,000, got 1001"),
         ("--tasks massive --num-fewshot 2 --fewshot-language fr", "unknown --fewshot-language"),
         ("--tasks xcopa --num-fewshot 2", "has lm-eval's own examples"),
-        ("--tasks massive --languages de --num-fewshot 2", "massive de has 0 training items"),
+        (
+            "--tasks massive --languages de --num-fewshot 2",
+            "here in de (0); choose other",
+        ),
         ("--tasks wmt23 --num-fewshot 2 --fewshot-language en", "no items in English"),
+        ("--tasks wmt23 --num-fewshot 2 --languages he,uk", "uk-en (0); choose other --languages"),
     ],
 )
 def test_examples_that_cannot_be_given_are_one_line(tmp_path, run_cli, options, fault):
@@ -85,3 +93,14 @@ def test_examples_that_cannot_be_given_are_one_line(tmp_path, run_cli, options, 
     assert fault in " ".join(err.split())
     assert len(err.strip().splitlines()[-1]) < 300
     assert not run.exists()
+
+
+def test_truncated_prompts_are_told(tmp_path, run_cli, monkeypatch):
+    monkeypatch.setattr(get_text_task("massive"), "max_new_tokens", 4)
+    (tmp_path / "long.jinja").write_text("{{ sentence * 2000 }}")
+    given = "evaluate --model embedded --device cpu --data-dir mini --tasks massive --limit 2"
+    given += " --languages en --output"
+    long = tmp_path / "long"
+    code, _, err = run_cli(*given.split(), long, "--prompt", f"massive={long}.jinja")
+    assert code == 0
+    assert "WARNING: 2 prompts were truncated on the left" in " ".join(err.split())

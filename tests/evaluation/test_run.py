@@ -550,7 +550,7 @@ def test_a_prompt_of_ones_own_is_answered_recorded_and_not_ranked(
         assert first == second
     code, out, _ = run_cli("compare", run, usual, "--data-dir", root)
     assert code == 0
-    assert "the prompts differ (that of mine.jinja and the benchmark's)" in " ".join(out.split())
+    assert "the prompts differ (mine.jinja and the benchmark's)" in " ".join(out.split())
     assert run_cli("score", run, "--data-dir", root)[0] == 0
     file.write_text("{{ sentence }}")
     code, _, err = run_cli(*argv)

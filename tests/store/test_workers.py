@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,10 @@ def test_calls_run_in_other_processes_which_end_with_them():
 def test_a_process_that_ends_early_is_one_line():
     with pytest.raises(InputError, match=r"ended early \(exit code 3\)"):
         list(ordered(os._exit, [3], 2))
+
+
+def test_processes_import_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "selectors.py").write_text("raise SystemExit('not the standard library')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    assert list(ordered(len, ["a", "bb"], 2)) == [1, 2]

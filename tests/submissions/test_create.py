@@ -97,7 +97,7 @@ def test_a_later_run_supersedes_what_it_covers_and_deletes_nothing(
     assert (part.supersedes, part.held) == ([], "")
     assert add("other", 1, adapter="another").supersedes == []
     new = add("new", 1, adapter="lora", created="2026-01-01T00:00:00+00:00")
-    told = f"held: other answers than {old.folder.name} in 7 of 7 files, under the same system"
+    told = f"other answers than {old.folder.name} in 7 of 7 files, under the same system"
     assert new.held.startswith(told)
     report = check(new.folder, root)
     assert (report.state, report.detail) == ("held", new.held)
@@ -283,3 +283,23 @@ def test_a_repeat_of_a_damaged_submission_is_refused(make_run, root, folder, tmp
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="restore or delete it"):
         submit(run, About(), folder, root)
+
+
+def test_answers_to_another_prompt_are_not_other_answers(make_run, root, folder, tmp_path):
+    def add(name, seed, prompt=None):
+        run = make_run(tmp_path / name, seed, units={"massive": ["de", "sw"]})
+        for path in (run / "plan.json", run / "record.json") if prompt else ():
+            found = json.loads(path.read_text())
+            plan = found["plan"] if path.stem == "record" else found
+            plan["prompts"] = {"massive": prompt}
+            path.write_text(json.dumps(found))
+        return submit(run, About(), folder, root)
+
+    one = {"name": "2 examples in English", "sha256": "1" * 64, "shots": 2, "language": "en"}
+    one["examples"] = {"de": "a" * 16, "sw": "a" * 16}
+    added = [add("usual", 0), add("shots", 1, one)]
+    added.append(add("other", 2, one | {"examples": dict.fromkeys(["de", "sw"], "b" * 16)}))
+    assert [(new.held, new.supersedes) for new in added] == [("", [])] * 3
+    assert {check(new.folder, root).state for new in added} == {"checked"}
+    half = add("half", 3, one | {"examples": {"de": "a" * 16, "sw": "b" * 16}})
+    assert " in 1 of 1 files" in half.held

@@ -55,6 +55,11 @@ def verify(run_cli, tiny_model, tiny_adapter, made_up_root):
     return run
 
 
+def test_an_unknown_id_is_one_line(verify, tmp_path):
+    code, _, err = verify(tmp_path / "nobody")
+    assert (code, "has no submission nobody: pass its id" in " ".join(err.split())) == (2, True)
+
+
 def test_an_honest_submission_is_verified_and_ranked(submission, verify, made_up_root, tmp_path):
     code, out, err = verify(submission)
     assert code == 0, err

@@ -66,8 +66,8 @@ def test_a_prompt_of_ones_own_is_that_of_the_examples_too(tmp_path):
 @pytest.mark.parametrize(
     ("units", "shots", "fault"),
     [
-        (["sw"], 1, "massive sw has 0 training items"),
-        (["de"], 10, "massive de has 9 training items"),
+        (["sw"], 1, r"massive has here in sw \(0\)"),
+        (["de"], 10, r"massive has here in de \(9\)"),
     ],
 )
 def test_too_few_items_are_one_line(tmp_path, units, shots, fault):

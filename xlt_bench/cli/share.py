@@ -97,7 +97,7 @@ def _print_submitted(done: Any) -> None:
     for older in done.supersedes:
         console.print(f"it supersedes {older}; the older files stay")
     if done.held:
-        console.print(done.held)
+        console.print(f"held: {done.held}")
     console.print(
         f"""to publish it, open a pull request:
   git checkout -b {done.folder.name}
@@ -381,6 +381,8 @@ def verify(
     )
     chosen = secrets.randbelow(2**32) if seed is None else seed
     folder = submissions / name
+    if not folder.is_dir():
+        raise InputError(f"{submissions} has no submission {name}: pass its id, the folder's name")
     found = run_again(folder, what, items, chosen, by, data_root(data_dir))
     for one in found.agreement:
         share = 100 * one.equal / one.items

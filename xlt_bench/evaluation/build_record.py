@@ -27,7 +27,15 @@ from xlt_bench.evaluation.sharding import Items
 from xlt_bench.metrics.fertility import fertility
 from xlt_bench.metrics.translation import language_signature, metrics_of, signature
 from xlt_bench.models.load import Base
-from xlt_bench.results.record import AdapterRecord, Fertility, ModelRecord, Plan, Record, Scores
+from xlt_bench.results.record import (
+    AdapterRecord,
+    Fertility,
+    ModelRecord,
+    Plan,
+    Record,
+    Scores,
+    ShotPrompt,
+)
 from xlt_bench.results.redact import command_line, without_home
 from xlt_bench.results.run_folder import read_record, write_bytes
 from xlt_bench.tasks import retrieval, wmt23
@@ -166,7 +174,8 @@ def remarks(request: Request, plan: Plan, digests: Mapping[str, str]) -> list[st
     if plan.trust_remote_code:
         notes.append("the model's own code was allowed to run (--trust-remote-code)")
     for task, prompt in plan.prompts.items():
-        notes.append(f"{task}: answered to the prompt of {prompt.name}, so not ranked")
+        how = "with" if isinstance(prompt, ShotPrompt) else "to the prompt of"
+        notes.append(f"{task}: answered {how} {prompt.name}, so not ranked")
     if plan.corpus and RETRIEVAL in plan.units:
         notes.append(f"retrieval is over {plan.corpus}, not FLORES dev, and cannot be submitted")
     for task, names in plan.units.items():

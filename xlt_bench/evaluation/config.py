@@ -21,7 +21,7 @@ from xlt_bench.models.adapters import check_hub_name, check_local, split_revisio
 from xlt_bench.models.chat import given_template, parse_args
 from xlt_bench.models.model_args import answer_settings
 from xlt_bench.models.validate_names import check_device, check_dtype, check_model
-from xlt_bench.results.record import ShotLanguage
+from xlt_bench.results.record import MOST_SHOTS, ShotLanguage
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
 from xlt_bench.tasks.lm_eval_family import FamilyTask
@@ -116,8 +116,10 @@ def check(options: Options) -> None:
 
 
 def _check_shots(options: Options) -> None:
-    if options.num_fewshot < 0:
-        raise InputError(f"--num-fewshot must be at least 0, not {options.num_fewshot}")
+    if not 0 <= options.num_fewshot <= MOST_SHOTS:
+        raise InputError(
+            f"--num-fewshot must be between 0 and {MOST_SHOTS:,}, got {options.num_fewshot}"
+        )
     if options.fewshot_language not in get_args(ShotLanguage):
         raise unknown("--fewshot-language", options.fewshot_language, get_args(ShotLanguage))
     if options.num_fewshot:

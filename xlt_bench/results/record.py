@@ -40,6 +40,7 @@ class UserPrompt(_Strict):
 
 
 ShotLanguage = Literal["en", "same"]
+MOST_SHOTS = 1_000
 
 
 class ShotPrompt(UserPrompt):
@@ -48,7 +49,7 @@ class ShotPrompt(UserPrompt):
     `sha256` is that of the setting, `examples` are content digests of the examples by unit.
     """
 
-    shots: Annotated[int, Field(ge=1, le=1_000)]
+    shots: Annotated[int, Field(ge=1, le=MOST_SHOTS)]
     language: ShotLanguage
     examples: Annotated[
         dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]], Field(max_length=1_000)

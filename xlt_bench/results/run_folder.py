@@ -291,7 +291,9 @@ def _check_same(run: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             )
     for key, value in new.items():
         if old[key] != value:
-            told = _units_apart if key == "units" else _apart
+            told: Callable[[str, Any, Any], str] = _apart
+            if key in ("units", "prompts"):
+                told = _units_apart if key == "units" else _prompts_apart
             raise InputError(
                 f"{run} was started with {told(key, old[key], value)}; choose another --output"
             )
@@ -345,6 +347,14 @@ def _units_apart(key: str, old: Mapping[str, list[str]], new: Mapping[str, list[
         if (odd := [name for name in names if name not in theirs.get(task, [])])
     ]
     return f"other {key}: {', '.join(parts)}" if parts else _apart(key, old, new)
+
+
+def _prompts_apart(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first task of which two plans have different prompts, and the names of these."""
+    task = next(task for task in {**old, **new} if old.get(task) != new.get(task))
+    before, now = (plan.get(task, {"name": "the benchmark's"})["name"] for plan in (old, new))
+    same = "; the prompt or the examples have changed" if before == now else ""
+    return f"other {key} of {task}: {before} there, {now} now{same}"
 
 
 def _short(value: Any) -> str:

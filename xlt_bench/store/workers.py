@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from xlt_bench.errors import InputError
@@ -98,10 +99,11 @@ class _Pool:
         return found
 
     def _started(self) -> subprocess.Popen[bytes]:
-        more = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        more = {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), **more}
         process = subprocess.Popen(
-            [sys.executable, "-c", _START],
+            # -P: a file pickle.py in the working directory is not ours.
+            [sys.executable, "-P", "-c", _START],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from xlt_bench.errors import InputError
-from xlt_bench.results.record import Plan
+from xlt_bench.results.record import Plan, ShotPrompt
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.answers import read_accuracies
 from xlt_bench.submissions.safe_read import read_bytes, read_model
@@ -227,7 +227,7 @@ def _conflict(package: Package, other: Package, register: Register) -> str:
     if not differ:
         return ""
     return (
-        f"held: other answers than {theirs} in {len(differ)} of {len(both)} files, under the same "
+        f"other answers than {theirs} in {len(differ)} of {len(both)} files, under the same "
         f"system; a maintainer can allow it in {SUPERSESSIONS}"
     )
 
@@ -244,13 +244,17 @@ def other_answers(package: Package, other: Package) -> tuple[list[str], list[str
     both = [
         name
         for name in package.submission.contents
-        if name in other.submission.contents and _version(ours, name) == _version(theirs, name)
+        if name in other.submission.contents and _asked(ours, name) == _asked(theirs, name)
     ]
     return both, [name for name in both if _differs(package, other, name)]
 
 
-def _version(plan: Plan, name: str) -> int:
-    return plan.task_versions[name.split("/")[0]]
+def _asked(plan: Plan, name: str) -> tuple[int, str, str]:
+    """The version and the prompt that a file of answers is to, with its unit's examples."""
+    task, unit = name.split("/")
+    prompt = plan.prompts.get(task)
+    examples = prompt.examples[unit] if isinstance(prompt, ShotPrompt) else ""
+    return plan.task_versions[task], prompt.sha256 if prompt else "", examples
 
 
 def _differs(package: Package, other: Package, name: str) -> bool:

@@ -271,7 +271,7 @@ def _not_comparable(task: str, system: System, baseline: System) -> str:
         return f"the limits differ ({system.plan.limit} and {baseline.plan.limit})"
     prompts = [one.plan.prompts.get(task) for one in (system, baseline)]
     if not same_prompt(*prompts):
-        names = [f"that of {one.name}" if one else "the benchmark's" for one in prompts]
+        names = [one.name if one else "the benchmark's" for one in prompts]
         return f"the prompts differ ({names[0]} and {names[1]})"
     for unit in sorted(set(system.plan.units[task]) & set(baseline.plan.units[task])):
         a, b = (question(one.plan, one.data_digests, task, unit) for one in (system, baseline))

@@ -75,10 +75,10 @@ def few_shot(
         own: The user's own prompt of the task.
 
     Raises:
-        InputError: A unit has too few training items, or the task has no English unit.
+        InputError: Units have too few training items, or the task has no English unit.
     """
     sources = {unit: "en" if language == "en" else unit for unit in units}
-    drawn = {source: _draw(task, source, root, shots) for source in set(sources.values())}
+    drawn = _draw(task, sorted(set(sources.values())), root, shots)
     examples = {unit: drawn[source] for unit, source in sources.items()}
     what = f"{shots} example{'s' if shots > 1 else ''} in "
     what += "English" if language == "en" else "the item's language"
@@ -93,14 +93,20 @@ def few_shot(
     return FewShot(prompt, examples, own)
 
 
-def _draw(task: TextTask, source: str, root: Path, shots: int) -> list[Item]:
-    if source not in task.units():
+def _draw(
+    task: TextTask, sources: Sequence[str], root: Path, shots: int
+) -> dict[str, Sequence[Item]]:
+    if not set(sources) <= set(task.units()):
         raise InputError(f"{task.name} has no items in English; use --fewshot-language same")
-    there = "train" in task.splits(source)
-    rows = task.load(root, source, "train") if there else []
-    if len(rows) < shots:
+    rows = {
+        source: task.load(root, source, "train") if "train" in task.splits(source) else []
+        for source in sources
+    }
+    if short := [source for source in sources if len(rows[source]) < shots]:
+        english = " or --fewshot-language en" if "en" in task.units() and short != ["en"] else ""
+        counts = ", ".join(f"{source} ({len(rows[source])})" for source in short)
         raise InputError(
-            f"{task.name} {source} has {len(rows)} training items here, and --num-fewshot is "
-            f"{shots}; choose other --languages, a lower number, or --fewshot-language en"
+            f"--num-fewshot {shots} is more than the training items that {task.name} has here in "
+            f"{counts}; choose other --languages{english}"
         )
-    return random.Random(_SEED).sample(rows, shots)
+    return {source: random.Random(_SEED).sample(rows[source], shots) for source in sources}
