@@ -1,5 +1,6 @@
 """Tests `submit`: ids, repeats, newer and partial runs, and what must not be published."""
 
+import hashlib
 import json
 import shutil
 
@@ -295,7 +296,8 @@ def test_answers_to_another_prompt_are_not_other_answers(make_run, root, folder,
             path.write_text(json.dumps(found))
         return submit(run, About(), folder, root)
 
-    one = {"name": "2 examples in English", "sha256": "1" * 64, "shots": 2, "language": "en"}
+    one = {"name": "2 examples in the item's language", "shots": 2, "language": "same"}
+    one["sha256"] = hashlib.sha256(b'[null, 2, "same", 1234]').hexdigest()
     one["examples"] = {"de": "a" * 16, "sw": "a" * 16}
     added = [add("usual", 0), add("shots", 1, one)]
     added.append(add("other", 2, one | {"examples": dict.fromkeys(["de", "sw"], "b" * 16)}))
@@ -303,3 +305,13 @@ def test_answers_to_another_prompt_are_not_other_answers(make_run, root, folder,
     assert {check(new.folder, root).state for new in added} == {"checked"}
     half = add("half", 3, one | {"examples": {"de": "a" * 16, "sw": "b" * 16}})
     assert " in 1 of 1 files" in half.held
+    wrong = [{"shots": 3}, {"language": "en"}, {"sha256": "1" * 64}, {"name": "no examples"}]
+    english = {
+        "name": "2 examples in English",
+        "language": "en",
+        "examples": {"de": "a" * 16, "sw": "b" * 16},
+    }
+    english["sha256"] = hashlib.sha256(b'[null, 2, "en", 1234]').hexdigest()
+    for number, change in enumerate([*wrong, english]):
+        with pytest.raises(InputError, match="plan.prompts.massive"):
+            add(f"wrong{number}", 4, one | change)

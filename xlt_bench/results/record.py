@@ -5,6 +5,8 @@ Plans and records of older schemas are upgraded by `results.migrations` before t
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -41,6 +43,8 @@ class UserPrompt(_Strict):
 
 ShotLanguage = Literal["en", "same"]
 MOST_SHOTS = 1_000
+SHOT_SEED = 1234
+"""The seed with which examples are drawn, lm-eval's default."""
 
 
 class ShotPrompt(UserPrompt):
@@ -54,6 +58,21 @@ class ShotPrompt(UserPrompt):
     examples: Annotated[
         dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]], Field(max_length=1_000)
     ]
+
+
+def shots_text(shots: int, language: ShotLanguage) -> str:
+    """Describe examples in a prompt's name.
+
+    >>> shots_text(1, "en"), shots_text(2, "same")
+    ('1 example in English', "2 examples in the item's language")
+    """
+    where = "English" if language == "en" else "the item's language"
+    return f"{shots} example{'s' if shots > 1 else ''} in {where}"
+
+
+def shots_sha256(own: str | None, shots: int, language: ShotLanguage) -> str:
+    """The sha256 of a setting of examples; `own` is that of the user's prompt, if there is one."""
+    return hashlib.sha256(json.dumps([own, shots, language, SHOT_SEED]).encode()).hexdigest()
 
 
 def same_prompt(one: UserPrompt | None, other: UserPrompt | None) -> bool:

@@ -29,6 +29,8 @@ from xlt_bench.results.record import (
     Record,
     Scores,
     ShotPrompt,
+    shots_sha256,
+    shots_text,
 )
 from xlt_bench.submissions.artifacts import Stores, read_stores
 from xlt_bench.submissions.counts import Tasks
@@ -203,6 +205,20 @@ def check_record(record: Record) -> None:
     _check_texts(record.model_dump(exclude={"results"}), RECORD)
 
 
+def _check_shots(where: str, prompt: ShotPrompt, units: Sequence[str]) -> None:
+    """Raise InputError for examples of other units, or of another setting than the prompt states."""
+    if set(prompt.examples) != set(units):
+        raise InputError(f"{where}: examples are not those of its units")
+    what = shots_text(prompt.shots, prompt.language)
+    own = prompt.name.removesuffix(f" with {what}") != prompt.name
+    if not own and prompt.name != what:
+        raise InputError(f"{where}: name does not say {what!r}")
+    if not own and prompt.sha256 != shots_sha256(None, prompt.shots, prompt.language):
+        raise InputError(f"{where}: sha256 is not that of {what}")
+    if prompt.language == "en" and len(set(prompt.examples.values())) > 1:
+        raise InputError(f"{where}: examples in English differ between units")
+
+
 def _check_plan(plan: Plan, n_layers: int | None) -> None:
     if plan.corpus is not None:
         raise InputError(
@@ -219,8 +235,8 @@ def _check_plan(plan: Plan, n_layers: int | None) -> None:
     if odd := sorted(set(plan.prompts) - (set(plan.units) - set(pairing))):
         raise InputError(f"{RECORD}: plan.prompts: {odd[0][:60]!r} is not a text task of the plan")
     for task, prompt in plan.prompts.items():
-        if isinstance(prompt, ShotPrompt) and set(prompt.examples) != set(plan.units[task]):
-            raise InputError(f"{RECORD}: plan.prompts.{task}: examples are not those of its units")
+        if isinstance(prompt, ShotPrompt):
+            _check_shots(f"{RECORD}: plan.prompts.{task}", prompt, plan.units[task])
     layers, most = plan.layers, n_layers or 0
     if layers != sorted(set(layers)) or (layers and not 1 <= layers[0] <= layers[-1] <= most):
         raise InputError(f"{RECORD}: plan.layers must be layers of the model in ascending order")

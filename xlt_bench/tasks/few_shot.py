@@ -6,8 +6,6 @@ train split are parallel (MASSIVE), they are translations of each other in all l
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +13,9 @@ from pathlib import Path
 
 from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
-from xlt_bench.results.record import ShotLanguage, ShotPrompt
+from xlt_bench.results.record import SHOT_SEED, ShotLanguage, ShotPrompt, shots_sha256, shots_text
 from xlt_bench.tasks.base import Item, TextTask
 from xlt_bench.tasks.prompt_file import PromptFile
-
-_SEED = 1234  # lm-eval's default
 
 
 @dataclass(frozen=True)
@@ -80,12 +76,10 @@ def few_shot(
     sources = {unit: "en" if language == "en" else unit for unit in units}
     drawn = _draw(task, sorted(set(sources.values())), root, shots)
     examples = {unit: drawn[source] for unit, source in sources.items()}
-    what = f"{shots} example{'s' if shots > 1 else ''} in "
-    what += "English" if language == "en" else "the item's language"
-    setting = json.dumps([own and own.prompt.sha256, shots, language, _SEED])
+    what = shots_text(shots, language)
     prompt = ShotPrompt(
         name=f"{own.prompt.name[:60]} with {what}" if own else what,
-        sha256=hashlib.sha256(setting.encode()).hexdigest(),
+        sha256=shots_sha256(own and own.prompt.sha256, shots, language),
         shots=shots,
         language=language,
         examples={unit: content_digest(rows) for unit, rows in examples.items()},
@@ -109,4 +103,4 @@ def _draw(
             f"--num-fewshot {shots} is more than the training items that {task.name} has here in "
             f"{counts}; choose other --languages{english}"
         )
-    return {source: random.Random(_SEED).sample(rows[source], shots) for source in sources}
+    return {source: random.Random(SHOT_SEED).sample(rows[source], shots) for source in sources}
