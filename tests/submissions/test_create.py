@@ -313,5 +313,5 @@ def test_answers_to_another_prompt_are_not_other_answers(make_run, root, folder,
     }
     english["sha256"] = hashlib.sha256(b'[null, 2, "en", 1234]').hexdigest()
     for number, change in enumerate([*wrong, english]):
-        with pytest.raises(InputError, match="plan.prompts.massive"):
+        with pytest.raises(InputError, match=r"plan\.prompts\.massive"):
             add(f"wrong{number}", 4, one | change)

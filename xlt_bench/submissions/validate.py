@@ -206,7 +206,7 @@ def check_record(record: Record) -> None:
 
 
 def _check_shots(where: str, prompt: ShotPrompt, units: Sequence[str]) -> None:
-    """Raise InputError for examples of other units, or of another setting than the prompt states."""
+    """Raise InputError for examples of other units, or of another setting than is stated."""
     if set(prompt.examples) != set(units):
         raise InputError(f"{where}: examples are not those of its units")
     what = shots_text(prompt.shots, prompt.language)

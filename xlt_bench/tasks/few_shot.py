@@ -79,7 +79,7 @@ def few_shot(
     what = shots_text(shots, language)
     prompt = ShotPrompt(
         name=f"{own.prompt.name[:60]} with {what}" if own else what,
-        sha256=shots_sha256(own and own.prompt.sha256, shots, language),
+        sha256=shots_sha256(own.prompt.sha256 if own else None, shots, language),
         shots=shots,
         language=language,
         examples={unit: content_digest(rows) for unit, rows in examples.items()},
