@@ -26,7 +26,7 @@ RECIPE = {
 }
 EVALUATE = (
     "evaluate --model embedded --adapter embedded:aligned --languages de,en,sw --limit 1 "
-    "--layers 2,4 --data-dir data --output"
+    "--layers 2,4 --dtype float32 --data-dir data --output"
 ).split()
 # Keys of times, which differ between runs.
 TIMES = {"created", "seconds", "train_runtime", "train_samples_per_second", "eval_runtime"}
