@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from xlt_bench.errors import InputError
+from xlt_bench.results.record import ShotPrompt
 from xlt_bench.results.run_folder import read_record
 from xlt_bench.submissions.adapter_readme import with_scores, write_card, write_eval_results
 from xlt_bench.submissions.formats import write_format
@@ -173,3 +174,32 @@ def test_a_bare_model_has_no_card(make_run, tmp_path):
     record = read_record(make_run(tmp_path / "bare", 0))
     with pytest.raises(InputError, match="bare model"):
         write_card(record, tmp_path)
+
+
+def test_few_shot_scores_are_marked_as_such(record, tmp_path):
+    name = "5 examples in English"
+    prompt = ShotPrompt(name=name, sha256="0" * 64, shots=5, language="en", examples={})
+    plan = record.plan.model_copy(update={"prompts": {"massive": prompt}})
+    asked = record.model_copy(update={"plan": plan})
+    shots = json.loads(write_format(asked, "lm-eval"))["n-shot"]
+    assert {task.split("_")[1]: n for task, n in shots.items()} == {
+        "massive": 5,
+        "wmt23": 0,
+        "uner": 0,
+    }
+    eee = json.loads(write_format(asked, "eee"))
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(eee)
+    for row in eee["evaluation_results"]:
+        told = row["source_data"]["additional_details"].get("prompt")
+        assert told == (name if row["evaluation_name"].startswith("massive") else None)
+    (tmp_path / "all.parquet").write_bytes(write_format(asked, "parquet"))
+    for row in pq.read_table(tmp_path / "all.parquet").to_pylist():
+        assert row["prompt"] == (name if row["task"] == "massive" else None)
+    text = with_scores(PEFT, asked, "mine")
+    assert f"massive ({name})" in text
+    means = [mean.model_copy(update={"missing": []}) for mean in asked.results.means]
+    asked = asked.model_copy(update={"results": asked.results.model_copy(update={"means": means})})
+    for_hub = yaml.safe_load(write_eval_results(asked, tmp_path, "a/b").read_text())
+    told = {row["dataset"]["task_id"].rpartition("_")[0] for row in for_hub}
+    assert told == {mean.task for mean in means} - {"massive"}
+    assert f"xlt-bench massive v{plan.task_versions['massive']}, {name}" in text

@@ -51,7 +51,8 @@ def write_eval_results(record: Record, adapter: Path, benchmark: str) -> Path:
     """Write `.eval_results/xlt-bench.yaml`, by which the hub puts the scores on a leaderboard.
 
     The format is the hub's for community evaluations (github huggingface/hub-docs,
-    eval_results.yaml). There is an entry for each mean of a primary metric that lacks no unit.
+    eval_results.yaml). There is an entry for each mean of a primary metric that lacks no unit,
+    unless its prompts are not the benchmark's.
 
     Args:
         record: The record of a finished run of the adapter.
@@ -62,7 +63,7 @@ def write_eval_results(record: Record, adapter: Path, benchmark: str) -> Path:
         The file.
 
     Raises:
-        InputError: No mean is complete.
+        InputError: No mean is complete and of the benchmark's own prompt.
     """
     entries = [
         {
@@ -75,12 +76,15 @@ def write_eval_results(record: Record, adapter: Path, benchmark: str) -> Path:
             ),
         }
         for row in record.results.means
-        if row.metric == get_task(row.task).primary and not row.missing
+        if row.metric == get_task(row.task).primary
+        and not row.missing
+        and row.task not in record.plan.prompts
     ]
     if not entries or record.plan.limit:
         raise InputError(
-            "the run is of a part of the test sets, which a leaderboard on the hub cannot show; "
-            "evaluate all languages of a task without --limit"
+            "the run is of a part of the test sets or has other prompts, which a leaderboard on "
+            "the hub cannot show; evaluate all languages of a task without --limit, --prompt and "
+            "--num-fewshot"
         )
     path = adapter / ".eval_results" / "xlt-bench.yaml"
     path.parent.mkdir(exist_ok=True)
@@ -129,11 +133,13 @@ def _results(record: Record) -> list[dict[str, Any]]:
         task = get_task(row.task)
         if row.metric == task.primary:
             version = record.plan.task_versions[row.task]
+            prompt = record.plan.prompts.get(row.task)
+            name = f"xlt-bench {row.task} v{version}{f', {prompt.name}' if prompt else ''}"
             title = f"{task.title} ({row.unit})"
             dataset = {"name": title, "type": row.task, "config": row.unit, "split": "test"}
             found.append(
                 {
-                    "task": {"type": "text-generation", "name": f"xlt-bench {row.task} v{version}"},
+                    "task": {"type": "text-generation", "name": name},
                     "dataset": dataset,
                     "metrics": [{"type": row.metric, "value": round(row.value, 2)}],
                 }
@@ -147,7 +153,9 @@ def _section(record: Record) -> str:
         if row.metric == get_task(row.task).primary:
             value = f"{row.value:.1f} ({row.low:.1f}–{row.high:.1f})"
             missing = " ".join(row.missing)
-            rows.append([row.task, row.metric, row.split, len(row.units), value, missing])
+            prompt = record.plan.prompts.get(row.task)
+            task = f"{row.task} ({prompt.name})" if prompt else row.task
+            rows.append([task, row.metric, row.split, len(row.units), value, missing])
     columns = ["task", "metric", "mean of", "units", "score (95 %)", "missing"]
     limit = f", the first {record.plan.limit} items of each unit" if record.plan.limit else ""
     note = f"Base model {record.model.name}, {record.created[:10]}{limit}."

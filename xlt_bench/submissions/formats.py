@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from xlt_bench.data.catalog import catalog
 from xlt_bench.errors import unknown
-from xlt_bench.results.record import Mean, Record, Score
+from xlt_bench.results.record import Mean, Record, Score, ShotPrompt
 from xlt_bench.tasks.base import Task
 from xlt_bench.tasks.registry import get_task, retrieval_in
 
@@ -149,6 +149,8 @@ def _eee_source(record: Record, task: Task) -> dict[str, Any]:
     pairing = retrieval_in([task.name])
     name = pairing.dataset if pairing else task.name
     details = _texts({"task_version": record.plan.task_versions[task.name]})
+    if prompt := record.plan.prompts.get(task.name):
+        details |= {"prompt": prompt.name}
     if name not in catalog() or record.plan.corpus:
         dataset = record.plan.corpus or task.title
         return {"dataset_name": dataset, "source_type": "other", "additional_details": details}
@@ -181,7 +183,7 @@ def _lm_eval(record: Record) -> bytes:
         {
             "results": results,
             "versions": {name: record.plan.task_versions[name.split("_")[1]] for name in results},
-            "n-shot": dict.fromkeys(results, 0),
+            "n-shot": {name: _shots(record, name.split("_")[1]) for name in results},
             "n-samples": counts,
             "higher_is_better": better,
             "config": {
@@ -198,6 +200,11 @@ def _lm_eval(record: Record) -> bytes:
     )
 
 
+def _shots(record: Record, task: str) -> int:
+    prompt = record.plan.prompts.get(task)
+    return prompt.shots if isinstance(prompt, ShotPrompt) else 0
+
+
 def _parquet(record: Record) -> bytes:
     system = {
         "model": record.model.name,
@@ -208,6 +215,7 @@ def _parquet(record: Record) -> bytes:
     rows = [
         system
         | {"version": record.plan.task_versions[row.task]}
+        | {"prompt": prompt.name if (prompt := record.plan.prompts.get(row.task)) else None}
         | {"language": get_task(row.task).language_of(row.unit)}
         | row.model_dump()
         for row in record.results.scores
