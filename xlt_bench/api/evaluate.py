@@ -69,7 +69,7 @@ def evaluate(
         chat_template_args: Variables of the chat template.
         prompt: A Jinja file with your own prompt, by text task; such a run is not ranked.
         num_fewshot: Solved training items before each prompt; with any, a run is not ranked.
-        fewshot_language: `same` for such items in the language of the item, or `en`.
+        fewshot_language: Their language: `same` as that of the item they precede, or `en`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         device: `cpu`, `cuda`, ...; None: CUDA if there is a GPU.
         batch_size: A number, or `auto`.

@@ -92,7 +92,8 @@ Shots = Annotated[
 ShotLanguages = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Language of these items: that of the prompt's item (same), or en."
+        metavar="NAME",
+        help="Language of these examples: the same as that of the item they precede, or en.",
     ),
 ]
 Shard = Annotated[
