@@ -82,6 +82,7 @@ def test_every_page_in_light_and_dark_wide_and_narrow(tab, shelf, shoot, name, w
     shoot(tab, f"{name}-{width}-{'dark' if dark else 'light'}")
 
 
+@pytest.mark.slow
 def test_the_navigation_and_the_links_between_pages(tab, shelf):
     ids = shelf[1]
     page = tab.open("systems", task="massive", open=ids["good"])
