@@ -46,10 +46,10 @@ from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.counts import Tasks, write_counts
 from xlt_bench.submissions.hits import accuracies_of, write_accuracies, write_hits
 from xlt_bench.submissions.schema import Submission, answer_files, submission_id
-from xlt_bench.tasks.registry import BUILT_IN, get_task
+from xlt_bench.tasks.registry import BY_DEFAULT, get_task
 
 LAYERS = list(range(2, 33, 2))
-PLANNED = {task.name: list(task.test_set().units) for task in BUILT_IN}
+PLANNED = {name: list(get_task(name).test_set().units) for name in BY_DEFAULT}
 SENTENCES = 997
 BASES = 5
 ALIGNED = ["cy", "ja", "jv", "sw", "tl"]
