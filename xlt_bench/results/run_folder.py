@@ -291,11 +291,9 @@ def _check_same(run: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             )
     for key, value in new.items():
         if old[key] != value:
-            told: Callable[[str, Any, Any], str] = _apart
-            if key in ("units", "prompts"):
-                told = _units_apart if key == "units" else _prompts_apart
+            tell = _APART.get(key, _apart)
             raise InputError(
-                f"{run} was started with {told(key, old[key], value)}; choose another --output"
+                f"{run} was started with {tell(key, old[key], value)}; choose another --output"
             )
 
 
@@ -355,6 +353,13 @@ def _prompts_apart(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     before, now = (plan.get(task, {"name": "the benchmark's"})["name"] for plan in (old, new))
     same = "; the prompt or the examples have changed" if before == now else ""
     return f"other {key} of {task}: {before} there, {now} now{same}"
+
+
+# How a difference is told, if not as `_apart` does.
+_APART: dict[str, Callable[[str, Any, Any], str]] = {
+    "units": _units_apart,
+    "prompts": _prompts_apart,
+}
 
 
 def _short(value: Any) -> str:

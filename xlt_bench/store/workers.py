@@ -125,7 +125,7 @@ def serve() -> None:
     """Answer the calls that come on standard input until it ends: what a process of a pool does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the build ends this one
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the package prints is no answer
+    os.dup2(2, 1)  # so that nothing that the package prints is read as an answer
     while True:
         try:
             function, argument = pickle.load(sys.stdin.buffer)
