@@ -70,6 +70,18 @@ def test_lm_eval_prints_it_as_its_own(record):
             assert values[name, score.metric] == pytest.approx(score.value, abs=1e-4)
 
 
+def test_lm_eval_has_the_version_of_a_task_whose_name_has_an_underscore(record):
+    score = record.results.scores[0].model_copy(
+        update={"task": "global_mmlu", "unit": "de", "metric": "acc"}
+    )
+    results = record.results.model_copy(update={"scores": [score]})
+    plan = record.plan.model_copy(update={"task_versions": {"global_mmlu": 7}})
+    asked = record.model_copy(update={"results": results, "plan": plan})
+    found = json.loads(write_format(asked, "lm-eval"))
+    assert found["versions"] == {"xlt_global_mmlu_de": 7}
+    assert found["n-shot"] == {"xlt_global_mmlu_de": 0}
+
+
 def test_parquet_has_a_row_for_each_score(record, tmp_path):
     (tmp_path / "scores.parquet").write_bytes(write_format(record, "parquet"))
     rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()

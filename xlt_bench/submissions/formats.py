@@ -167,6 +167,7 @@ def _lm_eval(record: Record) -> bytes:
     """As lm-eval: a task per unit, `metric,filter` as keys; the scores are those of its own run."""
     results: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, int]] = {}
+    task_of: dict[str, str] = {}
     better: dict[str, dict[str, bool]] = {}
     for row in record.results.scores:
         if retrieval_in([row.task]):  # lm-eval's task has a score for each layer
@@ -175,6 +176,7 @@ def _lm_eval(record: Record) -> bytes:
         found = results.setdefault(name, {"alias": name})
         found |= {f"{row.metric},none": row.value, f"{row.metric}_stderr,none": "N/A"}
         counts[name] = {"original": row.n, "effective": row.n}
+        task_of[name] = row.task
         metric = {**task.metrics, **task.stored_metrics}[row.metric]
         better.setdefault(name, {})[row.metric] = metric.higher_is_better
     arguments = {"pretrained": record.model.name, "dtype": record.model.dtype}
@@ -182,8 +184,8 @@ def _lm_eval(record: Record) -> bytes:
     return _json(
         {
             "results": results,
-            "versions": {name: record.plan.task_versions[name.split("_")[1]] for name in results},
-            "n-shot": {name: _shots(record, name.split("_")[1]) for name in results},
+            "versions": {name: record.plan.task_versions[task] for name, task in task_of.items()},
+            "n-shot": {name: _shots(record, task) for name, task in task_of.items()},
             "n-samples": counts,
             "higher_is_better": better,
             "config": {
