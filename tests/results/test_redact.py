@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_bench.results.redact import command_line, reduced, reduced_command, without_home
+from xlt_bench.results.redact import (
+    command_line,
+    reduced,
+    reduced_command,
+    without_home,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,20 @@ from xlt_bench.results.redact import command_line, reduced, reduced_command, wit
 def test_secrets_are_masked(words, told, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/xlt-bench", "evaluate", *words])
     assert command_line() == f"xlt-bench evaluate {told}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("403 for url 'https://cdn.example.org/a?X-Amz-Signature=s3cr3t&Expires=1'",
+         "403 for url 'https://cdn.example.org/a'"),
+        ("cannot reach s3://key:s3cr3t@bucket/a#b: refused", "cannot reach s3://bucket/a refused"),
+        (f"illegal header b'Bearer hf_{'Ab1' * 11}'", "illegal header b'Bearer ***'"),
+        ("peer closed connection", "peer closed connection"),
+    ],
+)  # fmt: skip
+def test_secrets_in_an_error_of_a_server(text, told):
+    assert without_secrets(text) == told
 
 
 @pytest.mark.parametrize(

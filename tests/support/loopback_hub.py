@@ -24,7 +24,11 @@ class Repository:
 
     def commit(self, folder: Path, *tags: str) -> str:
         """Commit the files of a folder to `main`; returns the commit."""
-        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         digests = [hashlib.sha1(data).hexdigest() for _, data in sorted(files.items())]
         name = hashlib.sha1(f"{len(self.commits)} {digests}".encode()).hexdigest()
         self.commits[name] = files
@@ -41,11 +45,18 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The repositories by name, the address, and every request: its method and path."""
+    """The repositories by name, the address, and every request: its method and path.
+
+    Those of data sets are named `datasets/owner/name`. With `delivery`, another host delivers files
+    by a signed address. `fault` is 500 or interrupted. `told` has the token that each host got.
+    """
 
     address: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    delivery: str = ""
+    fault: str = ""
+    told: set[tuple[str | None, str | None]] = field(default_factory=set)
 
     def repository(self, name: str, *, gated: bool = False) -> Repository:
         """A new, empty repository."""
@@ -53,8 +64,11 @@ class Hub:
         return self.repositories[name]
 
 
-_API = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<rev>[^/]+))?/?")
-_FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<file>.+)")
+_API = re.compile(
+    r"/api/(models/)?(?P<repo>(datasets/)?[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<rev>[^/]+)"
+    r"(/(?P<folder>.+))?)?/?"
+)
+_FILE = re.compile(r"/(?P<repo>(datasets/)?[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<file>.+)")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -64,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.told.add((self.headers["Host"], self.headers["Authorization"]))
         found = _API.fullmatch(path) or _FILE.fullmatch(path)
         if not found:
             return self._send(404, b"no such page")
@@ -78,11 +93,25 @@ class _Handler(BaseHTTPRequestHandler):
         files = repository.commits[commit]
         head = {"X-Repo-Commit": commit}
         if "file" not in found.groupdict():
+            inside = unquote(found["folder"] or "")
+            files = {name: data for name, data in files.items() if name.startswith(inside)}
+            if not files:
+                return self._send(404, b"", head | {"X-Error-Code": "EntryNotFound"})
             return self._send(200, self._api(found["repo"], commit, files, found["what"]), head)
         data = files.get(unquote(found["file"]))
         if data is None:
             return self._send(404, b"", head | {"X-Error-Code": "EntryNotFound"})
-        self._send(200, data, head | {"ETag": f'"{hashlib.sha1(data).hexdigest()}"'})
+        head |= {"ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+        if self.hub.delivery and self.headers["Host"] != self.hub.delivery:
+            return self._send(
+                302, b"", {"Location": f"http://{self.hub.delivery}{path}?Signature=xyz"}
+            )
+        if self.hub.fault == "500":
+            return self._send(500, b"")
+        if self.hub.fault == "interrupted":
+            head |= {"Content-Length": str(2 * len(data))}
+            self.close_connection = True
+        self._send(200, data, head)
 
     def do_HEAD(self) -> None:
         self.do_GET()

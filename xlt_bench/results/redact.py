@@ -105,6 +105,16 @@ def shown_address(address: str) -> str:
     return re.sub("//[^/]*@", "//", re.split("[?#]", address)[0])
 
 
+def without_secrets(text: str) -> str:
+    """Hide what looks like a secret in any text, and queries of addresses, which sign downloads.
+
+    >>> without_secrets("Bearer hf_abc of https://ada:key@example.org/data?Signature=abc failed")
+    'Bearer *** of https://example.org/data failed'
+    """
+    text = _without_tokens(text)
+    return re.sub(r"\b[a-z0-9]+://[^\s'\"<>]+", lambda found: shown_address(found[0]), text)
+
+
 def _masked(words: Sequence[str]) -> Iterator[str]:
     """Hide what looks like a secret.
 
@@ -115,9 +125,13 @@ def _masked(words: Sequence[str]) -> Iterator[str]:
         if _SECRET_OPTION.fullmatch(before) and "=" not in before and word[:1] != "-":
             yield _HIDDEN
             continue
-        for pattern in _SECRETS:
-            word = pattern.sub(rf"\1{_HIDDEN}", word)
-        yield word
+        yield _without_tokens(word)
+
+
+def _without_tokens(text: str) -> str:
+    for pattern in _SECRETS:
+        text = pattern.sub(rf"\1{_HIDDEN}", text)
+    return text
 
 
 def _joined(words: Sequence[str]) -> str:

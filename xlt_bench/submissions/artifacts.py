@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xlt_bench.errors import InputError, one_line
-from xlt_bench.results.redact import shown_address
+from xlt_bench.results.redact import shown_address, without_secrets
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.safe_read import read_bytes
 from xlt_bench.submissions.schema import STORES, Artifact
@@ -78,11 +78,16 @@ class Stores:
                 data = _fetch(address, artifact)
             except (InputError, _Missing):
                 raise
-            except FileNotFoundError:
-                raise _Missing from None
+            except FileNotFoundError as error:
+                raise _absence(address, error) from None
             except Exception as error:  # of any of fsspec's file systems
-                fault = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                if attempt + 1 == _TRIES:
+                answered = getattr(getattr(error, "response", None), "status_code", None)
+                if answered == 404:
+                    raise _Missing from None
+                about = without_secrets(str(error))
+                fault = f"{type(error).__name__}: {about}" if about else type(error).__name__
+                # huggingface_hub, whose errors have the response, has tried again itself.
+                if answered or attempt + 1 == _TRIES:
                     raise InputError(
                         f"reading it from {shown_address(address)} failed "
                         f"({one_line(fault, 100)}); try again"
@@ -159,7 +164,7 @@ def write(address: str, data: bytes) -> Artifact:
     except InputError:
         raise
     except Exception as error:  # of any of fsspec's file systems
-        fault = one_line(f"{type(error).__name__}: {error}", 120)
+        fault = one_line(f"{type(error).__name__}: {without_secrets(str(error))}", 120)
         raise InputError(f"writing to {shown_address(address)} failed ({fault})") from None
     return artifact
 
@@ -181,13 +186,34 @@ def _fetch(address: str, artifact: Artifact) -> bytes:
         with path.open("rb") as file:
             return file.read(artifact.size + 1)
     system, path_ = _file_system(address, _place(artifact))
-    # A stream: not every server has ranges, and the size is known.
-    how = {"block_size": 0, "size": artifact.size} if _scheme(address).startswith("http") else {}
-    with system.open(path_, "rb", **how) as file:
+    with system.open(path_, "rb", **_streaming(address, artifact)) as file:
         data = _read_up_to(file, artifact.size + 1)
     if len(data) < artifact.size:
         raise ConnectionError(f"it ended after {len(data):,} of {artifact.size:,} bytes")
     return data
+
+
+def _streaming(address: str, artifact: Artifact) -> dict[str, int]:
+    """How to open a file as a stream.
+
+    Not every server has ranges, and the size is known. huggingface_hub would remember which files a
+    folder lacked, until the program ends.
+    """
+    if _scheme(address).startswith("http"):
+        return {"block_size": 0, "size": artifact.size}
+    return {"block_size": 0} if _scheme(address) == "hf" else {}
+
+
+def _absence(address: str, error: FileNotFoundError) -> Exception:
+    """What is missing: an artifact, or its whole repository."""
+    about = str(error)
+    for what in ("repository", "revision"):
+        if _scheme(address) == "hf" and f"({what} not found)" in about:
+            return InputError(
+                f"{shown_address(address)}: {what} not found; if it is private or gated, log "
+                "in with: hf auth login"
+            )
+    return _Missing()
 
 
 def _read_up_to(file: IO[bytes], most: int) -> bytes:
