@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from forked import run_ranks
 from xlt_bench.cli.main import app
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.sharding import divide, parse_share
@@ -163,14 +164,16 @@ def test_layers_spread_over_devices_answer_as_one(whole: Path, tmp_path: Path) -
 
 
 def test_two_processes_answer_as_one(whole: Path, tmp_path: Path) -> None:
-    run, logs = tmp_path / "run", tmp_path / "logs"
-    assert evaluate_in_two(run, logs) == 0, said(logs, "stderr")
+    run = tmp_path / "run"
+    words = ("evaluate", *OPTIONS, "--output", str(run))
+    both = run_ranks(words, 2, tmp_path / "logs")
+    assert [ended.code for ended in both] == [0, 0], both
     assert answers(run) == answers(whole)
     assert read_record(run).results == read_record(whole).results
     assert read_record(run).hardware["processes"] == "2"
-    assert [out.count("record:") for out in said(logs, "stdout")] == [1, 0]
+    assert [ended.out.count("record:") for ended in both] == [1, 0]
     # Each item once: one of the two says that it is done.
-    told = [re.findall(r"^(.+): (\d+) done$", e, re.MULTILINE) for e in said(logs, "stderr")]
+    told = [re.findall(r"^(.+): (\d+) done$", ended.err, re.MULTILINE) for ended in both]
     assert all(told)
     names, counts = zip(*chain(*told), strict=True)
     assert len(set(names)) == len(names)

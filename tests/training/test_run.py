@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from transformers import (
 )
 
 import tiny
+from forked import run_forked, run_ranks
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapter_card import alignment_languages
 from xlt_bench.models.adapter_fit import check_adapter
@@ -36,6 +38,7 @@ from xlt_bench.models.adapters import find_adapter
 from xlt_bench.models.chat import set_chat_template
 from xlt_bench.models.load import meta_model
 from xlt_bench.models.tokenizer import choose_chat
+from xlt_bench.training import run
 from xlt_bench.training.batches import encode_data
 from xlt_bench.training.objectives import objectives_of, read_texts
 from xlt_bench.training.recipe import parse_recipe
@@ -109,8 +112,8 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert run_cli(*_command(recipe_file, tiny_model, whole, *steps))[0] == 0
     # The incomplete checkpoint must not be resumed from.
     cut_short = killed_before("checkpoint-8/files.json")
-    done = _run(PROGRAM, *_command(recipe_file, tiny_model, killed, *steps), **cut_short)
-    assert done.returncode == -signal.SIGKILL
+    words = _command(recipe_file, tiny_model, killed, *steps)
+    assert run_forked(tuple(words), tmp_path / "logs", **cut_short).code == -signal.SIGKILL
     assert (killed / "checkpoints" / "checkpoint-8" / "adapter_model.safetensors").exists()
     assert not (killed / "adapter_model.safetensors").exists()
 
@@ -316,29 +319,24 @@ SHORT = ("--set", "training.max_steps=12")
 SHARES = ("--set", "training.fsdp=true")
 
 
-# The command line, which also writes to a file the share of the base that its process keeps. A file
-# for each process: lines that two print to one pipe can get mixed.
-WATCHED = """
-import os
-from pathlib import Path
-from xlt_bench.models import load
+def _watch(shares: Path) -> Callable[[], None]:
+    """Have a process write to a file of its own which share of the base model it keeps."""
 
-load_base = load.load_base
+    def watch() -> None:
+        load_base = run.load_base
 
-def watched(*args, **options):
-    base = load_base(*args, **options)
-    kept = whole = 0
-    for weight in base.model.parameters():
-        kept += (weight.to_local() if hasattr(weight, "to_local") else weight).numel()
-        whole += weight.numel()
-    Path(os.environ["SHARES"], os.environ["RANK"]).write_text(str(kept / whole))
-    return base
+        def watched(*args: Any, **options: Any) -> Any:
+            base = load_base(*args, **options)
+            kept = whole = 0
+            for weight in base.model.parameters():
+                kept += (weight.to_local() if hasattr(weight, "to_local") else weight).numel()
+                whole += weight.numel()
+            (shares / os.environ["RANK"]).write_text(str(kept / whole))
+            return base
 
-load.load_base = watched
+        run.load_base = watched
 
-from xlt_bench.cli.main import main
-main()
-"""
+    return watch
 
 
 def _same_losses(one: Path, two: Path) -> None:
@@ -378,8 +376,8 @@ def test_two_processes_train_as_one(
     words = _command(recipe_file, tiny_model, tmp_path / "2", *both, *shared)
     shares = tmp_path / "shares"
     shares.mkdir()
-    done = _run(*_launch(2, sys.executable, "-c", WATCHED), *words, SHARES=str(shares))
-    assert done.returncode == 0, done.stderr[-2000:]
+    for ended in run_ranks(tuple(words), 2, tmp_path / "logs", _watch(shares)):
+        assert ended.code == 0, ended.err[-2000:]
     assert {file.name: file.read_text() for file in shares.iterdir()} == {"0": share, "1": share}
     _same_losses(tmp_path / "1", tmp_path / "2")
     one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
