@@ -19,6 +19,7 @@ from xlt_bench.metrics.translation import (
     FAULTS,
     LABELS,
     SCORES,
+    _identifier_among,
     bleu,
     chrf,
     faults,
@@ -196,6 +197,16 @@ def test_the_labels_are_those_of_py3langid():
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) == LABELS
+
+
+def test_sets_of_candidates_do_not_disturb_each_other():
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    for candidates in (("de", "en"), ("ru", "uk", "zh"), ("de", "en")):
+        alone = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        alone.set_languages(candidates)
+        for text in (ENGLISH, RUSSIAN, CHINESE):
+            assert _identifier_among(candidates).rank(text) == alone.rank(text)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ is_wrong_language, is_copied_source, faults    faults of a segment
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cache
 from typing import Any, Literal
 
@@ -162,11 +163,17 @@ SCORES: dict[Metric, Callable[[Floats], Floats]] = {"bleu": bleu, "bleu_13a": bl
 
 
 @cache
-def _identifier(candidates: tuple[str, ...]) -> Any:
-    """py3langid's model with these labels as candidates; half a second to load."""
+def _identifier() -> Any:
+    """py3langid's model with all of its labels as candidates; half a second to load."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@cache
+def _identifier_among(candidates: tuple[str, ...]) -> Any:
+    """py3langid's model with these labels as candidates; copies share the tables of the whole."""
+    identifier = copy(_identifier())
     identifier.set_languages(list(candidates))
     return identifier
 
@@ -226,7 +233,7 @@ def is_wrong_language(text: str, target: str, candidates: tuple[str, ...]) -> bo
     if len(letters.encode(errors="surrogatepass")) < MIN_LETTER_BYTES:
         return False
     (label,) = _known([target])
-    probability: float = dict(_identifier(_known([*candidates, target])).rank(text))[label]
+    probability: float = dict(_identifier_among(_known([*candidates, target])).rank(text))[label]
     return probability < MIN_PROBABILITY
 
 
