@@ -1,16 +1,20 @@
 """A user's own prompts: rendered by Jinja, recorded, and never compared with the benchmark's."""
 
+from dataclasses import replace
+
 import pytest
 from jinja2 import Template
 
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.score import question
+from xlt_bench.metrics.translation import is_wrong_language
 from xlt_bench.results.record import Plan, UserPrompt
 from xlt_bench.submissions.schema import covered_tasks, identity
 from xlt_bench.tasks.base import Item
 from xlt_bench.tasks.prompt_file import read_prompts
 from xlt_bench.tasks.registry import get_text_task
 
+CANDIDATES = tuple(get_text_task("wmt23").test_set().identifier_languages)
 ITEMS = {
     "massive": Item("1", "sw", "SYSTEM", "weka kengele {{ unit }}", "None", "None"),
     "wmt23": Item("2", "en-de", "SYSTEM", "Good night.", "Gute Nacht.", "Gute Nacht."),
@@ -112,3 +116,45 @@ def test_answers_to_another_prompt_are_another_question():
     assert covered_tasks(Asked(own), Asked(own)) == ["massive", "uner"]
     ids = {identity(one, {"massive/sw": "5" * 16}) for one in (usual, own, other)}
     assert len(ids) == 3
+
+
+NATIVE = read_prompts(
+    [f"{task}=native" for task in ("massive", "wmt23", "uner")],
+    {task: get_text_task(task) for task in ("massive", "wmt23", "uner")},
+)
+
+
+@pytest.mark.parametrize("task", NATIVE)
+def test_native_prompts_are_in_the_language_of_the_item(task, data_dir):
+    """By the language identifier, which saw none of these texts; slot names are English words."""
+    prompt, seen = NATIVE[task], set()
+    for unit in prompt.task.test_set().units:
+        item = prompt.task.load(data_dir, unit)[0]
+        texts = [m["content"] for m in prompt.messages(item)]
+        if unit == "en" or unit.startswith("en-"):
+            assert texts == [m["content"] for m in item.messages]
+            continue
+        own = texts[0].partition("{")[0].replace("song name", "")
+        language = unit.partition("-")[0]
+        assert not is_wrong_language(own, language, CANDIDATES), (unit, own)
+        assert is_wrong_language(own, "en", CANDIDATES), (unit, own)
+        assert prompt.task.sentence(item) in texts[-1]
+        assert own not in seen
+        seen.add(own)
+
+
+def test_a_native_prompt_of_uner_has_the_same_example(data_dir):
+    for unit in ("da", "zh"):
+        item = get_text_task("uner").load(data_dir, unit)[0]
+        (message,) = NATIVE["uner"].messages(item)
+        example = item.user.split("results:\n\n")[1].split("\n\nConsidering")[0]
+        assert example.count("Results") == 1
+        assert message["content"].count(f"\n\n{example}\n\n") == 1
+        assert message["content"].endswith(f"\n\n{get_text_task('uner').sentence(item)}")
+
+
+def test_native_prompts_are_the_ranked_languages_and_three_tasks(tmp_path):
+    with pytest.raises(InputError, match="fails on item 1 of ko: 'no_native_prompt"):
+        NATIVE["massive"].messages(replace(ITEMS["massive"], unit="ko"))
+    with pytest.raises(InputError, match="only massive, uner, wmt23 have prompts"):
+        read_prompts(["intents=native"], {"intents": get_text_task("intents")})

@@ -67,7 +67,8 @@ def evaluate(
         tokenizer: A folder, a hub name or a tokenizer. None: the adapter's, or the model's.
         chat_template: `tokenizer`, `plain`, `llama3-midalign` or a Jinja file.
         chat_template_args: Variables of the chat template.
-        prompt: A Jinja file with your own prompt, by text task; such a run is not ranked.
+        prompt: By text task, a Jinja file with your own prompt, or `native`: the benchmark's in the
+            language of the item. Such a run is not ranked.
         num_fewshot: Solved training items before each prompt; with any, a run is not ranked.
         fewshot_language: Their language: `same` as that of the item they precede, or `en`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.

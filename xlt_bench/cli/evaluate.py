@@ -78,7 +78,8 @@ Prompts = Annotated[
     list[str] | None,
     typer.Option(
         metavar="TASK=FILE",
-        help="Jinja file with your own prompt for a text task; not ranked. Repeat for several.",
+        help="Jinja file with your own prompt for a text task, or native: the benchmark's in the "
+        "item's language; not ranked. Repeat for several.",
         show_default="the benchmark's prompts",
     ),
 ]

@@ -6,7 +6,8 @@ system's message too:
     {% block system %}Translate to {{ target_language }}.{% endblock %}
     {% block user %}{{ sentence }}{% endblock %}
 
-VARIABLES lists what it can use.
+VARIABLES lists what it can use. The name `native` stands for the file of the task in prompts/: the
+benchmark's prompt, translated.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ VARIABLES = {
     "system": "the system's message of the benchmark's own prompt",
     "user": "the user's message of the benchmark's own prompt",
 }
+
+
+NATIVE = "native"
+_SHIPPED = Path(__file__).parent / "prompts"
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def read_prompts(given: Sequence[str], tasks: Mapping[str, TextTask]) -> dict[st
     """Read the files of `--prompt`.
 
     Args:
-        given: `TASK=FILE`, or `FILE` if there is only one text task.
+        given: `TASK=FILE`, or `FILE` if there is only one text task. FILE may be `native`.
         tasks: The text tasks that are evaluated, by name.
 
     Returns:
@@ -119,8 +124,18 @@ def read_prompts(given: Sequence[str], tasks: Mapping[str, TextTask]) -> dict[st
             name, file = next(iter(tasks)), text
         if name in found:
             raise InputError(f"--prompt names {name} twice; leave one out")
-        found[name] = _read(tasks[name], Path(file))
+        path = _native(name) if file == NATIVE else Path(file)
+        found[name] = _read(tasks[name], path)
     return found
+
+
+def _native(task: str) -> Path:
+    """The prompt that ships for a task, in the languages of its items."""
+    path = _SHIPPED / f"{task}.jinja"
+    if not path.is_file():
+        there = ", ".join(sorted(one.stem for one in _SHIPPED.glob("*.jinja")))
+        raise InputError(f"--prompt {task}={NATIVE}: only {there} have prompts in other languages")
+    return path
 
 
 def _read(task: TextTask, path: Path) -> PromptFile:
@@ -142,4 +157,5 @@ def _read(task: TextTask, path: Path) -> PromptFile:
     if "system" in template.blocks and "user" not in template.blocks:
         raise InputError(f"{path}: a block `system` needs a block `user`")
     digest = hashlib.sha256(source.encode()).hexdigest()
-    return PromptFile(task, UserPrompt(name=path.name, sha256=digest), template)
+    name = NATIVE if path.parent == _SHIPPED else path.name
+    return PromptFile(task, UserPrompt(name=name, sha256=digest), template)
