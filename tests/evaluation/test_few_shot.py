@@ -72,7 +72,7 @@ def test_examples_are_in_the_prompt_recorded_and_not_ranked(tmp_path, run_cli, m
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ("--num-fewshot 2", "does not apply to retrieval"),
+        ("--num-fewshot 2", "has no prompts; choose --tasks massive,wmt23,uner"),
         ("--tasks massive --num-fewshot -1", "must be between 0 and 1,000, got -1"),
         ("--tasks massive --num-fewshot 1001", "must be between 0 and 1,000, got 1001"),
         ("--tasks massive --num-fewshot 2 --fewshot-language fr", "unknown --fewshot-language"),

@@ -42,6 +42,8 @@ def test_every_eval_ever_accepts_it(record):
         assert row["score_details"]["score"] == score.value
     details = rows["wmt23/de-en", "bleu"]["source_data"]["additional_details"]
     assert (details["language"], details["unit"]) == ("de", "de-en")
+    sources = [row["source_data"] for name, row in rows.items() if name[0].startswith("retrieval")]
+    assert {one["additional_details"]["sentences"] for one in sources} == {"FLORES dev"}
     about = found["model_info"]["additional_details"]
     assert (about["base_model"], about["adapter"]) == ("base", "user/mine")
 

@@ -109,7 +109,6 @@ def languages(form: PrintFormat = "table") -> None:
     `--languages` takes any of the three codes: sw, swh_Latn or sw-KE.
     """
     from xlt_bench.languages import LANGUAGES
-    from xlt_bench.tasks.lm_eval_family import FamilyTask
     from xlt_bench.tasks.registry import tasks
 
     columns: list[str | Column] = [
@@ -127,7 +126,7 @@ def languages(form: PrintFormat = "table") -> None:
     ]
     ranks: dict[str, dict[str, list[str]]] = {}
     for task in tasks().values():
-        if isinstance(task, FamilyTask):  # its file lists them
+        if task.of_lm_eval:  # its file lists them
             continue
         test_set = task.test_set()
         for unit in task.units():

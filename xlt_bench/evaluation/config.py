@@ -24,7 +24,6 @@ from xlt_bench.models.validate_names import check_device, check_dtype, check_mod
 from xlt_bench.results.record import MOST_SHOTS, ShotLanguage
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
-from xlt_bench.tasks.lm_eval_family import FamilyTask
 from xlt_bench.tasks.registry import (
     BY_DEFAULT,
     RETRIEVAL,
@@ -126,9 +125,10 @@ def _check_shots(options: Options) -> None:
         for name in options.tasks:
             if name in tasks() and name not in text_tasks():
                 what = "no prompts" if retrieval_in([name]) else "lm-eval's own examples"
+                rest = ",".join(one for one in options.tasks if one in text_tasks())
                 raise InputError(
-                    f"--num-fewshot does not apply to {name}, which has {what}; leave {name} out "
-                    "of --tasks"
+                    f"--num-fewshot does not apply to {name}, which has {what}; choose --tasks "
+                    f"{rest or ','.join(text_tasks())}"
                 )
 
 
@@ -311,7 +311,7 @@ def plan_units(options: Options) -> Chosen:
     if not options.tasks:
         raise InputError(f"--tasks names no task; choose from {', '.join(tasks())}")
     for task in map(get_task, options.tasks):
-        if isinstance(task, FamilyTask) and options.backend != "hf":
+        if task.of_lm_eval and options.backend != "hf":
             raise InputError(
                 f"{task.name} is a task of lm-eval's, which needs --backend hf: leave it out"
             )

@@ -145,7 +145,7 @@ def _groups(job: Job, units: Iterable[Unit]) -> Iterator[list[Unit]]:
             yield group
             group = []
         if not group:
-            alone = job.plan.dtype != "float32" or isinstance(get_task(unit[0]), FamilyTask)
+            alone = job.plan.dtype != "float32" or get_task(unit[0]).of_lm_eval
             room = 0 if alone else _TOGETHER
         group.append(unit)
         room -= size
@@ -157,7 +157,7 @@ def _predict(job: Job, units: Sequence[Unit]) -> None:
     """Answer units of a text task together, and store their answers."""
     task, name = units[0]
     text_task = get_text_task(task)
-    ask = _ask_as_lm_eval if isinstance(text_task, FamilyTask) else _ask
+    ask = _ask_as_lm_eval if text_task.of_lm_eval else _ask
     items = [item for unit in units for item in job.items[unit]]
     meter, started = Meter(), time.perf_counter()
     several = f" to {units[-1][1]}" if len(units) > 1 else ""

@@ -151,6 +151,8 @@ def _eee_source(record: Record, task: Task) -> dict[str, Any]:
     details = _texts({"task_version": record.plan.task_versions[task.name]})
     if prompt := record.plan.prompts.get(task.name):
         details |= {"prompt": prompt.name}
+    if pairing and not record.plan.corpus:
+        details |= {"sentences": pairing.corpus}
     if name not in catalog() or record.plan.corpus:
         dataset = record.plan.corpus or task.title
         return {"dataset_name": dataset, "source_type": "other", "additional_details": details}

@@ -96,6 +96,7 @@ class Task(ABC):
         trains_on_flores: Whether its training text holds the sentences of FLORES-200 dev.
         on_flores_dev: Whether its test items are those sentences.
         ceilings: The metrics whose gold-answer scores are pinned.
+        of_lm_eval: Whether lm-eval has its data, makes its prompts and asks the model.
     """
 
     name: ClassVar[str]
@@ -110,6 +111,7 @@ class Task(ABC):
     trains_on_flores: ClassVar[bool] = False
     on_flores_dev: ClassVar[bool] = False
     ceilings: ClassVar[tuple[str, ...]] = ()
+    of_lm_eval: ClassVar[bool] = False
 
     @abstractmethod
     def units(self) -> list[str]:

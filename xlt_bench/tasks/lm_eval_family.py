@@ -160,6 +160,7 @@ class FamilyTask(TextTask):
     """
 
     family: ClassVar[Family]
+    of_lm_eval = True
     max_new_tokens = 0  # lm-eval's tasks have their own limits
 
     def __init__(self) -> None:

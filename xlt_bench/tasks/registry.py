@@ -15,7 +15,7 @@ from xlt_bench.errors import InputError, unknown
 from xlt_bench.results.migrations import RENAMED
 from xlt_bench.tasks import intents, massive, retrieval, uner, wmt23
 from xlt_bench.tasks.base import Task, TextTask
-from xlt_bench.tasks.lm_eval_family import FamilyTask, families, family_task
+from xlt_bench.tasks.lm_eval_family import families, family_task
 from xlt_bench.tasks.retrieval import Retrieval
 
 GROUP = "xlt_bench.tasks"
@@ -96,7 +96,7 @@ def selectable() -> list[str]:
 
 def _text_tasks() -> list[TextTask]:
     found = (task for task in tasks().values() if isinstance(task, TextTask))
-    return [task for task in found if not isinstance(task, FamilyTask)]
+    return [task for task in found if not task.of_lm_eval]
 
 
 def _load(entry: EntryPoint) -> TextTask:

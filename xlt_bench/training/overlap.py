@@ -17,7 +17,6 @@ from xlt_bench.data.root import content_digest
 from xlt_bench.errors import InputError
 from xlt_bench.languages import LANGUAGES, language
 from xlt_bench.tasks.base import Task, TextTask
-from xlt_bench.tasks.lm_eval_family import FamilyTask
 from xlt_bench.tasks.registry import RETRIEVAL, tasks
 
 _WORDS, _FEWEST_WORDS = 8, 4
@@ -102,7 +101,7 @@ def _test_sets(root: Path, code: str) -> Iterator[tuple[str, list[tuple[str, ...
     """The test sets in a language that are there: their names, and the texts of each item."""
     seen = set()
     for task in tasks().values():
-        if isinstance(task, FamilyTask):  # its data may come from the hub
+        if task.of_lm_eval:  # its data may come from the hub
             continue
         for unit in task.units():
             if code not in task.languages_of(unit):
