@@ -359,7 +359,12 @@ def test_vllm_gets_our_prompts_and_its_records_say_so(
     fake_vllm: type[FakeVllm], tmp_path: Path
 ) -> None:
     adapters = ["embedded:baseline", "embedded:aligned"]
-    more = {"adapters": adapters, "dtype": "float32", "tasks": ["massive", "retrieval"]}
+    more = {
+        "adapters": adapters,
+        "dtype": "float32",
+        "tasks": ["massive", "retrieval"],
+        "languages": ["de", "sw"],
+    }
     by_hf = dict(run(options(tmp_path / "hf", **more)))
     arguments = "tensor_parallel_size=2,gpu_memory_utilization=0.5"
     asked = options(tmp_path / "vllm", backend="vllm", model_args=arguments, **more)

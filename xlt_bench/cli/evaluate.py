@@ -214,8 +214,8 @@ def _evaluate(options: Any, checkpoint: str | None, trackers: Sequence[str]) -> 
         for note in record.notes:
             errors.print(note, style="bold red" if "WARNING" in note else "")
         if record.truncated_prompts:
-            said = f"WARNING: {record.truncated_prompts} prompts were truncated on the left"
-            errors.print(f"{said}, to leave room for the answer", style="bold red")
+            said = "WARNING: prompts truncated on the left, to leave room for the answer:"
+            errors.print(f"{said} {record.truncated_prompts}", style="bold red")
         title = record.model.name + (f" + {record.adapter.name}" if record.adapter else "")
         show(score_tables(record.results, title))
         console.print(f"record: {run / 'record.json'}")
