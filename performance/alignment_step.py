@@ -33,7 +33,7 @@ from xlt_bench.tasks import retrieval
 from xlt_bench.training.objectives.contrastive import contrastive_loss
 from xlt_bench.training.objectives.states import alignment_batch, alignment_loss
 from xlt_bench.training.pairs import Pair
-from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.recipe_data import Alignment
 
 GOAL = 0.55
 

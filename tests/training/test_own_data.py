@@ -15,7 +15,8 @@ from xlt_bench.models.adapters import find_adapter
 from xlt_bench.tasks.registry import get_task
 from xlt_bench.training.dataset import load_items
 from xlt_bench.training.pairs import Pair, load_pairs
-from xlt_bench.training.recipe import Alignment, TaskData, parse_recipe
+from xlt_bench.training.recipe import parse_recipe
+from xlt_bench.training.recipe_data import Alignment, TaskData
 
 RunCli = Callable[..., tuple[int, str, str]]  # a fixture of conftest.py
 

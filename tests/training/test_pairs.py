@@ -8,7 +8,7 @@ import pytest
 
 from xlt_bench.errors import InputError
 from xlt_bench.training.pairs import Pair, batches, is_one_sentence, load_pairs, shuffled, split_dev
-from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.recipe_data import Alignment
 
 
 @pytest.mark.parametrize(

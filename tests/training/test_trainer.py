@@ -11,7 +11,8 @@ from transformers.optimization import get_inverse_sqrt_schedule
 
 from xlt_bench.training.dataset import Example
 from xlt_bench.training.objectives.task import micro_batches
-from xlt_bench.training.recipe import Alignment, Recipe
+from xlt_bench.training.recipe import Recipe
+from xlt_bench.training.recipe_data import Alignment
 from xlt_bench.training.trainer import rate
 
 ALIGNMENT = Alignment(data="tatoeba", pairs=["cy-en"])

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from xlt_bench.results.record import Plan, Record, Training
 from xlt_bench.submissions.schema import system
-from xlt_bench.training.recipe import Alignment, block_number, load_recipe, names
 from xlt_bench.training.recipe import Training as Optimisation
+from xlt_bench.training.recipe import load_recipe, names
+from xlt_bench.training.recipe_data import Alignment, block_number
 
 Kind = Literal["bare", "sft", "aligned", "alignment", "merged", "unknown"]
 """What was trained: nothing; the task; the task and another objective; another objective alone; two

@@ -13,7 +13,7 @@ from xlt_bench.errors import InputError
 from xlt_bench.models.turn_end import encode_exchange
 from xlt_bench.tasks.base import Item
 from xlt_bench.tasks.registry import get_text_task
-from xlt_bench.training.recipe import TaskData
+from xlt_bench.training.recipe_data import TaskData
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from xlt_bench.data import alma, flores, iwslt, massive, parallel, tatoeba
 from xlt_bench.errors import InputError
 from xlt_bench.languages import language
 from xlt_bench.training.corpus import count_rows, count_wrong
-from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.recipe_data import Alignment
 
 DEV_SHARE = 0.1
 MAX_DEV_PAIRS = 100

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xlt_bench.training.objectives.cka import LEAST, cka_loss
-from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.recipe_data import Alignment
 
 
 def slow_hsic(x: np.ndarray, y: np.ndarray) -> float:

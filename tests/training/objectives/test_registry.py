@@ -14,7 +14,8 @@ from xlt_bench.data.root import MINI
 from xlt_bench.models.hidden_states import lengths_mask, pad_right
 from xlt_bench.training.objectives import OBJECTIVES
 from xlt_bench.training.objectives.base import Examples, Objective
-from xlt_bench.training.recipe import Recipe, Section, Training
+from xlt_bench.training.recipe import Recipe, Training
+from xlt_bench.training.recipe_data import Section
 from xlt_bench.training.run import TrainOptions, train
 
 RECIPE = {

@@ -12,7 +12,7 @@ from xlt_bench.training.objectives.cka import cka_loss
 from xlt_bench.training.objectives.distance import cosine_loss, mse_loss
 from xlt_bench.training.objectives.states import alignment_loss
 from xlt_bench.training.objectives.transport import transport_loss
-from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.recipe_data import Alignment
 
 ALIGNMENT = Alignment(data="tatoeba", pairs=["cy-en"])
 Tensors = dict[str, torch.Tensor]

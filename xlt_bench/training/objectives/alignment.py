@@ -18,7 +18,8 @@ from xlt_bench.training.pairs import (
     shuffled,
     split_dev,
 )
-from xlt_bench.training.recipe import Alignment, Training
+from xlt_bench.training.recipe import Training
+from xlt_bench.training.recipe_data import Alignment
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -31,7 +31,7 @@ from xlt_bench.training.packing import (
     packed_inputs,
 )
 from xlt_bench.training.pairs import Pair
-from xlt_bench.training.recipe import Alignment
+from xlt_bench.training.recipe_data import Alignment
 
 Pool = Callable[[Tensor, Tensor], Tensor]
 

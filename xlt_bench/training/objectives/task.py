@@ -15,7 +15,8 @@ from xlt_bench.tasks.registry import get_text_task
 from xlt_bench.training.corpus import count_rows, count_wrong
 from xlt_bench.training.dataset import Example, encode_items, load_items
 from xlt_bench.training.objectives.base import Examples, Objective
-from xlt_bench.training.recipe import TaskData, Training
+from xlt_bench.training.recipe import Training
+from xlt_bench.training.recipe_data import TaskData
 
 if TYPE_CHECKING:
     from torch import Tensor
