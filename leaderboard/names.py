@@ -26,6 +26,7 @@ KINDS = {
     "aligned": "SFT + alignment",
     "alignment": "alignment alone",
     "merged": "SFT merged with alignment",
+    "steered": "steered",
 }
 SHORT = 12  # characters of a method's hash that stand in addresses
 # The parts of a name that stands alone.
@@ -101,7 +102,8 @@ def method_parts(method: Mapping[str, Any]) -> Parts:
         numbers = " and ".join(map(str, layers))
         parts["layers"] = f"layer {numbers}" if len(layers) == 1 else f"layers {numbers}"
     if languages := method["alignment_languages"]:
-        parts["languages"] = f"aligned on {_listed(languages)}"
+        how = "vectors for" if method["kind"] == "steered" else "aligned on"
+        parts["languages"] = f"{how} {_listed(languages)}"
     if method["task"]:
         parts["task"] = f"trained on {method['task']}"
     if units := method["task_units"]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from xlt_bench.api.evaluate import evaluate
     from xlt_bench.api.run import Run, load_run
     from xlt_bench.api.share import load_leaderboard, submit
-    from xlt_bench.api.train import merge, train
+    from xlt_bench.api.train import merge, steer, train
     from xlt_bench.api.transfer_callback import TransferCallback
     from xlt_bench.errors import InputError
 
@@ -28,6 +28,7 @@ _HOMES = {
     "load_leaderboard": "api.share",
     "load_run": "api.run",
     "merge": "api.train",
+    "steer": "api.train",
     "submit": "api.share",
     "train": "api.train",
 }
@@ -40,6 +41,7 @@ __all__ = [
     "load_leaderboard",
     "load_run",
     "merge",
+    "steer",
     "submit",
     "train",
 ]

@@ -39,6 +39,7 @@ KINDS = {
     "sft": "SFT",
     "merged": "merged",
     "alignment": "alignment alone",
+    "steered": "steered",
     "bare": "bare model",
     "unknown": "training not known",
 }

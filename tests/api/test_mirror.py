@@ -55,7 +55,7 @@ def test_every_function_is_a_command_or_has_a_reason():
 
 def test_options_and_arguments_have_the_same_names():
     both = set(COMMANDS) & set(xlt_bench.__all__)
-    assert both == {"evaluate", "compare", "train", "merge", "submit"}
+    assert both == {"evaluate", "compare", "train", "merge", "steer", "submit"}
     options = {(name, one.name) for name in both for one in COMMANDS[name].params}
     arguments = {
         (name, one)

@@ -1,5 +1,6 @@
 """An adapter answers as plain peft has it alone, also beside others, and leaves the base alone."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -326,8 +327,7 @@ def test_embeddings_in_the_file_are_the_adapters_alone(tie, tiny_model, tmp_path
 def test_an_adapter_that_peft_refuses_leaves_the_base(tiny_model, tiny_adapter, tmp_path):
     switch, (found,) = switch_for(tiny_model, tiny_adapter)
     bare = logits(switch.use(None))
-    found.folder.joinpath("adapter_config.json")
-    broken = SimpleNamespace(name=found.name, folder=tmp_path, config={}, shapes={})
+    broken = replace(found, folder=tmp_path, config={}, shapes={})
     with pytest.raises(InputError, match="does not fit tiny"):
         switch.use(broken)
     assert torch.equal(logits(switch.use(None)), bare)

@@ -1,8 +1,9 @@
-"""Trains and merges adapters from Python."""
+"""Trains, merges and steers from Python."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,67 @@ def merge(
             trust_remote_code=trust_remote_code,
         )
         run(options)
+    return Path(output)
+
+
+def steer(
+    output: str | Path,
+    model: str | Path | None = None,
+    *,
+    adapter: str | Path | None = None,
+    layer: float = 0.5,
+    languages: str | Sequence[str] = (),
+    corpus: str = "flores-devtest",
+    scale: float = 1.0,
+    dtype: str = "auto",
+    device: str | None = None,
+    batch_size: int | str = "auto",
+    trust_remote_code: bool = False,
+    data_dir: str | Path | None = None,
+) -> Path:
+    """Compute vectors that steer a model from each language towards English, without training.
+
+    Args:
+        output: Folder of the vectors, the `adapter` of `evaluate`.
+        model: Base model: a folder or hub name. None: the one that the adapter names.
+        adapter: Steer the model with this adapter, which is copied. None: the bare model.
+        layer: Decoder block, an int from 1, or a share of all blocks, such as 0.5.
+        languages: Languages that get a vector. Empty: all that the benchmark ranks.
+        corpus: Parallel sentences: `flores-devtest` or `ntrex`.
+        scale: What the vectors are multiplied by.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        device: `cpu`, `cuda`, ...; None: CUDA if there is a GPU.
+        batch_size: A number, or `auto`.
+        trust_remote_code: Run Python code that ships with the model.
+        data_dir: Folder of the data sets. None: $XLT_BENCH_DATA, or the user's cache.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: An option is wrong, data are missing, or `output` is not empty.
+    """
+    with quiet(), no_loading_bars():
+        from xlt_bench.training.steer import SteerOptions
+        from xlt_bench.training.steer import steer as run
+
+        options = SteerOptions(
+            output=Path(output),
+            model=_name(model),
+            adapter=_name(adapter),
+            layer=layer,
+            languages=languages.split(",") if isinstance(languages, str) else languages,
+            corpus=corpus,
+            scale=scale,
+            dtype=dtype,
+            device=device,
+            batch_size=str(batch_size),
+            trust_remote_code=trust_remote_code,
+            data_dir=_name(data_dir),
+        )
+        made = run(options)
+    for note in made.notes:
+        warnings.warn(note, stacklevel=2)
     return Path(output)
 
 

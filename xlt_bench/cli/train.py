@@ -1,4 +1,4 @@
-"""The commands `train`, `merge`, `recipes` and `reproduce`.
+"""The commands `train`, `merge`, `steer`, `recipes` and `reproduce`.
 
 Nothing here imports torch before a command runs.
 """
@@ -29,7 +29,7 @@ from xlt_bench.cli.options import (
     listed,
     numbers,
 )
-from xlt_bench.cli.output import console, quiet, show, track
+from xlt_bench.cli.output import console, errors, quiet, show, track
 from xlt_bench.distributed import check_launcher, rank
 from xlt_bench.results.tables import DATA_FORMATS, Cell, Column, Table, render
 
@@ -204,6 +204,77 @@ def merge(
     for label, value in run(options).items():
         console.print(f"{what} {label}: dev {value:.2f}")
     console.print(f"adapter: {output}")
+
+
+@app.command()
+def steer(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the vectors.")],
+    model: AdaptedModel = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADAPTER",
+            help="Steer the model with this adapter, which is copied: folder or hub name.",
+            show_default="steer the bare model",
+        ),
+    ] = None,
+    layer: Annotated[
+        str,
+        typer.Option(metavar="N", help="Decoder block, from 1, or a share of all, such as 0.5."),
+    ] = "0.5",
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE,...",
+            help="Languages that get a vector.",
+            show_default="all that the benchmark ranks",
+        ),
+    ] = None,
+    corpus: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Parallel sentences: flores-devtest or ntrex. Not FLORES dev, on which retrieval "
+            "is measured.",
+        ),
+    ] = "flores-devtest",
+    scale: Annotated[
+        float, typer.Option(metavar="X", help="What the vectors are multiplied by.")
+    ] = 1.0,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    batch_size: BatchSize = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Compute vectors that steer a model from each language towards English, without training.
+
+    A vector is the difference of mean hidden states; `evaluate --adapter DIR` adds it to them.
+    """
+    quiet()
+    from xlt_bench.training.steer import SteerOptions, parse_layer
+    from xlt_bench.training.steer import steer as run
+
+    options = SteerOptions(
+        output=output,
+        model=model,
+        adapter=adapter,
+        layer=parse_layer(layer),
+        languages=listed(languages),
+        corpus=corpus,
+        scale=scale,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        trust_remote_code=trust_remote_code,
+        data_dir=data_dir,
+    )
+    made = run(options, track)
+    for note in made.notes:
+        errors.print(f"note: {note}")
+    number = len(made.languages)
+    some = "1 language" if number == 1 else f"{number} languages"
+    console.print(f"vectors of {some} at layer {made.layer}: {output}")
 
 
 @app.command()

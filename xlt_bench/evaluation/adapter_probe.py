@@ -73,15 +73,18 @@ def prove(
 
     Returns:
         The adapter's record, with the norms of its weight change and how many of the eight greedy
-        answers differ, and a warning for each sign that it has no effect.
+        answers differ, and a warning for each sign that it has no effect. Of a steered system the
+        norms are those of the vectors, and all eight prompts are steered by the longest.
 
     Raises:
         InputError: If the model's numbers overflow.
     """
+    norms = lm.steering.norms if lm.steering else change_norms(lm.model, PEFT_NAME)
+    if lm.steering:
+        lm.steering.use(max(norms, key=norms.__getitem__))
     with_adapter = _answers(lm, f"adapter {adapter.name}")
     lm.noted()  # resets the counts: the probe is not part of the run
     differing = sum(a.text != b.text for a, b in zip(with_adapter, bare, strict=True))
-    norms = change_norms(lm.model, PEFT_NAME)
     warnings = []
     if not any(norms.values()):
         warnings.append(f"WARNING: adapter {adapter.name} changes no weight")

@@ -135,8 +135,10 @@ def _groups(job: Job, units: Iterable[Unit]) -> Iterator[list[Unit]]:
     """Group consecutive units of a task: one, or several of at most `_TOGETHER` items in all.
 
     An answer must not depend on which units are left to do. In half precision it depends on its
-    batch, and so do the last digits of a family's log-likelihoods.
+    batch, and so do the last digits of a family's log-likelihoods. A steered model answers in one
+    language at a time.
     """
+    steered = job.lm is not None and job.lm.steering is not None
     group: list[Unit] = []
     room = 0
     for unit in units:
@@ -145,8 +147,8 @@ def _groups(job: Job, units: Iterable[Unit]) -> Iterator[list[Unit]]:
             yield group
             group = []
         if not group:
-            alone = job.plan.dtype != "float32" or get_task(unit[0]).of_lm_eval
-            room = 0 if alone else _TOGETHER
+            inexact = job.plan.dtype != "float32" or get_task(unit[0]).of_lm_eval
+            room = 0 if steered or inexact else _TOGETHER
         group.append(unit)
         room -= size
     if group:
@@ -156,6 +158,7 @@ def _groups(job: Job, units: Iterable[Unit]) -> Iterator[list[Unit]]:
 def _predict(job: Job, units: Sequence[Unit]) -> None:
     """Answer units of a text task together, and store their answers."""
     task, name = units[0]
+    _steer(job, units[0])
     text_task = get_text_task(task)
     ask = _ask_as_lm_eval if text_task.of_lm_eval else _ask
     items = [item for unit in units for item in job.items[unit]]
@@ -179,6 +182,17 @@ def _predict(job: Job, units: Sequence[Unit]) -> None:
         of_unit = [(item.id, next(answers)) for item in job.items[unit]]
         predictions = [Prediction(key, one.text, one.cut_off) for key, one in of_unit]
         write_predictions(predictions_path(job.run, *unit), predictions)
+
+
+def _steer(job: Job, unit: Unit) -> None:
+    """Have a steered model answer in the language of a unit; of a direction, the non-English one.
+
+    From English, the language's vector is subtracted.
+    """
+    if job.lm is not None and job.lm.steering is not None:
+        task, name = get_task(unit[0]), unit[1]
+        language = task.language_of(name)
+        job.lm.steering.use(language, away=task.source_of(name) != language)
 
 
 def _ask(job: Job, task: TextTask, items: Sequence[Item], progress: Progress) -> list[Generation]:
@@ -281,6 +295,7 @@ def _states_folder(job: Job) -> Path:
 
 def _states(job: Job, lm: XltLM, unit: Unit, folder: Path) -> None:
     sentences, (task, code) = job.items[unit], unit
+    _steer(job, unit)
     meter, started = Meter(), time.perf_counter()
     with job.track(f"{task} {code}", len(sentences)) as progress:
         states, others = lm.pooled_states(sentences, job.plan.layers, progress, MEXA_SENTENCES)

@@ -28,6 +28,7 @@ from xlt_bench.models.hidden_states import count_layers
 from xlt_bench.models.lm import Generation, XltLM
 from xlt_bench.models.load import Base, choose_device, commit_of, load_base, meta_model
 from xlt_bench.models.model_args import answer_settings, engine_args
+from xlt_bench.models.steering import steering_notes
 from xlt_bench.models.tokenizer import Chat, choose_chat
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import open_run
@@ -50,7 +51,7 @@ class Evaluation:
 
     def choose(self, adapter: AdapterFiles | None) -> None:
         """Answer with this adapter from now on."""
-        self.lm.use_model(self.switch.use(adapter))
+        self.lm.use_model(self.switch.use(adapter), self.switch.steering)
         self.lm.use_chat(self.chats[adapter.name if adapter else None])
 
     def system(self, adapter: AdapterFiles | None) -> System:
@@ -59,7 +60,13 @@ class Evaluation:
         return replace(self.bare_system, tokenizer=chat.tokenizer)
 
     def bare(self, adapter: AdapterFiles) -> list[Generation]:
-        """The bare model's answers to the probe prompts, as the adapter's template renders them."""
+        """The bare model's answers to the probe prompts, as the adapter's template renders them.
+
+        Of a steered system, those without steering.
+        """
+        if adapter.steers:
+            self.choose(adapter)
+            return bare_answers(self.lm)
         self.lm.use_model(self.switch.bare(adapter))
         self.lm.use_chat(self.chats[adapter.name])
         return bare_answers(self.lm)
@@ -141,6 +148,8 @@ def load_systems(
             if not plan.stop_tokens:
                 job.notes.append(_NO_END)
         job.notes += _rendering_notes(chat.template)
+        if adapter and adapter.steers:
+            job.notes += steering_notes(adapter, plan)
         jobs.append((job, adapter))
     # A model that is in memory is its owner's: unmerging would leave rounding errors in it.
     alone = len(adapters) == 1 and not loaded
@@ -235,7 +244,7 @@ def _chat(options: Options, adapter: AdapterFiles | None, commit: str | None) ->
     """The tokenizer and chat template with which a system answers."""
     return choose_chat(
         options.model,
-        adapter,
+        (adapter and adapter.under) or adapter,
         options.tokenizer,
         options.chat_template,
         parse_args(options.chat_template_args),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import language
 from xlt_bench.models.adapters import AdapterFiles, read_small
+from xlt_bench.models.steering_config import CORPORA, PIVOT
 from xlt_bench.results.record import Training
 
 _MAX_HEAD = 100_000
@@ -22,11 +23,15 @@ def alignment_languages(adapter: AdapterFiles) -> list[str]:
 
     Returns:
         The language codes under `alignment_languages` in the metadata of its card (README.md);
-        empty if there are none.
+        empty if there are none. Of a steering folder, the languages that have a vector, after those
+        of the adapter below.
 
     Raises:
         InputError: If the metadata cannot be read, or a language is unknown.
     """
+    if adapter.steers:
+        below = alignment_languages(adapter.under) if adapter.under else []
+        return list(dict.fromkeys([*below, *adapter.shapes]))
     languages = _card_head(adapter).get("alignment_languages") or []
     if not isinstance(languages, list) or not all(isinstance(code, str) for code in languages):
         # YAML reads a bare `no` as false: Norwegian must be quoted.
@@ -44,11 +49,15 @@ def recipe_name(adapter: AdapterFiles) -> str | None:
         adapter: The adapter.
 
     Returns:
-        The name in a card that `train` wrote; None for other cards.
+        The name in a card that `train` wrote; None for other cards. Of a steering folder the layer,
+        after the recipe of the adapter below.
 
     Raises:
         InputError: If the card's metadata cannot be read.
     """
+    if adapter.steers:
+        below = [recipe_name(adapter.under) or "adapter"] if adapter.under else []
+        return " + ".join([*below, f"steering at layer {adapter.config['layer']}"])
     name = _card_entry(adapter).get("recipe")
     return name if isinstance(name, str) else None
 
@@ -60,11 +69,14 @@ def trained_on_flores(adapter: AdapterFiles) -> bool | None:
         adapter: The adapter.
 
     Returns:
-        What a card that `train` or `merge` wrote says; None for other cards.
+        What a card that `train` or `merge` wrote says; None for other cards. Of a steering folder,
+        what the card of the adapter below says; vectors are never of FLORES dev.
 
     Raises:
         InputError: If the card's metadata cannot be read.
     """
+    if adapter.steers:
+        return trained_on_flores(adapter.under) if adapter.under else False
     stated = _card_entry(adapter).get("trained_on_flores")
     return stated if isinstance(stated, bool) else None
 
@@ -76,11 +88,14 @@ def training(adapter: AdapterFiles) -> Training | None:
         adapter: The adapter.
 
     Returns:
-        What a card that `train` or `merge` wrote says; None for other cards.
+        What a card that `train` or `merge` wrote says; None for other cards. A steering folder has
+        settings of its own, beside those of the adapter below.
 
     Raises:
         InputError: If the card's metadata cannot be read.
     """
+    if adapter.steers:
+        return _steered(adapter)
     entry = _card_entry(adapter)
     try:
         return Training(
@@ -91,6 +106,24 @@ def training(adapter: AdapterFiles) -> Training | None:
         )
     except (KeyError, ValidationError):
         return None
+
+
+def _steered(adapter: AdapterFiles) -> Training | None:
+    """The settings of a steering folder and the training of the adapter below, if that is known."""
+    below = training(adapter.under) if adapter.under else Training(settings={}, seed=0, overlap={})
+    if below is None:
+        return None
+    config = adapter.config
+    own = {f"steering.{key}": config[key] for key in ("layer", "scale", "pooling", "corpus")}
+    own["steering.languages"] = sorted(adapter.shapes)
+    task, codes = CORPORA[config["corpus"]].name, (PIVOT, *sorted(adapter.shapes))
+    seen = {f"{task}/{code}": config["sentences"] for code in codes}
+    return Training(
+        settings={**below.settings, **own},
+        seed=below.seed,
+        data_digests={**below.data_digests, "steering": config["corpus_digest"]},
+        overlap=None if below.overlap is None else {**below.overlap, **seen},
+    )
 
 
 def _card_entry(adapter: AdapterFiles) -> dict[Any, Any]:

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.models.adapter_config import check_config, check_regexes
 from xlt_bench.models.adapters import CONFIG, WEIGHTS, AdapterFiles
+from xlt_bench.models.steering import check_steering
 
 PEFT_NAME = "default"
 """What peft calls the adapter."""
@@ -65,6 +66,9 @@ def check_adapter(adapter: AdapterFiles, model: Any, model_name: str) -> Fit:
     Raises:
         InputError: If the configuration is invalid, or does not match the weights or the model.
     """
+    if adapter.steers:
+        check_steering(adapter, model, model_name)
+        return check_adapter(adapter.under, model, model_name) if adapter.under else Fit()
     check_config(adapter.name, adapter.config)
     check_regexes(adapter.name, adapter.config, [name for name, _ in model.named_modules()])
     vocabulary = _vocabulary(adapter, model)

@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig
 
 from xlt_bench.models.adapter_fit import PEFT_NAME, Fit, check_weights, misfit
 from xlt_bench.models.adapters import AdapterFiles
+from xlt_bench.models.steering import Steering, steer_by
 
 
 class AdapterSwitch:
@@ -35,6 +36,8 @@ class AdapterSwitch:
         self._model = base
         self._present: tuple[str | None, bool] = (None, True)
         self._saved: Saved | None = None
+        self.steering: Steering | None = None
+        """Of the present adapter; None if it does not steer."""
 
     def use(self, adapter: AdapterFiles | None) -> Any:
         """Remove the present adapter and load another.
@@ -43,14 +46,17 @@ class AdapterSwitch:
             adapter: The adapter; None for the bare model.
 
         Returns:
-            The PeftModel in eval mode, or the base model.
+            The PeftModel in eval mode, or the base model. What steers begins without a language.
 
         Raises:
             InputError: If the adapter does not fit the base.
         """
         if adapter is None:
             return self._change((None, True), lambda: self._base)
-        return self._change((adapter.name, True), lambda: self._loaded(adapter))
+        model = self._change((adapter.name, True), lambda: self._loaded(adapter))
+        if self.steering:
+            self.steering.use(None)
+        return model
 
     def bare(self, adapter: AdapterFiles) -> Any:
         """Remove the present adapter.
@@ -71,6 +77,7 @@ class AdapterSwitch:
         if self._saved:
             self._saved.restore()
         self._model, self._present, self._saved = self._base, (None, True), None
+        self.steering = None
         saved = Saved(self._base)
         try:
             self._model = make()
@@ -82,11 +89,14 @@ class AdapterSwitch:
         return self._model
 
     def _loaded(self, adapter: AdapterFiles) -> Any:
-        fit = self._fits[adapter.name]
-        prepare_base(self._base, fit)
-        model = load_adapter(self._base, self._base_name, adapter, PEFT_NAME)
-        if not fit.complete:
-            check_weights(model, PEFT_NAME, adapter, self._base_name)
+        fit, model = self._fits[adapter.name], self._base
+        if inner := adapter.under if adapter.steers else adapter:
+            prepare_base(self._base, fit)
+            model = load_adapter(self._base, self._base_name, inner, PEFT_NAME)
+            if not fit.complete:
+                check_weights(model, PEFT_NAME, inner, self._base_name)
+        if adapter.steers:
+            self.steering = steer_by(adapter, model)  # a hook, which `Saved` takes out again
         return model
 
     def _resized(self, adapter: AdapterFiles) -> Any:

@@ -1,4 +1,4 @@
-"""Finds PEFT adapters, on disk or on the hub, and reads their files."""
+"""Finds PEFT adapters and steering folders, on disk or on the hub, and reads their files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from xlt_bench.errors import InputError, one_line
+from xlt_bench.models import steering_config as steering
 from xlt_bench.models.embedded import shipped
 from xlt_bench.models.hub import FILES, find, hub_error, other_kind
 from xlt_bench.results.run_folder import file_digest, write_bytes
@@ -39,7 +40,10 @@ _MAX_FILE = 4_000_000
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """An adapter on disk: its configuration, and the digest and shapes of its weights."""
+    """An adapter on disk: its configuration, and the digest and shapes of its weights.
+
+    A steering folder is one, too: its weights are the vectors, by language.
+    """
 
     name: str
     folder: Path
@@ -48,6 +52,13 @@ class AdapterFiles:
     shapes: dict[str, tuple[int, ...]]
     revision: str | None = None
     """The commit on the hub; None for a folder."""
+    under: AdapterFiles | None = None
+    """The adapter of the model that a steering folder steers; None for the bare model."""
+
+    @property
+    def steers(self) -> bool:
+        """Whether it is a steering folder."""
+        return self.config.get("peft_type") == steering.KIND
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -110,6 +121,15 @@ def check_local(name: str) -> Path | None:
 
 
 def _check_files(name: str, folder: Path) -> None:
+    if (folder / steering.CONFIG).is_file():
+        if (folder / CONFIG).exists():
+            raise InputError(
+                f"adapter {name} has both {CONFIG} and {steering.CONFIG}, so peft would not steer; "
+                f"move the adapter to {steering.UNDER}/ in it"
+            )
+        if not (folder / steering.VECTORS).is_file():
+            raise InputError(f"adapter {name} has no {steering.VECTORS}")
+        return
     if not (folder / CONFIG).is_file():
         if (folder / FILES["model"]).is_file():
             raise other_kind("adapter", name)
@@ -156,6 +176,8 @@ def find_adapter(name: str, commit: str | None = None) -> AdapterFiles:
         commit = commit or adapter_commit(name)
         folder = _download(name, commit)
         _check_files(name, folder)
+    if (folder / steering.CONFIG).is_file():
+        return _find_steering(name, folder, commit)
     weights = folder / WEIGHTS
     config = _read_config(name, folder / CONFIG)
     try:
@@ -164,6 +186,25 @@ def find_adapter(name: str, commit: str | None = None) -> AdapterFiles:
     except (ValueError, RecursionError, OSError, SafetensorError) as error:
         raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
     return AdapterFiles(name, folder, config, digest, shapes, commit)
+
+
+def _find_steering(name: str, folder: Path, commit: str | None) -> AdapterFiles:
+    config = steering.check_steering_config(name, _read_config(name, folder / steering.CONFIG))
+    try:
+        shapes = steering.vector_shapes(folder / steering.VECTORS)
+        digest = steering.steering_digest(folder / steering.VECTORS, config)
+    except (ValueError, OSError, SafetensorError) as error:
+        raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
+    place = folder / steering.UNDER
+    if (place / steering.CONFIG).exists():
+        raise InputError(f"adapter {name}: {steering.UNDER}/ in it is a steering folder itself")
+    under = find_adapter(str(place)) if place.is_dir() else None
+    if (under and under.sha256) != config.adapter_sha256:
+        raise InputError(
+            f"adapter {name}: {steering.UNDER}/ in it does not hold the weights that "
+            f"{steering.CONFIG} names (adapter_sha256); run xlt-bench steer again"
+        )
+    return AdapterFiles(name, folder, config.model_dump(), digest, shapes, commit, under)
 
 
 def _read_config(name: str, path: Path) -> dict[str, Any]:
@@ -201,7 +242,10 @@ def base_of(names: Sequence[str]) -> str:
 
 def _named_base(name: str) -> str:
     folder = check_local(name)
-    path = folder / CONFIG if folder else find("adapter", *split_revision(name)).file
+    if folder is None:
+        path = find("adapter", *split_revision(name)).file
+    else:
+        path = folder / CONFIG if (folder / CONFIG).is_file() else folder / steering.CONFIG
     config = _read_config(name, path)
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base.strip():
@@ -249,7 +293,9 @@ def _download(name: str, commit: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     repo, _ = split_revision(name)
-    patterns = [CONFIG, WEIGHTS, "README.md", *TOKENIZER_FILES]
+    files = [CONFIG, WEIGHTS, "README.md", *TOKENIZER_FILES]
+    patterns = [steering.CONFIG, steering.VECTORS, *files]
+    patterns += [f"{steering.UNDER}/{file}" for file in files]
     try:
         return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
     except Exception as error:  # of many types

@@ -142,6 +142,20 @@ def blocks_name(model: Any) -> str:
     )
 
 
+def block(model: Any, layer: int) -> Any:
+    """Find a decoder block.
+
+    Args:
+        model: The model, wrapped or not.
+        layer: The block, from 1.
+
+    Raises:
+        InputError: If the model has no list of decoder blocks.
+    """
+    parent, name = _blocks_parent(model)
+    return getattr(parent, name)[layer - 1]
+
+
 @contextmanager
 def pooled_layers(
     model: Any,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from xlt_bench.errors import InputError, one_line
+from xlt_bench.models.steering_config import CONFIG as STEERING
 
 Kind = Literal["model", "adapter"]
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -49,8 +50,12 @@ def find(kind: Kind, repo: str, revision: str | None) -> Found:
         file = Path(hf_hub_download(repo, FILES[kind], revision=revision))
     except EntryNotFoundError as error:
         # Of the repository, or, without a connection, of the cache.
-        _check_kind(kind, name, repo, revision, isinstance(error, LocalEntryNotFoundError))
-        raise hub_error(kind, name, error) from None
+        cached = isinstance(error, LocalEntryNotFoundError)
+        steering = _downloaded(STEERING, repo, revision, cached) if kind == "adapter" else None
+        if steering is None:
+            _check_kind(kind, name, repo, revision, cached)
+            raise hub_error(kind, name, error) from None
+        file = steering
     except Exception as error:
         raise hub_error(kind, name, error) from None
     commit = file.parent.name  # the cache has it as snapshots/<commit>/<file>
@@ -61,14 +66,29 @@ def find(kind: Kind, repo: str, revision: str | None) -> Found:
 
 def _check_kind(kind: Kind, name: str, repo: str, revision: str | None, cached: bool) -> None:
     """Raise InputError if a repository without its file is of the other kind."""
+    other: Kind = "adapter" if kind == "model" else "model"
+    if _downloaded(FILES[other], repo, revision, cached):
+        raise other_kind(kind, name)
+    if kind == "model" and _downloaded(STEERING, repo, revision, cached):
+        raise steering_as_model(name)
+
+
+def _downloaded(file: str, repo: str, revision: str | None, cached: bool) -> Path | None:
+    """A file of a repository; None if it has none, or cannot be reached."""
     from huggingface_hub import hf_hub_download
 
-    other: Kind = "adapter" if kind == "model" else "model"
     try:
-        hf_hub_download(repo, FILES[other], revision=revision, local_files_only=cached)
-    except Exception:  # of neither kind, or not reachable, which is reported for the first file
-        return
-    raise other_kind(kind, name)
+        return Path(hf_hub_download(repo, file, revision=revision, local_files_only=cached))
+    except Exception:  # which is reported for the file that was asked for first
+        return None
+
+
+def steering_as_model(name: str) -> InputError:
+    """Build the InputError for a steering folder that was given as a model."""
+    return InputError(
+        f"model {name} is a steering folder (it has {STEERING}); pass it as --adapter, and its "
+        "base model as --model"
+    )
 
 
 def other_kind(kind: Kind, name: str) -> InputError:

@@ -35,6 +35,7 @@ from xlt_bench.models.hidden_states import (
 )
 from xlt_bench.models.padding import OTHER_TOKENS, close
 from xlt_bench.models.prompts import Prompts
+from xlt_bench.models.steering import Steering
 from xlt_bench.models.stops import Stops, stops
 from xlt_bench.tasks.registry import get_task
 
@@ -91,6 +92,8 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
     """A causal model, with or without adapters; serves generate_until and hidden_states."""
 
     _tokens_out: int = 0
+    steering: Steering | None = None
+    """Chooses the language of what is answered next, in a steered model."""
 
     def __init__(self, pretrained: Any, *args: Any, **kwargs: Any) -> None:
         _disable_tying(pretrained)
@@ -101,14 +104,15 @@ class XltLM(Prompts, HFLM):  # type: ignore[misc]
         super()._create_model(*args, **kwargs)
         _disable_tying(self._model)
 
-    def use_model(self, model: Any) -> None:
+    def use_model(self, model: Any, steering: Steering | None = None) -> None:
         """Answer with this model from now on.
 
         Args:
             model: The base model that this was made with, or a PeftModel of it.
+            steering: What steers it.
         """
         _disable_tying(model)
-        self._model = model
+        self._model, self.steering = model, steering
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Answer lm-eval's requests, grouped by their length limit.

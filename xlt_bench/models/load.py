@@ -17,7 +17,8 @@ from xlt_bench.distributed import local_rank, world_size
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import split_revision
 from xlt_bench.models.hidden_states import blocks_name
-from xlt_bench.models.hub import FILES, find, other_kind
+from xlt_bench.models.hub import FILES, find, other_kind, steering_as_model
+from xlt_bench.models.steering_config import CONFIG as STEERING
 from xlt_bench.models.tokenizer import load_tokenizer, not_loaded
 from xlt_bench.models.validate_names import DTYPE_NAMES, check_dtype, check_model
 
@@ -93,6 +94,8 @@ def commit_of(name: str) -> str | None:
         if (Path(repo) / FILES["model"]).is_file():
             raise _holds_adapter(name)
         raise other_kind("model", name)
+    if (Path(repo) / STEERING).is_file():
+        raise steering_as_model(name)
     return None
 
 

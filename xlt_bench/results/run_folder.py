@@ -226,6 +226,13 @@ def check_place(output: Path) -> None:
         raise InputError(f"{there} is not a folder; choose another --output")
 
 
+def check_empty(output: Path) -> None:
+    """Raise InputError if the output folder is a file, or holds anything but parts."""
+    check_place(output)
+    if output.exists() and not all(is_part(path) for path in output.iterdir()):
+        raise InputError(f"{output} is not empty; choose another --output")
+
+
 def check_free(run: Path) -> None:
     """Raise InputError if a folder is neither empty nor a run folder."""
     check_place(run)

@@ -71,12 +71,13 @@ CREATE TABLE methods (
     dtype VARCHAR NOT NULL,
     template_sha256 VARCHAR NOT NULL,
     kind VARCHAR NOT NULL,              -- bare; sft: the task alone; aligned: the task and another
-                                        -- objective; alignment: without the task; merged; unknown
+                                        -- objective; alignment: without the task; merged; steered:
+                                        -- by vectors, with or without an adapter; unknown
     recipe VARCHAR,
     changes VARCHAR[] NOT NULL,         -- how it differs from a recipe that ships, as for `--set`
     task VARCHAR,                       -- the task that was trained
     task_units VARCHAR[] NOT NULL,
-    layers INTEGER[] NOT NULL,          -- the blocks that were aligned
+    layers INTEGER[] NOT NULL,          -- the blocks that were aligned, or the steered one
     alignment_languages VARCHAR[] NOT NULL,
     settings VARCHAR NOT NULL           -- JSON: all settings that are not the defaults
 );

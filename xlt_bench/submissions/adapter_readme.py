@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from xlt_bench.errors import InputError
+from xlt_bench.models.steering_config import CONFIG as STEERING
 from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.results.tables import Cell, Table, render
@@ -39,7 +40,7 @@ def write_card(record: Record, adapter: Path) -> Path:
     """
     if record.adapter is None:
         raise InputError("the run is of a bare model: give the run of an adapter")
-    if not (adapter / "adapter_config.json").is_file():
+    if not any((adapter / name).is_file() for name in ("adapter_config.json", STEERING)):
         raise InputError(f"{adapter} is not the folder of an adapter (no adapter_config.json)")
     path = adapter / "README.md"
     text = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -16,19 +16,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from xlt_bench.results.record import Plan, Record, Training
+from xlt_bench.results.record import MAX_LAYERS, Plan, Record, Training
 from xlt_bench.submissions.schema import system
 from xlt_bench.training.recipe import Training as Optimisation
 from xlt_bench.training.recipe import load_recipe, names
 from xlt_bench.training.recipe_data import Alignment, block_number
 
-Kind = Literal["bare", "sft", "aligned", "alignment", "merged", "unknown"]
+Kind = Literal["bare", "sft", "aligned", "alignment", "merged", "steered", "unknown"]
 """What was trained: nothing; the task; the task and another objective; another objective alone; two
-adapters that were merged; not known."""
+adapters that were merged; any of these, and vectors steer it; not known."""
 
 _TABLE = Path(__file__).with_name("trainings.json")
 # What keys begin with that are no objective's.
-_OTHERS = {"lora", "training", "merged", "reference_source", "reference_target"}
+_OTHERS = {"lora", "training", "merged", "steering", "reference_source", "reference_target"}
 _TASK_KEYS = ("task.", "lora.", "training.")
 # How objectives share the updates, and which checkpoint of a training is kept.
 _OF_OBJECTIVES = {
@@ -97,7 +97,13 @@ def changes(one: Trained) -> list[str]:
 
 
 def aligned_layers(one: Trained, n_layers: int | None) -> list[int]:
-    """List the blocks that were aligned, from 1; empty if there are none or they are unknown."""
+    """List the blocks that were aligned, from 1; empty if there are none or they are unknown.
+
+    Of a steered system it is the block at which it is steered.
+    """
+    if one.kind == "steered":
+        layer = one.settings.get("steering.layer")
+        return [layer] if isinstance(layer, int) and 1 <= layer <= MAX_LAYERS else []
     prefix = "merged." if one.kind == "merged" else ""
     loss = one.settings.get(f"{prefix}alignment.loss")
     aligned = any(key.startswith(f"{prefix}alignment.data") for key in one.settings)
@@ -116,7 +122,7 @@ def sft_key(one: Trained) -> str | None:
         A text that is equal for trainings of one seed on the same task data, languages and number
         of updates, with one LoRA and learning rate; None if the training has no task or is unknown.
     """
-    if one.kind not in ("sft", "aligned", "merged"):
+    if not _learns_task(one):
         return None
     strict = {k: v for k, v in _task_settings(one.settings).items() if k not in _TOLERATED}
     return json.dumps([one.seed, strict], sort_keys=True)
@@ -129,7 +135,7 @@ def oracle_key(one: Trained) -> str | None:
         A text that is equal for trainings of one seed with one LoRA and learning rate; None if the
         training has no task or is unknown.
     """
-    if one.kind not in ("sft", "aligned", "merged"):
+    if not _learns_task(one):
         return None
     free = {*_TOLERATED, "task.units", "task.sources", "training.max_steps", "training.epochs"}
     kept = {k: v for k, v in _task_settings(one.settings).items() if k not in free}
@@ -150,7 +156,14 @@ def differences_from_sft(ours: Trained, sft: Trained) -> list[str] | None:
     return sorted(key for key in _TOLERATED if mine.get(key) != theirs.get(key))
 
 
+def _learns_task(one: Trained) -> bool:
+    steered = one.kind == "steered" and "task" in _objectives(one.settings)
+    return steered or one.kind in ("sft", "aligned", "merged")
+
+
 def _kind(settings: Mapping[str, Any]) -> Kind:
+    if any(key.startswith("steering.") for key in settings):
+        return "steered"
     if "merged.combination" in settings:
         return "merged"
     sections = _objectives(settings)

@@ -146,6 +146,10 @@ class Task(ABC):
         """The language that a unit measures: for a direction, the non-English one."""
         return self.languages_of(unit)[0]
 
+    def source_of(self, unit: str) -> str:
+        """The language that the items of a unit are in; of a direction, the source."""
+        return self.language_of(unit)
+
     def unit_named(self, name: str) -> str:
         """The unit that a user names by code, FLORES code or locale.
 

@@ -93,6 +93,10 @@ class Wmt23(TextTask):
         """The non-English language, then English."""
         return (other_side(unit), "en")
 
+    def source_of(self, unit: str) -> str:
+        """The language before the hyphen."""
+        return unit.split("-")[0]
+
     def unit_named(self, name: str) -> str:
         """A direction such as `en-de`."""
         if name not in self.units():

@@ -32,8 +32,8 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.chat import given_template
 from xlt_bench.models.validate_names import check_device, check_model
-from xlt_bench.results.atomic_write import in_use, is_part
-from xlt_bench.results.run_folder import check_place, write_bytes, write_json
+from xlt_bench.results.atomic_write import in_use
+from xlt_bench.results.run_folder import check_empty, write_bytes, write_json
 from xlt_bench.tasks.registry import get_text_task, selectable
 from xlt_bench.training.merge_card import merge_card
 from xlt_bench.training.mixture import (
@@ -199,8 +199,7 @@ def check(options: MergeOptions) -> None:
         raise unknown("task to select on", str(options.select_on), [*selectable(), "a .jsonl file"])
     if options.combination not in get_args(Combination):
         raise unknown("combination", options.combination, get_args(Combination))
-    check_place(options.output)
-    _check_empty(options.output)
+    check_empty(options.output)
     check_device(options.device)
     given_template(options.chat_template)
     if options.model:
@@ -229,11 +228,6 @@ def _check_parts(options: MergeOptions) -> None:
         raise InputError("--transition needs --alignment-blocks or --task-blocks")
     if options.combination == "linear" and (swaps or not options.alignment):
         raise InputError("linear is for weights of a task and an alignment adapter; use cat")
-
-
-def _check_empty(output: Path) -> None:
-    if output.exists() and not all(is_part(path) for path in output.iterdir()):
-        raise InputError(f"{output} is not empty; choose another --output")
 
 
 def _check_fit(
@@ -335,7 +329,7 @@ def _write(
     """Write the files of the adapter, which answers as the task adapter's prompts ask."""
     name = _named(mixture)
     with TemporaryDirectory() as staging:
-        _check_empty(options.output)  # again: something may have been written meanwhile
+        check_empty(options.output)  # again: something may have been written meanwhile
         model.save_pretrained(staging, selected_adapters=[name])
         config = Path(staging) / name / CONFIG
         named = {"base_model_name_or_path": base.repository, "revision": base.revision}
