@@ -41,7 +41,7 @@ from xlt_bench.models.validate_names import check_device, check_dtype, check_mod
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.run_folder import check_empty, write_bytes, write_json
 from xlt_bench.tasks.registry import BY_DEFAULT, get_task
-from xlt_bench.training.recipe import block_number
+from xlt_bench.training.recipe_data import block_number
 from xlt_bench.training.steer_card import steer_card
 
 if TYPE_CHECKING:
