@@ -26,10 +26,22 @@ MANY_FLORES = 10
 """Sentences of a language of FLORES dev from which a text counts as trained on it: one in 100."""
 
 
+class _LettersAndDigits(dict[int, int]):
+    """Maps letters, digits and marks to themselves and the rest to a space, for `str.translate`."""
+
+    def __missing__(self, point: int) -> int:
+        character = chr(point)
+        kept = character.isalnum() or unicodedata.category(character)[0] == "M"
+        self[point] = point if kept else ord(" ")
+        return self[point]
+
+
+_KEPT = _LettersAndDigits()
+
+
 def _tokens(text: str, code: str) -> list[str]:
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
-    words = kept.split()
+    words = folded.translate(_KEPT).split()
     return list("".join(words)) if _by_character(code) else words
 
 
