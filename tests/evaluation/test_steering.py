@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 
+import xlt_bench
 from steered import random_vectors, save_steering, with_devtest
 from tiny import byte_tokenizer, load_model
 from xlt_bench.evaluation import predict
@@ -192,6 +193,21 @@ def test_an_interrupted_run_resumes_to_the_same_answers(options, monkeypatch, tm
     run(options)
     assert answers(options.output) == answers(whole.output)
     assert layers(options.output) == layers(whole.output)
+
+
+def test_a_model_in_memory_is_given_back_without_a_hook(options, tiny_model, tmp_path):
+    model = load_model(tiny_model)
+    ids = torch.tensor([[0, 5, 9, 40]])
+    before = model(ids).logits
+    found = xlt_bench.evaluate(
+        model, adapter=options.adapters[0], tokenizer=byte_tokenizer(), tasks="massive",
+        languages="de", output=tmp_path / "memory", data_dir=options.data_dir, progress=False,
+    )  # fmt: skip
+    assert found.record.adapter.probe_differing > 0
+    assert torch.equal(model(ids).logits, before)
+    run(replace(options, tasks=["massive"], languages=["de"]))
+    unit = ("massive", "de")
+    assert answers(tmp_path / "memory")[unit] == answers(options.output)[unit]
 
 
 def test_another_scale_does_not_resume(options, run_cli, tmp_path):

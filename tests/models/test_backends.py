@@ -19,6 +19,7 @@ import torch
 from peft import PeftConfig
 
 from fake_vllm import FakeVllm, greedy, install
+from steered import random_vectors, save_steering
 from xlt_bench.data.root import data_root
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.config import Options, check, prepare
@@ -506,6 +507,9 @@ def test_adapters_that_vllm_does_not_take(fake_vllm: type[FakeVllm], tmp_path: P
         config.write_text(json.dumps(json.loads(config.read_text()) | change))
         with pytest.raises(InputError, match=message):
             check_with_vllm(folder)
+    folder = save_steering(tmp_path / "steered", Path("embedded"), random_vectors("de"))
+    with pytest.raises(InputError, match="steered is STEERING; use --backend hf"):
+        check_with_vllm(folder)
     assert not fake_vllm.made
 
 

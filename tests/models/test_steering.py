@@ -116,10 +116,13 @@ def test_the_folder_names_its_base_model(tiny_model, tmp_path):
 
 
 def test_a_folder_of_the_hub_steers(loopback_hub, tiny_model, tmp_path):
-    folder = save_steering(tmp_path / "s", tiny_model, random_vectors("de"))
+    below = save_adapter(tiny_model, tmp_path / "s" / "adapter", seed=4)
+    stated = {"adapter_sha256": find_adapter(str(below)).sha256}
+    folder = save_steering(tmp_path / "s", tiny_model, random_vectors("de"), **stated)
     commit = loopback_hub.repository("org/steered").commit(folder)
     found = find_adapter("org/steered")
     assert (found.revision, found.sha256) == (commit, find_adapter(str(folder)).sha256)
+    assert found.under.config["peft_type"] == "LORA"
     assert base_of(["org/steered"]) == str(tiny_model)
     with pytest.raises(InputError, match=r"is a steering folder .* pass it as --adapter"):
         load_base("org/steered", "float32", "cpu")
@@ -134,6 +137,7 @@ DAMAGED = {
     "layer 0": ({"layer": 0}, ONE, "layer: Input should be greater than or equal to 1"),
     "scale NaN": ({"scale": float("nan")}, ONE, "scale: Input should be a finite number"),
     "scale of 1e9": ({"scale": 1e9}, ONE, "scale: Input should be less than or equal to 1000000"),
+    "sentences": ({"sentences": 10**12}, ONE, "sentences: Input should be less than or equal to"),
     "another key": ({"bias": 1}, ONE, "bias: Extra inputs are not permitted"),
     "another corpus": ({"corpus": "flores"}, ONE, "corpus: Input should be 'flores-devtest' or"),
     "layer above": ({"layer": 5}, ONE, "it steers layer 5, and the model has layers 1 to 4"),
@@ -176,6 +180,11 @@ def _itself(folder: Path) -> None:
     (folder / "adapter").symlink_to(folder)
 
 
+def _as_peft(folder: Path) -> None:
+    (folder / "steering_config.json").rename(folder / "adapter_config.json")
+    (folder / "steering.safetensors").rename(folder / "adapter_model.safetensors")
+
+
 FILES = {
     "cut": (_cut, "cannot be read: .*"),
     "no vectors": (lambda f: (f / "steering.safetensors").unlink(), "has no steering.safetensors"),
@@ -186,6 +195,7 @@ FILES = {
         lambda f: (f / "steering_config.json").write_text(" " * 5_000_000),
         "larger than 4 MB",
     ),
+    "a kind of peft": (_as_peft, "unknown peft_type of adapter"),
     "two kinds": (lambda f: (f / "adapter_config.json").write_text("{}"), "peft would not steer"),
     "itself": (_itself, "is a steering folder itself"),
     "an empty adapter": (lambda f: (f / "adapter").mkdir(), "has no adapter_config.json"),
@@ -198,7 +208,7 @@ def test_damaged_files_are_one_line(name, tiny_model, tmp_path):
     folder = save_steering(tmp_path / "s", tiny_model, ONE)
     damage(folder)
     with pytest.raises(InputError, match=message) as told:
-        find_adapter(str(folder))
+        _use(tiny_model, folder)
     assert "\n" not in str(told.value)
 
 

@@ -47,7 +47,7 @@ def save_steering(
     folder: Path, model: Path, vectors: Mapping[str, torch.Tensor], **more: Any
 ) -> Path:
     """Write a steering folder."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(vectors), folder / "steering.safetensors")
     (folder / "steering_config.json").write_text(json.dumps(config_of(model, **more)))
     return folder

@@ -102,7 +102,8 @@ def test_what_the_corpus_lacks_is_told(tiny_model, root, tmp_path, run_cli):
 
 
 REFUSED = {
-    "unknown corpus 'flores-dev': did you mean 'flores-devtest'": {"corpus": "flores-dev"},
+    "retrieval is measured on FLORES dev; choose flores-devtest or": {"corpus": "flores"},
+    "unknown corpus 'devtest': did you mean 'flores-devtest'": {"corpus": "devtest"},
     "--scale must be a number up to 1,000,000, got nan": {"scale": float("nan")},
     "--layer must be a block from 1, or a share above 0 and up to 1.0, got 0": {"layer": 0},
     "a share above 0 and up to 1.0, got 16.0": {"layer": 16.0},

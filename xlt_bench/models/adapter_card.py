@@ -94,10 +94,10 @@ def training(adapter: AdapterFiles) -> Training | None:
     Raises:
         InputError: If the card's metadata cannot be read.
     """
-    if adapter.steers:
-        return _steered(adapter)
     entry = _card_entry(adapter)
     try:
+        if adapter.steers:
+            return _steered(adapter)
         return Training(
             settings=entry["settings"],
             seed=entry["seed"],

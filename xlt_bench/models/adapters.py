@@ -52,13 +52,10 @@ class AdapterFiles:
     shapes: dict[str, tuple[int, ...]]
     revision: str | None = None
     """The commit on the hub; None for a folder."""
+    steers: bool = False
+    """Whether it is a steering folder."""
     under: AdapterFiles | None = None
     """The adapter of the model that a steering folder steers; None for the bare model."""
-
-    @property
-    def steers(self) -> bool:
-        """Whether it is a steering folder."""
-        return self.config.get("peft_type") == steering.KIND
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -204,7 +201,7 @@ def _find_steering(name: str, folder: Path, commit: str | None) -> AdapterFiles:
             f"adapter {name}: {steering.UNDER}/ in it does not hold the weights that "
             f"{steering.CONFIG} names (adapter_sha256); run xlt-bench steer again"
         )
-    return AdapterFiles(name, folder, config.model_dump(), digest, shapes, commit, under)
+    return AdapterFiles(name, folder, config.model_dump(), digest, shapes, commit, True, under)
 
 
 def _read_config(name: str, path: Path) -> dict[str, Any]:

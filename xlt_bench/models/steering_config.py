@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import safe_open
 
+from xlt_bench.data.flores import MOST
 from xlt_bench.errors import InputError, first_fault, one_line
 from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.record import MAX_LAYERS
@@ -57,7 +58,7 @@ class SteeringConfig(BaseModel):
     """How the states of a sentence's tokens become one."""
     corpus: Literal["flores-devtest", "ntrex"]
     corpus_digest: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-    sentences: Annotated[int, Field(ge=1)]
+    sentences: Annotated[int, Field(ge=1, le=MOST)]
     """Sentences in each language."""
 
 

@@ -273,6 +273,8 @@ def _adapter(config: _Config) -> AdapterRecord | None:
     if not name:
         return None
     found = _adapter_files(name, config.peft_sha)
+    if found.steers:
+        raise InputError(f"{name} is a steering folder, which lm_eval does not apply")
     return AdapterRecord(
         name=name,
         sha256=found.sha256,

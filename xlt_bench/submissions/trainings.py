@@ -103,7 +103,7 @@ def aligned_layers(one: Trained, n_layers: int | None) -> list[int]:
     """
     if one.kind == "steered":
         layer = one.settings.get("steering.layer")
-        return [layer] if isinstance(layer, int) and 1 <= layer <= MAX_LAYERS else []
+        return [layer] if type(layer) is int and 1 <= layer <= MAX_LAYERS else []
     prefix = "merged." if one.kind == "merged" else ""
     loss = one.settings.get(f"{prefix}alignment.loss")
     aligned = any(key.startswith(f"{prefix}alignment.data") for key in one.settings)

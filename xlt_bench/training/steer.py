@@ -102,6 +102,10 @@ def check(options: SteerOptions) -> None:
     Raises:
         InputError: If an option is wrong.
     """
+    if options.corpus in ("flores", "flores-dev"):
+        raise InputError(
+            f"--corpus: retrieval is measured on FLORES dev; choose {' or '.join(CORPORA)}"
+        )
     if options.corpus not in CORPORA:
         raise unknown("corpus", options.corpus, CORPORA)
     if not math.isfinite(options.scale) or abs(options.scale) > MAX_SCALE:
