@@ -33,6 +33,7 @@ def watch() -> None:
     seen, now = st.session_state.get("stamp"), queries.stamp()
     st.session_state["stamp"] = now
     if seen not in (None, now):
+        widgets.restore_address()
         st.rerun()
 
 
@@ -60,3 +61,4 @@ with suppress(widgets.PageEndsError), queries.TURNS:
     page.run()
 with corner:
     widgets.link_box()
+widgets.keep_address()

@@ -26,7 +26,7 @@ from xlt_bench.results.tables import csv_cell
 ROWS = 25  # rows of a page
 PINNED = 4  # methods that can be pinned
 CARRIED = ("task", "version", "base", "places", "pin")  # choices that a change of page keeps
-_CHOSEN, _CARRIED, _PAGE = "chosen", "carried", "page seen"
+_CHOSEN, _CARRIED, _PAGE, _ADDRESS = "chosen", "carried", "page seen", "address"
 # What a key of the URL names, where it is not the thing itself.
 _WORDS = {
     "base": "base model", "pin": "method", "open": "row", "systems": "system", "from": "language",
@@ -55,8 +55,24 @@ def part(shown: Callable[_P, None]) -> Callable[_P, None]:
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
         with suppress(PageEndsError), TURNS:
             shown(*args, **kwargs)
+        keep_address()
 
     return run
+
+
+def keep_address() -> None:
+    """Note the choices in the URL, at the end of a run that may have changed them."""
+    st.session_state[_ADDRESS] = {key: st.query_params.get_all(key) for key in st.query_params}
+
+
+def restore_address() -> None:
+    """Give a run that a timer began the choices of the last run that the user began.
+
+    The browser sends its URL with a timer's request, and may not have seen by then what the run
+    before it has written there: a choice made at that moment would be lost.
+    """
+    if _ADDRESS in st.session_state:
+        st.query_params.from_dict(st.session_state[_ADDRESS])
 
 
 def start(page: str) -> None:

@@ -5,6 +5,7 @@ performance/leaderboard_app.py does.
 """
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -438,3 +439,16 @@ def test_the_app_stays_up_and_shows_new_rows_while_the_database_is_rebuilt(
     # From here on, the page updates on its own.
     expect(counted).to_have_text(re.compile(f", {len(ids) + 1} systems"))
     tab.settle()
+
+
+def test_a_choice_survives_an_update_that_comes_with_an_older_address(tab, shelf):
+    """As when the browser asks for news before it has seen what the choice wrote to its URL."""
+    page = tab.open("systems")
+    older = page.url
+    tab.choose("Sort by", "newest first")
+    assert "sort=newest" in page.url
+    page.evaluate("older => history.replaceState(null, '', older)", older)
+    os.utime(shelf[0] / "leaderboard.duckdb")
+    page.wait_for_url(re.compile("sort=newest"))
+    tab.settle()
+    assert "newest first" in tab.values()["Sort by"]
