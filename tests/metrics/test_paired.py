@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_bench.metrics.paired import gain, holm, mean_gain, replicates
+from xlt_bench.metrics.paired import gain, holm, mean_gain, mean_p, replicates
 from xlt_bench.metrics.significance import percent
 from xlt_bench.metrics.translation import bleu, segment_counts
 
@@ -235,6 +235,23 @@ def test_the_mean_gain_is_that_of_both_languages():
     assert found.value == pytest.approx((a.value - b.value + c.value - d.value) / 2)
     width = np.hypot(*[g.high - g.low for g in (gain(a, b), gain(c, d))]) / 2
     assert found.high - found.low == pytest.approx(width, rel=0.2)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("worse", [0, 3, 12, 13, 40])
+def test_the_p_value_alone_is_that_of_the_gain(worse, last):
+    """Also where the items that differ are not among the first that are compared."""
+    from scipy import stats
+
+    n, right = 900, np.ones(900, dtype=bool)
+    differ = np.arange(n) >= n - worse if last else np.arange(n) < worse
+    a, b, c = replicates([hits(right), hits(right & ~differ), hits(right)], percent)
+    p = mean_p({"de": a, "sw": c}, {"de": b, "sw": c})
+    assert p == mean_gain({"de": a, "sw": c}, {"de": b, "sw": c}).p
+    if worse <= 12:
+        assert p == pytest.approx(stats.binomtest(worse, max(worse, 1), 0.5).pvalue if worse else 1)
+    else:
+        assert 2.0 ** (1 - worse) <= p < 0.001
 
 
 def test_what_is_not_paired_is_refused():

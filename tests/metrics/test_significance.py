@@ -47,6 +47,15 @@ def test_sums_of_integers_are_exact(largest):
     assert np.array_equal(resample_sums(counts, 50), drawn @ counts)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.int64, np.float32, float])
+@pytest.mark.parametrize("n", [0, 1, 2974])
+def test_a_total_is_the_sum_of_each_column(dtype, n):
+    counts = np.random.default_rng(n).integers(0, 2**20, size=(n, 3)).astype(dtype)
+    found = significance.total(counts)
+    assert found.dtype == float
+    assert found.tolist() == [sum(column) for column in counts.T.tolist()]
+
+
 def test_sums_of_some_items_are_those_without_the_counts_of_the_others():
     counts = np.random.default_rng(2).integers(0, 9, size=(80, 3))
     rows = np.random.default_rng(3).random(80) < 0.3

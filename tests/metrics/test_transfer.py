@@ -102,12 +102,14 @@ def test_consistency_is_the_conditional_frequency_of_a_cross_table():
 def test_a_relative_score_and_its_replicates_are_ratios():
     generator = np.random.default_rng(1)
     sw, de, en = replicates([hits(generator.random(50) < p) for p in (0.3, 0.6, 0.8)], percent)
-    found = relative(sw, [de, en])
+    scores = {"sw": sw, "de": de, "en": en}
+    found = relative(scores, ["de", "en"])["sw"]
     assert found.value == pytest.approx(100 * sw.value / ((de.value + en.value) / 2))
     assert found.drawn[7] == pytest.approx(200 * sw.drawn[7] / (de.drawn[7] + en.drawn[7]))
-    assert relative(sw, []) is None
-    rarely_right = replicates([hits(np.arange(50) == 0)], percent)
-    assert relative(sw, rarely_right) is None  # a third of the replicates are zero
+    assert relative(scores, []) == {}
+    (rarely_right,) = replicates([hits(np.arange(50) == 0)], percent)
+    # A third of the replicates are zero.
+    assert relative({**scores, "de": rarely_right}, ["de"]) == {}
 
 
 def drawn(value, noise):

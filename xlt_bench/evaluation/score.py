@@ -22,6 +22,7 @@ from xlt_bench.metrics.significance import (
     mean_interval,
     percent,
     resample_together,
+    total,
 )
 from xlt_bench.results.record import (
     AccuracyIntervals,
@@ -114,7 +115,7 @@ def scores_of(
             accuracies are bootstrapped, and so are means over several units, unless all of these
             are wholly wrong or right.
     """
-    draw = _bootstrap(counted) if intervals else _points()
+    draw = _bootstrap(counted) if intervals else _points(counted)
     of_accuracies = draw
     if intervals and accuracies == "jeffreys":
         of_accuracies = partial(_jeffreys, bootstrap=draw)
@@ -305,15 +306,21 @@ def _jeffreys(counts: Mapping[str, Counts], score: Score, bootstrap: Draw) -> In
     return never_certain(bootstrap(counts, score), counts.values())
 
 
-def _points() -> Draw:
-    """Scores without intervals. Counts are summed once each: a unit is in several means."""
-    sums: dict[int, np.ndarray] = {}
+def _points(counted: Counted) -> Draw:
+    """Scores without intervals, computed for all units of a metric at once."""
+    values: dict[int, float] = {}
+    groups = [
+        (get_task(task).metric(metric).score, list(by_unit.values()))
+        for task, by_metric in counted.tasks.items()
+        for metric, by_unit in by_metric.items()
+    ]
+    for score, each in [*groups, (percent, list(counted.layers.values()))]:
+        if each:
+            found = score(np.stack([total(counts) for counts in each])).tolist()
+            values |= zip(map(id, each), found, strict=True)
 
-    def point(counts: Mapping[str, Counts], score: Score) -> Interval:
-        for one in counts.values():
-            if id(one) not in sums:
-                sums[id(one)] = one.sum(axis=0, dtype=np.float64)
-        value = float(np.mean([score(sums[id(one)]) for one in counts.values()]))
+    def point(counts: Mapping[str, Counts], _: Score) -> Interval:
+        value = float(np.mean([values[id(one)] for one in counts.values()]))
         return Interval(value, value, value)
 
     return point

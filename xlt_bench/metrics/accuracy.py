@@ -16,7 +16,7 @@ from collections.abc import Collection
 import numpy as np
 from scipy.special import betaincinv
 
-from xlt_bench.metrics.significance import Counts, Interval, percent
+from xlt_bench.metrics.significance import Counts, Interval, total
 
 
 def accuracy_interval(counts: Counts, level: float = 0.95) -> Interval:
@@ -32,23 +32,22 @@ def accuracy_interval(counts: Counts, level: float = 0.95) -> Interval:
     Raises:
         ValueError: If there are no items.
     """
-    right, asked = np.asarray(counts, dtype=np.float64).reshape(-1, 2).T
+    right, asked = np.ascontiguousarray(np.reshape(counts, (-1, 2)).T, dtype=np.float64)
     if not len(right):
         raise ValueError("counts must have at least one item")
-    total = asked.sum()
-    if not total:
+    hits, questions = right.sum(), asked.sum()
+    if not questions:
         return Interval(0.0, 0.0, 0.0)
-    share = right.sum() / total
-    variance = ((right - share * asked) ** 2).sum() / total**2
+    share = hits / questions
+    variance = ((right - share * asked) ** 2).sum() / questions**2
     # Where all answers are right or wrong, items show no variance: each counts as one question.
     independent = share * (1 - share) / variance if variance else np.count_nonzero(asked)
-    hits, misses = share * independent, (1 - share) * independent
+    a, b = share * independent + 0.5, (1 - share) * independent + 0.5
     tail = (1 - level) / 2
-    low = betaincinv(hits + 0.5, misses + 0.5, tail) if share > 0 else 0.0
-    high = betaincinv(hits + 0.5, misses + 0.5, 1 - tail) if share < 1 else 1.0
-    # The value is that of the metric to the last bit.
-    value = float(percent(np.array([right.sum(), total])))
-    return Interval(value, 100 * float(low), 100 * float(high))
+    low = betaincinv(a, b, tail) if share > 0 else 0.0
+    high = betaincinv(a, b, 1 - tail) if share < 1 else 1.0
+    # The value is that of the metric, `percent`, to the last bit.
+    return Interval(float(100.0 * hits / questions), 100 * float(low), 100 * float(high))
 
 
 def never_certain(found: Interval, units: Collection[Counts]) -> Interval:
@@ -65,7 +64,7 @@ def never_certain(found: Interval, units: Collection[Counts]) -> Interval:
     Returns:
         The mean with its interval.
     """
-    sums = [np.asarray(one, dtype=np.float64).sum(axis=0) for one in units]
+    sums = (total(np.asarray(one)) for one in units)
     if not all(right in (0, asked) for right, asked in sums):
         return found
     each = [accuracy_interval(one) for one in units]

@@ -10,6 +10,7 @@ replicates  a system's resampled scores
 gain        the gain in one unit, with its interval and p value
 mean_gain   the gain in the mean over units
 mean_gains  several of them at once
+mean_p      its p value alone
 holm        Holm's correction of p values
 """
 
@@ -29,6 +30,7 @@ from xlt_bench.metrics.significance import (
     Floats,
     Score,
     resample_sums,
+    total,
 )
 
 LEVEL = 0.95
@@ -37,6 +39,7 @@ ALPHA = 0.05
 POWER = 0.8
 FEW = 12
 """Up to this many items that differ, all ways to swap them are counted: 4,096."""
+_FIRST = 256  # items of a unit that are compared before all are
 _MEASURED = 10  # replicates that a p value needs; with fewer, the normal distribution is used
 
 
@@ -109,7 +112,7 @@ def replicates(
         column = 0
         for place in places:
             width = matrices[place].shape[1]
-            value = score(matrices[place].sum(axis=0, dtype=np.float64))
+            value = score(total(matrices[place]))
             own = sums[:, column : column + width]
             found[place] = Replicates(float(value), score(own), length, matrices[place], score, own)
             column += width
@@ -172,7 +175,7 @@ def mean_gains(pairs: Sequence[tuple[Units, Units]]) -> list[Gain]:
         return []
     for systems, baselines in pairs:
         _check_paired(systems, baselines)
-    values = [float(np.mean([one.value - b[u].value for u, one in a.items()])) for a, b in pairs]
+    values = [_mean_value(a, b) for a, b in pairs]
     drawn = np.stack([_mean_difference(a, b) for a, b in pairs])
     ends = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     errors = np.std(drawn, axis=1, ddof=1)
@@ -194,6 +197,14 @@ def mean_gains(pairs: Sequence[tuple[Units, Units]]) -> list[Gain]:
     return found
 
 
+def mean_p(systems: Units, baselines: Units) -> float:
+    """Compute the p value of `mean_gain`, in a third of the time."""
+    _check_paired(systems, baselines)
+    value, drawn = _mean_value(systems, baselines), _mean_difference(systems, baselines)[None]
+    far, error = int(_far(drawn, np.array([value]))[0]), float(np.std(drawn, axis=1, ddof=1)[0])
+    return _p(systems, baselines, _bootstrap_p(far, drawn.shape[1], value, error))
+
+
 def _check_paired(systems: Units, baselines: Units) -> None:
     if not systems or systems.keys() != baselines.keys():
         raise ValueError(f"units differ: {sorted(systems)} and {sorted(baselines)}")
@@ -202,12 +213,17 @@ def _check_paired(systems: Units, baselines: Units) -> None:
             raise ValueError(f"{unit}: {one.n} items against {baselines[unit].n}: not paired")
 
 
+def _mean_value(systems: Units, baselines: Units) -> float:
+    values = [one.value - baselines[unit].value for unit, one in systems.items()]
+    return values[0] if len(values) == 1 else float(np.mean(values))
+
+
 def _mean_difference(systems: Units, baselines: Units) -> Floats:
     """The replicates of a mean gain, (n_resamples,)."""
-    total = np.zeros(len(next(iter(systems.values())).drawn))
+    summed = np.zeros(len(next(iter(systems.values())).drawn))
     for unit, one in systems.items():
-        total += one.drawn - baselines[unit].drawn
-    return total / len(systems)
+        summed += one.drawn - baselines[unit].drawn
+    return summed / len(systems)
 
 
 def _far(drawn: Floats, values: Floats) -> NDArray[np.int64]:
@@ -227,10 +243,26 @@ def _p(systems: Units, baselines: Units, bootstrap: float) -> float:
     score = next(iter(systems.values())).score
     if score is None or not ours.keys() == theirs.keys() == systems.keys():
         return bootstrap
+    if _many_differ(ours, theirs, bootstrap):
+        return bootstrap
     n, differing = _differing(ours, theirs)
     if differing is not None:
         return _exact_p(ours, theirs, score, differing)
     return max(bootstrap, 2.0 ** (1 - n))
+
+
+def _many_differ(
+    ours: Mapping[str, Counts], theirs: Mapping[str, Counts], bootstrap: float
+) -> bool:
+    """Whether more than `FEW` items differ, and so many that they allow the bootstrap's p.
+
+    In most comparisons the first items of one unit show it, so that the others need not be read.
+    """
+    for unit, counts in ours.items():
+        n = int((counts[:_FIRST] != theirs[unit][:_FIRST]).any(axis=1).sum())
+        if n > FEW and 2.0 ** (1 - n) <= bootstrap:
+            return True
+    return False
 
 
 def _bootstrap_p(far: int, n_resamples: int, value: float, error: float) -> float:
@@ -282,18 +314,18 @@ def _exact_p(
     differing: Sequence[Place],
 ) -> float:
     swapped = _subsets(len(differing))
-    total = np.zeros(len(swapped))
+    differences = np.zeros(len(swapped))
     for unit, counts in ours.items():
         other = theirs[unit]
         change = np.zeros((len(differing), counts.shape[1]))
         for row, (n, number) in enumerate(differing):
             if n == len(counts):
                 change[row] = other[number].astype(float) - counts[number]
-        sums = [one.sum(axis=0, dtype=np.float64) for one in (counts, other)]
+        sums = [total(one) for one in (counts, other)]
         moved = swapped @ change
-        total += score(sums[0] + moved) - score(sums[1] - moved)
+        differences += score(sums[0] + moved) - score(sums[1] - moved)
     # The first subset is empty: nothing is swapped.
-    return float((np.abs(total) >= abs(total[0]) - 1e-9).mean())
+    return float((np.abs(differences) >= abs(differences[0]) - 1e-9).mean())
 
 
 @cache

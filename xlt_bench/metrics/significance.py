@@ -10,6 +10,7 @@ MASSIVE's languages, are parallel and are therefore resampled jointly: replicate
 utterances in every language and for every system. Sets of different sizes get independent draws.
 
 percent            the score of accuracies and rates
+total              sums of counts over items
 resample_sums      sums of counts over resampled items
 resample_together  the same for many counts, in less time
 interval           a score with its interval
@@ -65,6 +66,21 @@ def percent(sums: Floats) -> Floats:
     """
     hits, items = sums[..., 0], sums[..., 1]
     return np.divide(100.0 * hits, items, out=np.zeros(np.shape(hits)), where=items != 0)
+
+
+def total(counts: Counts) -> Floats:
+    """Sum counts over items.
+
+    Args:
+        counts: (n, k).
+
+    Returns:
+        (k,); sums of integers are exact.
+    """
+    if counts.dtype.kind in "biu":  # numpy adds rows of few columns much more slowly
+        return np.ones(len(counts)) @ counts.astype(np.float64)
+    found: Floats = counts.sum(axis=0, dtype=np.float64)
+    return found
 
 
 def resample_sums(counts: Counts, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Floats:

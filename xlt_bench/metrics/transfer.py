@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from xlt_bench.metrics.paired import LEVEL, Replicates
-from xlt_bench.metrics.significance import Counts, Floats, Score, resample_sums_of
+from xlt_bench.metrics.paired import LEVEL, Replicates, Units
+from xlt_bench.metrics.significance import Counts, Floats, Score, resample_sums_of, total
 
 Bools = NDArray[np.bool_]
 
@@ -26,24 +26,27 @@ PARTS = ("content", "format", "neither")
 """The parts of a gain: of items whose answers are well-formed in both systems, one or neither."""
 
 
-def relative(score: Replicates, sources: Sequence[Replicates]) -> Replicates | None:
-    """Divide the score of a language by the mean over the source languages.
+def relative(scores: Units, sources: Sequence[str]) -> dict[str, Replicates]:
+    """Divide the score of each language by the mean over the source languages.
 
     Args:
-        score: The score of the language.
-        sources: The scores of the source languages, of the same system and number of replicates.
+        scores: A system's scores by language, with the same number of replicates.
+        sources: The source languages.
 
     Returns:
-        The ratio in per cent, and that of each replicate; None without sources, or if their mean is
-        zero in the data or in a replicate.
+        The ratios in per cent, and those of each replicate; empty without sources, or if their mean
+        is zero in the data or in a replicate.
     """
     if not sources:
-        return None
-    value = float(np.mean([one.value for one in sources]))
-    drawn = np.mean([one.drawn for one in sources], axis=0)
+        return {}
+    value = float(np.mean([scores[source].value for source in sources]))
+    drawn = np.mean([scores[source].drawn for source in sources], axis=0)
     if not (value > 0 and (drawn > 0).all()):
-        return None
-    return Replicates(100 * score.value / value, 100 * score.drawn / drawn, score.n)
+        return {}
+    return {
+        unit: Replicates(100 * one.value / value, 100 * one.drawn / drawn, one.n)
+        for unit, one in scores.items()
+    }
 
 
 def consistency(right: Bools, condition: Bools) -> Counts:
@@ -100,32 +103,37 @@ def gain_parts(
     if len(lengths) != 1 or system.drawn.shape != baseline.drawn.shape:
         raise ValueError(f"not the same items or replicates: {sorted(lengths)} items")
     groups = [formed & baseline_formed, formed ^ baseline_formed, ~(formed | baseline_formed)]
-    drawn = _shapley(_sums(system, groups), _sums(baseline, groups), score)
+    drawn = _shapley(*_sums(system, baseline, groups), score)
     return {
         part: Replicates(float(values[-1]), values[:-1], system.n)
         for part, values in zip(PARTS, drawn, strict=True)
     }
 
 
-def _sums(one: Replicates, groups: Sequence[Bools]) -> Floats:
+def _sums(
+    system: Replicates, baseline: Replicates, groups: Sequence[Bools]
+) -> tuple[Floats, Floats]:
     """Summed counts by group, (groups, n_resamples + 1, k): of each replicate, and of the items.
 
     Those of the largest group are what the others leave of the whole, which is known: counts are
     integers, so the difference is exact.
     """
-    assert one.counts is not None
-    assert one.sums is not None
-    n_resamples, k = one.sums.shape
-    found = np.zeros((len(groups), n_resamples + 1, k))
+    assert system.counts is not None
+    assert baseline.counts is not None
+    assert system.sums is not None
+    assert baseline.sums is not None
+    n_resamples, k = system.sums.shape
+    counts = np.hstack([system.counts, baseline.counts])
+    found = np.zeros((len(groups), n_resamples + 1, counts.shape[1]))
     largest = max(range(len(groups)), key=lambda place: groups[place].sum())
-    found[largest, :-1] = one.sums
-    found[largest, -1] = one.counts.sum(axis=0, dtype=np.float64)
+    found[largest, :-1] = np.hstack([system.sums, baseline.sums])
+    found[largest, -1] = total(counts)
     for place, group in enumerate(groups):
         if place != largest and group.any():
-            found[place, :-1] = resample_sums_of(group, one.counts, n_resamples)
-            found[place, -1] = one.counts[group].sum(axis=0, dtype=np.float64)
+            found[place, :-1] = resample_sums_of(group, counts, n_resamples)
+            found[place, -1] = total(counts[group])
             found[largest] -= found[place]
-    return found
+    return found[..., :k], found[..., k:]
 
 
 def _shapley(ours: Floats, theirs: Floats, score: Score) -> list[Floats]:
@@ -141,18 +149,20 @@ def _shapley(ours: Floats, theirs: Floats, score: Score) -> list[Floats]:
     """
     places = range(len(ours))
     subsets = [chosen for size in range(len(ours) + 1) for chosen in combinations(places, size)]
-    sums = [[(ours if i in chosen else theirs)[i] for i in places] for chosen in subsets]
-    mixed = np.stack([np.sum(one, axis=0) for one in sums])
+    mixed = np.zeros((len(subsets), *ours.shape[1:]))
+    for one, chosen in zip(mixed, subsets, strict=True):
+        for i in places:
+            one += (ours if i in chosen else theirs)[i]
     scores = dict(zip(subsets, np.asarray(score(mixed)), strict=True))
     values = []
     for place in places:
-        total = np.zeros_like(scores[()])
+        value = np.zeros_like(scores[()])
         for chosen in subsets:
             if place not in chosen:
                 weight = factorial(len(chosen)) * factorial(len(ours) - 1 - len(chosen))
                 larger = tuple(sorted((*chosen, place)))
-                total = total + weight * (scores[larger] - scores[chosen])
-        values.append(total / factorial(len(ours)))
+                value = value + weight * (scores[larger] - scores[chosen])
+        values.append(value / factorial(len(ours)))
     return values
 
 

@@ -14,7 +14,7 @@ from xlt_bench.store.measures import Drawn, measure_rows
 from xlt_bench.store.method_gains import Compared, gain_columns, method_rows
 from xlt_bench.store.rows import Entry
 from xlt_bench.submissions.counts import Tasks, read_counts
-from xlt_bench.submissions.gains import MeanGain, UnitGain, compare_means, compare_units
+from xlt_bench.submissions.gains import Gains, compare
 from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.submissions.transfer import Marked, marks
 from xlt_bench.tasks.registry import get_task, tasks
@@ -40,7 +40,7 @@ def gain_rows(
     for one in some:
         key = (one.number, one.baseline, one.task)
         compared[key] = _compared(entries[one.number], one, drawn)
-        unit_rows, mean_rows = _pair_rows(one, *compared[key])
+        unit_rows, mean_rows = _pair_rows(one, compared[key])
         rows["unit_gains"] += unit_rows
         rows["mean_gains"] += mean_rows
     rows |= measure_rows(entries, some, drawn, marked)
@@ -110,21 +110,16 @@ def _primary(counted: Tasks) -> dict[str, ByUnit]:
     return {task: {unit: m.copy() for unit, m in by_unit.items()} for task, by_unit in chosen}
 
 
-def _compared(
-    entry: Entry, one: Baseline, drawn: Mapping[int, Drawn]
-) -> tuple[list[UnitGain], list[MeanGain]]:
+def _compared(entry: Entry, one: Baseline, drawn: Mapping[int, Drawn]) -> Gains:
     """The gains of a submission over a baseline, on the units that can be compared."""
     task, version = get_task(one.task), entry.plan.task_versions[one.task]
     ours = drawn[one.number].get(one.task, {})
     theirs = drawn[one.baseline].get(one.task, {})
     theirs = {unit: found for unit, found in theirs.items() if unit in one.units}
-    given = (task, version, [ours], [theirs], entry.alignment_languages)
-    return compare_units(*given), compare_means(*given)
+    return compare(task, version, [ours], [theirs], entry.alignment_languages)
 
 
-def _pair_rows(
-    one: Baseline, units: Sequence[UnitGain], means: Sequence[MeanGain]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _pair_rows(one: Baseline, found: Gains) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     head = {
         "number": one.number,
         "baseline": one.baseline,
@@ -140,10 +135,10 @@ def _pair_rows(
             "p_holm": row.p_holm,
             "n": row.n,
         }
-        for row in units
+        for row in found.units
     ]
     mean_rows = [
         {**head, "split": row.split, **gain_columns(row.gain), "units": list(row.units)}
-        for row in means
+        for row in found.means
     ]
     return unit_rows, mean_rows

@@ -9,16 +9,10 @@ from typing import Any
 from xlt_bench.metrics.paired import Gain, Replicates
 from xlt_bench.store.baselines import Baseline
 from xlt_bench.store.rows import Entry
-from xlt_bench.submissions.gains import (
-    MeanGain,
-    UnitGain,
-    compare_means,
-    compare_units,
-    covers_seeds,
-)
+from xlt_bench.submissions.gains import Gains, MeanGain, UnitGain, compare, covers_seeds
 from xlt_bench.tasks.registry import get_task
 
-Compared = dict[tuple[int, int, str], tuple[list[UnitGain], list[MeanGain]]]
+Compared = dict[tuple[int, int, str], Gains]
 """The gains of a submission over a baseline in a task, by the numbers of both."""
 
 
@@ -99,15 +93,14 @@ def _add(
         "baselines": [one.baseline for one in group],
         "covers_seeds": covers_seeds(ours, theirs),
     }
-    given = (task, version, ours, theirs, first.alignment_languages)
     if len(group) == 1:
         found = compared[group[0].number, group[0].baseline, name]
     else:
-        found = compare_units(*given), compare_means(*given)
-    for unit in found[0]:
+        found = compare(task, version, ours, theirs, first.alignment_languages)
+    for unit in found.units:
         more = {"unit": unit.unit, "aligned": unit.aligned, "p_holm": unit.p_holm, "n": unit.n}
         rows["method_unit_gains"].append({**head, **_columns(unit), **more})
-    for mean in found[1]:
+    for mean in found.means:
         more = {"split": mean.split, "units": list(mean.units)}
         rows["method_mean_gains"].append({**head, **_columns(mean), **more})
 

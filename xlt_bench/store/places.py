@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlt_bench.metrics.methods import difference, gains
-from xlt_bench.metrics.paired import ALPHA, FEW, Replicates, exact_p, mean_gain
+from xlt_bench.metrics.paired import ALPHA, FEW, Replicates, exact_p, mean_p
 from xlt_bench.metrics.significance import Counts
 from xlt_bench.store.gains import resampled, tested
 from xlt_bench.store.measures import Drawn
@@ -98,12 +98,11 @@ def bins(matrices: Sequence[Counts | None]) -> npt.NDArray[np.int64]:
     bins = np.zeros(_BINS, dtype=np.int64)
     for place, counts in enumerate(matrices):
         if counts is not None:
+            whole = len(counts) // _BINS * _BINS
+            folded = counts[:whole].reshape(-1, _BINS, counts.shape[1]).sum(axis=0, dtype=np.int64)
+            folded[: len(counts) - whole] += counts[whole:]
             # Odd factors, lest differences in two columns or languages cancel out.
-            told = np.asarray(counts, dtype=np.int64) @ (
-                2654435761 * np.arange(counts.shape[1]) + 1
-            )
-            padded = np.pad(told * (2 * place + 1), (0, -len(told) % _BINS))
-            bins += padded.reshape(-1, _BINS).sum(axis=0)
+            bins += folded @ (2654435761 * np.arange(counts.shape[1]) + 1) * (2 * place + 1)
     return bins
 
 
@@ -230,7 +229,7 @@ class _Tests:
         drawn = [[one.replicates for one in method] for method in found]
         if covers_seeds(ours, theirs):
             return gains([difference(*drawn, paired=paired)])[0].p
-        p = mean_gain(*({"": mean(method)} for method in drawn)).p
+        p = mean_p(*({"": mean(method)} for method in drawn))
         if p >= ALPHA or len(ours) + len(theirs) > 2:
             return p
         if np.count_nonzero(found[0][0].bins != found[1][0].bins) > FEW:

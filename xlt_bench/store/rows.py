@@ -158,6 +158,15 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _items(record: Record) -> dict[tuple[str, str], str]:
+    """Digests of what was asked, by task and unit."""
+    return {
+        (task, unit): question(record.plan, record.data_digests, task, unit)
+        for task, units in record.plan.units.items()
+        for unit in units
+    }
+
+
 def _entry(package: Package, source: Source) -> Entry:
     record = package.record
     how = trained(record)
@@ -168,11 +177,7 @@ def _entry(package: Package, source: Source) -> Entry:
         age=source.age,
         alignment_languages=record.alignment_languages,
         data_digests=record.data_digests,
-        items={
-            (task, unit): question(record.plan, record.data_digests, task, unit)
-            for task, units in record.plan.units.items()
-            for unit in units
-        },
+        items=_items(record),
         trained=how,
         means=primary_means(record),
         row={**_row(package, source), "method": how.method, "seed": how.seed},
@@ -180,81 +185,79 @@ def _entry(package: Package, source: Source) -> Entry:
     )
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """The accuracies of a layer: by pair, by language, and their mean.
+class _Layers:
+    """Computes the rows of layers, most of which have the same pairs in the same order.
 
     Means are over the pairs with the languages of `evaluation.score.partners`.
     """
 
-    pairs: pa.Table
-    languages: list[dict[str, Any]]
-    mean: float
+    def __init__(self, plan: Plan) -> None:
+        self._codes, self._inside = retrieval_units(plan.units), set(partners(plan))
+        self._sides: list[list[str]] = []
 
+    def pairs(self, layer: int, table: pa.Table) -> pa.Table:
+        """Rows of the table `pair_scores`."""
+        sides = [table.column(name) for name in PAIR_SCHEMA.names[1:]]
+        return pa.table([pa.array(np.full(len(table), layer, np.int16)), *sides], PAIR_SCHEMA)
 
-def _layer(plan: Plan, layer: int, table: pa.Table) -> _Layer:
-    codes, inside = retrieval_units(plan.units), set(partners(plan))
-    accuracy = table.column("accuracy").to_numpy()
-    sides = [table.column(side).to_pylist() for side in ("source", "target")]
-    in_mean = np.array([a in inside and b in inside for a, b in zip(*sides, strict=True)])
-    n = table.num_rows
-    columns = [
-        pa.array(np.full(n, layer, dtype=np.int16)),
-        *(table.column(name) for name in ("source", "target", "accuracy")),
-    ]
-    means = _language_means(codes, inside, sides, accuracy)
-    return _Layer(
-        pa.table(columns, schema=PAIR_SCHEMA),
-        [
-            {"layer": layer, "language": code, "accuracy": float(mean)}
-            for code, mean in zip(codes, means, strict=True)
-        ],
-        float(accuracy[in_mean].mean()),
-    )
+    def means(self, table: pa.Table) -> tuple[float, Floats]:
+        """The mean accuracy over all pairs, and that of each language, (codes,)."""
+        self._place([table.column(side).to_pylist() for side in ("source", "target")])
+        accuracy = table.column("accuracy").to_numpy()
+        sums = np.zeros(len(self._codes))
+        for counted, ends in self._ends:
+            sums += np.bincount(ends, weights=accuracy[counted], minlength=len(sums))
+        return float(accuracy[self._in_mean].mean()), sums / self._n
 
-
-def _language_means(
-    codes: Sequence[str], inside: set[str], sides: Sequence[Sequence[str]], accuracy: Floats
-) -> Floats:
-    """The mean accuracy of each language over its pairs with `inside`, (codes,)."""
-    place = {code: i for i, code in enumerate(codes)}
-    sums, pairs = np.zeros(len(codes)), np.zeros(len(codes))
-    for own, other in (sides, sides[::-1]):
-        counted = np.array([code in inside for code in other])
-        ends = np.array([place[code] for code in own])[counted]
-        sums += np.bincount(ends, weights=accuracy[counted], minlength=len(codes))
-        pairs += np.bincount(ends, minlength=len(codes))
-    return sums / pairs
+    def _place(self, sides: list[list[str]]) -> None:
+        """Find the places of languages in the pairs, unless they are those of the last layer."""
+        if sides == self._sides:
+            return
+        self._sides = sides
+        place = {code: i for i, code in enumerate(self._codes)}
+        inside = [np.array([code in self._inside for code in side]) for side in sides]
+        places = [np.array([place[code] for code in side]) for side in sides]
+        self._in_mean = inside[0] & inside[1]
+        self._ends = [(inside[1], places[0][inside[1]]), (inside[0], places[1][inside[0]])]
+        counts = [np.bincount(ends, minlength=len(place)) for _, ends in self._ends]
+        self._n = counts[0] + counts[1]
 
 
 def _rows(package: Package) -> Rows:
     """Compare the scores with the counts; returns the rows of scores and layers."""
     rows = Rows()
     record, results = package.record, package.record.results
-    stated = read_accuracies(package)
-    layers = {layer: _layer(record.plan, layer, one) for layer, one in stated.items()}
-    means = {layer: found.mean for layer, found in layers.items()}
+    layers, means = _Layers(record.plan), {}
+    for layer, table in read_accuracies(package).items():
+        means[layer], by_language = layers.means(table)
+        rows.pairs.append(layers.pairs(layer, table))
+        rows.add("language_layers", _language_rows(record.plan, layer, by_language))
     counts = read_counts(package.folder / COUNTS, record.plan)
     check_results(record, counts, means)
-    for found in layers.values():
-        rows.pairs.append(found.pairs)
-        rows.add("language_layers", found.languages)
+    items = _items(record)
     for score in results.scores:
-        items = question(record.plan, record.data_digests, score.task, score.unit)
-        scored = score.model_dump(exclude={"setting"})
+        scored = {name: value for name, value in score if name != "setting"}
         if get_task(score.task).is_accuracy(score.metric):
             # Records of older releases have bootstrap intervals, empty where no answer is right.
             ends = accuracy_interval(counts[score.task][score.metric][score.unit])
             scored |= {"low": ends.low, "high": ends.high}
-        rows.add("unit_scores", [{"items": items, **scored}])
+        rows.add("unit_scores", [{"items": items[score.task, score.unit], **scored}])
     rows.add("alignments", _alignments(record))
     rows.add("mean_scores", [_mean(row, counts) for row in results.means])
-    rows.add("layer_scores", [row.model_dump() for row in results.layers])
+    rows.add("layer_scores", [dict(row) for row in results.layers])
     return rows
 
 
+def _language_rows(plan: Plan, layer: int, means: Floats) -> list[dict[str, Any]]:
+    codes = retrieval_units(plan.units)
+    return [
+        {"layer": layer, "language": code, "accuracy": mean}
+        for code, mean in zip(codes, means.tolist(), strict=True)
+    ]
+
+
 def _mean(row: Mean, counts: Tasks) -> dict[str, Any]:
-    fields = row.model_dump()
+    fields = dict(row)
     if get_task(row.task).is_accuracy(row.metric):
         stated = Interval(row.value, row.low, row.high)
         by_unit = counts[row.task][row.metric]

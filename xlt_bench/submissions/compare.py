@@ -20,8 +20,7 @@ from xlt_bench.submissions.counts import Tasks, read_counts
 from xlt_bench.submissions.gains import (
     MeanGain,
     UnitGain,
-    compare_means,
-    compare_units,
+    compare,
     covers_seeds,
 )
 from xlt_bench.submissions.safe_read import read_model
@@ -207,7 +206,7 @@ def compare_metric(
         systems: The systems of the method.
         baselines: Those of the other method.
         oracles: Those of an oracle; may be none.
-        paired: As in `gains.compare_units`.
+        paired: As in `gains.compare`.
 
     Returns:
         The gains; None if no unit has the metric in all systems.
@@ -221,8 +220,8 @@ def compare_metric(
         systems[0].plan.task_versions[task],
         systems[0].alignment_languages,
     )
-    gains = compare_units(one, version, ours, theirs, aligned, paired=paired)
-    if not gains:
+    gains = compare(one, version, ours, theirs, aligned, paired=paired)
+    if not gains.units:
         return None
     found: Mapping[str, Measure] = {}
     if metric == one.primary and paired and len(ours) == len(theirs):
@@ -235,8 +234,8 @@ def compare_metric(
         task,
         version,
         metric,
-        gains,
-        compare_means(one, version, ours, theirs, aligned, paired=paired),
+        gains.units,
+        gains.means,
         covers_seeds(ours, theirs),
         found,
         gaps_closed(one, version, ours, theirs, best, aligned) if best else {},

@@ -7,6 +7,7 @@ can be tested for significance without the data sets.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,7 @@ def read_counts(path: Path, plan: Plan) -> Tasks:
     table = read_parquet(path, SCHEMA, MAX_ROWS, MAX_COUNTS)
     found: Tasks = {}
     columns = [table.column(name).to_pylist() for name in SCHEMA.names[:4]]
-    cells = table.column("counts")
-    for place, (task, unit, metric, wide) in enumerate(zip(*columns, strict=True)):
+    for task, unit, metric, wide, cell in zip(*columns, _cells(table, path.name), strict=True):
         task = RENAMED.get(task, task)
         where = f"{path.name}: {task} {unit} {metric}"
         if task not in tasks() or metric not in get_task(task).metrics:
@@ -83,7 +83,7 @@ def read_counts(path: Path, plan: Plan) -> Tasks:
         by_unit = found.setdefault(task, {}).setdefault(metric, {})
         if unit in by_unit:
             raise InputError(f"{where} occurs twice")
-        by_unit[unit] = _matrix(cells[place], wide, where)
+        by_unit[unit] = _matrix(cell, wide, where)
     for task, names in plan.units.items():
         primary = get_task(task).primary
         scored = found.get(task, {}).get(primary, {})
@@ -94,13 +94,20 @@ def read_counts(path: Path, plan: Plan) -> Tasks:
     return found
 
 
-def _matrix(cell: pa.ListScalar, wide: int, where: str) -> Counts:
-    values = cell.values
-    if values is None or values.null_count or not len(values) or len(values) % wide:
+def _cells(table: pa.Table, name: str) -> list[Counts]:
+    """The counts of each row, not yet a matrix: views of the column."""
+    column = table.column("counts").combine_chunks()
+    if column.values.null_count:
+        raise InputError(f"{name}: a count is missing")
+    values, ends = column.values.to_numpy(), column.offsets.to_numpy()
+    if values.min(initial=0) < 0:
+        raise InputError(f"{name}: a count is negative")
+    return [values[start:end] for start, end in pairwise(ends.tolist())]
+
+
+def _matrix(cell: Counts, wide: int, where: str) -> Counts:
+    if not len(cell) or len(cell) % wide:
         raise InputError(f"{where}: counts are not a matrix of {wide} columns")
-    matrix: Counts = values.to_numpy().reshape(-1, wide)
-    if matrix.min() < 0 or len(matrix) > MAX_ITEMS:
-        raise InputError(
-            f"{where}: a count is negative, or there are more than {MAX_ITEMS:,} items"
-        )
-    return matrix
+    if len(cell) > wide * MAX_ITEMS:
+        raise InputError(f"{where}: there are more than {MAX_ITEMS:,} items")
+    return cell.reshape(-1, wide)

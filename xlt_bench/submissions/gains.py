@@ -8,13 +8,13 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from xlt_bench.languages import language
-from xlt_bench.metrics.methods import difference, gains
+from xlt_bench.metrics.methods import Difference, difference, gains
 from xlt_bench.metrics.paired import Gain, Replicates, Units, holm, mean_gains
 from xlt_bench.tasks.base import Task
 
@@ -56,7 +56,15 @@ def covers_seeds(systems: Sequence[object], baselines: Sequence[object]) -> bool
     return min(len(systems), len(baselines)) > 1
 
 
-def compare_units(
+@dataclass(frozen=True)
+class Gains:
+    """The gains of a method over another, by unit and by split."""
+
+    units: list[UnitGain]
+    means: list[MeanGain]
+
+
+def compare(
     task: Task,
     version: int,
     systems: Method,
@@ -64,11 +72,12 @@ def compare_units(
     alignment_languages: Sequence[str],
     *,
     paired: bool = True,
-) -> list[UnitGain]:
-    """Compute the gain in each unit that all systems have with the same number of items.
+) -> Gains:
+    """Compute the gain in each unit, and in the mean of each split, that all systems have.
 
-    Holm's correction is over the ranked units of the version, and separately over the units beyond
-    them: evaluating more languages changes no p of the ranked ones.
+    Units have the same number of items in all systems. Holm's correction is over the ranked units
+    of the version, and separately over the units beyond them: evaluating more languages changes no
+    p of the ranked ones.
 
     Args:
         task: The task.
@@ -78,78 +87,97 @@ def compare_units(
         alignment_languages: The languages that the method was aligned on.
         paired: Whether each baseline has the seed of the system in the same place, or is the bare
             model, repeated.
+
+    Returns:
+        The gains; splits without a shared unit are left out.
     """
-    aligned = {language(code).code for code in alignment_languages}
-    units = shared(task, [*systems, *baselines])
-    found, spreads = _gains([[unit] for unit in units], systems, baselines, paired)
-    corrected = _correct(task, version, {u: one.p for u, one in zip(units, found, strict=True)})
-    return [
-        UnitGain(
-            unit=unit,
-            aligned=task.language_of(unit) in aligned,
-            value=mean([one[unit] for one in systems]).value,
-            baseline=mean([one[unit] for one in baselines]).value,
-            gain=gain,
-            p_holm=corrected[unit],
-            n=systems[0][unit].n,
-            spread=spread,
-        )
-        for unit, gain, spread in zip(units, found, spreads, strict=True)
-    ]
+    given = [(systems, baselines)]
+    return compare_all(task, version, given, alignment_languages, paired=paired)[0]
 
 
-def compare_means(
+def compare_all(
     task: Task,
     version: int,
-    systems: Method,
-    baselines: Method,
+    methods: Sequence[tuple[Method, Method]],
     alignment_languages: Sequence[str],
     *,
     paired: bool = True,
-) -> list[MeanGain]:
-    """Compute the gain in the mean of each split over the units that all systems have.
-
-    Arguments are those of `compare_units`.
-
-    Returns:
-        One gain per split; splits without a shared unit are left out.
-    """
+) -> list[Gains]:
+    """Compare several pairs of methods as `compare` does, in less time than one by one."""
     aligned = {language(code).code for code in alignment_languages}
-    there = set(shared(task, [*systems, *baselines]))
-    members = task.members(version, task.primary, aligned).items()
-    splits = {split: [unit for unit in names if unit in there] for split, names in members}
-    splits = {split: units for split, units in splits.items() if units}
-    found, spreads = _gains(list(splits.values()), systems, baselines, paired)
+    splits = list(task.members(version, task.primary, aligned).items())
+    rows = [_rows(task, splits, [*ours, *theirs]) for ours, theirs in methods]
+    found = iter(_gains(rows, methods, paired))
     return [
-        MeanGain(
-            split=split,
-            value=mean([one[unit] for one in systems for unit in units]).value,
-            baseline=mean([one[unit] for one in baselines for unit in units]).value,
-            gain=gain,
-            units=tuple(units),
-            spread=spread,
-        )
-        for (split, units), gain, spread in zip(splits.items(), found, spreads, strict=True)
+        _named(task, version, aligned, of_pair, pair, [next(found) for _ in of_pair])
+        for of_pair, pair in zip(rows, methods, strict=True)
     ]
 
 
+_Row = tuple[str | None, list[str]]
+"""A split, or None for a single unit, and its units."""
+
+
+def _rows(task: Task, splits: Sequence[tuple[str, list[str]]], systems: Method) -> list[_Row]:
+    units = shared(task, systems)
+    there = set(units)
+    means = [(split, [one for one in names if one in there]) for split, names in splits]
+    return [*((None, [unit]) for unit in units), *(row for row in means if row[1])]
+
+
 def _gains(
-    rows: Sequence[Sequence[str]], systems: Method, baselines: Method, paired: bool
-) -> tuple[list[Gain], list[float | None]]:
-    """The gains in the means of some units each, and their spreads over seeds."""
-    if covers_seeds(systems, baselines):
-        ours, theirs = (
-            [[mean([one[unit] for unit in units]) for one in method] for units in rows]
-            for method in (systems, baselines)
+    rows: Sequence[Sequence[_Row]], methods: Sequence[tuple[Method, Method]], paired: bool
+) -> list[tuple[Gain, float | None]]:
+    """The gain in each row of each pair of methods, and its spread over seeds, one after another.
+
+    Pairs with one system of a method are computed together.
+    """
+    single: list[tuple[Units, Units]] = []
+    several: list[Difference] = []
+    for of_pair, (systems, baselines) in zip(rows, methods, strict=True):
+        for _, units in of_pair:
+            if covers_seeds(systems, baselines):
+                ours, theirs = (
+                    [mean([one[unit] for unit in units]) for one in method]
+                    for method in (systems, baselines)
+                )
+                several.append(difference(ours, theirs, paired=paired))
+            else:
+                ours_by_unit, theirs_by_unit = (
+                    {unit: mean([one[unit] for one in method]) for unit in units}
+                    for method in (systems, baselines)
+                )
+                single.append((ours_by_unit, theirs_by_unit))
+    if single and several:
+        raise ValueError("all pairs of methods need several systems, or none")
+    if single:
+        return [(one, None) for one in mean_gains(single)]
+    return list(zip(gains(several), (one.spread for one in several), strict=True))
+
+
+def _named(
+    task: Task,
+    version: int,
+    aligned: set[str],
+    rows: Sequence[_Row],
+    methods: tuple[Method, Method],
+    found: Sequence[tuple[Gain, float | None]],
+) -> Gains:
+    ps = {units[0]: g.p for (split, units), (g, _) in zip(rows, found, strict=True) if not split}
+    corrected = _correct(task, version, ps)
+    named = Gains([], [])
+    for (split, units), (gain, spread) in zip(rows, found, strict=True):
+        value, baseline = (
+            _value(one[unit] for one in method for unit in units) for method in methods
         )
-        found = [difference(a, b, paired=paired) for a, b in zip(ours, theirs, strict=True)]
-        return gains(found), [one.spread for one in found]
-    ours_by_unit, theirs_by_unit = (
-        [{unit: mean([one[unit] for one in method]) for unit in units} for units in rows]
-        for method in (systems, baselines)
-    )
-    pairs = list(zip(ours_by_unit, theirs_by_unit, strict=True))
-    return mean_gains(pairs), [None] * len(rows)
+        if split:
+            named.means.append(MeanGain(split, value, baseline, gain, tuple(units), spread))
+            continue
+        (unit,) = units
+        is_aligned, n = task.language_of(unit) in aligned, methods[0][0][unit].n
+        row = UnitGain(unit, is_aligned, value, baseline, gain, corrected[unit], n, spread)
+        named.units.append(row)
+    return named
 
 
 def mean(parts: Sequence[Replicates]) -> Replicates:
@@ -158,6 +186,12 @@ def mean(parts: Sequence[Replicates]) -> Replicates:
         return parts[0]
     value = float(np.mean([one.value for one in parts]))
     return Replicates(value, np.mean([one.drawn for one in parts], axis=0), parts[0].n)
+
+
+def _value(parts: Iterable[Replicates]) -> float:
+    """The value of `mean`."""
+    values = [one.value for one in parts]
+    return values[0] if len(values) == 1 else float(np.mean(values))
 
 
 def shared(task: Task, systems: Method) -> list[str]:

@@ -33,8 +33,7 @@ from xlt_bench.submissions.gains import (
     MeanGain,
     Method,
     UnitGain,
-    compare_means,
-    compare_units,
+    compare_all,
     mean,
     shared,
 )
@@ -131,8 +130,8 @@ def measures(
     condition = _right_in_pivot([*ours, *theirs])
     compared: dict[str, tuple[Method, Method]] = {
         RELATIVE: (
-            [_relative(one, sources) for one in systems],
-            [_relative(one, sources) for one in baselines],
+            [relative(one, sources) for one in systems],
+            [relative(one, sources) for one in baselines],
         ),
         CONSISTENCY: (
             [_consistency(one, condition) for one in ours],
@@ -143,27 +142,18 @@ def measures(
             for part in PARTS
         },
     }
-    found = {
-        name: Measure(
-            compare_units(task, version, mine, other, alignment_languages),
-            compare_means(task, version, mine, other, alignment_languages),
-        )
-        for name, (mine, other) in compared.items()
+    found = compare_all(task, version, list(compared.values()), alignment_languages)
+    return {
+        name: Measure(one.units, one.means)
+        for name, one in zip(compared, found, strict=True)
+        if one.units
     }
-    return {name: one for name, one in found.items() if one.units}
 
 
 def _sources(task: Task, version: int, systems: Method) -> list[str]:
     """The supervised units that all systems have."""
     supervised = task.members(version, task.primary)["supervised"]
     return [unit for unit in supervised if all(unit in one for one in systems)]
-
-
-def _relative(scores: Units, sources: Sequence[str]) -> dict[str, Replicates]:
-    found = {
-        unit: relative(one, [scores[source] for source in sources]) for unit, one in scores.items()
-    }
-    return {unit: one for unit, one in found.items() if one}
 
 
 def _right_in_pivot(systems: Sequence[Marked]) -> Bools | None:

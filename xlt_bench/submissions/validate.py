@@ -382,9 +382,9 @@ def difference(claimed: Scores, computed: Scores, *, intervals: bool = True) -> 
 
 
 def _by_name(scores: Scores) -> dict[str, dict[str, Any]]:
-    rows = {f"{r.task} {r.unit} {r.metric}": r.model_dump() for r in scores.scores}
-    rows |= {f"{r.task} {r.split} mean {r.metric}": r.model_dump() for r in scores.means}
-    return rows | {f"retrieval layer {r.layer}": r.model_dump() for r in scores.layers}
+    rows = {f"{r.task} {r.unit} {r.metric}": dict(r) for r in scores.scores}
+    rows |= {f"{r.task} {r.split} mean {r.metric}": dict(r) for r in scores.means}
+    return rows | {f"retrieval layer {r.layer}": dict(r) for r in scores.layers}
 
 
 def _equal(one: Any, other: Any) -> bool:
