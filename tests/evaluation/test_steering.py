@@ -115,7 +115,7 @@ def test_answers_are_those_of_a_plain_model_with_a_hook(options, tiny_model, mad
         bare[unit] = plain_answers(load_model(tiny_model), made_up_root, unit)
         assert found[unit] != bare[unit], unit  # or the test could not fail
     adapter = record.adapter
-    assert (adapter.peft_type, adapter.recipe) == ("STEERING", "steering at layer 3")
+    assert (adapter.peft_type, adapter.recipe) == ("STEERING", "steering at layer 3, scale 2")
     assert (adapter.alignment_languages, adapter.merged) == (["de", "sw"], False)
     assert adapter.trained_on_flores is False
     assert adapter.probe_differing > 0
@@ -253,7 +253,7 @@ def test_a_steered_adapter_is_held_against_its_sft(
         ids[name.name] = done.name
         assert check(done, made_up_root).state == "checked"
     record = read_record(tmp_path / "run-steered")
-    assert record.adapter.recipe == "mine + steering at layer 3"
+    assert record.adapter.recipe == "mine + steering at layer 3, scale 3"
     assert record.adapter.training.seed == 3
     vector = 3.0 * torch.from_numpy(_vector(folder, "de"))
     plain = PeftModel.from_pretrained(load_model(tiny_model), str(adapter)).merge_and_unload()

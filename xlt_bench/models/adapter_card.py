@@ -49,15 +49,17 @@ def recipe_name(adapter: AdapterFiles) -> str | None:
         adapter: The adapter.
 
     Returns:
-        The name in a card that `train` wrote; None for other cards. Of a steering folder the layer,
-        after the recipe of the adapter below.
+        The name in a card that `train` wrote; None for other cards. Of a steering folder layer and
+        scale, after the recipe of the adapter below.
 
     Raises:
         InputError: If the card's metadata cannot be read.
     """
     if adapter.steers:
         below = [recipe_name(adapter.under) or "adapter"] if adapter.under else []
-        return " + ".join([*below, f"steering at layer {adapter.config['layer']}"])
+        layer, scale = adapter.config["layer"], adapter.config["scale"]
+        times = "" if scale == 1 else f", scale {scale:g}"
+        return " + ".join([*below, f"steering at layer {layer}{times}"])
     name = _card_entry(adapter).get("recipe")
     return name if isinstance(name, str) else None
 
