@@ -3,7 +3,14 @@
 import pytest
 
 from xlt_bench.results.record import Training
-from xlt_bench.submissions.trainings import Trained, _kind, _readable, aligned_layers
+from xlt_bench.submissions.trainings import (
+    Trained,
+    _kind,
+    _readable,
+    aligned_layers,
+    oracle_key,
+    sft_key,
+)
 from xlt_bench.training.recipe import load_recipe, parse_recipe
 
 
@@ -52,6 +59,21 @@ def test_merges_of_every_kind_are_merges():
     assert (
         task.merged_with({"merged": other.model_copy(update={"overlap": None})}, {}).overlap is None
     )
+
+
+@pytest.mark.parametrize("name", ["massive-baseline", "massive-align-middle"])
+def test_what_is_steered_has_the_sft_of_its_adapter(name):
+    settings = load_recipe(name, ["training.max_steps=100"]).settings
+    below, one = trained(settings), trained(settings | {"steering.layer": 4, "steering.scale": 2.0})
+    assert (one.kind, aligned_layers(one, 12)) == ("steered", [4])
+    assert (sft_key(one), oracle_key(one)) == (sft_key(below), oracle_key(below))
+    bare = trained({"steering.layer": 4})
+    assert (bare.kind, sft_key(bare), oracle_key(bare)) == ("steered", None, None)
+
+
+@pytest.mark.parametrize("layer", [True, 0, -1, 10**15, 4.5, "4", None, [4]])
+def test_an_impossible_steered_layer_is_none(layer):
+    assert aligned_layers(trained({"steering.layer": layer}), 12) == []
 
 
 @pytest.mark.parametrize(
