@@ -1,7 +1,7 @@
 """Every causal language model of transformers, tiny and random, against `generate` on one row.
 
 For each: answers with batches of 1 and of 4 rows of unequal lengths, and hidden states likewise,
-bare and with a LoRA, in float32. What cannot be served must be refused in one line.
+bare, steered and with a LoRA, in float32. What cannot be served must be refused in one line.
 """
 
 from typing import Any
@@ -15,8 +15,9 @@ import architectures
 import tiny
 from xlt_bench.errors import InputError
 from xlt_bench.models.generation import answers
-from xlt_bench.models.hidden_states import base_model, blocks_name
+from xlt_bench.models.hidden_states import base_model, block, blocks_name
 from xlt_bench.models.lm import XltLM
+from xlt_bench.models.steering import Steering
 
 LIMIT = 6
 STOPS = list(range(2, 30))
@@ -109,6 +110,12 @@ def check(name: str, model: Any, size: int) -> None:
         for layer, state in enumerate(states(model, row)):
             assert_close(pooled[i, layer], state)
         assert_close(below[i, 0], pooled[i, 0])
+    vector = torch.arange(pooled.shape[-1]) / 10
+    steering = Steering({"de": vector})
+    hook = block(model, 2).register_forward_hook(steering)
+    steering.use("de")
+    assert_close(lm.sentence_states(PROMPTS, [2])[:, 0], pooled[:, 1] + vector)
+    hook.remove()
 
 
 @pytest.mark.slow

@@ -51,7 +51,8 @@ class Steering:
             return output
         several = isinstance(output, (tuple, list))
         hidden = output[0] if several else output
-        if not isinstance(hidden, Tensor) or hidden.shape[-1:] != self._vector.shape:
+        fits = isinstance(hidden, Tensor) and hidden.shape[-1:] == self._vector.shape
+        if not fits or hidden.ndim > 3:  # several states per token
             raise InputError(
                 f"{type(module).__name__} does not return one state of {len(self._vector)} values "
                 "per token: steering does not support this architecture"
