@@ -5,13 +5,15 @@ import shutil
 
 import pytest
 
+from tiny import save_adapter
 from xlt_bench.results.run_folder import predictions_path, read_predictions, write_predictions
 from xlt_bench.store.build import build, connect
 from xlt_bench.submissions import accepted
+from xlt_bench.submissions import verify as verification
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.schema import Agreement
-from xlt_bench.submissions.verify import draw, passes, wilson
+from xlt_bench.submissions.verify import draw, is_telling, passes, wilson
 from xlt_bench.tasks.registry import get_text_task, text_tasks
 
 
@@ -155,6 +157,43 @@ def agreement(judged_by, equal=100, low=0.0, high=0.0):
 )
 def test_what_passes(one, basis, passed):
     assert passes(one, basis) is passed
+
+
+def without_adapter(low, high):
+    return agreement("scores").model_copy(
+        update={"bare": 50.0 - (low + high) / 2, "bare_low": low, "bare_high": high}
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "telling"),
+    [
+        (agreement("scores"), False),
+        (without_adapter(3.5, 9.0), True),
+        (without_adapter(-9.0, -3.5), True),  # an adapter that does harm
+        (without_adapter(2.5, 9.0), False),
+        (without_adapter(-1.0, 1.0), False),
+    ],
+)
+def test_what_tells_a_retrained_adapter_from_any_other(one, telling):
+    assert is_telling(one) is telling
+
+
+def test_a_retrained_adapter_needs_a_sample_on_which_the_bare_model_differs(
+    submission, verify, tiny_model, tmp_path, monkeypatch
+):
+    again = save_adapter(tiny_model, tmp_path / "again", seed=2)
+    monkeypatch.setattr(verification, "RETRAINED", 100.0)  # so that any answers agree
+    code, out, err = verify(submission, "--retrained", adapter=again)
+    assert code == 1, (out, err)
+    assert "any adapter would agree" in " ".join(err.split())
+    assert "without the adapter (difference" in " ".join(out.split())
+    assert not (submission / "verified.json").exists()
+    monkeypatch.setattr(verification, "is_telling", lambda one: one.bare is not None)
+    assert verify(submission, "--retrained", adapter=again)[0] == 0
+    found = json.loads((submission / "verified.json").read_text())
+    assert found["basis"] == "recipe"
+    assert all(one["bare_low"] <= one["bare_high"] for one in found["agreement"])
 
 
 def test_the_sample_covers_all_tasks_and_depends_on_the_seed(make_run, tmp_path):

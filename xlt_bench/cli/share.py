@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xlt_bench.cli.options import BatchSize, DataDir, Device, Submissions, TrustRemoteCode
-from xlt_bench.cli.output import console, errors, write_data
+from xlt_bench.cli.output import console, errors, quiet, write_data
 from xlt_bench.errors import InputError
 
 app = typer.Typer()
@@ -368,12 +368,13 @@ def verify(
 
     Writes `verified.json` to the submission if the answers agree. Exit code 1: they do not.
     """
+    quiet()
     import secrets
 
     from xlt_bench.data.root import data_root
     from xlt_bench.results.run_folder import write_bytes
     from xlt_bench.submissions.schema import VERIFIED, json_bytes
-    from xlt_bench.submissions.verify import Run, passes
+    from xlt_bench.submissions.verify import RETRAINED, Run, is_telling, passes
     from xlt_bench.submissions.verify import verify as run_again
 
     what = Run(
@@ -392,8 +393,20 @@ def verify(
             f"{one.recomputed:.1f} recomputed (difference {one.gain_low:+.1f} to "
             f"{one.gain_high:+.1f}); judged by {one.judged_by}"
         )
+        if one.bare is not None:
+            console.print(
+                f"{one.task}: {one.bare:.1f} without the adapter (difference {one.bare_low:+.1f} "
+                f"to {one.bare_high:+.1f})"
+            )
     if odd := [one.task for one in found.agreement if not passes(one, found.basis)]:
         errors.print(f"{name}: not verified: {', '.join(odd)} does not agree (seed {chosen})")
+        raise SystemExit(1)
+    if found.basis == "recipe" and not any(map(is_telling, found.agreement)):
+        errors.print(
+            f"{name}: not verified: on this sample it is not shown to differ by more than "
+            f"{RETRAINED:g} points from the model without the adapter, so any adapter would agree "
+            f"(seed {chosen}); draw another with --seed, or more --items"
+        )
         raise SystemExit(1)
     write_bytes(folder / VERIFIED, json_bytes(found))
     console.print(f"{name}: verified by {found.basis}; written: {folder / VERIFIED}")

@@ -129,7 +129,9 @@ class Agreement(BaseModel):
 
     `low` and `high` are Wilson's 95 % interval of the share of equal answers, in percent.
     `submitted` and `recomputed` are the scores of the sample, and `gain_low` and `gain_high` the
-    interval of their difference. `judged_by` says which of the two decided.
+    interval of their difference. `judged_by` says which of the two decided. If the adapter was
+    trained again, `bare` is the score of the base model without it, and `bare_low` and `bare_high`
+    the interval of its difference from `submitted`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -144,6 +146,9 @@ class Agreement(BaseModel):
     gain_low: Annotated[float, Field(ge=-100.001, le=100.001)]
     gain_high: Annotated[float, Field(ge=-100.001, le=100.001)]
     judged_by: Literal["answers", "scores"]
+    bare: Percent | None = None
+    bare_low: Annotated[float, Field(ge=-100.001, le=100.001)] | None = None
+    bare_high: Annotated[float, Field(ge=-100.001, le=100.001)] | None = None
 
 
 class Verified(BaseModel):

@@ -7,7 +7,9 @@ float32     at least 95 % of the answers of each task must be equal
 half        the difference in score on the sample must not lie beyond HALF points (95 % interval),
             since rounding may change many answers of a bare model (docs/reliability.md)
 recipe      likewise with RETRAINED points, if the adapter was trained again by its recipe: other
-            machines round otherwise, and a training amplifies it
+            machines round otherwise, and a training amplifies it. In some task, the base model
+            without the adapter must be shown to differ by more than that: otherwise any adapter
+            would pass
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -151,10 +153,11 @@ def verify(
     sizes = {unit: len(found) for unit, found in whole.items() if unit[0] in text}
     sample = draw(package.record.plan, sizes, items, seed)
     with _answered(package, run, sample, whole, root, track) as (job, basis):
-        agreement = [
-            *_text(package, job, sample, whole, basis),
-            *_retrieval(package, job, sample, basis),
-        ]
+        agreement = _agreements(package, job, sample, whole, basis)
+    if basis == "recipe":
+        with _answered(package, run, sample, whole, root, track, bare=True) as (job, _):
+            without = _agreements(package, job, sample, whole, basis)
+        agreement = [_beside(one, bare) for one, bare in zip(agreement, without, strict=True)]
     return Verified(
         id=folder.name,
         record_sha256=package.record_sha256,
@@ -176,6 +179,15 @@ def passes(one: Agreement, basis: str) -> bool:
         return one.equal >= AGREE * one.items
     most = RETRAINED if basis == "recipe" else HALF
     return one.gain_low <= most and one.gain_high >= -most
+
+
+def is_telling(one: Agreement) -> bool:
+    """Whether the base model is shown to differ from the submission by more than RETRAINED points.
+
+    Only then does the agreement of an adapter that was trained again say something about it.
+    """
+    low, high = one.bare_low, one.bare_high
+    return low is not None and high is not None and (low > RETRAINED or high < -RETRAINED)
 
 
 def _check_verifiable(plan: Plan) -> None:
@@ -202,9 +214,18 @@ def _load(package: Package, root: Path) -> Items:
 
 @contextmanager
 def _answered(
-    package: Package, run: Run, sample: Sample, whole: Items, root: Path, track: Any
+    package: Package,
+    run: Run,
+    sample: Sample,
+    whole: Items,
+    root: Path,
+    track: Any,
+    bare: bool = False,
 ) -> Iterator[tuple[Job, Basis]]:
-    """Answer the sample in a temporary run; yields it, and what the verification is based on."""
+    """Answer the sample in a temporary run; yields it, and what the verification is based on.
+
+    With `bare`, the base model answers without the adapter, which is compared with no hash.
+    """
     plan = package.record.plan
     asked = {unit: [whole[unit][i] for i in places] for unit, places in sample.places.items()}
     if task := retrieval_in(plan.units):
@@ -214,9 +235,10 @@ def _answered(
         units.setdefault(name, []).append(unit)
     with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
         options = _options(plan, run, sample, Path(folder, "run"))
+        options = replace(options, adapters=[]) if bare else options
         request = Request(options, units, Corpus(root), asked)
         evaluation, [(job, adapter)] = load_systems(request, track)
-        basis = _check_same(plan, job.plan, run)
+        basis: Basis = "recipe" if bare else _check_same(plan, job.plan, run)
         answer_with(evaluation, job, adapter)
         yield job, basis
 
@@ -272,6 +294,26 @@ def _check_same(stated: Plan, ran: Plan, run: Run) -> Basis:
         remedy = "leave --retrained out" if same else "--retrained is for one trained by its recipe"
         raise InputError(f"the adapter's weights {found} of {RECORD}; {remedy}")
     return "recipe" if run.retrained else "weights"
+
+
+def _agreements(
+    package: Package, job: Job, sample: Sample, whole: Items, basis: str
+) -> list[Agreement]:
+    return [
+        *_text(package, job, sample, whole, basis),
+        *_retrieval(package, job, sample, basis),
+    ]
+
+
+def _beside(one: Agreement, bare: Agreement) -> Agreement:
+    """The agreement of a task, and how far the base model is from the submission."""
+    return one.model_copy(
+        update={
+            "bare": bare.recomputed,
+            "bare_low": bare.gain_low,
+            "bare_high": bare.gain_high,
+        }
+    )
 
 
 def _text(
