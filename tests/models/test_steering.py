@@ -188,7 +188,10 @@ def _as_peft(folder: Path) -> None:
 FILES = {
     "cut": (_cut, "cannot be read: .*"),
     "no vectors": (lambda f: (f / "steering.safetensors").unlink(), "has no steering.safetensors"),
-    "a list": (lambda f: (f / "steering_config.json").write_text("[]"), "is not a JSON object"),
+    "a list": (
+        lambda f: (f / "steering_config.json").write_text("[]"),
+        "steering_config.json is not a JSON object",
+    ),
     "no JSON": (lambda f: (f / "steering_config.json").write_text("{"), "cannot be read"),
     "deep": (lambda f: (f / "steering_config.json").write_text("[" * 100_000), "cannot be read"),
     "huge": (

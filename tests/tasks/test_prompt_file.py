@@ -1,6 +1,7 @@
 """A user's own prompts: rendered by Jinja, recorded, and never compared with the benchmark's."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from jinja2 import Template
@@ -154,7 +155,19 @@ def test_a_native_prompt_of_uner_has_the_same_example(data_dir):
 
 
 def test_native_prompts_are_the_ranked_languages_and_three_tasks(tmp_path):
-    with pytest.raises(InputError, match="fails on item 1 of ko: 'no_native_prompt"):
+    with pytest.raises(InputError, match="massive=native: there is no prompt for ko; leave it"):
         NATIVE["massive"].messages(replace(ITEMS["massive"], unit="ko"))
     with pytest.raises(InputError, match="only massive, uner, wmt23 have prompts"):
         read_prompts(["intents=native"], {"intents": get_text_task("intents")})
+
+
+def test_a_file_called_native_is_not_taken_for_the_benchmarks_prompt(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("native").write_text("{{ sentence }}")
+    tasks = {"massive": get_text_task("massive")}
+    shipped, own = (
+        read_prompts([f"massive={file}"], tasks)["massive"].prompt
+        for file in ("native", "./native")
+    )
+    assert (shipped.name, own.name) == ("native", "./native")
+    assert shipped == NATIVE["massive"].prompt

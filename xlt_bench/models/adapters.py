@@ -210,7 +210,8 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"adapter {name} cannot be read: {one_line(error, 200)}") from None
     if not isinstance(config, dict):
-        raise InputError(f"adapter {name}: {CONFIG} is not a JSON object: is it a PEFT adapter?")
+        kind = "" if path.name == steering.CONFIG else ": is it a PEFT adapter?"
+        raise InputError(f"adapter {name}: {path.name} is not a JSON object{kind}")
     return config
 
 

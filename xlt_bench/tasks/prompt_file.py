@@ -74,6 +74,11 @@ class PromptFile:
         try:
             texts = self._texts(values)
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if self.prompt.name == NATIVE:
+                raise InputError(
+                    f"--prompt {self.task.name}={NATIVE}: there is no prompt for {item.unit}; "
+                    "leave it out of --languages, or give a file"
+                ) from None
             raise InputError(
                 f"{self.prompt.name} fails on item {item.id} of {item.unit}: {error}; it can use "
                 f"{', '.join(VARIABLES)}"
@@ -157,5 +162,6 @@ def _read(task: TextTask, path: Path) -> PromptFile:
     if "system" in template.blocks and "user" not in template.blocks:
         raise InputError(f"{path}: a block `system` needs a block `user`")
     digest = hashlib.sha256(source.encode()).hexdigest()
-    name = NATIVE if path.parent == _SHIPPED else path.name
+    name = f"./{NATIVE}" if path.name == NATIVE else path.name  # a user's file of that name
+    name = NATIVE if path.parent == _SHIPPED else name
     return PromptFile(task, UserPrompt(name=name, sha256=digest), template)
