@@ -95,6 +95,8 @@ def _run(words: tuple[str, ...], folder: Path, environment: dict[str, str], befo
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
