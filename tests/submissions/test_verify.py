@@ -62,6 +62,11 @@ def test_an_unknown_id_is_one_line(verify, tmp_path):
     assert (code, "has no submission nobody: pass its id" in " ".join(err.split())) == (2, True)
 
 
+def test_a_wrong_batch_size_is_one_line(submission, verify):
+    code, _, err = verify(submission, "--batch-size", "many")
+    assert (code, "must be 'auto' or at least 1, not 'many'" in " ".join(err.split())) == (2, True)
+
+
 def test_an_honest_submission_is_verified_and_ranked(submission, verify, made_up_root, tmp_path):
     code, out, err = verify(submission)
     assert code == 0, err

@@ -20,7 +20,12 @@ from xlt_bench.languages import language
 from xlt_bench.models.adapters import check_hub_name, check_local, split_revision
 from xlt_bench.models.chat import given_template, parse_args
 from xlt_bench.models.model_args import answer_settings
-from xlt_bench.models.validate_names import check_device, check_dtype, check_model
+from xlt_bench.models.validate_names import (
+    check_device,
+    check_dtype,
+    check_model,
+    parse_batch_size,
+)
 from xlt_bench.results.record import MOST_SHOTS, ShotLanguage
 from xlt_bench.results.run_folder import check_free
 from xlt_bench.tasks.base import WHOLE, Task
@@ -86,8 +91,7 @@ def check(options: Options) -> None:
     """Raise InputError for the first invalid option."""
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit must be at least 1, not {options.limit}")
-    if options.batch_size != "auto" and not _positive(options.batch_size):
-        raise InputError(f"--batch-size must be 'auto' or at least 1, not {options.batch_size!r}")
+    parse_batch_size(options.batch_size)
     if odd := [layer for layer in options.layers if layer < 1]:
         raise InputError(f"--layers must be at least 1, not {odd[0]}")
     if options.shard is not None:
@@ -296,10 +300,6 @@ def corpus_of(options: Options) -> Corpus:
             f"--corpus {options.corpus} is not a folder; give a folder with one file per language"
         )
     return Corpus(data_root(options.data_dir), folder)
-
-
-def _positive(text: str) -> bool:
-    return text.isdecimal() and int(text) > 0
 
 
 def plan_units(options: Options) -> Chosen:

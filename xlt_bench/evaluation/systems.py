@@ -30,6 +30,7 @@ from xlt_bench.models.load import Base, choose_device, commit_of, load_base, met
 from xlt_bench.models.model_args import answer_settings, engine_args
 from xlt_bench.models.steering import steering_notes
 from xlt_bench.models.tokenizer import Chat, choose_chat
+from xlt_bench.models.validate_names import parse_batch_size
 from xlt_bench.results.record import Plan
 from xlt_bench.results.run_folder import open_run
 from xlt_bench.tasks.base import TextTask
@@ -120,7 +121,11 @@ def load_systems(
     base = _base(options, commit, tokenizer)
     if options.backend == "vllm":
         _check_followed(base.model)
-    lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=_batch(options))
+    lm = XltLM(
+        pretrained=base.model,
+        tokenizer=base.tokenizer,
+        batch_size=parse_batch_size(options.batch_size),
+    )
     lm.try_out(_has_text(request), layers)
     system = hf_system(base)  # before there are parameters of adapters
     switch = AdapterSwitch(base.model, base.name, fits)
@@ -305,10 +310,6 @@ def open_job(
     job.prompts = request.prompts
     job.notes += remarks(request, plan, digests)
     return job
-
-
-def _batch(options: Options) -> int | str:
-    return "auto" if options.batch_size == "auto" else int(options.batch_size)
 
 
 def _layers(asked: Sequence[int], n_layers: int) -> list[int]:

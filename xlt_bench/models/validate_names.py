@@ -1,10 +1,10 @@
-"""Validates names of models, dtypes and devices without importing torch, which takes seconds."""
+"""Validates options that concern models without importing torch, which takes seconds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from xlt_bench.errors import unknown
+from xlt_bench.errors import InputError, unknown
 from xlt_bench.models.adapters import check_hub_name, split_revision
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
@@ -49,3 +49,16 @@ def check_device(device: str | None) -> None:
     """
     if device is not None and device.partition(":")[0] not in _DEVICES:
         raise unknown("device", device, _DEVICES)
+
+
+def parse_batch_size(text: str) -> int | str:
+    """Parse a batch size: `auto`, or a number from 1.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if text == "auto":
+        return text
+    if not (text.isdecimal() and int(text)):
+        raise InputError(f"--batch-size must be 'auto' or at least 1, not {text!r}")
+    return int(text)

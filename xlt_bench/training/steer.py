@@ -37,7 +37,12 @@ from xlt_bench.models.steering_config import (
     VECTORS,
     SteeringConfig,
 )
-from xlt_bench.models.validate_names import check_device, check_dtype, check_model
+from xlt_bench.models.validate_names import (
+    check_device,
+    check_dtype,
+    check_model,
+    parse_batch_size,
+)
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.results.run_folder import check_empty, write_bytes, write_json
 from xlt_bench.tasks.registry import BY_DEFAULT, get_task
@@ -115,9 +120,7 @@ def check(options: SteerOptions) -> None:
         raise InputError(
             f"--layer must be a block from 1, or a share above 0 and up to 1.0, got {options.layer}"
         )
-    batch = options.batch_size
-    if batch != "auto" and not (batch.isdecimal() and int(batch)):
-        raise InputError(f"--batch-size must be 'auto' or at least 1, not {batch!r}")
+    parse_batch_size(options.batch_size)
     check_dtype(options.dtype)
     check_device(options.device)
     check_empty(options.output)
@@ -146,8 +149,8 @@ def languages_of(options: SteerOptions) -> tuple[list[str], list[str]]:
     codes = [code for code in LANGUAGES if code in asked and code != PIVOT]
     there = [code for code in codes if code in corpus.units()]
     if not there:
-        what = " ".join(codes) or "a language other than English"
-        raise InputError(f"--languages: {corpus.corpus} has no {what}" if codes else _NO_LANGUAGE)
+        lacks = f"--languages: {corpus.corpus} has no {' '.join(codes)}"
+        raise InputError(lacks if codes else _NO_LANGUAGE)
     return there, [code for code in codes if code not in there]
 
 
@@ -211,7 +214,8 @@ def _load(options: SteerOptions, adapter: AdapterFiles | None) -> tuple[Base, Xl
     name = options.model or base_of([str(options.adapter)])
     commit, trust = commit_of(name), options.trust_remote_code
     skeleton = meta_model(name, trust, commit)
-    layer, last = block_number(options.layer, count_layers(skeleton), 0), count_layers(skeleton)
+    last = count_layers(skeleton)
+    layer = block_number(options.layer, last, 0)
     if layer > last:
         raise InputError(
             f"--layer must be between 1 and {last} for this model, got {layer} (a share such as "
@@ -221,7 +225,7 @@ def _load(options: SteerOptions, adapter: AdapterFiles | None) -> tuple[Base, Xl
     chat = choose_chat(name, adapter, None, None, {}, trust, commit)
     device = choose_device(options.device)
     base = load_base(name, options.dtype, device, trust, commit, chat.tokenizer)
-    size = options.batch_size if options.batch_size == "auto" else int(options.batch_size)
+    size = parse_batch_size(options.batch_size)
     lm = XltLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=size)
     lm.use_model(AdapterSwitch(base.model, base.name, fits).use(adapter))
     lm.try_out(False, [layer])
