@@ -315,7 +315,7 @@ def _logging():
 
 
 def _told(given):
-    """The warnings, without those of sockets and files of other tests that are collected just now."""
+    """The warnings, without those of other tests' sockets and files that are just collected."""
     return [str(one.message) for one in given if one.category is not ResourceWarning]
 
 
