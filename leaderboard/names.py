@@ -40,7 +40,7 @@ _TEACHING = 50_000_000  # parameters; a smaller model is for teaching, not an LL
 _BASES = """
 SELECT base_model AS base, model, count(*) AS n,
     max(CAST(record::JSON ->> '$.model.parameters' AS BIGINT)) AS parameters
-FROM submissions GROUP BY base_model, model ORDER BY n DESC, model
+FROM submissions JOIN records USING (number) GROUP BY base_model, model ORDER BY n DESC, model
 """
 _SYSTEMS = """
 SELECT s.id, s.name, s.base_model AS base, s.seed, s.item_limit, s.rank_class, m.*

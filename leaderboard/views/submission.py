@@ -18,8 +18,9 @@ _FACTS = """
 SELECT s.* EXCLUDE (number, bare, superseded_by),
     (SELECT list(DISTINCT baseline ORDER BY baseline) FROM baselines
         WHERE submission = s.id AND is_default) AS compared_with,
-    n.id AS superseded_by
+    n.id AS superseded_by, record
 FROM submissions s
+JOIN records USING (number)
 LEFT JOIN submissions n ON n.number = s.superseded_by
 WHERE s.id = $id
 """

@@ -94,6 +94,9 @@ def test_the_database_has_every_score_of_every_record(board, store):
         assert {(row["layer"], row["value"]) for row in found} == {
             (row.layer, row.value) for row in record.results.layers
         }
+        query = "SELECT record FROM records JOIN submissions USING (number) WHERE id = $id"
+        (found,) = rows(store, query, id=name)
+        assert json.loads(found["record"]) == record.model_dump(mode="json", exclude={"results"})
 
 
 def test_the_database_has_recipes_and_families(board, store):

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
@@ -27,7 +28,7 @@ from xlt_bench.store.measures import gap_rows
 from xlt_bench.store.methods import methods
 from xlt_bench.store.places import MeanReplicates, Means, means_of, places
 from xlt_bench.store.reuse import Earlier, code_digest
-from xlt_bench.store.rows import EVIDENCE, Entry, Read, Rows, Source, read_entry, relate
+from xlt_bench.store.rows import EVIDENCE, Alike, Entry, Read, Rows, Source, read_entry, relate
 from xlt_bench.store.workers import MOST, cores, ordered
 from xlt_bench.submissions.accepted import Register, held_among, read_register
 from xlt_bench.submissions.report import Report, list_submissions, refused
@@ -36,13 +37,14 @@ from xlt_bench.submissions.validate import open_package
 from xlt_bench.tasks.base import Task, TextTask
 from xlt_bench.tasks.registry import get_task, tasks
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
 # DuckDB raises one of these if a file cannot be written, depending on when it notices.
 _DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 _BATCH = 500  # layers of pairs that are inserted at a time
 _MANY = 200  # submissions for which processes are started
+_MEMORY = "500MB"  # of DuckDB, whose default is 80 % of the machine's; what takes more is on disk
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,16 @@ def _build_on(db: Path, submissions: Path, staging: Path) -> tuple[Path, Built, 
 
 def _write(file: Path, submissions: Path, earlier_db: Path | None) -> tuple[Built, set[str]]:
     """Write a database; returns what was loaded, and the ids."""
-    with duckdb.connect(file, config={"temp_directory": str(file.parent)}) as store:
+    with duckdb.connect(
+        file, config={"temp_directory": str(file.parent), "memory_limit": _MEMORY}
+    ) as store:
         store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
         about = {"schema_version": SCHEMA_VERSION, "code": code_digest()}
         _insert(store, {"build": [about]})
         _load_tables(store)
         earlier = Earlier(store, earlier_db)
-        built = _load_submissions(store, submissions, earlier)
+        with TemporaryFile(dir=file.parent) as scratch:
+            built = _load_submissions(store, submissions, earlier, scratch)
         earlier.close()
         loaded = {name for (name,) in store.execute("SELECT id FROM submissions").fetchall()}
         store.execute((_HERE / "views.sql").read_text(encoding="utf-8"))
@@ -354,7 +359,7 @@ def _read_submissions(
     entries: list[Entry] = []
     left_out: list[Report] = []
     seen: dict[str, str] = {}
-    batch, register = Rows(), read_register(folder)
+    batch, alike, register = Rows(), Alike(), read_register(folder)
     paths = list_submissions([folder])
     reasons = _held(paths, register)
     sources = [
@@ -384,7 +389,7 @@ def _read_submissions(
                 left_out.append(refused(path, found))
                 continue
             number = len(entries)
-            entries.append(found.entry.numbered(number))
+            entries.append(alike.shared(found.entry).numbered(number))
             row = {"number": number, "id": path.name, "fingerprint": found.fingerprint}
             batch.add("sources", [row])
             if found.rows is None:
@@ -400,7 +405,9 @@ def _read_submissions(
     return entries, left_out
 
 
-def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier) -> Built:
+def _load_submissions(
+    store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier, scratch: IO[bytes]
+) -> Built:
     entries, left_out = _read_submissions(store, folder, earlier)
     related = relate(entries)
     chosen = baselines(related)
@@ -418,7 +425,7 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
     kept = earlier.unchanged_methods(related, chosen)
     earlier.copy_gains(kept)
     changed = [one for one in chosen if related[one.number].trained.method not in kept]
-    means = MeanReplicates(related)
+    means = MeanReplicates(related, scratch)
     work = [
         ({n: related[n] for one in some for n in (one.number, one.baseline)}, some)
         for some in chunks(related, changed)
@@ -428,5 +435,6 @@ def _load_submissions(store: duckdb.DuckDBPyConnection, folder: Path, earlier: E
             _insert(store, rows)
             means.keep(of_submissions)
     _insert(store, {"gaps": gap_rows(related, chosen)})
-    _insert(store, places(related, means, earlier.place_tests()))
+    for rows in places(related, means, earlier.place_tests):
+        _insert(store, rows)
     return Built(len(entries), left_out)

@@ -19,7 +19,7 @@ from xlt_bench.submissions.schema import COUNTS
 from xlt_bench.submissions.transfer import Marked, marks
 from xlt_bench.tasks.registry import get_task, tasks
 
-_TOGETHER = 32  # pairs of submissions that are resampled together, with the same draws
+_TOGETHER = 16  # pairs of submissions that are resampled together, with the same draws
 
 
 def gain_rows(

@@ -12,9 +12,10 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,8 @@ from xlt_bench.submissions.seeds import pair_seeds
 from xlt_bench.tasks.registry import get_task
 
 AMONG = ("verified", "all")
-Test = tuple[str, str, tuple[int, ...], tuple[int, ...]]
-"""A task, a split, the numbers of the tested submissions and of those they are held against."""
-
+Test = tuple[tuple[int, ...], tuple[int, ...]]
+"""The numbers of the tested submissions, and of those they are held against."""
 
 _BINS = 64
 
@@ -54,26 +54,41 @@ Means = Mapping[tuple[str, str], _Mean]
 
 
 class MeanReplicates:
-    """The replicates of the means by which submissions are ranked, in half of the memory.
+    """The replicates of the means by which submissions are ranked, kept in a file.
+
+    Those of 10,000 submissions take half a GB, of which a test needs 9 kB.
 
     Args:
         entries: All submissions, by number, with `superseded_by` filled in.
+        file: An empty file, open for writing and reading.
     """
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
-        self._found: dict[int, Means] = {}
+    def __init__(self, entries: Sequence[Entry], file: IO[bytes]) -> None:
+        self._entries, self._file = entries, file
+        self._found: dict[int, dict[tuple[str, str], tuple[float, int]]] = {}
 
     def keep(self, found: Mapping[int, Means]) -> None:
         """Keep the means of submissions whose units have been resampled."""
-        self._found = {**found, **self._found}
+        for number, means in found.items():
+            if number not in self._found:
+                self._found[number] = {key: self._written(mean) for key, mean in means.items()}
+
+    def _written(self, mean: _Mean) -> tuple[float, int]:
+        """Write a mean; returns its value, and where the rest is."""
+        start = self._file.seek(0, os.SEEK_END)
+        for array in (mean.replicates.drawn, mean.bins):
+            np.save(self._file, array, allow_pickle=False)
+        return mean.replicates.value, start
 
     def of(self, number: int, task: str, split: str) -> _Mean:
         """The replicates of one mean of a submission, resampled if they are not yet known."""
         if number not in self._found:
             entry = self._entries[number]
-            self._found[number] = means_of(entry, resampled({number: entry})[0][number])
-        return self._found[number][task, split]
+            self.keep({number: means_of(entry, resampled({number: entry})[0][number])})
+        value, start = self._found[number][task, split]
+        self._file.seek(start)
+        drawn, bins = (np.load(self._file, allow_pickle=False) for _ in range(2))
+        return _Mean(Replicates(value, drawn, 0), bins)
 
 
 def means_of(entry: Entry, drawn: Drawn) -> Means:
@@ -130,33 +145,45 @@ class _Candidate:
 
 
 def places(
-    entries: Sequence[Entry], means: MeanReplicates, known: Mapping[Test, float]
-) -> dict[str, list[dict[str, Any]]]:
+    entries: Sequence[Entry],
+    means: MeanReplicates,
+    known: Callable[[str, str], Mapping[Test, float]],
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """Compute the rows of the tables `places` and `method_places`.
 
     Args:
         entries: All submissions, by number, with `superseded_by` filled in.
         means: Their replicates.
-        known: p values of an earlier build.
+        known: Gives the p values of an earlier build in a task and split.
+
+    Yields:
+        The rows by table, ranking by ranking.
     """
-    tests = _Tests(means, known)
+    for (task, version, split), ranked in _by_ranking(entries).items():
+        tests = _Tests(task, split, means, known(task, split))
+        for among in AMONG:
+            some = [one for one in ranked if among == "all" or one.row["rank_class"] == "verified"]
+            if some:
+                yield _rows({"task": task, "split": split, "among": among}, version, some, tests)
+
+
+def _rows(
+    given: dict[str, str], version: int, ranked: Sequence[Entry], tests: _Tests
+) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {"places": [], "method_places": []}
-    for among in AMONG:
-        chosen = [one for one in entries if among == "all" or one.row["rank_class"] == "verified"]
-        for (task, version, split), ranked in _by_ranking(chosen).items():
-            given = {"task": task, "split": split, "among": among}
-            systems = [_Candidate((one,), one.means[task, split]) for one in ranked]
-            for one, place, head, p in _placed(systems, task, split, tests):
-                against = head.numbers[0] if head else None
-                row = {"number": one.numbers[0], **given, "place": place}
-                rows["places"].append({**row, "tested_against": against, "p": p})
-            for methods in _methods(ranked, task, split):
-                for one, place, head, p in _placed(methods, task, split, tests):
-                    row = {"method": one.systems[0].trained.method, "version": version, **given}
-                    row |= {"value": one.value, "place": place, "systems": list(one.numbers)}
-                    row["tested_against"] = list(head.numbers) if head else None
-                    row["covers_seeds"] = bool(head and _covers_seeds(one, head))
-                    rows["method_places"].append({**row, "p": p})
+    means = given["task"], given["split"]
+    systems = [_Candidate((one,), one.means[means]) for one in ranked]
+    for one, place, head, p in _placed(systems, tests):
+        against = head.numbers[0] if head else None
+        row = {"number": one.numbers[0], **given, "place": place}
+        rows["places"].append({**row, "tested_against": against, "p": p})
+    for methods in _methods(ranked, *means):
+        for one, place, head, p in _placed(methods, tests):
+            row = {"method": one.systems[0].trained.method, "version": version, **given}
+            row |= {"value": one.value, "place": place, "systems": list(one.numbers)}
+            row["tested_against"] = list(head.numbers) if head else None
+            row["covers_seeds"] = bool(head and _covers_seeds(one, head))
+            rows["method_places"].append({**row, "p": p})
     return rows
 
 
@@ -188,17 +215,18 @@ def _methods(ranked: Sequence[Entry], task: str, split: str) -> list[list[_Candi
 
 
 def _placed(
-    candidates: Sequence[_Candidate], task: str, split: str, tests: _Tests
+    candidates: Sequence[_Candidate], tests: _Tests
 ) -> Iterator[tuple[_Candidate, int, _Candidate | None, float | None]]:
     """Each candidate, best first, with its place, and the test that gave it; None for the best."""
-    sign = -1 if get_task(task).metric(get_task(task).primary).higher_is_better else 1
+    task = get_task(tests.task)
+    sign = -1 if task.metric(task.primary).higher_is_better else 1
     ordered = sorted(
         candidates, key=lambda one: (sign * one.value, min(part.age for part in one.systems))
     )
     head, place = ordered[0], 1
     yield head, place, None, None
     for position, one in enumerate(ordered[1:], 2):
-        against, p = head, tests.p(task, split, one, head)
+        against, p = head, tests.p(one, head)
         if p < ALPHA:
             head, place = one, position
         yield one, place, against, p
@@ -209,21 +237,24 @@ def _covers_seeds(one: _Candidate, head: _Candidate) -> bool:
 
 
 class _Tests:
-    """The tests of one build, each made once."""
+    """The tests of a mean of a task, each made once."""
 
-    def __init__(self, means: MeanReplicates, known: Mapping[Test, float]) -> None:
+    def __init__(
+        self, task: str, split: str, means: MeanReplicates, known: Mapping[Test, float]
+    ) -> None:
+        self.task, self.split = task, split
         self._means, self._known = means, dict(known)
 
-    def p(self, task: str, split: str, one: _Candidate, head: _Candidate) -> float:
-        test = (task, split, one.numbers, head.numbers)
+    def p(self, one: _Candidate, head: _Candidate) -> float:
+        test = (one.numbers, head.numbers)
         if test not in self._known:
-            self._known[test] = self._tested(task, split, one, head)
+            self._known[test] = self._tested(one, head)
         return self._known[test]
 
-    def _tested(self, task: str, split: str, one: _Candidate, head: _Candidate) -> float:
+    def _tested(self, one: _Candidate, head: _Candidate) -> float:
         ours, theirs, paired = pair_seeds(one.systems, head.systems)
         found = [
-            [self._means.of(entry.number, task, split) for entry in method]
+            [self._means.of(entry.number, self.task, self.split) for entry in method]
             for method in (ours, theirs)
         ]
         drawn = [[one.replicates for one in method] for method in found]
@@ -234,7 +265,7 @@ class _Tests:
             return p
         if np.count_nonzero(found[0][0].bins != found[1][0].bins) > FEW:
             return p
-        exact = _exact(task, split, ours[0], theirs[0])
+        exact = _exact(self.task, self.split, ours[0], theirs[0])
         return p if exact is None else exact
 
 

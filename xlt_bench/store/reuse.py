@@ -30,6 +30,7 @@ _OF_A_SUBMISSION = (
     "pair_scores",
     "language_layers",
     "alignments",
+    "records",
 )
 
 
@@ -175,20 +176,21 @@ class Earlier:
                 given,
             )
 
-    def place_tests(self) -> dict[Test, float]:
-        """The p values of the tests that gave places, between submissions that were taken."""
+    def place_tests(self, task: str, split: str) -> dict[Test, float]:
+        """The p values of the tests that gave places in a mean, between submissions taken over."""
         if not self._taken:
             return {}
         new = {old: new for new, old in self._taken.items()}
         rows = self._store.execute(
-            "SELECT task, split, [number], [tested_against], p FROM earlier.places "
-            "WHERE tested_against IS NOT NULL UNION ALL "
-            "SELECT task, split, systems, tested_against, p FROM earlier.method_places "
-            "WHERE tested_against IS NOT NULL"
+            "SELECT [number], [tested_against], p FROM earlier.places "
+            "WHERE task = $task AND split = $split AND tested_against IS NOT NULL UNION ALL "
+            "SELECT systems, tested_against, p FROM earlier.method_places "
+            "WHERE task = $task AND split = $split AND tested_against IS NOT NULL",
+            {"task": task, "split": split},
         ).fetchall()
         return {
-            (task, split, tuple(new[n] for n in ours), tuple(new[n] for n in theirs)): p
-            for task, split, ours, theirs, p in rows
+            (tuple(new[n] for n in ours), tuple(new[n] for n in theirs)): p
+            for ours, theirs, p in rows
             if new.keys() >= {*ours, *theirs}
         }
 

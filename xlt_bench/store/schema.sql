@@ -49,8 +49,13 @@ CREATE TABLE submissions (
     rank_class VARCHAR NOT NULL,        -- verified: a maintainer ran the model again; else self-reported
     verified_by VARCHAR,
     verified_on DATE,
-    verified_basis VARCHAR,             -- weights: those of the record; recipe: trained again
-    record VARCHAR NOT NULL             -- record.json without its results
+    verified_basis VARCHAR              -- weights: those of the record; recipe: trained again
+);
+
+-- record.json without its results.
+CREATE TABLE records (
+    number INTEGER NOT NULL,
+    record VARCHAR NOT NULL
 );
 
 -- What the columns of `submissions` rest on.
