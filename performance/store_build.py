@@ -9,12 +9,11 @@ build lists the files of answers and hits but does not read them, so that answer
 All come from a pool of 20 by hard links, so that generating takes neither longer than building nor
 the disk.
 
-Each build runs in a process of its own, so that its peak memory can be measured, and without an
-earlier file. A build of many submissions starts others: the peak is then its own, and for each of
-them that of the largest. Then one more submission is built on the last file. The last line has
-the CPU seconds for the larger number divided by those for the smaller, and the goal, the ratio of
-the two numbers (linear growth). CPU seconds, because wall-clock seconds include the work of others
-on the machine.
+Each build runs in a process of its own, without an earlier file. A build of many submissions starts
+others: the memory is the sum of all, read five times a second, and the peak its largest. Then one
+more submission is built on the last file. The last line has the CPU seconds for the larger number
+divided by those for the smaller, and the goal, the ratio of the two numbers (linear growth). CPU
+seconds, because wall-clock seconds include the work of others on the machine.
 """
 
 from __future__ import annotations
@@ -25,12 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from side_by_side import machine
 
 from xlt_bench.evaluation.score import Counted, scores_of
@@ -247,24 +248,38 @@ BUILD = """
 import resource, sys, time
 from pathlib import Path
 from xlt_bench.store.build import build
-from xlt_bench.store.workers import MOST, cores
 started = time.perf_counter()
 built = build(Path(sys.argv[1]), Path(sys.argv[2]))
 seconds = time.perf_counter() - started
 assert not built.refused, built.refused[0]
-own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-spent = sum(one.ru_utime + one.ru_stime for one in (own, others))
-peak = (own.ru_maxrss + min(MOST, cores()) * others.ru_maxrss) / 1024
-print(built.loaded, seconds, spent, peak)
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(built.loaded, seconds, sum(one.ru_utime + one.ru_stime for one in used))
 """
 
 
 def measure(submissions: Path, db: Path) -> tuple[int, float, float, float]:
     """Build in a separate process. Returns submissions, wall-clock and CPU seconds, and peak MB."""
     command = [sys.executable, "-c", BUILD, str(submissions), str(db)]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    out = told.splitlines()[-1].split()  # after DuckDB's progress, if a query takes long
-    return int(out[0]), float(out[1]), float(out[2]), float(out[3])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            time.sleep(0.2)
+        assert process.returncode == 0
+        assert process.stdout
+        out = process.stdout.read().splitlines()[-1].split()  # after DuckDB's progress
+    return int(out[0]), float(out[1]), float(out[2]), peak / 1e6
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process and of those that it started; pages that they share count for each."""
+    found = 0
+    with suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for one in (top, *top.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                found += one.memory_info().rss
+    return found
 
 
 QUERIES = {
