@@ -1,5 +1,6 @@
 """Records are published, so they keep no secrets, folders or inner addresses."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlt_bench.models.model_args import answer_settings
 from xlt_bench.results.redact import (
     command_line,
     reduced,
@@ -30,6 +32,11 @@ from xlt_bench.results.redact import (
         (["--header", "Authorization: Bearer s3cr3t"], "--header 'Authorization: Bearer ***'"),
         (["--extra", '{"api_key": "s3cr3t", "a": 1}'],
          """--extra '{"api_key": "***", "a": 1}'"""),
+        (["--header", "Authorization: Basic czNjcjN0"], "--header 'Authorization: Basic ***'"),
+        (["--model-args", '{"header": {"Authorization": "Basic czNjcjN0", "Cookie": "a=b, c"}}'],
+         """--model-args '{"header": {"Authorization": "***", "Cookie": "***"}}'"""),
+        (["--extra", '{"api_key": "s3cr3t},x", "pwd": "a", "credentials": "b"}'],
+         """--extra '{"api_key": "***", "pwd": "***", "credentials": "***"}'"""),
         (["--url", "http://h/?access_key=s3cr3t&x=1"], "--url 'http://***/?access_key=***&x=1'"),
     ],
 )  # fmt: skip
@@ -141,3 +148,13 @@ def test_a_command_in_a_note():
 def test_what_is_reduced_stays_as_it_is(words):
     once = reduced_command(shlex.join(["xlt-bench", "evaluate", *words]))
     assert reduced_command(once) == once
+
+
+def test_a_plan_keeps_no_secret_of_its_model_args():
+    """It is published; vLLM takes a token, and some gateways a key among the extra fields."""
+    given = "download_dir=/x,hf_token=s3cr3t,seed=1"
+    assert answer_settings("vllm", given) == '{"hf_token": "***", "seed": 1}'
+    extra = {"api_key": "s3cr3t", "a": [{"Authorization": "Basic x"}, "Bearer s3cr3t"], "b": 1}
+    given = json.dumps({"base_url": "http://h", "extra_body": extra, "auth_token": "s3cr3t"})
+    told = {"a": [{"Authorization": "***"}, "Bearer ***"], "api_key": "***", "b": 1}
+    assert json.loads(answer_settings("openai", given)) == told

@@ -2,6 +2,7 @@
 
 import pytest
 
+from boards import verify
 from xlt_bench.store.build import build, connect
 from xlt_bench.submissions import accepted
 from xlt_bench.submissions.create import About, submit
@@ -24,7 +25,9 @@ class Board:
         self.folder, self.make_run, self.root = folder, make_run, root
         self.ids: dict[str, str] = {}
 
-    def add(self, name, *, right=0.5, settings=None, seed=1, baseline=None, **options):
+    def add(
+        self, name, *, right=0.5, settings=None, seed=1, baseline=None, verified=False, **options
+    ):
         training = settings and {"settings": settings, "seed": seed}
         aligned = ("sw",) if settings is None or "alignment.data" in settings else ()
         options = {"units": UNITS, "aligned": aligned, "created": OLD, **options}
@@ -37,6 +40,8 @@ class Board:
         others = [one.folder.name for one in accepted.of_one_system(made)]
         over = [accepted.Supersession(newer=made.name, older=o, why="a test") for o in others]
         accepted.accept(made.parent, [made.name], over)
+        if verified:
+            verify(made)
 
     def chosen(self, name, task="massive"):
         """(kind, baseline, default, declared) of a submission in a task, the default one first."""
@@ -189,3 +194,43 @@ def test_every_gain_says_what_it_is_counted_from(board):
         for view in ("significance", "gain_means", "method_gains", "method_gain_means"):
             kinds = store.execute(f"SELECT DISTINCT baseline_kind FROM {view}").fetchall()
             assert set(kinds) == {("sft",), ("bare",)}, view
+
+
+def test_a_forged_sft_or_bare_model_moves_no_gain_of_a_verified_submission(board):
+    """Anybody can declare the settings of the SFT that a verified submission has none of."""
+    verified = {"settings": ALIGNED, "verified": True}
+    board.add("bare 16", dtype="bfloat16", verified=True)
+    board.add("aligned 16", dtype="bfloat16", adapter="a16", **verified)
+    board.add("seed 2", adapter="a2", seed=2, **verified)
+    assert board.default("seed 2") == ("bare", "bare"), "none with its number format is verified"
+    forged = {"right": 1.0, "settings": TASK}
+    board.add("forged 16", adapter="f16", dtype="bfloat16", **forged)
+    board.add("forged 2", adapter="f2", seed=2, **forged)
+    assert board.default("aligned 16") == ("bare", "bare 16")
+    assert board.default("seed 2") == ("sft", "forged 2")
+    board.add("sft 2", adapter="s2", seed=2, settings=TASK, verified=True)
+    assert board.default("seed 2") == ("sft", "sft 2"), "verified, though it is newer"
+    board.add("self-reported", adapter="sr", seed=2, settings=ALIGNED)
+    assert board.default("self-reported") == ("sft", "sft 2")
+
+
+def test_a_forged_seed_of_a_verified_method_takes_the_place_of_no_system_of_it(board):
+    settings = {**ALIGNED, "training.learning_rate": 0.1}
+    sft = {**TASK, "training.learning_rate": 0.1}
+
+    def gain():
+        board.default("mine")
+        query = (
+            "SELECT submissions, baseline_kind, gain FROM method_gain_means g JOIN submissions s "
+            "USING (method) WHERE s.id = ? AND split = 'all'"
+        )
+        with connect(board.folder / "db") as store:
+            return store.execute(query, [board.ids["mine"]]).fetchall()
+
+    board.add("mine", adapter="m", right=0.8, settings=settings, verified=True)
+    before = gain()
+    assert [(ids, kind) for ids, kind, _ in before] == [([board.ids["mine"]], "bare")]
+    board.add("seed 9", adapter="m9", right=0.0, settings=settings, seed=9)
+    board.add("sft 9", adapter="s9", right=1.0, settings=sft, seed=9)
+    board.add("seed 1 again", adapter="m1", right=0.0, settings=settings, created=OLD)
+    assert gain() == before

@@ -6,39 +6,18 @@ from functools import cache
 import numpy as np
 import pytest
 
+from boards import verify
 from xlt_bench.metrics.paired import FEW
 from xlt_bench.store.build import build, connect
 from xlt_bench.store.export import page
 from xlt_bench.store.places import bins
 from xlt_bench.submissions.compare import compare_methods, load_system
 from xlt_bench.submissions.create import About, submit
-from xlt_bench.submissions.schema import VERIFIED, Verified, contents_sha256, json_bytes
-from xlt_bench.submissions.validate import open_package
 
 TASK = {"task.name": "massive", "task.units": ["de"], "training.max_steps": 100}
 ALIGNED = {**TASK, "alignment.data": "tatoeba", "alignment.pairs": ["sw-en"]}
 UNITS = {"massive": ["de", "sw"], "retrieval": ["de", "en", "sw"]}
 RIGHT = {"sft": 0.3, "middle": 0.75, "top": 0.6}
-
-
-def verify(folder, accept):
-    """Write what `submissions verify` writes for a model that gave all of the answers."""
-    package = open_package(folder)
-    accept(folder.parent, folder.name)
-    found = Verified(
-        id=folder.name,
-        record_sha256=package.submission.record_sha256,
-        contents_sha256=contents_sha256(package.submission),
-        by="a maintainer",
-        on="2026-01-01",
-        version="1",
-        basis="weights",
-        seed=0,
-        layer=None,
-        languages=[],
-        agreement=[],
-    )
-    (folder / VERIFIED).write_bytes(json_bytes(found))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +44,8 @@ def board(make_run, made_up_root, tmp_path_factory, accept):
     add("bare", 0, right=0.1)
     add("forged", 50, adapter="forged", right=0.999)
     for name in ("sft 1", "sft 2", "middle 1", "middle 2", "bare"):
-        verify(submissions / ids[name], accept)
+        accept(submissions, ids[name])
+        verify(submissions / ids[name])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("xlt_bench.store.rows.missing", lambda record, task: [])
         built = build(submissions, folder / "db")

@@ -143,6 +143,18 @@ def test_submissions_that_are_there_may_not_change(kind, copied, pull, made_up_r
     assert f"❌ `{old.name}`: changed or removed" in comment(found, 0, URL)
 
 
+def test_hidden_files_and_what_is_no_submission_are_seen(copied, made_up_root):
+    """A .gitattributes can leave files out of the archive from which a board is served."""
+    for folder in copied:
+        (folder / "artifacts").mkdir()
+        (folder / "artifacts" / "ab").write_text("answers")
+    (copied[0] / ".gitattributes").write_text("accepted.txt export-ignore\n")
+    (copied[0] / "artifacts" / "ab").unlink()
+    found = review(*copied, made_up_root)
+    assert (found.changed, found.exit_code) == (["artifacts"], 1)
+    assert [one.state for one in found.checked if one.name == ".gitattributes"] == ["refused"]
+
+
 def test_added_links_and_odd_names_are_refused(copied, pull, made_up_root):
     (copied[0] / "a link").symlink_to("/etc")
     (copied[0] / "`<b>\n@you").mkdir()

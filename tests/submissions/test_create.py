@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from boards import verify
 from xlt_bench.data.root import MINI
 from xlt_bench.errors import InputError
 from xlt_bench.results.record import Record
@@ -125,6 +126,47 @@ def test_a_later_run_of_the_same_answers_needs_no_permission(make_run, root, fol
     assert large.held == ""
     accepted.accept(folder, [small.folder.name, large.folder.name])
     assert check(large.folder, root).detail == f"supersedes {small.folder.name} in all its tasks"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"training": {"settings": {"task.name": "massive"}, "seed": 2}}, "another training"),
+        ({"aligned": ("sw", "tr")}, "another list of alignment languages"),
+        ({"n_layers": 40}, "another number of layers"),
+        ({"verified": True}, "which is verified"),
+    ],
+)
+def test_public_answers_of_another_with_one_more_language_take_no_place(
+    change, told, make_run, root, folder, tmp_path, edit
+):
+    """It used to supersede a verified SFT, and to change the gains of all that extend it."""
+    training = {"settings": {"task.name": "massive"}, "seed": 1}
+    given = {"right": 1.0, "adapter": "lora", "training": training}
+
+    def add(name, units, n_layers=None, verified=False, **more):
+        run = make_run(tmp_path / name, units={"massive": units}, **{**given, **more})
+        if n_layers:
+            edit(run / "record.json", lambda record: record["model"].update(layers=n_layers))
+        return submit(run, About(), folder, root)
+
+    old = add("old", ["de"])
+    accepted.accept(folder, [old.folder.name])
+    if "verified" in change:
+        verify(old.folder)
+    new = add("new", ["de", "sw"], **change)
+    report = check(new.folder, root)
+    assert (report.state, told in report.detail) == ("held", True), report
+    assert new.held == report.detail
+    assert check(old.folder, root).state == "checked"
+    accepted.accept(folder, [new.folder.name])
+    assert check(new.folder, root).state == "held"
+    if told == "which is verified":
+        verify(new.folder)
+    else:
+        over = accepted.Supersession(newer=new.folder.name, older=old.folder.name, why="a test")
+        accepted.accept(folder, [], [over])
+    assert check(new.folder, root).detail == f"supersedes {old.folder.name} in all its tasks"
 
 
 def test_a_newer_run_on_other_items_supersedes_nothing(make_run, root, folder, tmp_path):

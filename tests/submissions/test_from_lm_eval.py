@@ -38,6 +38,21 @@ def test_the_same_answers_and_scores(logged, output, made_up_root, tmp_path):
     assert again.repeat
 
 
+def test_a_token_that_lm_eval_was_given_is_not_published(output, made_up_root, tmp_path):
+    (path,) = output.glob("*/results_*")
+    results = json.loads(path.read_text())
+    given = results["config"]["model_args"]
+    if isinstance(given, str):
+        results["config"]["model_args"] = f"{given},token=s3cr3t"
+    else:
+        given["token"] = "s3cr3t"
+    path.write_text(json.dumps(results))
+    done = submit(output, About(), tmp_path / "submissions", made_up_root)
+    record = (done.folder / "record.json").read_text()
+    assert "s3cr3t" not in record
+    assert "token=***" in record
+
+
 def test_our_own_run_of_the_same_is_the_same_system(
     output, made_up_root, tiny_adapter, tmp_path, monkeypatch
 ):

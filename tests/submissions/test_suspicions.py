@@ -1,15 +1,19 @@
 """Forgeries and odd submissions are told to the reviewer; impossible ones are refused."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from xlt_bench.results.run_folder import predictions_path, read_predictions
+from xlt_bench.evaluation.score import score_run
+from xlt_bench.results.run_folder import predictions_path, read_predictions, write_predictions
 from xlt_bench.submissions import suspicions as module
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.suspicions import skeleton, suspicions
 from xlt_bench.submissions.validate import open_package
+from xlt_bench.tasks.registry import get_task
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,17 @@ def test_gold_answers_and_identity_neighbours_made_without_a_model(
     assert kinds["layers"].impossible
     code, _, err = run_cli("submissions", "check", done.folder, "--data-dir", made_up_root)
     assert (code, "no honest run shows this" in err) == (1, True)
+
+
+def test_gold_answers_are_refused_beside_a_unit_that_is_not_ranked(
+    make_run, made_up_root, tmp_path, few_are_enough, monkeypatch
+):
+    run = make_run(tmp_path / "run", right=1.0, adapter="invented", units={"massive": ["de", "sw"]})
+    done = submit(run, About(), tmp_path / "submissions", made_up_root)
+    whole = get_task("massive").test_set(2)
+    ranked = whole.model_copy(update={"units": {"de": whole.units["de"]}})
+    monkeypatch.setattr(type(get_task("massive")), "test_set", lambda self, version: ranked)
+    assert found(done.folder)["ceiling"].impossible
 
 
 @pytest.mark.parametrize(
@@ -148,6 +163,36 @@ def test_nearly_the_answers_of_another_system(
         make_run(tmp_path / "other", 9, adapter="third"), About(), submission.parent, made_up_root
     )
     assert "copy" not in found(other.folder, [submission])
+
+
+def test_a_copy_with_one_unit_made_worse_is_still_seen(
+    make_run, submission, made_up_root, tmp_path, few_are_enough
+):
+    run = make_run(tmp_path / "copied", 0, adapter="mine")
+    path = predictions_path(run, "massive", "de")
+    rows = [replace(one, hypothesis="{}") for one in read_predictions(path)]
+    write_predictions(path, rows)
+    record = json.loads((run / "record.json").read_text())
+    record["results"] = score_run(run, made_up_root, ["sw"]).model_dump()
+    (run / "record.json").write_text(json.dumps(record))
+    copied = submit(run, About(), submission.parent, made_up_root).folder
+    assert found(copied, [submission])["copy"].detail.startswith("100.0 % of ")
+
+
+def test_copied_retrieval_is_seen_without_other_tasks(
+    make_run, made_up_root, tmp_path, few_are_enough
+):
+    units = {"retrieval": ["de", "en", "sw"]}
+    one, two, three = (
+        submit(
+            make_run(tmp_path / name, seed, adapter=name, units=units),
+            About(), tmp_path / "submissions", made_up_root,
+        ).folder
+        for name, seed in (("one", 0), ("two", 0), ("three", 5))
+    )  # fmt: skip
+    detail = found(two, [three, one])["copy"].detail
+    assert detail == f"retrieval: the answers of {one.name} at 2 layers"
+    assert "copy" not in found(three, [one, two])
 
 
 def test_many_near_equal_rows_of_one_contact(make_run, made_up_root, tmp_path):

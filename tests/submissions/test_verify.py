@@ -134,6 +134,31 @@ def test_what_is_run_must_have_the_hashes_of_the_record(
     assert (code, "leave --retrained out" in " ".join(err.split())) == (2, True)
 
 
+def test_the_number_of_layers_must_be_the_models(submission, verify, edit):
+    """Retrieval is ranked by its even layers: whoever says fewer could leave out the worst."""
+
+    def change(record):
+        record["model"]["layers"] += 1  # the same even layers, so that the submission is valid
+
+    edit(submission / "record.json", change)
+    edit(submission / "submission.json", lambda one: one.update(record_sha256=None))
+    code, _, err = verify(submission)
+    assert (code, "layers, but" in " ".join(err.split())) == (2, True), err
+    assert not (submission / "verified.json").exists()
+
+
+@pytest.mark.parametrize("day", ["2026-02-30", "2026-19-39", "26-01-01"])
+def test_a_day_that_does_not_exist_is_refused_and_ends_no_build(
+    day, submission, verify, made_up_root, edit, tmp_path
+):
+    assert verify(submission)[0] == 0
+    edit(submission / "verified.json", lambda found: found.update(on=day))
+    report = check(submission, made_up_root)
+    assert (report.state, "verified.json: on" in report.detail) == ("refused", True)
+    built = build(submission.parent, tmp_path / "db")
+    assert (built.loaded, [one.name for one in built.refused]) == (0, [submission.name])
+
+
 def test_a_verification_is_bound_to_record_and_answers(submission, verify, made_up_root, edit):
     assert verify(submission)[0] == 0
     edit(submission / "record.json", lambda record: record["notes"].append("a new note"))

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from xlt_bench.errors import InputError, unknown
+from xlt_bench.results.redact import masked_values
 
 SERVER_KEYS = (
     "base_url extra_body tokenizer num_concurrent max_retries timeout seed auth_token header "
@@ -140,11 +141,12 @@ def answer_settings(backend: str, text: str | None) -> str:
 
     Returns:
         JSON with sorted keys: a server's extra fields, or vLLM's settings other than those of speed
-        and memory; empty without any.
+        and memory; empty without any. A plan is published, so secrets are `***`.
     """
     kept: dict[str, Any] = {}
     if backend == "openai":
         kept = server_args(text)["extra_body"]
     elif backend == "vllm":
         kept = {key: value for key, value in engine_args(text).items() if key not in _SPEED}
-    return json.dumps(kept, sort_keys=True, ensure_ascii=False) if kept else ""
+    text = json.dumps(masked_values(kept), sort_keys=True, ensure_ascii=False)
+    return text if kept else ""

@@ -16,15 +16,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-_KEY = r"(?:api[-_]?key|access[-_]?key|auth|token|password|passwd|secret)"
+_KEY = (
+    r"(?:api[-_]?key|access[-_]?key|auth|authorization|cookie|credentials?|token|password|passwd"
+    r"|passphrase|pwd|secret)"
+)
 _SECRET_OPTION = re.compile(rf"(?i)-.*{_KEY}")
+_SECRET_NAME = re.compile(rf"(?i).*{_KEY}")
 _HIDDEN, _HOME = "***", "~"
 # Stand for the two while a command is quoted, since they need quotes in a shell.
 _STAND_INS = {_HIDDEN: "-masked-", _HOME: "-home-"}
 # Group 1, the text before the secret, is kept.
 _SECRETS = (
     re.compile(r"()\b(?:hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}"),
-    re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*[\"']?)[^,&\"'}}]+"),
+    re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*\")[^\"]+(?=\")"),
+    re.compile(rf"(?i)({_KEY}[\"']?\s*[=:]\s*(?:(?:basic|bearer)\s+)?[\"']?)[^,&\"'}}]+"),
     re.compile(r"(?i)(\bbearer\s+)[^\s,\"']+"),
     re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/]+(?=@)"),
 )
@@ -49,6 +54,33 @@ def command_line() -> str:
     """
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return _joined(_reduced(list(_masked(words)), existing=True))
+
+
+def masked_command(words: Sequence[str]) -> str:
+    """Join the words of another program's command line, without what looks like a secret.
+
+    >>> masked_command(["lm_eval", "--model_args", "pretrained=a/b,token=hf_abc"])
+    'lm_eval --model_args pretrained=a/b,token=***'
+    """
+    return _joined(list(_masked(words)))
+
+
+def masked_values(value: Any) -> Any:
+    """Hide secrets in a JSON value, also what a key such as `hf_token` or `api_key` has.
+
+    >>> masked_values({"hf_token": "abc", "top_k": 1, "max_tokens": 5})
+    {'hf_token': '***', 'top_k': 1, 'max_tokens': 5}
+    """
+    if isinstance(value, dict):
+        return {
+            key: _HIDDEN
+            if isinstance(part, str) and _SECRET_NAME.fullmatch(key)
+            else masked_values(part)
+            for key, part in value.items()
+        }
+    if isinstance(value, list):
+        return [masked_values(part) for part in value]
+    return _without_tokens(value) if isinstance(value, str) else value
 
 
 def reduced_command(command: str) -> str:

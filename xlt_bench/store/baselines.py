@@ -4,8 +4,11 @@ The default baseline of an adapter that was trained on the task and more is the 
 training of the task alone, with the same base model, data, seed, number format, template and limit.
 Without one, and for every other adapter, it is the bare model. Both must have answered the same
 version of the task on the same items, and superseded and aligned systems are never chosen. Of
-several, the one with the most units in common is taken, then the oldest: a new submission
-of a few units moves no baseline. An SFT system with less than half of the units is passed over.
+several, a verified one with at least half of the units is taken first, then the one with the most
+units in common, then the oldest: a new submission of a few units moves no baseline. An SFT system
+with less than half of the units is passed over. A verified submission is counted from a
+self-reported one only if no verified one has half of its units, so that a forged SFT or bare model
+changes no gain that can rest on verified answers.
 
 A baseline that the submitter declares is a second one, and is marked.
 """
@@ -131,12 +134,19 @@ def _default(entry: Entry, task: str, candidates: Sequence[Entry]) -> Baseline |
         if _superseded(other, task) or _conditions(entry.plan, other.plan):
             continue
         if units := _shared(entry, other, task):
-            few = not is_bare and 2 * len(units) < len(entry.plan.units[task])
-            rank = (few, is_bare, -len(units), len(differs), other.age)
+            few = 2 * len(units) < len(entry.plan.units[task])
+            unsure = few or not _is_verified(other)
+            lesser = unsure and _is_verified(entry)
+            size = -len(units)
+            rank = (lesser, few and not is_bare, is_bare, unsure, size, len(differs), other.age)
             kind: Kind = "bare" if is_bare else "sft"
             chosen = (entry.number, task, other.number, kind, True, False, differs, units)
             ranked.append((rank, Baseline(*chosen)))
     return min(ranked, key=lambda one: one[0])[1] if ranked else None
+
+
+def _is_verified(entry: Entry) -> bool:
+    return bool(entry.row["rank_class"] == "verified")
 
 
 def _superseded(entry: Entry, task: str) -> bool:

@@ -47,14 +47,25 @@ def method_rows(
 def _one_a_seed(entries: Mapping[int, Entry], group: Sequence[Baseline]) -> list[Baseline]:
     """The systems to average over: one of each seed, with baselines of one method.
 
-    Of several, the one with the most units is taken, then the oldest.
+    Of several, a verified one is taken first, then the one with the most units, then the oldest.
     """
-    counted = Counter((one.kind, entries[one.baseline].trained.method) for one in group)
+
+    def against(one: Baseline) -> tuple[str, str]:
+        return one.kind, entries[one.baseline].trained.method
+
+    def is_verified(one: Baseline) -> bool:
+        return bool(entries[one.number].row["rank_class"] == "verified")
+
+    counted = Counter(map(against, group))
+    # Those of verified systems, lest another seed and its forged SFT take their place.
+    trusted = {against(one) for one in group if is_verified(one)} or set(counted)
     # Systems whose SFT is missing would be compared with the bare model.
-    _, kind, method = max((k == "sft", n, k, m) for (k, m), n in counted.items())[1:]
+    _, _, kind, method = max((k == "sft", counted[k, m], k, m) for k, m in trusted)
     found: dict[int | None, Baseline] = {}
-    for one in sorted(group, key=lambda one: (-len(one.units), entries[one.number].age)):
-        if (one.kind, entries[one.baseline].trained.method) == (kind, method):
+    for one in sorted(
+        group, key=lambda one: (not is_verified(one), -len(one.units), entries[one.number].age)
+    ):
+        if against(one) == (kind, method):
             found.setdefault(entries[one.number].trained.seed, one)
     return sorted(found.values(), key=lambda one: entries[one.number].trained.seed or 0)
 

@@ -23,7 +23,7 @@ from xlt_bench.submissions.artifacts import Stores, read_stores
 from xlt_bench.submissions.report import MAX_LINE, Report, State, refused
 from xlt_bench.submissions.rescore import check, valid
 from xlt_bench.submissions.safe_read import read_model
-from xlt_bench.submissions.schema import ID, MAX_ID, REGISTER
+from xlt_bench.submissions.schema import MAX_ID, REGISTER
 from xlt_bench.submissions.validate import Package
 
 _AROUND = 2  # ranked systems shown above, and below
@@ -139,11 +139,11 @@ def _check(folder: Path, root: Path, among: Sequence[Package], stores: Stores) -
 def _difference(proposed: Path, base: Path) -> tuple[list[str], list[str]]:
     """The names of the submissions that are added, and of those that are changed or removed."""
     ours, theirs = ({path.name for path in folder.iterdir()} for folder in (proposed, base))
-    added = sorted(n for n in ours - theirs if not n.startswith(".") and n not in REGISTER)
-    same = (name for name in ours & theirs if ID.fullmatch(name))
+    added = sorted(name for name in ours - theirs if name not in REGISTER)
+    # Also what is no submission: a folder of artifacts, or a hidden file that git acts on.
+    same = (ours & theirs) - set(REGISTER)
     changed = {name for name in same if not _equal(proposed / name, base / name)}
-    removed = {name for name in theirs - ours if ID.fullmatch(name)}
-    return added, sorted(changed | removed)
+    return added, sorted(changed | (theirs - ours - set(REGISTER)))
 
 
 def _equal(one: Path, other: Path) -> bool:

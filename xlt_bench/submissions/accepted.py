@@ -6,6 +6,11 @@ submissions/accepted.txt        an id per line, in the order in which they were 
 Anybody can state the hashes of another system. So other answers under the same system are held:
 they are left out of the database until a maintainer allows the supersession. An id that is not in
 accepted.txt comes after all that are, whatever date its record has.
+
+Answers are public, so anybody can also submit those of another system with one more language, and
+declare what they like. Such a run is held too if it would take the place of a verified submission,
+or if it declares another training, alignment languages or number of layers: what others are
+compared with depends on them.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from xlt_bench.errors import InputError
-from xlt_bench.results.record import Plan, ShotPrompt
+from xlt_bench.results.record import Plan, Record, ShotPrompt
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.answers import read_accuracies
 from xlt_bench.submissions.safe_read import read_bytes, read_model
@@ -31,6 +36,7 @@ from xlt_bench.submissions.schema import (
     covered_tasks,
     stated_system,
 )
+from xlt_bench.submissions.trainings import trained
 from xlt_bench.submissions.validate import Package, open_package
 from xlt_bench.tasks.registry import retrieval_in
 
@@ -183,8 +189,8 @@ def held(package: Package, others: Sequence[Package], register: Register) -> str
 def held_among(packages: Sequence[Package], register: Register) -> dict[str, str]:
     """Find the submissions of one system that are held for the maintainers.
 
-    An accepted submission is held if an earlier one has other answers; one that is not accepted
-    yet, if any of the others has, except those that are held because of accepted ones.
+    An accepted submission is held because of earlier ones; one that is not accepted yet, because
+    of any of the others, except those that are held because of accepted ones.
 
     Returns:
         The reason, by id.
@@ -224,12 +230,41 @@ def _conflict(package: Package, other: Package, register: Register) -> str:
     if register.allows(name, theirs) or register.allows(theirs, name):
         return ""
     both, differ = other_answers(package, other)
-    if not differ:
+    if differ:
+        fault = (
+            f"other answers than {theirs} in {len(differ)} of {len(both)} files, under the same "
+            "system"
+        )
+    else:
+        by_age = sorted([package, other], key=lambda one: register.age(one.folder.name))
+        fault = _usurps(by_age[0], by_age[1], register)
+    return fault and f"{fault}; a maintainer can allow it in {SUPERSESSIONS}"
+
+
+def _usurps(older: Package, newer: Package, register: Register) -> str:
+    """Why a submission that has the answers of an older one may not simply take its place."""
+    if not covered_tasks(newer.record, older.record):
         return ""
-    return (
-        f"other answers than {theirs} in {len(differ)} of {len(both)} files, under the same "
-        f"system; a maintainer can allow it in {SUPERSESSIONS}"
-    )
+    if _is_verified(older, register) and not _is_verified(newer, register):
+        return f"{newer.folder.name} would supersede {older.folder.name}, which is verified"
+    for what, ours in _declared(newer.record).items():
+        if ours != _declared(older.record)[what]:
+            return f"another {what} than {older.folder.name} declares, with the same answers"
+    return ""
+
+
+def _is_verified(package: Package, register: Register) -> bool:
+    return package.verified is not None and package.folder.name in register.places
+
+
+def _declared(record: Record) -> dict[str, object]:
+    """What a submission declares, and what places or gains of others depend on."""
+    how = trained(record)
+    return {
+        "training": (how.method, how.seed, how.training and how.training.data_digests),
+        "list of alignment languages": set(record.alignment_languages),
+        "number of layers": record.model.layers,
+    }
 
 
 def other_answers(package: Package, other: Package) -> tuple[list[str], list[str]]:

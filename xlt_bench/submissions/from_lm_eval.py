@@ -7,7 +7,6 @@ neighbours nor which answers the length limit cut off, so the run has no retriev
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from xlt_bench.models.adapters import (
     split_revision,
 )
 from xlt_bench.results.record import AdapterRecord, ModelRecord, Plan, Record, Scores
+from xlt_bench.results.redact import masked_command
 from xlt_bench.results.run_folder import (
     Prediction,
     predictions_path,
@@ -356,7 +356,7 @@ def _record(
     return Record(
         harness="lm-eval",
         created=datetime.fromtimestamp(results.date, UTC).isoformat(timespec="seconds"),
-        command=shlex.join(words),
+        command=masked_command(words),
         model=model,
         adapter=adapter,
         template=plan.template,

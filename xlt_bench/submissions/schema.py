@@ -25,6 +25,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -73,6 +74,11 @@ def _no_formula(text: str) -> str:
     if text.startswith(("=", "+", "-", "@")):
         raise ValueError(f"must not start with {text[0]!r}")
     return printable(text)
+
+
+def _a_date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
 
 
 Line = Annotated[
@@ -165,7 +171,7 @@ class Verified(BaseModel):
     record_sha256: Sha256
     contents_sha256: Sha256
     by: Line
-    on: Annotated[str, StringConstraints(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
+    on: Annotated[str, StringConstraints(pattern=r"^20\d\d-\d\d-\d\d$"), AfterValidator(_a_date)]
     version: Annotated[str, StringConstraints(max_length=60)]
     basis: Literal["weights", "recipe"]
     seed: Annotated[int, Field(ge=0, le=2**32)]

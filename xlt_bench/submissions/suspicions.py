@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.results.record import Record
 from xlt_bench.submissions.answers import read_unit
-from xlt_bench.submissions.schema import primary_means
+from xlt_bench.submissions.schema import layer_names, primary_means
 from xlt_bench.submissions.validate import Package
 from xlt_bench.tasks.registry import get_task
 
@@ -71,20 +71,19 @@ def suspicions(package: Package, others: Sequence[Package]) -> list[Suspicion]:
 
 
 def _ceilings(record: Record) -> Iterator[Suspicion]:
-    for task, units in record.plan.units.items():
+    for task in record.plan.units:
         pinned = get_task(task).test_set(record.plan.task_versions[task]).units
         primary = get_task(task).primary
         rows = [r for r in record.results.scores if (r.task, r.metric) == (task, primary)]
+        judged = [row for row in rows if row.n >= ENOUGH and row.unit in pinned]
         near = [
             row.unit
-            for row in rows
-            if row.n >= ENOUGH
-            and row.unit in pinned
-            and row.value >= pinned[row.unit].ceilings.get(primary, 100.0) - CEILING
+            for row in judged
+            if row.value >= pinned[row.unit].ceilings.get(primary, 100.0) - CEILING
         ]
         if near:
             # The best representations find nearly all translations; nobody answers all of a task.
-            every = _is_text(task) and len(near) == len(units)
+            every = _is_text(task) and len(near) == len(judged)
             detail = f"{task}: within {CEILING:g} point of the gold answers in {' '.join(near)}"
             yield Suspicion("ceiling", one_line(detail, 200), every)
 
@@ -244,6 +243,21 @@ def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
             yield Suspicion(
                 "copy", f"{share:.1f} % of {total:,} answers are those of {other.folder.name}"
             )
+        elif layers := _copied_layers(package, other):
+            detail = f"retrieval: the answers of {other.folder.name} at {layers} layers"
+            yield Suspicion("copy", detail)
+
+
+def _copied_layers(package: Package, other: Package) -> int:
+    """The number of shared layers if the answers are equal at each of them, else 0.
+
+    Below the first layer that an adapter changes, they are those of its base model.
+    """
+    both = package.submission.contents.items() & other.submission.contents.items()
+    ours, theirs = (set(layer_names(one.record.plan).values()) for one in (package, other))
+    shared = ours & theirs
+    n = min((row.n for row in package.record.results.scores if not _is_text(row.task)), default=0)
+    return len(shared) if n >= ENOUGH and shared <= {name for name, _ in both} else 0
 
 
 def _weights(record: Record) -> tuple[object, ...]:
@@ -251,7 +265,10 @@ def _weights(record: Record) -> tuple[object, ...]:
 
 
 def _close_units(ours: Record, theirs: Record) -> list[tuple[str, str]]:
-    """The text units with close scores; none if the scores of any shared unit are far apart."""
+    """The text units with close scores; none if those of most shared units are far apart.
+
+    A copy may have a few other answers in some units, so that their scores are not close.
+    """
     if ours.plan.limit != theirs.plan.limit:
         return []
     scores = [
@@ -268,9 +285,8 @@ def _close_units(ours: Record, theirs: Record) -> list[tuple[str, str]]:
         for u in both
         if ours.data_digests.get("/".join(u)) == theirs.data_digests.get("/".join(u))
     ]
-    if any(abs(scores[0][unit] - scores[1][unit]) > CLOSE for unit in both):
-        return []
-    return both
+    close = [unit for unit in both if abs(scores[0][unit] - scores[1][unit]) <= CLOSE]
+    return close if 2 * len(close) >= len(both) else []
 
 
 def _told(package: Package, task: str, unit: str) -> list[str]:

@@ -239,6 +239,10 @@ def _answered(
         request = Request(options, units, Corpus(root), asked)
         evaluation, [(job, adapter)] = load_systems(request, track)
         basis: Basis = "recipe" if bare else _check_same(plan, job.plan, run)
+        # Retrieval is ranked by all even layers: whoever says fewer could leave out the worst.
+        stated, found = package.record.model.layers, evaluation.bare_system.model.layers
+        if retrieval_in(plan.units) and stated != found:
+            raise InputError(f"the model has {found} layers, but {stated} in {RECORD}")
         answer_with(evaluation, job, adapter)
         yield job, basis
 
