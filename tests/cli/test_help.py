@@ -1,6 +1,7 @@
 """Tests that help texts are complete, fit narrow terminals and agree with docs/cli.md."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_brackets_are_not_taken_for_markup(words):
     for text in _texts(COMMANDS[words]):
         for literal in re.findall(r"\[[^\]]*\]", text):
             assert re.sub(r"\s", "", literal) in seen
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_paragraphs_fill_the_terminal(words):
+    """Typer keeps the line breaks of the source in all paragraphs but the first."""
+    about = _help(*words.split()[1:]).partition("╭")[0].partition("Usage:")[2]
+    lines = [line.strip() for line in about.splitlines()]
+    for line, following in pairwise(lines[1:]):
+        if line and following:
+            assert len(f"{line} {following.split()[0]}") > 78, line
 
 
 def test_some_help_texts_have_brackets():

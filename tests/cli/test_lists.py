@@ -45,6 +45,19 @@ def test_the_codes_of_a_language_are_whole(print_at, width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_the_names_of_the_tasks_are_whole(print_at, width):
+    lines = print_at(width, "languages")
+    words = set(" ".join(lines).split())
+    assert {"massive", "intents", "wmt23", "uner"} <= words
+    # 64 columns have no room for those of retrieval, and the last line says so.
+    corpora = {"retrieval", "retrieval-devtest", "retrieval-ntrex"}
+    assert words & corpora == (set() if width == 64 else corpora)
+    assert {word for word in words if word.startswith("retri")} == words & corpora
+    if width == 64:
+        assert "ranked" in lines[-1] or "ranked" in lines[-2]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_name_of_a_recipe_is_whole(print_at, width):
     lines = print_at(width, "recipes")
     assert max(map(len, lines)) <= (width or 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -21,6 +22,17 @@ from xlt_bench.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+
+def _unwrap_help(group: typer.Typer) -> None:
+    """Join the lines of each paragraph: typer does so for the first one only."""
+    for command in group.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))
+    for subgroup in group.registered_groups:
+        if subgroup.typer_instance:
+            _unwrap_help(subgroup.typer_instance)
+
+
 # The panels of `--help`, in this order.
 for panel, group in (
     ("Evaluate", evaluate.app),
@@ -34,6 +46,7 @@ for panel, group in (
         command.rich_help_panel = panel
     for subgroup in group.registered_groups:
         subgroup.rich_help_panel = panel
+    _unwrap_help(group)
     app.add_typer(group)
 
 

@@ -22,7 +22,7 @@ DATA_FORMATS: tuple[Format, ...] = ("csv", "json")
 """The formats that programs read: full precision, every column, notes left out."""
 Cell = str | int | float | bool | tuple[str, ...] | None
 
-_GAP = "  "
+_GAPS = "  ", " "  # between columns: as a rule, and where a terminal is narrow
 _NARROW = 12  # words of a column that wraps are broken down to this
 _MAX_LINE = 100_000
 _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(\.[0-9]+)?%?")
@@ -40,12 +40,13 @@ _LATEX = {
 class Column:
     """A column that may give way where a terminal is narrow; a plain name never does.
 
-    `wrap` breaks its cells between words. If that is not enough, the columns with the largest
-    `drop` are left out, then those with the next.
+    `wrap` breaks its cells between words and, unless they are `whole`, within long ones. If that
+    is not enough, the columns with the largest `drop` are left out, then those with the next.
     """
 
     name: str
     wrap: bool = False
+    whole: bool = False
     drop: int = 0
 
 
@@ -170,7 +171,7 @@ def _json(tables: Sequence[Table]) -> str:
 
 def _text(table: Table, width: int | None) -> str:
     cells = [[_shown(cell) for cell in row] for row in table.rows]
-    shown, widths = _layout(table, [row for row in cells if row], width)
+    shown, widths, gap = _layout(table, [row for row in cells if row], width)
     numeric = [_is_numeric([row[i] for row in cells if row]) for i in shown]
 
     def lines(row: Sequence[str]) -> list[str]:
@@ -178,7 +179,7 @@ def _text(table: Table, width: int | None) -> str:
         depth = max((len(part) for part in parts), default=1)
         filled = [part + [""] * (depth - len(part)) for part in parts]
         return [
-            _GAP.join(
+            gap.join(
                 part[n].rjust(w) if right else part[n].ljust(w)
                 for part, w, right in zip(filled, widths, numeric, strict=True)
             ).rstrip()
@@ -186,7 +187,7 @@ def _text(table: Table, width: int | None) -> str:
         ]
 
     out = [one_line(table.title, _MAX_LINE)] if table.title else []
-    out += [*lines(table.names), _GAP.join("-" * w for w in widths)]
+    out += [*lines(table.names), gap.join("-" * w for w in widths)]
     for row in cells:
         out += lines(row) if row else [""]
     notes = [*table.notes]
@@ -199,15 +200,15 @@ def _text(table: Table, width: int | None) -> str:
 
 def _layout(
     table: Table, cells: Sequence[Sequence[str]], width: int | None
-) -> tuple[list[int], list[int]]:
-    """The indices of the columns that a line of `width` characters holds, and their widths."""
+) -> tuple[list[int], list[int], str]:
+    """The indices of the columns that a line of `width` characters holds, their widths, the gap."""
     columns = [_column(column) for column in table.columns]
     shown = list(range(len(columns)))
     while True:
-        widths = _widths(columns, cells, shown, width)
+        widths, gap = _widths(columns, cells, shown, width)
         drop = max((columns[i].drop for i in shown), default=0)
-        if width is None or not drop or _total(widths) <= width:
-            return shown, widths
+        if width is None or not drop or _total(widths, gap) <= width:
+            return shown, widths, gap
         shown = [i for i in shown if columns[i].drop != drop]
 
 
@@ -216,35 +217,39 @@ def _widths(
     cells: Sequence[Sequence[str]],
     shown: Sequence[int],
     width: int | None,
-) -> list[int]:
-    """Widths that make a line as short as wanted, as far as the columns give way."""
+) -> tuple[list[int], str]:
+    """Widths and a gap that make a line as short as wanted, as far as the columns give way."""
+    wide, narrow = _GAPS
     full = [max([0, *(len(row[i]) for row in cells)]) for i in shown]
     widths = [max(w, len(columns[i].name)) for i, w in zip(shown, full, strict=True)]
     if width is None:
-        return widths
+        return widths, wide
     headings = [_longest_word(columns[i].name) for i in shown]
     words = [max([0, *(_longest_word(row[i]) for row in cells)]) for i in shown]
-    # Headings give way first, then the columns that wrap: between words, then within them.
-    for wrapped in (full, words, [min(w, _NARROW) for w in words]):
+    parts = [w if columns[i].whole else min(w, _NARROW) for i, w in zip(shown, words, strict=True)]
+    # Headings give way first, then the columns that wrap, between words, then gaps, then words.
+    for wrapped, gap in ((full, wide), (words, wide), (words, narrow), (parts, narrow)):
         least = [
             max(headings[n], wrapped[n] if columns[i].wrap else full[n])
             for n, i in enumerate(shown)
         ]
-        _shrink(widths, least, width)
-    return widths
+        _shrink(widths, least, width, gap)
+        if _total(widths, gap) <= width:
+            break
+    return widths, gap
 
 
-def _shrink(widths: list[int], least: Sequence[int], width: int) -> None:
+def _shrink(widths: list[int], least: Sequence[int], width: int, gap: str) -> None:
     """Take characters from the widest columns, down to `least`, until a line fits."""
-    while _total(widths) > width:
+    while _total(widths, gap) > width:
         spare = [w if w > low else 0 for w, low in zip(widths, least, strict=True)]
         if not any(spare):
             return
         widths[spare.index(max(spare))] -= 1
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
+def _total(widths: Sequence[int], gap: str) -> int:
+    return sum(widths) + len(gap) * (len(widths) - 1)
 
 
 def _longest_word(text: str) -> int:
