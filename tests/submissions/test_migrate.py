@@ -20,6 +20,7 @@ from xlt_bench.submissions.create import public
 from xlt_bench.submissions.migrate import migrate
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.validate import open_package
+from xlt_bench.tasks.registry import BUILT_IN
 
 FIXTURES = Path(__file__).with_name("fixtures")
 SCHEMAS = sorted(FIXTURES.glob("schema-*"))
@@ -41,6 +42,18 @@ def test_there_is_a_fixture_of_every_schema_before_this_one():
     for path in SCHEMAS:
         (record,) = path.glob("*/record.json")
         assert json.loads(record.read_text())["schema_version"] == int(path.name[-1])
+
+
+def test_there_is_a_fixture_of_every_version_before_the_current_one():
+    wanted = {
+        (task.name, version)
+        for task in BUILT_IN
+        for version in task.versions
+        if version < task.version
+    }
+    plans = [json.loads(path.read_text())["plan"] for path in FIXTURES.glob("*/*/record.json")]
+    assert ("massive", 1) in wanted
+    assert wanted <= {pair for plan in plans for pair in plan["task_versions"].items()}
 
 
 def test_an_old_submission_is_checked_and_built(old, tmp_path):

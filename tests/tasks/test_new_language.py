@@ -1,6 +1,6 @@
-"""A language is a row: in a copy of the package, a made-up language and a new version of two tasks.
+"""A language is a row, and a task an object: both are made up, in a copy of the package.
 
-Every old submission keeps its scores and places, and the language can be evaluated and ranked.
+Every old submission keeps its scores and places, and both can be evaluated and ranked.
 """
 
 import json
@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 import xlt_bench
+from packages import CAPITALS, install
 
 PACKAGE = Path(xlt_bench.__file__).parent
 ROOT = PACKAGE.parent
@@ -81,7 +82,7 @@ def tree(data_dir, tmp_path_factory):
 
 @pytest.mark.skipif(not (ROOT / "submissions").is_dir(), reason="no submissions in this copy")
 @pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_path, every):
+def test_a_new_language_and_a_new_task_leave_every_old_submission_as_it_is(tree, tmp_path, every):
     root, run = tree
     before, after = tmp_path / "before.duckdb", tmp_path / "after.duckdb"
     old = tmp_path / "submissions"
@@ -110,15 +111,17 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
     run("stubs", "--check", code=1)
     run("stubs")
     assert (root / "tasks" / "massive" / "xlt_massive_xqq.yaml").is_file()
+    # A task of another package, with a pin of its own.
+    install(CAPITALS, root)
     run(*build, after)
     assert rows_of(after, PLACES) == rows_of(before, PLACES)
     assert rows_of(after, SCORES) == rows_of(before, SCORES)
-    run("evaluate", *small, "ranked", "--languages", "xqq,de", "--tasks", "massive,retrieval")
+    chosen = ["--languages", "xqq,de", "--tasks", "massive,retrieval,capitals"]
+    run("evaluate", *small, "ranked", *chosen)
     record = json.loads((root / "ranked" / "record.json").read_text())
-    assert record["plan"]["task_versions"] == {"massive": 3, "retrieval": 2}
-    assert {tuple(row["units"]) for row in record["results"]["means"]} == {
-        ("de", "xqq"),
-    }
+    assert record["plan"]["task_versions"] == {"massive": 3, "retrieval": 2, "capitals": 1}
+    means = {row["task"]: tuple(row["units"]) for row in record["results"]["means"]}
+    assert means == {"massive": ("de", "xqq"), "retrieval": ("de", "xqq"), "capitals": ("de",)}
     # The old run is still scored, by its own version.
     told = run("score", "beyond")
     assert "states other scores" not in told
@@ -139,6 +142,11 @@ def test_a_row_a_pin_and_stubs_leave_every_old_submission_as_it_is(tree, tmp_pat
         (3, "de", "transfer", True, True),
         (3, "xqq", "transfer", True, True),
     ]
+    assert rows_of(
+        root / "board.duckdb",
+        "SELECT version, unit, setting, ranked FROM scores "
+        "WHERE task = 'capitals' AND metric = 'exact_match'",
+    ) == [(1, "de", "supervised", True)]
 
 
 def test_data_check_and_languages_know_the_row(tree):
