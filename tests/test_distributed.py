@@ -43,7 +43,7 @@ def free_port() -> int:
         ({"RANK": "-1"}, "RANK='-1' is not a number"),
         ({"LOCAL_RANK": "x"}, "LOCAL_RANK='x' is not a number"),
         (JOB | {"MASTER_PORT": "http"}, "MASTER_PORT='http' is not a number"),
-        (JOB | {"MASTER_PORT": "99999"}, "MASTER_PORT=99999, which is no job"),
+        (JOB | {"MASTER_PORT": "99999"}, "MASTER_PORT=99999, which does not describe a job"),
         (JOB | {"MASTER_PORT": "1", "RANK": "2"}, "RANK=2, LOCAL_RANK=0, MASTER_ADDR"),
         ({"RANK": "3"}, "the environment has RANK=3 but not WORLD_SIZE"),
         ({"WORLD_SIZE": "2"}, "the environment has WORLD_SIZE=2 but not RANK"),

@@ -74,7 +74,7 @@ def check_launcher() -> None:
     if lacking := [name for name in needed if name not in given]:
         raise InputError(f"{_given()} but not {lacking[0]}; {_REMEDY}")
     if max(number, local) >= size or not 0 < port < 65_536:
-        raise InputError(f"{_given()}, which is no job; {_REMEDY}")
+        raise InputError(f"{_given()}, which does not describe a job; {_REMEDY}")
 
 
 def _given() -> str:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from xlt_bench.cli.main import app
 from xlt_bench.errors import InputError
-from xlt_bench.evaluation.build_record import hf_system
+from xlt_bench.evaluation.build_record import answering_model
 from xlt_bench.models.load import load_base, meta_model
 
 
@@ -94,7 +94,7 @@ def test_a_config_that_the_weights_do_not_fit(
 def test_names_of_architectures_are_not_needed(tiny_model: Path, tmp_path: Path) -> None:
     for i, odd in enumerate((5, [], None, [5])):
         base = load_base(_changed(tiny_model, tmp_path / str(i), architectures=odd), "auto", "cpu")
-        assert hf_system(base).model.architecture == "LlamaForCausalLM"
+        assert answering_model(base).model.architecture == "LlamaForCausalLM"
 
 
 def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path) -> None:

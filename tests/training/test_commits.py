@@ -59,7 +59,7 @@ def test_an_adapter_names_the_commit_that_it_was_trained_on(
     with pytest.raises(InputError) as raised:
         train(options("org/tiny"))
     assert str(raised.value) == (
-        f"{adapter} was started on commit {old} of org/tiny, and would go on on commit {new}; "
+        f"{adapter} was started on commit {old} of org/tiny, and would continue on commit {new}; "
         f"pass --model org/tiny@{old}, or choose another --output"
     )
     assert train(options(f"org/tiny@{old}")) == adapter

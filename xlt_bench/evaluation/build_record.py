@@ -48,7 +48,7 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True)
-class System:
+class AnsweringModel:
     """The model that answered, as the record states it, with its device and tokenizer.
 
     `tokenizer` is None and `device` empty if a server answered.
@@ -59,7 +59,7 @@ class System:
     tokenizer: Any = None
 
 
-def hf_system(base: Base) -> System:
+def answering_model(base: Base) -> AnsweringModel:
     """The system of a base model that transformers has loaded, without adapters."""
     config = base.model.config
     record = ModelRecord(
@@ -71,7 +71,7 @@ def hf_system(base: Base) -> System:
         layers=config.get_text_config().num_hidden_layers,
         dtype=str(base.model.dtype).removeprefix("torch."),
     )
-    return System(record, str(base.model.device), base.tokenizer)
+    return AnsweringModel(record, str(base.model.device), base.tokenizer)
 
 
 def finished_record(job: Job) -> Record | None:
@@ -85,7 +85,7 @@ def finished_record(job: Job) -> Record | None:
         return None  # unknown schema or damaged: it is written again
 
 
-def finish(job: Job, system: System, adapter: AdapterRecord | None) -> Record:
+def finish(job: Job, system: AnsweringModel, adapter: AdapterRecord | None) -> Record:
     """Score a run whose units are all answered, and write its record."""
     results = score_run(job.run, job.root, adapter.alignment_languages if adapter else [])
     record = _record(job, system, adapter, results)
@@ -99,7 +99,9 @@ def write_record(run: Path, record: Record) -> None:
     write_bytes(run / "record.json", text.encode() + b"\n")
 
 
-def _record(job: Job, system: System, adapter: AdapterRecord | None, results: Scores) -> Record:
+def _record(
+    job: Job, system: AnsweringModel, adapter: AdapterRecord | None, results: Scores
+) -> Record:
     plan, progress = job.plan, read_progress(job.run)
     truncated = [row["truncated_prompts"] for row in progress.values()]
     return Record(

@@ -13,7 +13,7 @@ import torch
 from xlt_bench.distributed import from_first, rank, together, wait, world_size
 from xlt_bench.evaluation.adapter_probe import probe, prove
 from xlt_bench.evaluation.build_record import (
-    System,
+    AnsweringModel,
     finish,
     finished_record,
     item_digests,
@@ -135,7 +135,7 @@ def _with_server(request: Request, track: Any) -> Iterator[tuple[Path, Record]]:
         first = next(iter(request.items.values()))[0]
         job.notes += lm.check_prompt(first.messages)
         _answer_share(job)
-        record = finish(job, System(model), None) if rank() == 0 else None
+        record = finish(job, AnsweringModel(model), None) if rank() == 0 else None
     if record and rank() == 0:
         yield job.run, record
 

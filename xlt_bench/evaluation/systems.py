@@ -14,7 +14,7 @@ from typing import Any
 from xlt_bench.distributed import from_first
 from xlt_bench.errors import InputError
 from xlt_bench.evaluation.adapter_probe import bare_answers
-from xlt_bench.evaluation.build_record import System, hf_system, item_digests, remarks
+from xlt_bench.evaluation.build_record import AnsweringModel, answering_model, item_digests, remarks
 from xlt_bench.evaluation.config import Chosen, Options, Request, run_folder
 from xlt_bench.evaluation.predict import Job, TextLM
 from xlt_bench.metrics.retrieval import even_layers
@@ -42,7 +42,7 @@ class Evaluation:
     """A loaded model; a job uses one of the adapters or none."""
 
     base: Base
-    bare_system: System
+    bare_system: AnsweringModel
     """The record of the bare model."""
     switch: AdapterSwitch
     lm: XltLM
@@ -55,7 +55,7 @@ class Evaluation:
         self.lm.use_model(self.switch.use(adapter), self.switch.steering)
         self.lm.use_chat(self.chats[adapter.name if adapter else None])
 
-    def system(self, adapter: AdapterFiles | None) -> System:
+    def system(self, adapter: AdapterFiles | None) -> AnsweringModel:
         """The record of what answers with this adapter."""
         chat = self.chats[adapter.name if adapter else None]
         return replace(self.bare_system, tokenizer=chat.tokenizer)
@@ -127,38 +127,54 @@ def load_systems(
         batch_size=parse_batch_size(options.batch_size),
     )
     lm.try_out(_has_text(request), layers)
-    system = hf_system(base)  # before there are parameters of adapters
+    system = answering_model(base)  # before there are parameters of adapters
     switch = AdapterSwitch(base.model, base.name, fits)
     for found in adapters:
         switch.use(found)  # what peft refuses fails now, not after the adapters before it
-    common: dict[str, Any] = {
-        "model": base.name,
-        "model_revision": base.revision,
-        "model_sha256": base.sha256,
-        "dtype": str(base.model.dtype).removeprefix("torch."),
-        "layers": layers,
-    }
-    jobs, digests = [], item_digests(request.items)
-    for adapter in systems:
-        lm.use_chat(chat := chats[adapter.name if adapter else None])
-        its: dict[str, Any] = {}
-        if adapter:
-            its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256}
-            its["adapter_revision"] = adapter.revision
-        plan = plan_of(request, **common, **its, **_rendering(chat), stop_tokens=lm.stops().names)
-        job = open_job(request, plan, digests, lm, track)
-        job.lm = lm
-        if _has_text(request):
-            job.notes += generation_config.notes(base.model)
-            if not plan.stop_tokens:
-                job.notes.append(_NO_END)
-        job.notes += _rendering_notes(chat.template)
-        if adapter and adapter.steers:
-            job.notes += steering_notes(adapter, plan)
-        jobs.append((job, adapter))
     # A model that is in memory is its owner's: unmerging would leave rounding errors in it.
     alone = len(adapters) == 1 and not loaded
-    return Evaluation(base, system, switch, lm, chats, alone), jobs
+    evaluation = Evaluation(base, system, switch, lm, chats, alone)
+    digests = item_digests(request.items)
+    jobs = [_open_for(evaluation, adapter, request, layers, digests, track) for adapter in systems]
+    return evaluation, list(zip(jobs, systems, strict=True))
+
+
+def _open_for(
+    evaluation: Evaluation,
+    adapter: AdapterFiles | None,
+    request: Request,
+    layers: list[int],
+    digests: dict[str, str],
+    track: Any,
+) -> Job:
+    """Open the run folder of one system."""
+    base, lm = evaluation.base, evaluation.lm
+    lm.use_chat(chat := evaluation.chats[adapter.name if adapter else None])
+    its: dict[str, Any] = {}
+    if adapter:
+        its = {"adapter": adapter.name, "adapter_sha256": adapter.sha256}
+        its["adapter_revision"] = adapter.revision
+    plan = plan_of(
+        request,
+        model=base.name,
+        model_revision=base.revision,
+        model_sha256=base.sha256,
+        dtype=str(base.model.dtype).removeprefix("torch."),
+        layers=layers,
+        stop_tokens=lm.stops().names,
+        **its,
+        **_rendering(chat),
+    )
+    job = open_job(request, plan, digests, lm, track)
+    job.lm = lm
+    if _has_text(request):
+        job.notes += generation_config.notes(base.model)
+        if not plan.stop_tokens:
+            job.notes.append(_NO_END)
+    job.notes += _rendering_notes(chat.template)
+    if adapter and adapter.steers:
+        job.notes += steering_notes(adapter, plan)
+    return job
 
 
 def _base(options: Options, commit: str | None, tokenizer: Any) -> Base:

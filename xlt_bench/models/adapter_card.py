@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from xlt_bench.errors import InputError, one_line
 from xlt_bench.languages import language
 from xlt_bench.models.adapters import AdapterFiles, read_small
-from xlt_bench.models.steering_config import CORPORA, PIVOT
+from xlt_bench.models.steering_config import PIVOT, STEERING_CORPORA
 from xlt_bench.results.record import Training
 
 _MAX_HEAD = 100_000
@@ -118,7 +118,7 @@ def _steered(adapter: AdapterFiles) -> Training | None:
     config = adapter.config
     own = {f"steering.{key}": config[key] for key in ("layer", "scale", "pooling", "corpus")}
     own["steering.languages"] = sorted(adapter.shapes)
-    task, codes = CORPORA[config["corpus"]].name, (PIVOT, *sorted(adapter.shapes))
+    task, codes = STEERING_CORPORA[config["corpus"]].name, (PIVOT, *sorted(adapter.shapes))
     seen = {f"{task}/{code}": config["sentences"] for code in codes}
     return Training(
         settings={**below.settings, **own},

@@ -11,7 +11,7 @@ from torch import Tensor
 from xlt_bench.errors import InputError
 from xlt_bench.models.adapters import AdapterFiles
 from xlt_bench.models.hidden_states import block, blocks_name, count_layers
-from xlt_bench.models.steering_config import CORPORA, PIVOT, VECTORS
+from xlt_bench.models.steering_config import PIVOT, STEERING_CORPORA, VECTORS
 from xlt_bench.results.record import Plan
 from xlt_bench.tasks.registry import get_task, retrieval_in
 
@@ -117,7 +117,7 @@ def steering_notes(adapter: AdapterFiles, plan: Plan) -> list[str]:
     asked = {get_task(task).language_of(u) for task, units in plan.units.items() for u in units}
     if lacking := sorted(asked - {PIVOT, *adapter.shapes}):
         notes.append(f"not steered, since {adapter.name} has no vector: {' '.join(lacking)}")
-    if retrieval_in(plan.units) is CORPORA[config["corpus"]]:
+    if retrieval_in(plan.units) is STEERING_CORPORA[config["corpus"]]:
         notes.append("retrieval is inflated: the vectors are means of the sentences of its corpus")
     if (stated := config["base_model_sha256"]) and plan.model_sha256 not in (None, stated):
         notes.append(

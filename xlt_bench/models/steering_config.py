@@ -25,7 +25,7 @@ from xlt_bench.tasks.retrieval import DEVTEST, NTREX
 CONFIG, VECTORS, UNDER = "steering_config.json", "steering.safetensors", "adapter"
 KIND: Literal["STEERING"] = "STEERING"
 """What stands for peft's kind of adapter, in the configuration and in records."""
-CORPORA = {"flores-devtest": DEVTEST, "ntrex": NTREX}
+STEERING_CORPORA = {"flores-devtest": DEVTEST, "ntrex": NTREX}
 """The corpora that vectors are computed from, as the tasks of retrieval in them. FLORES dev is not
 one, since retrieval is measured on it."""
 PIVOT = "en"

@@ -27,8 +27,12 @@ from xlt_bench.reproduce.tables import (
 )
 from xlt_bench.results.run_folder import layer_path, read_plan, read_record
 from xlt_bench.results.tables import Table
-from xlt_bench.submissions.compare import Comparison, compare_systems, load_system
-from xlt_bench.submissions.compare import System as Answers
+from xlt_bench.submissions.compare import (
+    ComparedSystem,
+    Comparison,
+    compare_systems,
+    load_system,
+)
 from xlt_bench.tasks.registry import RETRIEVAL, get_task
 from xlt_bench.tasks.retrieval import ACCURACY
 from xlt_bench.training.recipe import load_recipe
@@ -91,7 +95,7 @@ class Results:
             found[layer] = dict(zip(pairs, table["accuracy"], strict=True))
         return found
 
-    def _answers(self, system: System, seed: int, task: str) -> Answers | None:
+    def _answers(self, system: System, seed: int, task: str) -> ComparedSystem | None:
         """The counts of a run, for paired tests."""
         run = self.run(system, seed, task)
         root = data_root(self._settings.data_dir)

@@ -34,7 +34,7 @@ from xlt_bench.tasks.wmt23 import COMET
 
 
 @dataclass(frozen=True)
-class System:
+class ComparedSystem:
     """A run or submission to compare; `comet` is the sha256 of its COMET checkpoint."""
 
     name: str
@@ -67,7 +67,7 @@ class Comparison:
     gaps: Mapping[str, Share] = field(default_factory=dict)
 
 
-def load_system(name: str, submissions: Path, root: Path) -> System:
+def load_system(name: str, submissions: Path, root: Path) -> ComparedSystem:
     """Load a run or submission.
 
     Args:
@@ -92,16 +92,20 @@ def load_system(name: str, submissions: Path, root: Path) -> System:
     else:
         raise InputError(f"{name} is neither a finished run nor a submission in {submissions}")
     aligned, digests = record.alignment_languages, record.data_digests
-    return System(label, record.plan, aligned, digests, counted, trained(record), comet)
+    return ComparedSystem(label, record.plan, aligned, digests, counted, trained(record), comet)
 
 
-def compare_systems(system: System, baseline: System) -> tuple[list[Comparison], list[str]]:
+def compare_systems(
+    system: ComparedSystem, baseline: ComparedSystem
+) -> tuple[list[Comparison], list[str]]:
     """Compare two systems on every task that both have; see `compare_methods`."""
     return compare_methods([system], [baseline])
 
 
 def compare_methods(
-    systems: Sequence[System], baselines: Sequence[System], oracles: Sequence[System] = ()
+    systems: Sequence[ComparedSystem],
+    baselines: Sequence[ComparedSystem],
+    oracles: Sequence[ComparedSystem] = (),
 ) -> tuple[list[Comparison], list[str]]:
     """Compare two methods on every task that all their systems have.
 
@@ -183,7 +187,7 @@ def _short(value: str | Mapping[str, object]) -> str:
     return " ".join(f"{name}={one}" for name, one in value.items()) or "none"
 
 
-def _alone(task: str, metric: str, systems: Sequence[System]) -> list[str]:
+def _alone(task: str, metric: str, systems: Sequence[ComparedSystem]) -> list[str]:
     """The units that only some systems have."""
     there: list[set[str]] = [set(one.tasks[task].get(metric, {})) for one in systems]
     return get_task(task).order(set[str]().union(*there) - there[0].intersection(*there))
@@ -192,9 +196,9 @@ def _alone(task: str, metric: str, systems: Sequence[System]) -> list[str]:
 def compare_metric(
     task: str,
     metric: str,
-    systems: Sequence[System],
-    baselines: Sequence[System],
-    oracles: Sequence[System] = (),
+    systems: Sequence[ComparedSystem],
+    baselines: Sequence[ComparedSystem],
+    oracles: Sequence[ComparedSystem] = (),
     *,
     paired: bool = True,
 ) -> Comparison | None:
@@ -243,8 +247,8 @@ def compare_metric(
 
 
 def _comparable_oracles(
-    task: str, system: System, oracles: Sequence[System]
-) -> tuple[Sequence[System], list[str]]:
+    task: str, system: ComparedSystem, oracles: Sequence[ComparedSystem]
+) -> tuple[Sequence[ComparedSystem], list[str]]:
     """The oracles if all can be compared with a system in a task, else a note."""
     for one in oracles:
         missing = "it was not evaluated" if task not in one.tasks else ""
@@ -253,7 +257,7 @@ def _comparable_oracles(
     return oracles, []
 
 
-def _no_comet(system: System, baseline: System) -> str:
+def _no_comet(system: ComparedSystem, baseline: ComparedSystem) -> str:
     """Why COMET cannot be compared; empty if it can, or if neither system has it."""
     if system.comet == baseline.comet:
         return ""
@@ -262,7 +266,7 @@ def _no_comet(system: System, baseline: System) -> str:
     return f"only {(system if system.comet else baseline).name} has it"
 
 
-def _not_comparable(task: str, system: System, baseline: System) -> str:
+def _not_comparable(task: str, system: ComparedSystem, baseline: ComparedSystem) -> str:
     versions = [one.plan.task_versions[task] for one in (system, baseline)]
     if versions[0] != versions[1]:
         return f"the versions differ ({versions[0]} and {versions[1]})"

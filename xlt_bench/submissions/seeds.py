@@ -10,7 +10,7 @@ from xlt_bench.results.record import Plan
 from xlt_bench.submissions.trainings import Trained
 
 if TYPE_CHECKING:
-    from xlt_bench.submissions.compare import System
+    from xlt_bench.submissions.compare import ComparedSystem
 
 
 class _Seeded(Protocol):
@@ -26,7 +26,7 @@ class _Seeded(Protocol):
 Seeded = TypeVar("Seeded", bound=_Seeded)
 
 
-def check_seeds(systems: Sequence[System]) -> list[str]:
+def check_seeds(systems: Sequence[ComparedSystem]) -> list[str]:
     """Check that systems belong to one method.
 
     Returns:

@@ -242,7 +242,7 @@ class FamilyTask(TextTask):
         }
 
     def _scores(self, item: Item, hypothesis: str) -> dict[str, float]:
-        """The score of an answer under each metric; 0 for what is no answer."""
+        """The score of an answer under each metric; 0 for what is not an answer."""
         task, doc = self._doc(item)
         if task.OUTPUT_TYPE == "multiple_choice":
             answers = _likelihoods(hypothesis, len(self.requests(item, "")))

@@ -41,7 +41,7 @@ def parse_blocks(text: str, transition: int) -> Blocks:
         transition: Blocks on each side that mix.
 
     Raises:
-        InputError: If it is no such range.
+        InputError: If it is not such a range.
     """
     found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)

@@ -83,7 +83,7 @@ CORPORA = ("tatoeba", "tatoeba-laser", "flores", "alma", "massive", "iwslt2017")
 
 
 def _pair(name: str) -> str:
-    """A language pair by the table's codes; raises ValueError if it is none."""
+    """A language pair by the table's codes; raises ValueError if it is not one."""
     sides = name.split("-")
     if len(sides) != 2 or sides[0] == sides[1]:
         raise ValueError(f"must be pairs of two languages such as cy-en, got {name!r}")

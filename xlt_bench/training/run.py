@@ -208,7 +208,7 @@ def _check_commit(output: Path, old: str, new: str) -> None:
     (repo, _, before), (name, _, commit) = old.partition("@"), new.partition("@")
     if repo == name and before != commit and COMMIT.fullmatch(before):
         raise InputError(
-            f"{output} was started on commit {before} of {repo}, and would go on on commit "
+            f"{output} was started on commit {before} of {repo}, and would continue on commit "
             f"{commit}; pass --model {old}, or choose another --output"
         )
 

@@ -29,10 +29,10 @@ from xlt_bench.models.adapters import (
 )
 from xlt_bench.models.steering_config import (
     CONFIG,
-    CORPORA,
     KIND,
     MAX_SCALE,
     PIVOT,
+    STEERING_CORPORA,
     UNDER,
     VECTORS,
     SteeringConfig,
@@ -109,10 +109,10 @@ def check(options: SteerOptions) -> None:
     """
     if options.corpus in ("flores", "flores-dev"):
         raise InputError(
-            f"--corpus: retrieval is measured on FLORES dev; choose {' or '.join(CORPORA)}"
+            f"--corpus: retrieval is measured on FLORES dev; choose {' or '.join(STEERING_CORPORA)}"
         )
-    if options.corpus not in CORPORA:
-        raise unknown("corpus", options.corpus, CORPORA)
+    if options.corpus not in STEERING_CORPORA:
+        raise unknown("corpus", options.corpus, STEERING_CORPORA)
     if not math.isfinite(options.scale) or abs(options.scale) > MAX_SCALE:
         raise InputError(f"--scale must be a number up to {MAX_SCALE:,}, got {options.scale}")
     share = isinstance(options.layer, float)
@@ -145,7 +145,7 @@ def languages_of(options: SteerOptions) -> tuple[list[str], list[str]]:
         InputError: If the corpus has none of them.
     """
     asked = {language(name).code for name in options.languages if name.strip()} or _ranked()
-    corpus = CORPORA[options.corpus]
+    corpus = STEERING_CORPORA[options.corpus]
     codes = [code for code in LANGUAGES if code in asked and code != PIVOT]
     there = [code for code in codes if code in corpus.units()]
     if not there:
@@ -175,7 +175,7 @@ def steer(options: SteerOptions, track: Any = untracked) -> Steered:
     """
     check(options)
     codes, lacking = languages_of(options)
-    task, root = CORPORA[options.corpus], data_root(options.data_dir)
+    task, root = STEERING_CORPORA[options.corpus], data_root(options.data_dir)
     task.check(Corpus(root), [PIVOT, *codes])
     sentences = {code: task.load(root, code) for code in (PIVOT, *codes)}
     adapter = find_adapter(options.adapter) if options.adapter else None

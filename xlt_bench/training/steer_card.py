@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from xlt_bench.models.adapters import AdapterFiles
-from xlt_bench.models.steering_config import CORPORA, UNDER, SteeringConfig
+from xlt_bench.models.steering_config import STEERING_CORPORA, UNDER, SteeringConfig
 
 if TYPE_CHECKING:
     from xlt_bench.models.load import Base
@@ -45,7 +45,7 @@ def steer_card(
             "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
         },
     }
-    corpus = CORPORA[config.corpus].corpus
+    corpus = STEERING_CORPORA[config.corpus].corpus
     on = f" with the adapter in `{UNDER}/` (`{adapter.name}`)" if adapter else ""
     without = f"{corpus} has no {', '.join(lacking)}: not steered.\n\n" if lacking else ""
     return (
