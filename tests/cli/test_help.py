@@ -10,8 +10,15 @@ from typer.testing import CliRunner
 from xlt_bench.cli import train
 from xlt_bench.cli.main import app
 from xlt_bench.cli.reference import commands, page, shown
-from xlt_bench.reproduce.tables import REPRODUCTIONS
+from xlt_bench.reproduce.tables import REPRODUCTIONS, Panel, Scatter
+from xlt_bench.tasks.registry import BY_DEFAULT, selectable, text_tasks
 
+PANELS = {
+    part.task
+    for table in REPRODUCTIONS.values()
+    for part in table.parts
+    if isinstance(part, Panel | Scatter)
+}
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {words: command for _, words, command in commands()}
 
@@ -75,6 +82,24 @@ def test_some_help_texts_have_brackets():
 
 def test_the_help_of_reproduce_lists_every_table():
     assert ", ".join(REPRODUCTIONS) == train.REPRODUCIBLE
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "tasks"),
+    [
+        ("xlt-bench merge", "select_on", selectable()),
+        ("xlt-bench reproduce", "tasks", PANELS),
+    ],
+)
+def test_tasks_in_help_texts_are_those_of_the_registry(words, name, tasks):
+    """They are written there by hand, as `--help` does not load the registry."""
+    (text,) = [param.help for param in COMMANDS[words].params if param.name == name]
+    assert {task for task in text_tasks() if re.search(rf"\b{task}\b", text)} == set(tasks)
+
+
+def test_the_default_tasks_of_evaluate_are_those_of_the_registry():
+    (param,) = [p for p in COMMANDS["xlt-bench evaluate"].params if p.name == "tasks"]
+    assert param.default == ",".join(BY_DEFAULT)
 
 
 def test_the_groups_are_panels_with_evaluate_first():

@@ -107,15 +107,18 @@ def test_with_one_seed_only_the_systems_are_said_to_differ(board, made_up_root, 
     assert "the two systems" not in text
 
 
-def test_what_is_no_method_is_refused(board, made_up_root):
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("aligned 1", "sft 2"), "differ in more than their seed"),
+        (("aligned 3", "again 3"), "both have seed 3"),
+        (("aligned 1", "aligned 1"), "are one system"),
+    ],
+)
+def test_what_is_not_a_method_is_refused(board, made_up_root, names, message):
     sft = load(board, made_up_root, "sft 1")
-    for names, message in {
-        ("aligned 1", "sft 2"): "differ in more than their seed",
-        ("aligned 3", "again 3"): "both have seed 3",
-        ("aligned 1", "aligned 1"): "are one system",
-    }.items():
-        with pytest.raises(InputError, match=message):
-            compare_methods(load(board, made_up_root, *names), sft)
+    with pytest.raises(InputError, match=message):
+        compare_methods(load(board, made_up_root, *names), sft)
 
 
 def test_what_is_not_paired_or_not_known_is_noted(board, made_up_root):
