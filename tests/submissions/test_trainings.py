@@ -78,7 +78,15 @@ def test_an_impossible_steered_layer_is_none(layer):
 
 @pytest.mark.parametrize(
     "change",
-    [{"alignment.layers": ["top"]}, {"merged.training.seed": -1}, {"alignment.layers": "random"}],
+    [
+        {"alignment.layers": ["top"]},
+        {"merged.training.seed": -1},
+        {"alignment.layers": "random"},
+        # These ended the build of the whole leaderboard.
+        {"alignment.layers": [True]},
+        {"alignment.layers": [2**53]},
+        {"merged.alignment.layers": [1e300]},
+    ],
     ids=str,
 )
 def test_hostile_settings_are_not_computed_with(change):

@@ -182,10 +182,17 @@ def _readable(settings: Mapping[str, Any]) -> bool:
     seeds = [settings.get("merged.training.seed", 0)]
     return (
         all(isinstance(one, int | float) for one in numbers)
-        and all(isinstance(one, int | float) or one == "random" for one in layers)
+        and all(one == "random" or _is_layer(one) for one in layers)
         and all(isinstance(one, int) and one >= 0 for one in seeds)
         and all(isinstance(one, str) for one in texts)
     )
+
+
+def _is_layer(value: object) -> bool:
+    """Whether a value is a block or a share of all blocks; the store has no room for any number."""
+    if isinstance(value, float):
+        return 0 <= value <= 1
+    return type(value) is int and -MAX_LAYERS <= value <= MAX_LAYERS
 
 
 def _objectives(settings: Mapping[str, Any]) -> set[str]:
