@@ -676,3 +676,14 @@ def test_what_changed_is_not_copied(board, copied, tmp_path, monkeypatch, edit, 
     names = [[report.name for report in one.refused] for one in (built, fresh)]
     assert names[0] == names[1] == ([ids["new"]] if change in ("counts", "record") else [])
     assert dump(db) == dump(tmp_path / "fresh.duckdb")
+
+
+def test_what_fits_neither_memory_nor_disk_is_refused_in_one_line(board, tmp_path, monkeypatch):
+    db = tmp_path / "board.duckdb"
+    build(board[0], db)
+    before = db.read_bytes()
+    monkeypatch.setattr(build_module, "_MEMORY", "3MB")
+    with pytest.raises(InputError, match="nothing was changed; free disk space"):
+        build(board[0], db)
+    assert db.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [db.name]

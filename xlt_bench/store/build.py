@@ -40,8 +40,14 @@ from xlt_bench.tasks.registry import get_task, tasks
 SCHEMA_VERSION = 10
 """The schema of tables and views; a file of another schema must be rebuilt."""
 _HERE = Path(__file__).parent
-# DuckDB raises one of these if a file cannot be written, depending on when it notices.
-_DISK_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
+# DuckDB raises one of these if a file cannot be written, depending on when it notices; the last if
+# what exceeds its memory does not fit on the disk.
+_DISK_ERRORS = (
+    duckdb.IOException,
+    duckdb.TransactionException,
+    duckdb.FatalException,
+    duckdb.OutOfMemoryException,
+)
 _BATCH = 500  # layers of pairs that are inserted at a time
 _MANY = 200  # submissions for which processes are started
 _MEMORY = "500MB"  # of DuckDB, whose default is 80 % of the machine's; what takes more is on disk
