@@ -147,6 +147,8 @@ def run_cli(
     """Runs a command line in this process: its exit code, its output, its errors."""
     from xlt_bench.cli import main as cli
 
+    monkeypatch.delenv("COLUMNS", raising=False)  # the terminal's that the tests run in
+
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["xlt-bench", *map(str, words)])
         with pytest.raises(SystemExit) as stopped:

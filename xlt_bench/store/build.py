@@ -17,25 +17,23 @@ from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
-from pyarrow import csv
 
 from xlt_bench.errors import InputError
-from xlt_bench.languages import LANGUAGES
 from xlt_bench.results.atomic_write import part_folder
 from xlt_bench.store.baselines import Baseline, bare_retrieval, baselines
 from xlt_bench.store.gains import chunks, gain_rows
 from xlt_bench.store.measures import gap_rows
 from xlt_bench.store.methods import methods
 from xlt_bench.store.places import MeanReplicates, Means, means_of, places
+from xlt_bench.store.reference import reference_rows, unit_row
 from xlt_bench.store.reuse import Earlier, code_digest
-from xlt_bench.store.rows import EVIDENCE, Alike, Entry, Read, Rows, Source, read_entry, relate
+from xlt_bench.store.rows import Alike, Entry, Read, Rows, Source, read_entry, relate
 from xlt_bench.store.workers import MOST, cores, ordered
 from xlt_bench.submissions.accepted import Register, held_among, read_register
 from xlt_bench.submissions.report import Report, list_submissions, refused
 from xlt_bench.submissions.schema import ID, IDENTITY, stated_system
 from xlt_bench.submissions.validate import open_package
-from xlt_bench.tasks.base import Task, TextTask
-from xlt_bench.tasks.registry import get_task, tasks
+from xlt_bench.tasks.registry import get_task
 
 SCHEMA_VERSION = 10
 """The schema of tables and views; a file of another schema must be rebuilt."""
@@ -111,7 +109,7 @@ def _write(file: Path, submissions: Path, earlier_db: Path | None) -> tuple[Buil
         store.execute((_HERE / "schema.sql").read_text(encoding="utf-8"))
         about = {"schema_version": SCHEMA_VERSION, "code": code_digest()}
         _insert(store, {"build": [about]})
-        _load_tables(store)
+        _insert(store, reference_rows())
         earlier = Earlier(store, earlier_db)
         with TemporaryFile(dir=file.parent) as scratch:
             built = _load_submissions(store, submissions, earlier, scratch)
@@ -219,77 +217,6 @@ def schema_version(store: duckdb.DuckDBPyConnection) -> int:
     return int(found[0]) if found else 1
 
 
-def _load_tables(store: duckdb.DuckDBPyConnection) -> None:
-    """Load languages, tasks, units, metrics and published figures."""
-    _insert(
-        store,
-        {
-            "evidence": [
-                {"field": field, "kind": kind}
-                for kind, fields in EVIDENCE.items()
-                for field in fields.split()
-            ],
-            "languages": [
-                {
-                    "code": row.code,
-                    "name": row.name,
-                    "flores": row.flores,
-                    "script": row.script,
-                    "family": row.family,
-                    "resource": row.resource,
-                }
-                for row in LANGUAGES.values()
-            ],
-            "tasks": [
-                {
-                    "task": task.name,
-                    "title": task.title,
-                    "place": place,
-                    "answers": task.answers,
-                    "item_metric": task.item_metric if isinstance(task, TextTask) else None,
-                    "ranked_by": task.ranked_by,
-                    "on_flores_dev": task.on_flores_dev,
-                    "current_version": task.version,
-                }
-                for place, task in enumerate(tasks().values())
-            ],
-            "units": [
-                _unit_row(task, version, unit)
-                for task in tasks().values()
-                for version in task.versions
-                for unit in task.test_set(version).units
-            ],
-            "metrics": [
-                {
-                    "task": task.name,
-                    "metric": name,
-                    "is_primary": name == task.primary,
-                    "higher_is_better": metric.higher_is_better,
-                }
-                for task in tasks().values()
-                for name, metric in task.metrics.items()
-            ],
-        },
-    )
-    options = csv.ConvertOptions(
-        strings_can_be_null=True, null_values=[""], true_values=["yes"], false_values=["no"]
-    )
-    published = csv.read_csv(_HERE / "published.csv", convert_options=options)
-    _insert(store, {"published": published})
-
-
-def _unit_row(task: Task, version: int, unit: str) -> dict[str, Any]:
-    test_set = task.test_set(version)
-    return {
-        "task": task.name,
-        "version": version,
-        "unit": unit,
-        "language": task.language_of(unit),
-        "setting": test_set.setting(unit),
-        "ranked": unit in test_set.units,
-    }
-
-
 def _units_beyond(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Rows of the evaluated units beyond the ranked sets of their task versions."""
     found = {
@@ -299,7 +226,7 @@ def _units_beyond(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         for unit in units
         if unit not in get_task(task).test_set(entry.plan.task_versions[task]).units
     }
-    return [_unit_row(get_task(task), version, unit) for task, version, unit in found]
+    return [unit_row(get_task(task), version, unit) for task, version, unit in found]
 
 
 def _submission_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -358,6 +285,11 @@ def _gains(
     return rows, {number: means_of(entries[number], found) for number, found in drawn.items()}
 
 
+def _source(path: Path, register: Register, earlier: Earlier) -> Source:
+    name = path.name
+    return Source(path, register.age(name), name in register.places, earlier.fingerprint(name))
+
+
 def _read_submissions(
     store: duckdb.DuckDBPyConnection, folder: Path, earlier: Earlier
 ) -> tuple[list[Entry], list[Report]]:
@@ -368,16 +300,7 @@ def _read_submissions(
     batch, alike, register = Rows(), Alike(), read_register(folder)
     paths = list_submissions([folder])
     reasons = _held(paths, register)
-    sources = [
-        Source(
-            path,
-            register.age(path.name),
-            path.name in register.places,
-            earlier.fingerprint(path.name),
-        )
-        for path in paths
-        if path.name not in reasons
-    ]
+    sources = [_source(path, register, earlier) for path in paths if path.name not in reasons]
     with closing(ordered(read_entry, sources, _processes(len(sources)))) as read:
         for path in paths:
             if path.name in reasons:

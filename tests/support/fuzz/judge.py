@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import duckdb
 
@@ -137,7 +138,8 @@ class Fuzz:
         earlier = Earlier(self.store, None)
         self.store.begin()
         try:
-            return store_build._load_submissions(self.store, self.inside, earlier)
+            with TemporaryFile() as scratch:
+                return store_build._load_submissions(self.store, self.inside, earlier, scratch)
         finally:
             self.store.rollback()
 
