@@ -138,7 +138,7 @@ class Fuzz:
         earlier = Earlier(self.store, None)
         self.store.begin()
         try:
-            with TemporaryFile() as scratch:
+            with TemporaryFile(dir=self.out) as scratch:
                 return store_build._load_submissions(self.store, self.inside, earlier, scratch)
         finally:
             self.store.rollback()
