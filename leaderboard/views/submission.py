@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import queries
 import streamlit as st
 from queries import TEXT, ask, one, submissions
 from widgets import choose, footer, part, short
+
+from xlt_bench.errors import InputError
+from xlt_bench.submissions.safe_read import read_model
+from xlt_bench.submissions.schema import SUBMISSION, Submission
 
 _FACTS = """
 SELECT s.* EXCLUDE (number, bare, superseded_by),
@@ -91,6 +96,12 @@ def files(folder: Path) -> None:
     names = [path.relative_to(folder).as_posix() for path in paths]
     listed = pd.DataFrame({"file": names, "bytes": [path.stat().st_size for path in paths]})
     st.dataframe(listed, hide_index=True, alt="Files of the submission")
+    with suppress(InputError):  # changed since the build
+        if stored := read_model(folder / SUBMISSION, Submission).artifacts:
+            size = sum(one.size for one in stored.values())
+            st.caption(
+                f"The answers, {len(stored)} files of {size:,} bytes, are in an artifact store."
+            )
     chosen = choose("File", names, "file", default="record.json")
     st.download_button(
         "Download the file", (folder / chosen).read_bytes, Path(chosen).name, on_click="ignore"

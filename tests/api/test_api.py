@@ -15,6 +15,7 @@ import xlt_bench
 from tiny import byte_tokenizer, load_model, with_lora
 from xlt_bench.api.quiet import quiet
 from xlt_bench.results.run_folder import read_record
+from xlt_bench.submissions.move import move
 from xlt_bench.tasks.registry import get_text_task
 
 ASKED = {"tasks": ["massive", "retrieval"], "languages": ["de", "sw"], "limit": 3}
@@ -229,7 +230,13 @@ def test_submit_and_the_leaderboard(make_run, made_up_root, tmp_path):
     with pytest.raises(xlt_bench.InputError, match="unknown view 'score'"):
         xlt_bench.load_leaderboard(tmp_path / "all", view="score")
     # A submission's folder is a run, too.
-    assert xlt_bench.load_run(done).means().value.tolist() == run.means().value.tolist()
+    theirs = xlt_bench.load_run(done, data_dir=made_up_root)
+    assert theirs.means().value.tolist() == run.means().value.tolist()
+    move(done, str(done.parent / "artifacts"))  # and may have its answers in a store
+    with pytest.raises(xlt_bench.InputError, match="name the store in"):
+        theirs.items("massive", "de")
+    (done.parent / "stores.txt").write_text("artifacts\n")
+    assert theirs.items("massive", "de").equals(run.items("massive", "de"))
 
 
 def _options(monkeypatch, module, name):

@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 from xlt_bench.results.record import Record
 from xlt_bench.results.run_folder import predictions_path
 from xlt_bench.store.build import build, connect, is_current
+from xlt_bench.submissions.move import move
 from xlt_bench.submissions.safe_read import read_answers
 from xlt_bench.tasks.registry import get_task
 
@@ -640,6 +641,34 @@ def test_compare_without_the_test_sets_shows_the_answers(app, board, tmp_path, m
     monkeypatch.setenv("XLT_BENCH_DATA", str(tmp_path))
     seen = app("compare", task="uner", system=ids["good"], baseline=ids["script"], verdict="every")
     assert "xlt-bench data fetch" in [code.value for code in seen.code]
+
+
+def test_compare_reads_from_a_store_and_says_what_is_missing(
+    board, made_up_root, tmp_path, monkeypatch
+):
+    folder, ids = board
+    monkeypatch.setenv("XLT_BENCH_DATA", str(made_up_root))
+    asked = {"task": "uner", "verdict": "every", "system": ids["good"], "baseline": ids["script"]}
+    serve(folder, monkeypatch)
+    before = visit("compare", **asked)
+    submissions = shutil.copytree(folder / "submissions", tmp_path / "submissions")
+    for name in (ids["good"], ids["script"]):
+        move(submissions / name, str(submissions / "artifacts"))
+    (submissions / "stores.txt").write_text("artifacts\n")
+    serve(tmp_path, monkeypatch, folder / "leaderboard.duckdb")
+    streamlit.cache_data.clear()
+    seen = visit("compare", **asked)
+    assert [html.proto.body for html in seen.get("html")] == [
+        html.proto.body for html in before.get("html")
+    ]
+    shown = visit("submission", system=ids["good"])
+    assert any("in an artifact store" in caption for caption in captions(shown))
+    shutil.rmtree(submissions / "artifacts")
+    streamlit.cache_data.clear()
+    seen = visit("compare", **asked)
+    assert "cannot be read here" in seen.info[0].value
+    (line,) = [text.value for text in seen.text if "is missing in" in text.value]
+    assert "git sparse-checkout disable" in line
 
 
 def test_submission_has_the_record_the_command_and_the_files(app, board, hostile):

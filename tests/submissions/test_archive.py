@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -13,6 +14,8 @@ import pytest
 from xlt_bench.errors import InputError
 from xlt_bench.submissions import archive
 from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.move import move
+from xlt_bench.submissions.rescore import check
 
 NAME = "a-0123456789-0123456789"
 
@@ -105,6 +108,27 @@ def test_an_archive_holds_the_submissions_of_a_folder(pack, above, shelf, served
     assert sorted(tmp_path.iterdir()) == [place]
 
 
+@pytest.mark.parametrize("pack", [_zip, _tar])
+def test_the_store_beside_the_submissions_is_unpacked(pack, shelf, served, made_up_root, tmp_path):
+    moved = shutil.copytree(shelf, tmp_path / "submissions")
+    for folder in sorted(moved.iterdir()):
+        move(folder, str(moved / "artifacts"))
+    (moved / "stores.txt").write_text("artifacts\n")
+    wanted, digest = _files(moved), 64 * "a"
+    others = {
+        f"artifacts/{name}": b"no artifact"
+        for name in ("README.md", digest, f"ab/{digest}", f"aa/{digest}a", f"aa/b/{digest}")
+    }
+    files = {f"main/submissions/{name}": data for name, data in (wanted | others).items()}
+    place = tmp_path / "board.submissions"
+    for _ in range(2):
+        packed = pack(files | {f"main/tests/artifacts/aa/{digest}": b"elsewhere"})
+        assert archive.fetch_submissions(served(packed), place) == 2
+        assert _files(place) == wanted
+    for name in {path.split("/")[0] for path in _files(shelf)}:
+        assert check(place / name, made_up_root).state == "checked"
+
+
 LINK, HARD, DEVICE = (tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "x"), (tarfile.CHRTYPE, "")
 GOOD = f"{NAME}/submission.json"
 
@@ -147,6 +171,10 @@ HOSTILE = {
     "cut off": (_tar({GOOD: os.urandom(9000)})[:-4000], "damaged"),
     "zip cut off": (_zip({GOOD: os.urandom(9000)})[:-4000], "damaged"),
     "html": (b"<html>sign in</html>", "damaged"),
+    "linked artifact": (
+        _tar({GOOD: b"{}", f"submissions/artifacts/aa/{64 * 'a'}": LINK}),
+        "not a regular file",
+    ),
     "empty": (b"", "damaged"),
     "none": (_tar({"README.md": b"hello"}), "no submissions"),
     "upwards": (_tar({f"../{GOOD}": b"{}", f"a/../../{GOOD}": b"{}"}), "no submissions"),

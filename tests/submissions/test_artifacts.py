@@ -18,11 +18,14 @@ from xlt_bench.store.on_demand import answers
 from xlt_bench.submissions.artifacts import Stores, checked_address, read_stores, write
 from xlt_bench.submissions.create import About, submit
 from xlt_bench.submissions.move import move
+from xlt_bench.submissions.preview import preview
+from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.schema import Artifact
 from xlt_bench.submissions.validate import open_package
 
 DATA = b"some answers"
+OURS = Path(__file__).parents[2] / "submissions" / "artifacts"
 ARTIFACT = Artifact(sha256=hashlib.sha256(DATA).hexdigest(), size=len(DATA))
 
 
@@ -118,6 +121,55 @@ def test_nothing_is_lost_when_answers_are_moved(submissions, made, made_up_root,
     assert build(submissions, tmp_path / "after").loaded == 3
     for view in ("scores", "split_means", "layer_curves", "pair_accuracies", "gain_means"):
         assert rows(tmp_path / "after", view) == rows(tmp_path / "before", view)
+
+
+def test_a_store_beside_the_submissions_that_a_clone_leaves_out(
+    submissions, made, made_up_root, tmp_path, run_cli
+):
+    asked = (*made[1][:2], "massive", "de", str(made_up_root))
+    before = answers(submissions, *asked)
+    store = submissions / "artifacts"
+    code, out, _ = run_cli("submissions", "move", store, submissions)
+    assert (code, out.count(" files are in ")) == (0, 3)
+    (submissions / "stores.txt").write_text("artifacts\n")
+    names = sorted(made[1])
+    assert [path.name for path in list_submissions([submissions])] == names
+    code, out, _ = run_cli("submissions", "check", submissions, "--data-dir", made_up_root)
+    assert (code, out.splitlines()[-1]) == (0, "3 checked")
+    assert answers(submissions, *asked) == before
+    # The copy with unsubmitted runs reads from it, and has no copy of it.
+    preview([], submissions, tmp_path / "copy", made_up_root)
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [*names, "stores.txt"]
+    assert answers(tmp_path / "copy", *asked) == before
+    shutil.rmtree(store)
+    built = build(submissions, tmp_path / "db")
+    assert (built.loaded, built.refused) == (3, [])
+    with pytest.raises(InputError) as error:
+        answers(submissions, *asked)
+    line = str(error.value)
+    assert line.startswith("massive/de: artifact ")
+    assert line.endswith(
+        f"it is missing in {store}; if this clone leaves it out, get it with: "
+        "git sparse-checkout disable"
+    )
+    report = check(submissions / names[0], made_up_root)
+    assert (report.state, "git sparse-checkout disable" in report.detail) == ("refused", True)
+
+
+@pytest.mark.skipif(not OURS.is_dir(), reason="this clone leaves the answers out")
+def test_the_store_of_this_repository_has_what_its_submissions_name():
+    named = {
+        f"{one['sha256'][:2]}/{one['sha256']}": one["sha256"]
+        for path in OURS.parent.glob("*/submission.json")
+        for one in (json.loads(path.read_text())["artifacts"] or {}).values()
+    }
+    there = {
+        path.relative_to(OURS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in OURS.rglob("*")
+        if path.is_file()
+    }
+    assert there == named
+    assert read_stores(OURS.parent).addresses == (str(OURS),)
 
 
 def test_the_same_answers_side_by_side(submissions, made, made_up_root, tmp_path, server):

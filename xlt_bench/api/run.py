@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xlt_bench.results.record import Record
+    from xlt_bench.results.run_folder import Prediction
 
 
 class Run:
@@ -234,17 +235,29 @@ def _is_primary(scores: pd.DataFrame) -> pd.Series[bool]:
     return scores.metric == scores.task.map(primary)
 
 
+def _answers(folder: Path, task: str, unit: str) -> list[Prediction]:
+    """The answers of a run, or of a submission, which may have them in an artifact store."""
+    from xlt_bench.results.run_folder import predictions_path, read_predictions
+    from xlt_bench.submissions.answers import read_unit
+    from xlt_bench.submissions.schema import SUBMISSION
+    from xlt_bench.submissions.validate import open_package
+
+    if (folder / SUBMISSION).exists():
+        return read_unit(open_package(folder.resolve()), task, unit)
+    return read_predictions(predictions_path(folder, task, unit))
+
+
 def _items(run: Run, task: str, unit: str, data_dir: str | Path | None) -> list[list[Any]]:
     from xlt_bench.data.root import data_root
     from xlt_bench.errors import unknown
     from xlt_bench.evaluation.score import count_items, items_answered
-    from xlt_bench.results.run_folder import predictions_path, read_digests, read_predictions
+    from xlt_bench.results.run_folder import read_digests
     from xlt_bench.tasks.registry import get_text_task
 
     text_task, plan = get_text_task(task), run.record.plan
     if unit not in (there := plan.units.get(task, [])):
         raise unknown(f"unit of {task}", unit, there)
-    given = read_predictions(predictions_path(run.folder, task, unit))
+    given = _answers(run.folder, task, unit)
     digest = read_digests(run.folder).get(f"{task}/{unit}")
     items = items_answered(data_root(data_dir), plan, task, unit, given, digest)
     counts = count_items(plan, task, items, given)

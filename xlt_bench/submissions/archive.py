@@ -1,8 +1,8 @@
 """Downloads submissions: a zip or tar archive, such as GitHub's of a branch, into a folder.
 
-An archive may be hostile. Only files with the names of a submission's are unpacked, as new regular
-files below one folder; links are refused, and so is whatever is too large. What the files hold is
-checked later, as that of any submission.
+An archive may be hostile. Only files with the names of a submission's, or of artifacts in the store
+beside them, are unpacked, as new regular files below one folder; links are refused, and so is
+whatever is too large. What the files hold is checked later, as that of any submission.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from xlt_bench.submissions.report import list_submissions
 from xlt_bench.submissions.safe_read import MAX_PACKED, MB
 from xlt_bench.submissions.schema import (
     ACCURACIES,
+    ARTIFACTS,
     COUNTS,
     ID,
     MAX_ID,
@@ -51,8 +52,10 @@ _MEMBER = re.compile(
     r"|predictions/\w{1,60}/[\w-]{1,60}\.jsonl\.zst|retrieval/layer-\d{3,4}\.parquet)",
     re.ASCII,
 )
-_REGISTER = re.compile(
-    rf"(?:\./)?(?:[^/.][^/]*/)?submissions/({'|'.join(map(re.escape, REGISTER))})"
+# What may lie beside submissions.
+_BESIDE = re.compile(
+    rf"(?:\./)?(?:[^/.][^/]*/)?submissions/({'|'.join(map(re.escape, REGISTER))}"
+    rf"|{ARTIFACTS}/([0-9a-f]{{2}})/\2[0-9a-f]{{62}})"
 )
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError,
@@ -103,7 +106,8 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: move it, or choose another --db")
     names = [path.name for path in folder.iterdir()]
-    odd = [name for name in names if not ID.fullmatch(name) and name not in REGISTER]
+    beside = (ARTIFACTS, *REGISTER)
+    odd = [name for name in names if not ID.fullmatch(name) and name not in beside]
     if odd:
         raise InputError(
             f"{folder} holds {odd[0][:60]!r}, which is not a submission, and would be replaced: "
@@ -196,8 +200,8 @@ def _unpack(file: IO[bytes], folder: Path) -> None:
 
 def _wanted(name: str) -> str | None:
     """Where a member belongs in the folder of submissions; None if it is ignored."""
-    if register := _REGISTER.fullmatch(name):
-        return register[1]
+    if beside := _BESIDE.fullmatch(name):
+        return beside[1]
     found = _MEMBER.fullmatch(name)
     if found is None or len(found["id"]) > MAX_ID:
         return None

@@ -21,7 +21,7 @@ from xlt_bench.errors import InputError, one_line
 from xlt_bench.results.redact import shown_address, without_secrets
 from xlt_bench.results.run_folder import write_bytes
 from xlt_bench.submissions.safe_read import read_bytes
-from xlt_bench.submissions.schema import STORES, Artifact
+from xlt_bench.submissions.schema import ARTIFACTS, STORES, Artifact
 
 SCHEMES = ("http", "https", "hf", "s3")
 _MAX_STORES = 20
@@ -69,8 +69,15 @@ class Stores:
             except InputError as error:
                 fault = fault or str(error)
         where = ", ".join(map(shown_address, self.addresses))
-        digest = artifact.sha256[:12]
-        raise InputError(f"{name}: artifact {digest}: {fault or f'it is missing in {where}'}")
+        fault = fault or f"it is missing in {where}{self._left_out()}"
+        raise InputError(f"{name}: artifact {artifact.sha256[:12]}: {fault}")
+
+    def _left_out(self) -> str:
+        """What to do if a clone has left out the store beside the submissions."""
+        places = [Path(one) for one in self.addresses if not _scheme(one)]
+        if not any(place.name == ARTIFACTS and not place.is_dir() for place in places):
+            return ""
+        return "; if this clone leaves it out, get it with: git sparse-checkout disable"
 
     def _read(self, address: str, artifact: Artifact) -> bytes:
         for attempt in range(_TRIES):

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from xlt_bench.errors import InputError, one_line
-from xlt_bench.submissions.schema import MAX_ID, REGISTER, SUBMISSION
+from xlt_bench.submissions.schema import ARTIFACTS, MAX_ID, REGISTER, SUBMISSION
 
 MAX_LINE = 400  # characters of an error
 State = Literal["checked", "not fully checked", "held", "refused"]
-_OTHERS = ("README.md", *REGISTER)  # files of the folder that are not submissions
+_OTHERS = ("README.md", ARTIFACTS, *REGISTER)  # in the folder, and no submissions
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Report:
 
 
 def list_submissions(paths: Sequence[Path]) -> list[Path]:
-    """List submissions. Temporary folders, whose names start with a dot, are skipped.
+    """List submissions, without temporary folders, whose names start with a dot.
 
     Args:
         paths: Submissions, or folders of submissions.

@@ -9,7 +9,8 @@ submissions/<id>/submission.json   name and contact, the digests of the record a
                  predictions/<task>/<unit>.jsonl.zst, as in a run
                  retrieval/layer-NNN.parquet   which sentences retrieved their translation
 
-The last two may be in an artifact store instead (`artifacts`). Submissions of older releases have
+The last two may be in an artifact store instead (`artifacts`), which may be the folder artifacts/
+beside the submissions. Submissions of older releases have
 the retrieved sentences themselves in retrieval/, as in a run, and the accuracies beside them.
 
 An id is <slug>-<system>-<run>. The system part is a hash of what answered: weights, adapter,
@@ -47,6 +48,8 @@ VERIFIED = "verified.json"  # written by maintainers; see `verify`
 # Files of the folder of submissions, also written by maintainers; see `accepted` and `artifacts`.
 ACCEPTED, SUPERSESSIONS, STORES = "accepted.txt", "supersessions.json", "stores.txt"
 REGISTER = (ACCEPTED, SUPERSESSIONS, STORES)
+# A folder of that folder which is no submission, but a store that a clone can leave out.
+ARTIFACTS = "artifacts"
 # Some scripts need the joiners U+200C and U+200D. Other format characters can hide or reorder text.
 _JOINERS = "‌‍"
 
