@@ -10,6 +10,7 @@ from xlt_bench.evaluation.score import score_run
 from xlt_bench.results.run_folder import predictions_path, read_predictions, write_predictions
 from xlt_bench.submissions import suspicions as module
 from xlt_bench.submissions.create import About, submit
+from xlt_bench.submissions.move import move
 from xlt_bench.submissions.rescore import check
 from xlt_bench.submissions.suspicions import skeleton, suspicions
 from xlt_bench.submissions.validate import open_package
@@ -177,6 +178,21 @@ def test_a_copy_with_one_unit_made_worse_is_still_seen(
     (run / "record.json").write_text(json.dumps(record))
     copied = submit(run, About(), submission.parent, made_up_root).folder
     assert found(copied, [submission])["copy"].detail.startswith("100.0 % of ")
+
+
+def test_answers_of_others_that_are_not_there_are_told_once(
+    make_run, submission, made_up_root, tmp_path, few_are_enough
+):
+    """A clone may leave out the store."""
+    others = [
+        submit(make_run(tmp_path / name, 0, adapter=name), About(), submission.parent, made_up_root)
+        for name in ("two", "three")
+    ]
+    for one in others:
+        move(one.folder, str(tmp_path / "store"))
+    *_, last = suspicions(open_package(submission), [open_package(o.folder) for o in others])
+    assert last.detail.startswith(f"not compared with the answers of {others[0].folder.name}")
+    assert " and 1 more: massive/de is in an artifact store" in last.detail
 
 
 def test_copied_retrieval_is_seen_without_other_tasks(

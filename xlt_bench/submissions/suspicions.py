@@ -221,6 +221,7 @@ def _crowd(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
 
 def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
     """Other weights that gave nearly the same answers."""
+    unread, why = [], ""
     for other in others:
         if _weights(package.record) == _weights(other.record):
             continue
@@ -231,8 +232,8 @@ def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
             try:
                 b = _told(other, task, unit)
             except InputError as error:  # in a store that does not answer
-                detail = f"not compared with the answers of {other.folder.name}: {error}"
-                yield Suspicion("copy", one_line(detail, 200))
+                unread.append(other.folder.name)
+                why = why or str(error)
                 break
             usual = Counter(b).most_common(1)[0][0]
             kept = [(x, y) for x, y in zip(a, b, strict=False) if y != usual]
@@ -246,6 +247,10 @@ def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
         elif layers := _copied_layers(package, other):
             detail = f"retrieval: the answers of {other.folder.name} at {layers} layers"
             yield Suspicion("copy", detail)
+    if unread:
+        more = f" and {len(unread) - 1} more" if unread[1:] else ""
+        detail = f"not compared with the answers of {unread[0]}{more}: {why}"
+        yield Suspicion("copy", one_line(detail, 300))
 
 
 def _copied_layers(package: Package, other: Package) -> int:
