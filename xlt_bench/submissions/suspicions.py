@@ -221,7 +221,8 @@ def _crowd(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
 
 def _copies(package: Package, others: Sequence[Package]) -> Iterator[Suspicion]:
     """Other weights that gave nearly the same answers."""
-    unread, why = [], ""
+    unread: list[str] = []
+    why = ""
     for other in others:
         if _weights(package.record) == _weights(other.record):
             continue
