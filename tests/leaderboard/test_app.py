@@ -650,6 +650,7 @@ def test_compare_reads_from_a_store_and_says_what_is_missing(
     monkeypatch.setenv("XLT_BENCH_DATA", str(made_up_root))
     asked = {"task": "uner", "verdict": "every", "system": ids["good"], "baseline": ids["script"]}
     serve(folder, monkeypatch)
+    streamlit.cache_data.clear()  # another test may have asked without the test sets
     before = visit("compare", **asked)
     submissions = shutil.copytree(folder / "submissions", tmp_path / "submissions")
     for name in (ids["good"], ids["script"]):
