@@ -148,5 +148,4 @@ def answer_settings(backend: str, text: str | None) -> str:
         kept = server_args(text)["extra_body"]
     elif backend == "vllm":
         kept = {key: value for key, value in engine_args(text).items() if key not in _SPEED}
-    text = json.dumps(masked_values(kept), sort_keys=True, ensure_ascii=False)
-    return text if kept else ""
+    return json.dumps(masked_values(kept), sort_keys=True, ensure_ascii=False) if kept else ""

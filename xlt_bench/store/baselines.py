@@ -135,18 +135,14 @@ def _default(entry: Entry, task: str, candidates: Sequence[Entry]) -> Baseline |
             continue
         if units := _shared(entry, other, task):
             few = 2 * len(units) < len(entry.plan.units[task])
-            unsure = few or not _is_verified(other)
-            lesser = unsure and _is_verified(entry)
+            unsure = few or not other.is_verified
+            lesser = unsure and entry.is_verified
             size = -len(units)
             rank = (lesser, few and not is_bare, is_bare, unsure, size, len(differs), other.age)
             kind: Kind = "bare" if is_bare else "sft"
             chosen = (entry.number, task, other.number, kind, True, False, differs, units)
             ranked.append((rank, Baseline(*chosen)))
     return min(ranked, key=lambda one: one[0])[1] if ranked else None
-
-
-def _is_verified(entry: Entry) -> bool:
-    return bool(entry.row["rank_class"] == "verified")
 
 
 def _superseded(entry: Entry, task: str) -> bool:

@@ -54,7 +54,7 @@ def _one_a_seed(entries: Mapping[int, Entry], group: Sequence[Baseline]) -> list
         return one.kind, entries[one.baseline].trained.method
 
     def is_verified(one: Baseline) -> bool:
-        return bool(entries[one.number].row["rank_class"] == "verified")
+        return entries[one.number].is_verified
 
     counted = Counter(map(against, group))
     # Those of verified systems, lest another seed and its forged SFT take their place.

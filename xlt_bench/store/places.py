@@ -162,7 +162,7 @@ def places(
     for (task, version, split), ranked in _by_ranking(entries).items():
         tests = _Tests(task, split, means, known(task, split))
         for among in AMONG:
-            some = [one for one in ranked if among == "all" or one.row["rank_class"] == "verified"]
+            some = [one for one in ranked if among == "all" or one.is_verified]
             if some:
                 yield _rows({"task": task, "split": split, "among": among}, version, some, tests)
 

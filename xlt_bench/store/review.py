@@ -140,7 +140,7 @@ def _difference(proposed: Path, base: Path) -> tuple[list[str], list[str]]:
     """The names of the submissions that are added, and of those that are changed or removed."""
     ours, theirs = ({path.name for path in folder.iterdir()} for folder in (proposed, base))
     added = sorted(name for name in ours - theirs if name not in REGISTER)
-    # Also what is no submission: a folder of artifacts, or a hidden file that git acts on.
+    # Not submissions alone: also the folder of artifacts, and hidden files that git acts on.
     same = (ours & theirs) - set(REGISTER)
     changed = {name for name in same if not _equal(proposed / name, base / name)}
     return added, sorted(changed | (theirs - ours - set(REGISTER)))

@@ -61,6 +61,11 @@ class Entry:
     row: dict[str, Any]
     runs: list[dict[str, Any]]
 
+    @property
+    def is_verified(self) -> bool:
+        """Whether a maintainer has run its model again."""
+        return bool(self.row["rank_class"] == "verified")
+
     def numbered(self, number: int) -> Entry:
         """The same with its number in the database."""
         runs = [{"number": number, **run} for run in self.runs]

@@ -247,8 +247,9 @@ def _usurps(older: Package, newer: Package, register: Register) -> str:
         return ""
     if _is_verified(older, register) and not _is_verified(newer, register):
         return f"{newer.folder.name} would supersede {older.folder.name}, which is verified"
+    before = _declared(older.record)
     for what, ours in _declared(newer.record).items():
-        if ours != _declared(older.record)[what]:
+        if ours != before[what]:
             return f"another {what} than {older.folder.name} declares, with the same answers"
     return ""
 

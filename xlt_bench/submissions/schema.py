@@ -48,7 +48,7 @@ VERIFIED = "verified.json"  # written by maintainers; see `verify`
 # Files of the folder of submissions, also written by maintainers; see `accepted` and `artifacts`.
 ACCEPTED, SUPERSESSIONS, STORES = "accepted.txt", "supersessions.json", "stores.txt"
 REGISTER = (ACCEPTED, SUPERSESSIONS, STORES)
-# A folder of that folder which is no submission, but a store that a clone can leave out.
+# A store of artifacts beside the submissions, which a clone can leave out.
 ARTIFACTS = "artifacts"
 # Some scripts need the joiners U+200C and U+200D. Other format characters can hide or reorder text.
 _JOINERS = "‌‍"
