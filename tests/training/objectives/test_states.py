@@ -72,7 +72,8 @@ def test_gradients_are_the_same_with_checkpointed_blocks(
 ) -> None:
     grads = []
     for checkpointed in (False, True):
-        model = adapted("llama").train()
+        # In float32, packed and padded rows differ by rounding that depends on the CPU's kernels.
+        model = adapted("llama").double().train()
         if checkpointed:
             model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
